@@ -1,0 +1,147 @@
+//! The two events: where they travel, how they are written, and what turns one into the next.
+//!
+//! The services meet only here.
+
+mod trace_context;
+
+use serde::{Deserialize, Serialize};
+
+pub use trace_context::TraceContext;
+
+use crate::vehicle::{Price, StockedVehicle, whole_as_integer};
+
+/// What travels on a topic, and the JSON Schema that it keeps to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventType {
+    /// Without the prefix that a cluster may be shared by.
+    pub topic: &'static str,
+    /// JSON Schema, draft 7.
+    pub schema: &'static str,
+}
+
+/// A vehicle was taken into stock.
+pub const VEHICLE_CREATED: EventType = EventType {
+    topic: "stock.vehicle-created",
+    schema: include_str!("../../schemas/stock.vehicle-created.json"),
+};
+
+/// A vehicle was given a price.
+pub const VEHICLE_PROCESSED: EventType = EventType {
+    topic: "stock.vehicle-processed",
+    schema: include_str!("../../schemas/stock.vehicle-processed.json"),
+};
+
+/// A vehicle on its way: the fields that both events share, as they are written.
+///
+/// Less strict than the domain: a reader takes what the schema that a record names lets through.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VehicleCreated {
+    /// The original services leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<i64>,
+    pub vin: String,
+    pub model: String,
+    pub manufacturer: String,
+    pub year: i32,
+    #[serde(serialize_with = "whole_as_integer")]
+    pub odometer: f64,
+    pub odometer_unit: String,
+}
+
+/// A vehicle with the price that was estimated for it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VehicleProcessed {
+    #[serde(flatten)]
+    pub vehicle: VehicleCreated,
+    pub price: f64,
+    pub price_unit: String,
+}
+
+impl From<&StockedVehicle> for VehicleCreated {
+    fn from(stocked: &StockedVehicle) -> Self {
+        let vehicle = &stocked.vehicle;
+        Self {
+            id: Some(stocked.id.0),
+            vin: vehicle.vin.as_str().to_owned(),
+            model: vehicle.model.as_str().to_owned(),
+            manufacturer: vehicle.manufacturer.as_str().to_owned(),
+            year: vehicle.year.get(),
+            odometer: vehicle.odometer.get(),
+            odometer_unit: vehicle.odometer_unit.as_str().to_owned(),
+        }
+    }
+}
+
+impl VehicleCreated {
+    pub fn priced(self, price: Price) -> VehicleProcessed {
+        VehicleProcessed { vehicle: self, price: price.amount(), price_unit: Price::UNIT.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::vehicle::{VehicleId, parse_vehicle};
+
+    fn validator(event: EventType) -> jsonschema::Validator {
+        jsonschema::validator_for(&serde_json::from_str(event.schema).unwrap()).unwrap()
+    }
+
+    prop_compose! {
+        fn accepted_vehicle()(
+            vin in "\\PC{1,64}", model in "\\PC{1,255}", manufacturer in "\\PC{1,255}",
+            year in 1886..=2027, odometer in 0.0..f64::MAX, unit in "\\PC{1,64}",
+        ) -> Option<StockedVehicle> {
+            let body = json!({
+                "vin": vin, "model": model, "manufacturer": manufacturer,
+                "year": year, "odometer": odometer, "odometerUnit": unit
+            });
+            let vehicle = parse_vehicle(&body, 2026).ok()?;
+            Some(StockedVehicle { id: VehicleId(7), created_at: chrono::Utc::now(), vehicle })
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_vehicle_that_stock_accepts_makes_events_that_keep_to_their_schemas(
+            stocked in accepted_vehicle(), cents in 1i64..1_000_000_000
+        ) {
+            prop_assume!(stocked.is_some());
+            let created = VehicleCreated::from(&stocked.unwrap());
+            let value = serde_json::to_value(&created).unwrap();
+            prop_assert!(validator(VEHICLE_CREATED).is_valid(&value), "{}", value);
+            prop_assert_eq!(&serde_json::from_value::<VehicleCreated>(value).unwrap(), &created);
+
+            let processed = created.priced(Price::from_cents(cents));
+            let value = serde_json::to_value(&processed).unwrap();
+            prop_assert!(validator(VEHICLE_PROCESSED).is_valid(&value), "{}", value);
+            prop_assert_eq!(serde_json::from_value::<VehicleProcessed>(value).unwrap(), processed);
+        }
+    }
+
+    #[test]
+    fn the_schemas_are_closed_and_refer_to_nothing_outside() {
+        for event in [VEHICLE_CREATED, VEHICLE_PROCESSED] {
+            let schema: Value = serde_json::from_str(event.schema).unwrap();
+            assert_eq!(schema["additionalProperties"], json!(false), "{}", event.topic);
+            assert!(!event.schema.contains("$ref"), "{}", event.topic);
+            // Clients cache a compiled schema by its $id: two versions under one $id would be taken for one.
+            assert!(schema.get("$id").is_none(), "{}", event.topic);
+        }
+    }
+
+    #[test]
+    fn what_the_original_services_write_is_read() {
+        let original = json!({
+            "vin": "v", "model": "m", "manufacturer": "f", "year": 2020, "odometer": 12.5,
+            "odometerUnit": "km", "price": 1234.5, "priceUnit": "USD", "extra": true
+        });
+        let processed: VehicleProcessed = serde_json::from_value(original).unwrap();
+        assert_eq!(processed.vehicle.id, None);
+    }
+}

@@ -1,0 +1,132 @@
+//! The W3C trace context that follows one vehicle through all records about it.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A `traceparent` (<https://www.w3.org/TR/trace-context/#traceparent-header>).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceContext {
+    trace_id: u128,
+    parent_id: u64,
+    flags: u8,
+}
+
+impl TraceContext {
+    /// The name of the header, in HTTP and in Kafka.
+    pub const HEADER: &str = "traceparent";
+
+    const SAMPLED: u8 = 1;
+
+    /// The start of a new trace.
+    pub fn new_root() -> Self {
+        Self {
+            trace_id: rand::random_range(1..=u128::MAX),
+            parent_id: rand::random_range(1..=u64::MAX),
+            flags: Self::SAMPLED,
+        }
+    }
+
+    /// The next step of the same trace.
+    #[must_use]
+    pub fn child(self) -> Self {
+        Self { parent_id: rand::random_range(1..=u64::MAX), ..self }
+    }
+
+    /// The next step of the trace that `traceparent` names; a new trace when it names none, as the
+    /// recommendation asks of a receiver that cannot parse it.
+    pub fn follow(traceparent: Option<&[u8]>) -> Self {
+        traceparent
+            .and_then(|bytes| std::str::from_utf8(bytes).ok())
+            .and_then(|text| text.parse::<Self>().ok())
+            .map_or_else(Self::new_root, Self::child)
+    }
+}
+
+impl fmt::Display for TraceContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.parent_id, self.flags)
+    }
+}
+
+/// Not a `traceparent`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a W3C traceparent")]
+pub struct InvalidTraceContext;
+
+impl FromStr for TraceContext {
+    type Err = InvalidTraceContext;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut parts = text.split('-');
+        let version = hex(parts.next(), 2)?;
+        let trace_id = hex(parts.next(), 32)?;
+        let parent_id = hex(parts.next(), 16)?;
+        let flags = hex(parts.next(), 2)?;
+        // Version 0 has exactly four fields; a later one may append more; 255 is forbidden.
+        let well_formed = match version {
+            0 => parts.next().is_none(),
+            255 => false,
+            _ => true,
+        };
+        if !well_formed || trace_id == 0 || parent_id == 0 {
+            return Err(InvalidTraceContext);
+        }
+        let parent_id = u64::try_from(parent_id).map_err(|_| InvalidTraceContext)?;
+        let flags = u8::try_from(flags).map_err(|_| InvalidTraceContext)?;
+        Ok(Self { trace_id, parent_id, flags })
+    }
+}
+
+fn hex(field: Option<&str>, digits: usize) -> Result<u128, InvalidTraceContext> {
+    let field = field.ok_or(InvalidTraceContext)?;
+    let lower_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    if field.len() != digits || !field.bytes().all(lower_hex) {
+        return Err(InvalidTraceContext);
+    }
+    u128::from_str_radix(field, 16).map_err(|_| InvalidTraceContext)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const EXAMPLE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    #[test]
+    fn a_child_keeps_the_trace_and_changes_the_parent() {
+        let parent: TraceContext = EXAMPLE.parse().unwrap();
+        let child = TraceContext::follow(Some(EXAMPLE.as_bytes()));
+        assert_eq!(child.trace_id, parent.trace_id);
+        assert_ne!(child.parent_id, parent.parent_id);
+    }
+
+    #[test]
+    fn malformed_values_are_refused() {
+        for text in [
+            "",
+            "00",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-extra",
+        ] {
+            assert_eq!(text.parse::<TraceContext>(), Err(InvalidTraceContext), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(trace_id in 1..=u128::MAX, parent_id in 1..=u64::MAX, flags: u8) {
+            let context = TraceContext { trace_id, parent_id, flags };
+            prop_assert_eq!(context.to_string().parse(), Ok(context));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC*") {
+            let _ = text.parse::<TraceContext>();
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Counts requests, and shows a role's metrics to Prometheus.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpResponse, web};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// Seconds, from 0.5 ms to 8 s.
+const BUCKETS: [f64; 15] =
+    [0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    method: String,
+    /// The pattern, not the path: there are as many paths as vehicles.
+    route: String,
+    status: u16,
+}
+
+type NewHistogram = fn() -> Histogram;
+
+/// What is measured of each request.
+#[derive(Clone)]
+pub(super) struct HttpMetrics {
+    durations: Family<Request, Histogram, NewHistogram>,
+}
+
+impl HttpMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let durations = Family::new_with_constructor((|| Histogram::new(BUCKETS)) as NewHistogram);
+        registry.register(
+            "http_request_duration_seconds",
+            "Time from a request's head to its answer's head",
+            durations.clone(),
+        );
+        Self { durations }
+    }
+}
+
+pub(super) async fn measure(
+    metrics: web::Data<HttpMetrics>,
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let started = Instant::now();
+    let method = request.method().to_string();
+    let response = next.call(request).await?;
+    let route = response.request().match_pattern().unwrap_or_else(|| "none".to_owned());
+    let status = response.status().as_u16();
+    let seconds = started.elapsed().as_secs_f64();
+    metrics.durations.get_or_create(&Request { method, route, status }).observe(seconds);
+    Ok(response)
+}
+
+pub(super) async fn show(registry: web::Data<Arc<Registry>>) -> HttpResponse {
+    let mut text = String::new();
+    match prometheus_client::encoding::text::encode(&mut text, &registry) {
+        Ok(()) => HttpResponse::Ok()
+            .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
+            .body(text),
+        Err(error) => {
+            tracing::error!(%error, "cannot write the metrics");
+            HttpResponse::InternalServerError().finish()
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! The one shape of an error: `application/problem+json` (RFC 9457).
+
+use std::fmt;
+
+use actix_web::http::{StatusCode, header};
+use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
+
+use crate::store::StoreError;
+use crate::vehicle::FieldError;
+
+/// Seconds that a client is asked to wait while the database is away.
+const RETRY_AFTER: &str = "2";
+
+/// An error as a client sees it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Problem {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'static str,
+    status: u16,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    detail: String,
+    /// Every wrong field.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<InvalidInput>,
+    /// The path of the resource that stands in the way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conflict: Option<String>,
+    #[serde(skip)]
+    allow: Option<&'static str>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct InvalidInput {
+    /// Of a field of the body: a JSON pointer (RFC 6901).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pointer: Option<&'static str>,
+    /// Of the query.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameter: Option<&'static str>,
+    detail: String,
+}
+
+impl Problem {
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self {
+            kind: "about:blank",
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: detail.into(),
+            ..Self::default()
+        }
+    }
+
+    pub fn invalid_fields(errors: Vec<FieldError>) -> Self {
+        let errors = errors
+            .into_iter()
+            .map(|FieldError { pointer, detail }| InvalidInput {
+                pointer: Some(pointer),
+                parameter: None,
+                detail,
+            })
+            .collect();
+        Self { errors, ..Self::new(StatusCode::BAD_REQUEST, "the body has invalid fields") }
+    }
+
+    pub(super) fn invalid_parameters(errors: Vec<(&'static str, String)>) -> Self {
+        let errors = errors
+            .into_iter()
+            .map(|(parameter, detail)| InvalidInput { pointer: None, parameter: Some(parameter), detail })
+            .collect();
+        Self { errors, ..Self::new(StatusCode::BAD_REQUEST, "the query has invalid parameters") }
+    }
+
+    /// A 409 that names the resource in the way by its `path`.
+    pub fn conflict(detail: impl Into<String>, path: String) -> Self {
+        Self { conflict: Some(path), ..Self::new(StatusCode::CONFLICT, detail) }
+    }
+
+    pub fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "there is nothing here")
+    }
+
+    pub fn method_not_allowed(allow: &'static str) -> Self {
+        Self {
+            allow: Some(allow),
+            ..Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("only {allow} may be used here"))
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.status, self.title, self.detail)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status_code());
+        response.insert_header((header::CONTENT_TYPE, "application/problem+json"));
+        if self.status_code() == StatusCode::SERVICE_UNAVAILABLE {
+            response.insert_header((header::RETRY_AFTER, RETRY_AFTER));
+        }
+        if let Some(allow) = self.allow {
+            response.insert_header((header::ALLOW, allow));
+        }
+        response.body(serde_json::to_string(self).unwrap_or_default())
+    }
+}
+
+impl From<StoreError> for Problem {
+    /// The log tells all, the answer nothing of the inside.
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(error) => {
+                tracing::warn!(error = format!("{error:#}"), "the database is unavailable");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "the database is unavailable, try again soon")
+            }
+            StoreError::Internal(error) => {
+                tracing::error!(error = format!("{error:#}"), "the database failed");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "")
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Listens, serves, and stops without cutting a request off.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::{StatusCode, header};
+use actix_web::middleware::from_fn;
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{App, HttpRequest};
+use anyhow::Context;
+use clap::Args;
+use prometheus_client::registry::Registry;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::health::{Health, healthz, readyz};
+use super::metrics::{HttpMetrics, measure, show};
+use super::problem::Problem;
+
+/// The largest body that is read.
+const MAX_BODY_BYTES: usize = 64 * 1024;
+/// Threads that serve; each serves many connections.
+const SERVING_THREADS: usize = 2;
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "HTTP")]
+pub struct HttpArgs {
+    /// Address to listen on; 0.0.0.0 for all
+    #[arg(long, env = "HOST", value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub host: std::net::IpAddr,
+}
+
+/// A socket that listens, and what will be served on it.
+pub struct HttpServer {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl HttpServer {
+    /// # Errors
+    /// When the address is taken or not this machine's; `flag` is what the user may change.
+    pub fn bind(host: std::net::IpAddr, port: u16, flag: &str) -> anyhow::Result<Self> {
+        let bind = || -> std::io::Result<Self> {
+            let listener = TcpListener::bind((host, port))?;
+            let address = listener.local_addr()?;
+            Ok(Self { listener, address })
+        };
+        bind().with_context(|| format!("cannot listen on {host}:{port}; choose another port with {flag}"))
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves `routes`, health and metrics until `shutdown`, then lets the requests under way finish within
+    /// `grace`.
+    ///
+    /// # Errors
+    /// When the server cannot be set up.
+    pub async fn serve(
+        self,
+        health: Arc<Health>,
+        mut registry: Registry,
+        routes: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
+        shutdown: CancellationToken,
+        grace: Duration,
+    ) -> anyhow::Result<()> {
+        let metrics = web::Data::new(HttpMetrics::register(&mut registry));
+        let registry = web::Data::new(Arc::new(registry));
+        let health = web::Data::from(health);
+        let app = move || {
+            App::new()
+                .wrap(from_fn(measure))
+                .app_data(metrics.clone())
+                .app_data(registry.clone())
+                .app_data(health.clone())
+                .app_data(web::PayloadConfig::new(MAX_BODY_BYTES))
+                .app_data(web::QueryConfig::default().error_handler(|error, _| {
+                    Problem::new(StatusCode::BAD_REQUEST, format!("cannot read the query: {error}")).into()
+                }))
+                .route("/healthz", web::get().to(healthz))
+                .route("/readyz", web::get().to(readyz))
+                .route("/metrics", web::get().to(show))
+                .configure(routes.clone())
+                .default_service(web::to(async || Err::<String, _>(Problem::not_found())))
+        };
+        let server = actix_web::HttpServer::new(app)
+            .workers(SERVING_THREADS)
+            .disable_signals()
+            .shutdown_timeout(grace.as_secs())
+            .listen(self.listener)
+            .context("cannot serve HTTP")?
+            .run();
+        let handle = server.handle();
+        let stop = async move {
+            shutdown.cancelled().await;
+            handle.stop(true).await;
+        };
+        let (served, ()) = tokio::join!(server, stop);
+        served.context("cannot serve HTTP")
+    }
+}
+
+/// The JSON document in a request.
+///
+/// # Errors
+/// 415 for another content type, 413 for a body of more than 64 KiB, 400 for malformed JSON.
+pub fn json_document(
+    request: &HttpRequest,
+    body: Result<web::Bytes, actix_web::Error>,
+) -> Result<Value, Problem> {
+    let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "the Content-Type must be application/json",
+        ));
+    }
+    let body = body.map_err(|error| match error.as_response_error().status_code() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {MAX_BODY_BYTES} bytes"))
+        }
+        _ => Problem::new(StatusCode::BAD_REQUEST, format!("cannot read the body: {error}")),
+    })?;
+    serde_json::from_slice(&body)
+        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("the body is not JSON: {error}")))
+}

@@ -1,0 +1,99 @@
+//! What all our clients of the brokers have in common: settings, names, and where their log goes.
+
+use anyhow::Context as _;
+use rdkafka::ClientConfig;
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::producer::{DeliveryResult, ProducerContext};
+
+use super::args::KafkaArgs;
+use super::CALL_TIMEOUT;
+use crate::event::EventType;
+
+/// What things are called on the cluster.
+#[derive(Clone, Debug)]
+pub struct Naming {
+    prefix: String,
+}
+
+impl Naming {
+    pub fn new(kafka: &KafkaArgs) -> Self {
+        Self { prefix: kafka.prefix.clone() }
+    }
+
+    pub fn topic(&self, event: EventType) -> String {
+        format!("{}{}", self.prefix, event.topic)
+    }
+
+    /// The name of a consumer group, or of a transactional id.
+    pub fn group(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+}
+
+/// The dead-letter topic of `topic`.
+pub(super) fn dead_letter_topic(topic: &str) -> String {
+    format!("{topic}.dlq")
+}
+
+/// The settings of any client: the user's first, then ours, which win.
+pub(super) fn client_config(kafka: &KafkaArgs) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    for property in &kafka.properties {
+        config.set(&property.key, &property.value);
+    }
+    config
+        .set("bootstrap.servers", kafka.bootstrap_servers())
+        .set("client.id", "vehicle-platform")
+        // A restarted broker is worth another try at once.
+        .set("reconnect.backoff.max.ms", "2000")
+        .set("allow.auto.create.topics", "false")
+        .set_log_level(RDKafkaLogLevel::Info);
+    config
+}
+
+/// Sends what librdkafka reports to our log, at the level that it has for us: lost connections are mended by
+/// librdkafka itself, and told by the role that waits for them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LoggingContext;
+
+impl ClientContext for LoggingContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::error!(target: "librdkafka", facility, message, "client failure");
+            }
+            _ => tracing::debug!(target: "librdkafka", facility, message, "client log"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", %error, reason, "client error");
+    }
+}
+
+impl ProducerContext for LoggingContext {
+    type DeliveryOpaque = ();
+
+    /// A record that is not delivered fails the transaction that it is part of.
+    fn delivery(&self, _: &DeliveryResult<'_>, (): Self::DeliveryOpaque) {}
+}
+
+/// Asks the cluster for its brokers. Blocks for at most five seconds.
+///
+/// # Errors
+/// When no broker answers, or a setting is not one of librdkafka's.
+pub fn ping(kafka: &KafkaArgs) -> anyhow::Result<()> {
+    let client: BaseConsumer<_> = client_config(kafka)
+        .create_with_context(LoggingContext)
+        .context("cannot set up a Kafka client; see --kafka-property")?;
+    client
+        .client()
+        .fetch_metadata(Some(""), CALL_TIMEOUT)
+        .with_context(|| format!("no broker answers at {}", kafka.bootstrap_servers()))?;
+    Ok(())
+}
+
+impl rdkafka::consumer::ConsumerContext for LoggingContext {}

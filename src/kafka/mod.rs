@@ -1,0 +1,27 @@
+//! Everything between a service and the brokers.
+//!
+//! All that a service writes to Kafka, records and consumed offsets alike, goes through one
+//! [`TransactionalProducer`]; all that it reads goes through one [`Worker`]. Both block in librdkafka, so each
+//! has a thread of its own, off the async runtime.
+
+mod args;
+mod client;
+mod failure;
+mod in_flight;
+mod instance;
+mod record;
+mod topics;
+mod transaction;
+mod worker;
+
+pub use args::KafkaArgs;
+pub use client::{Naming, ping};
+pub use failure::Failure;
+pub use instance::Instance;
+pub use record::{OutgoingRecord, Record};
+pub use topics::ensure_topics;
+pub use transaction::{CommitError, Progress, TransactionalProducer};
+pub use worker::{Handler, Worker, WorkerMetrics};
+
+/// How long one call to the brokers may take before it is tried again.
+const CALL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);

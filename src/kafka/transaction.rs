@@ -1,0 +1,154 @@
+//! The one way to write to Kafka: records and progress in a single transaction.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{Producer, ThreadedProducer};
+use rdkafka::{Offset, TopicPartitionList};
+use tokio_util::sync::CancellationToken;
+
+use super::args::KafkaArgs;
+use super::client::{LoggingContext, client_config};
+use super::record::OutgoingRecord;
+use super::CALL_TIMEOUT;
+
+/// A transaction here takes milliseconds. One that a killed process left open holds its readers back until the
+/// process returns under its name, or for this long.
+const TRANSACTION_TIMEOUT_MS: &str = "20000";
+
+const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(10);
+
+/// The next offset to read, for each partition of one topic that moves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    pub topic: String,
+    /// Partition and offset.
+    pub next: Vec<(i32, i64)>,
+}
+
+impl Progress {
+    fn as_list(&self) -> Result<TopicPartitionList, KafkaError> {
+        let mut list = TopicPartitionList::with_capacity(self.next.len());
+        for &(partition, offset) in &self.next {
+            list.add_partition_offset(&self.topic, partition, Offset::Offset(offset))?;
+        }
+        Ok(list)
+    }
+}
+
+/// Why a transaction did not commit.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// It was aborted, so nothing of it will ever be seen: it can be tried again as it was.
+    #[error("the transaction was aborted: {0}")]
+    Aborted(KafkaError),
+    /// Its outcome is unknown, or the producer was fenced: make a new producer and ask the cluster what was
+    /// committed.
+    #[error("the producer is lost: {0}")]
+    Lost(KafkaError),
+}
+
+/// A producer with a transactional id. Every call blocks.
+pub struct TransactionalProducer {
+    producer: ThreadedProducer<LoggingContext>,
+    shutdown: CancellationToken,
+}
+
+impl TransactionalProducer {
+    /// Fences any earlier producer of the same id, and ends the transaction that it left open. Waits for the
+    /// brokers as long as it takes, or until `shutdown`.
+    ///
+    /// # Errors
+    /// When a setting is wrong, the brokers refuse, or on `shutdown`.
+    pub fn new(kafka: &KafkaArgs, transactional_id: &str, shutdown: CancellationToken) -> anyhow::Result<Self> {
+        let producer: ThreadedProducer<LoggingContext> = client_config(kafka)
+            .set("transactional.id", transactional_id)
+            .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)
+            .set("linger.ms", "0")
+            .create_with_context(LoggingContext)
+            .context("cannot set up a Kafka producer; see --kafka-property")?;
+        let producer = Self { producer, shutdown };
+        producer
+            .persistently("init_transactions", || producer.producer.init_transactions(CALL_TIMEOUT))
+            .context("cannot begin transactions")?;
+        Ok(producer)
+    }
+
+    /// Writes `records` and moves `progress` of the group, both or neither.
+    ///
+    /// A group that is no longer the one `group` describes (KIP-447) aborts it.
+    ///
+    /// # Errors
+    /// See [`CommitError`].
+    pub fn commit<'a>(
+        &self,
+        records: impl IntoIterator<Item = &'a OutgoingRecord>,
+        progress: &Progress,
+        group: &ConsumerGroupMetadata,
+    ) -> Result<(), CommitError> {
+        let attempt = || -> Result<(), KafkaError> {
+            self.producer.begin_transaction()?;
+            for record in records {
+                self.enqueue(record)?;
+            }
+            let offsets = progress.as_list()?;
+            self.persistently("send_offsets_to_transaction", || {
+                self.producer.send_offsets_to_transaction(&offsets, group, CALL_TIMEOUT)
+            })?;
+            self.persistently("commit_transaction", || self.producer.commit_transaction(CALL_TIMEOUT))
+        };
+        let error = match attempt() {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        if is_lost(&error) {
+            return Err(CommitError::Lost(error));
+        }
+        match self.persistently("abort_transaction", || self.producer.abort_transaction(CALL_TIMEOUT)) {
+            Ok(()) => Err(CommitError::Aborted(error)),
+            Err(abort_error) => Err(CommitError::Lost(abort_error)),
+        }
+    }
+
+    fn enqueue(&self, record: &OutgoingRecord) -> Result<(), KafkaError> {
+        loop {
+            match self.producer.send(record.as_base_record()) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _))
+                    if !self.shutdown.is_cancelled() =>
+                {
+                    std::thread::sleep(QUEUE_FULL_PAUSE);
+                }
+                Err((error, _)) => return Err(error),
+            }
+        }
+    }
+
+    /// Repeats a call that timed out, which librdkafka takes up where it was, until it succeeds, fails for good,
+    /// or `shutdown`.
+    fn persistently(
+        &self,
+        call: &'static str,
+        mut attempt: impl FnMut() -> Result<(), KafkaError>,
+    ) -> Result<(), KafkaError> {
+        loop {
+            match attempt() {
+                Err(KafkaError::Transaction(error)) if error.is_retriable() && !self.shutdown.is_cancelled() => {
+                    tracing::warn!(call, %error, "waiting for the brokers");
+                }
+                result => return result,
+            }
+        }
+    }
+}
+
+/// Neither committed nor to be aborted by this producer: a fatal error, or a call given up half-way on shutdown.
+fn is_lost(error: &KafkaError) -> bool {
+    match error {
+        KafkaError::Transaction(error) => error.is_fatal() || !error.txn_requires_abort(),
+        KafkaError::MessageProduction(code) => *code == RDKafkaErrorCode::Fatal,
+        _ => false,
+    }
+}

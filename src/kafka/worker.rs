@@ -1,0 +1,401 @@
+//! Reads a topic as a member of a group, has the work done on each record, and commits what is finished.
+//!
+//! One loop on one thread owns the consumer, the producer and what is in flight; the work itself runs as tasks of
+//! the async runtime and reports back over a channel. Nothing happens inside librdkafka's callbacks but taking a
+//! note of a rebalance, which the loop handles before anything else. No transaction is open while the loop polls,
+//! so a partition is never lost half-way through one.
+
+use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use futures::FutureExt as _;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
+use rdkafka::error::KafkaError;
+use rdkafka::{ClientContext, TopicPartitionList};
+use tokio::runtime::Handle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::args::KafkaArgs;
+use super::client::{LoggingContext, client_config};
+use super::failure::Failure;
+use super::in_flight::InFlight;
+use super::record::{OutgoingRecord, Record};
+use super::transaction::{CommitError, Progress, TransactionalProducer};
+use crate::backoff::Backoff;
+
+/// How long the loop waits for a record before it looks at what else there is to do.
+const POLL: Duration = Duration::from_millis(20);
+/// Work that finishes within this time is committed together.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
+/// Records committed in one transaction at most.
+const COMMIT_LIMIT: usize = 5_000;
+/// Records read in a row before the loop looks at what else there is to do.
+const READ_LIMIT: usize = 1_000;
+/// Tries, about half a minute, before a record that names an unknown schema counts as poison.
+const UNKNOWN_TRIES: u32 = 12;
+
+/// The work that is done on each record.
+pub trait Handler: Send + Sync + 'static {
+    /// Does the work: what is to be written, if anything. Runs concurrently for many records, and again for the
+    /// same record after a failure that may pass, or when a process died before it was committed.
+    fn handle(
+        &self,
+        record: &Record,
+    ) -> impl Future<Output = Result<Option<OutgoingRecord>, Failure>> + Send;
+}
+
+/// What a worker counts.
+#[derive(Clone, Debug, Default)]
+pub struct WorkerMetrics {
+    committed: Counter,
+    dead_letters: Counter,
+    in_flight: Gauge,
+    partitions: Gauge,
+}
+
+impl WorkerMetrics {
+    /// Metrics that are part of `registry`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "records_committed",
+            "Records read, worked on and committed",
+            metrics.committed.clone(),
+        );
+        registry.register("dead_letters", "Records sent to the dead-letter topic", metrics.dead_letters.clone());
+        registry.register("records_in_flight", "Records read and not yet committed", metrics.in_flight.clone());
+        registry.register("partitions_assigned", "Partitions read by this instance", metrics.partitions.clone());
+        metrics
+    }
+}
+
+/// A member of a consumer group.
+pub struct Worker<H> {
+    pub kafka: KafkaArgs,
+    pub topic: String,
+    pub group: String,
+    pub transactional_id: String,
+    /// Records held at most; beyond it the partitions are paused.
+    pub max_in_flight: usize,
+    pub handler: Arc<H>,
+    pub metrics: WorkerMetrics,
+    pub shutdown: CancellationToken,
+}
+
+impl<H: Handler> Worker<H> {
+    /// Works until the shutdown is cancelled, on a thread of its own. On the way out finished work is committed.
+    ///
+    /// # Errors
+    /// When no thread can be started, or a setting is not one of librdkafka's.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let runtime = Handle::current();
+        tokio::task::spawn_blocking(move || self.run_sessions(&runtime)).await.context("the worker panicked")?
+    }
+
+    /// A session ends when the producer is lost; the next begins from what the cluster holds as committed.
+    fn run_sessions(self, runtime: &Handle) -> anyhow::Result<()> {
+        let mut backoff = Backoff::new();
+        while !self.shutdown.is_cancelled() {
+            let started = Instant::now();
+            let result = Session::begin(&self, runtime).and_then(Session::run);
+            if self.shutdown.is_cancelled() {
+                return Ok(());
+            }
+            if started.elapsed() > Duration::from_secs(60) {
+                backoff = Backoff::new();
+            }
+            if let Err(error) = result {
+                let pause = backoff.next_pause();
+                tracing::warn!(group = self.group, error = format!("{error:#}"), ?pause, "starting over");
+                runtime.block_on(async {
+                    tokio::select! {
+                        () = self.shutdown.cancelled() => {}
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The task of a record reports here.
+struct Completion {
+    partition: i32,
+    epoch: u64,
+    offset: i64,
+    output: Option<OutgoingRecord>,
+}
+
+struct Session<'a, H> {
+    worker: &'a Worker<H>,
+    runtime: &'a Handle,
+    // Dropped before the producer: a member leaves its group first.
+    consumer: BaseConsumer<RebalanceLog>,
+    producer: TransactionalProducer,
+    in_flight: InFlight<DropGuard>,
+    done: (Sender<Completion>, Receiver<Completion>),
+    paused: bool,
+}
+
+impl<'a, H: Handler> Session<'a, H> {
+    fn begin(worker: &'a Worker<H>, runtime: &'a Handle) -> anyhow::Result<Self> {
+        // First the producer: it settles what a predecessor left open, on which the committed offsets depend.
+        let producer =
+            TransactionalProducer::new(&worker.kafka, &worker.transactional_id, worker.shutdown.clone())?;
+        let consumer: BaseConsumer<RebalanceLog> = client_config(&worker.kafka)
+            .set("group.id", &worker.group)
+            .set("enable.auto.commit", "false")
+            .set("auto.offset.reset", "earliest")
+            .set("isolation.level", "read_committed")
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", "6000")
+            .set("heartbeat.interval.ms", "1000")
+            .set("topic.metadata.refresh.interval.ms", "10000")
+            // A topic that is created while the group waits for it is seen this soon.
+            .set("topic.metadata.refresh.fast.interval.ms", "250")
+            .set("queued.max.messages.kbytes", "16384")
+            .create_with_context(RebalanceLog::default())
+            .context("cannot set up a Kafka consumer; see --kafka-property")?;
+        consumer.subscribe(&[&worker.topic]).context("cannot subscribe")?;
+        Ok(Self {
+            worker,
+            runtime,
+            consumer,
+            producer,
+            in_flight: InFlight::new(),
+            done: mpsc::channel(),
+            paused: false,
+        })
+    }
+
+    fn run(mut self) -> anyhow::Result<()> {
+        let mut committed_at = Instant::now();
+        while !self.worker.shutdown.is_cancelled() {
+            self.read()?;
+            self.collect();
+            if committed_at.elapsed() >= COMMIT_INTERVAL {
+                self.commit()?;
+                committed_at = Instant::now();
+            }
+            self.pause_or_resume()?;
+            self.observe();
+        }
+        self.collect();
+        self.commit()
+    }
+
+    fn read(&mut self) -> anyhow::Result<()> {
+        let mut wait = POLL;
+        for _ in 0..READ_LIMIT {
+            let polled = self.consumer.poll(wait).map(|result| result.map(|message| Record::from(&message)));
+            // A rebalance that the poll served comes before the record that it returned.
+            self.handle_rebalances();
+            match polled {
+                None => break,
+                Some(Ok(record)) => self.start(record),
+                Some(Err(error)) => self.tolerate(error)?,
+            }
+            if self.is_full() {
+                break;
+            }
+            wait = Duration::ZERO;
+        }
+        Ok(())
+    }
+
+    fn handle_rebalances(&mut self) {
+        for event in self.consumer.context().take() {
+            match event {
+                RebalanceEvent::Assigned(partitions) => {
+                    for &partition in &partitions {
+                        self.in_flight.assign(partition, CancellationToken::new().drop_guard());
+                    }
+                    if self.paused {
+                        let added = self.list_of(&partitions);
+                        if let Err(error) = self.consumer.pause(&added) {
+                            tracing::warn!(%error, ?partitions, "cannot pause the partitions");
+                        }
+                    }
+                    tracing::info!(group = self.worker.group, ?partitions, "partitions assigned");
+                }
+                RebalanceEvent::Revoked(partitions) => {
+                    let dropped: usize =
+                        partitions.iter().map(|&partition| self.in_flight.revoke(partition)).sum();
+                    tracing::info!(group = self.worker.group, ?partitions, dropped, "partitions revoked");
+                }
+                RebalanceEvent::Failed(error) => {
+                    tracing::warn!(group = self.worker.group, %error, "rebalance failed");
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, record: Record) {
+        let (partition, offset) = (record.partition, record.offset);
+        let Some((epoch, guard)) = self.in_flight.admit(partition, offset) else {
+            tracing::debug!(partition, offset, "ignoring a record of a partition that is not assigned");
+            return;
+        };
+        let handler = Arc::clone(&self.worker.handler);
+        let group = self.worker.group.clone();
+        let dead_letters = self.worker.metrics.dead_letters.clone();
+        let done = self.done.0.clone();
+        let work = guard.token().clone().run_until_cancelled_owned(async move {
+            let output = handle_until_settled(&*handler, record, &group, &dead_letters).await;
+            // The session may have ended; then nobody waits for it.
+            let _ = done.send(Completion { partition, epoch, offset, output });
+        });
+        self.runtime.spawn(work);
+    }
+
+    fn collect(&mut self) {
+        for Completion { partition, epoch, offset, output } in self.done.1.try_iter() {
+            self.in_flight.complete(partition, epoch, offset, output);
+        }
+    }
+
+    fn commit(&mut self) -> anyhow::Result<()> {
+        let finished = self.in_flight.finished(COMMIT_LIMIT);
+        if finished.records == 0 {
+            return Ok(());
+        }
+        let group = self.consumer.group_metadata().context("the consumer has no group")?;
+        let progress = Progress { topic: self.worker.topic.clone(), next: finished.next };
+        match self.producer.commit(finished.outputs, &progress, &group) {
+            Ok(()) => {
+                self.worker.metrics.committed.inc_by(finished.records as u64);
+                self.in_flight.advance(&progress.next);
+                Ok(())
+            }
+            // It stays in flight and is committed later, unless the partition turns out to be lost.
+            Err(error @ CommitError::Aborted(_)) => {
+                tracing::warn!(group = self.worker.group, %error, "will commit again");
+                Ok(())
+            }
+            Err(error @ CommitError::Lost(_)) => Err(error.into()),
+        }
+    }
+
+    fn pause_or_resume(&mut self) -> anyhow::Result<()> {
+        let drained = self.in_flight.len() <= self.worker.max_in_flight / 2;
+        if self.is_full() && !self.paused {
+            self.consumer.pause(&self.list_of(&self.in_flight.partitions())).context("cannot pause the partitions")?;
+            self.paused = true;
+        } else if drained && self.paused {
+            self.consumer.resume(&self.list_of(&self.in_flight.partitions())).context("cannot resume the partitions")?;
+            self.paused = false;
+        }
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        self.in_flight.len() >= self.worker.max_in_flight
+    }
+
+    fn list_of(&self, partitions: &[i32]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for &partition in partitions {
+            list.add_partition(&self.worker.topic, partition);
+        }
+        list
+    }
+
+    /// Only a fatal error ends the session; librdkafka mends the others by itself.
+    fn tolerate(&self, error: KafkaError) -> anyhow::Result<()> {
+        if let Some((code, reason)) = self.consumer.client().fatal_error() {
+            return Err(error).with_context(|| format!("the consumer failed: {code}: {reason}"));
+        }
+        tracing::debug!(group = self.worker.group, %error, "reading failed, librdkafka tries again");
+        Ok(())
+    }
+
+    #[expect(clippy::cast_possible_wrap, reason = "counts of what is in memory")]
+    fn observe(&self) {
+        self.worker.metrics.in_flight.set(self.in_flight.len() as i64);
+        self.worker.metrics.partitions.set(self.in_flight.partitions().len() as i64);
+    }
+}
+
+/// Tries until the record is done or proven poison.
+async fn handle_until_settled<H: Handler>(
+    handler: &H,
+    record: Record,
+    group: &str,
+    dead_letters: &Counter,
+) -> Option<OutgoingRecord> {
+    let mut backoff = Backoff::new();
+    let mut tries = 0;
+    let reason = loop {
+        tries += 1;
+        // Without an answer the partition would wait for ever behind a record that makes its handler panic.
+        let failure = match AssertUnwindSafe(handler.handle(&record)).catch_unwind().await {
+            Ok(Ok(output)) => return output,
+            Ok(Err(failure)) => failure,
+            Err(_) => Failure::Poison("the work on it panicked".to_owned()),
+        };
+        match failure {
+            Failure::Poison(reason) => break reason,
+            Failure::Unknown(reason) if tries >= UNKNOWN_TRIES => break reason,
+            Failure::Unknown(reason) | Failure::Transient(reason) => {
+                let pause = backoff.next_pause();
+                let Record { topic, partition, offset, .. } = &record;
+                tracing::warn!(topic, partition, offset, reason, ?pause, "a record has to wait");
+                tokio::time::sleep(pause).await;
+            }
+        }
+    };
+    let Record { topic, partition, offset, .. } = &record;
+    tracing::error!(topic, partition, offset, reason, "a record goes to the dead-letter topic");
+    dead_letters.inc();
+    Some(OutgoingRecord::dead_letter(record, group, &reason))
+}
+
+enum RebalanceEvent {
+    Assigned(Vec<i32>),
+    Revoked(Vec<i32>),
+    Failed(KafkaError),
+}
+
+/// Notes rebalances for the loop.
+#[derive(Default)]
+struct RebalanceLog {
+    events: Mutex<VecDeque<RebalanceEvent>>,
+}
+
+impl RebalanceLog {
+    fn take(&self) -> VecDeque<RebalanceEvent> {
+        std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl ClientContext for RebalanceLog {
+    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
+        LoggingContext.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        LoggingContext.error(error, reason);
+    }
+}
+
+impl ConsumerContext for RebalanceLog {
+    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        let partitions = |list: &TopicPartitionList| -> Vec<i32> {
+            list.elements().iter().map(rdkafka::topic_partition_list::TopicPartitionListElem::partition).collect()
+        };
+        let event = match rebalance {
+            Rebalance::Assign(list) => RebalanceEvent::Assigned(partitions(list)),
+            Rebalance::Revoke(list) => RebalanceEvent::Revoked(partitions(list)),
+            Rebalance::Error(error) => RebalanceEvent::Failed(error.clone()),
+        };
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).push_back(event);
+    }
+}

@@ -1,0 +1,130 @@
+//! The client's side of the schema registry: from an event to a framed record value, and back.
+//!
+//! `schema_registry_converter` frames, fetches, caches and shares look-ups. Two things are done here because
+//! they decide whether a record is lost: telling a registry that is away from a record that can never be read
+//! (the crate calls only 502 and 503 retriable, and caches everything else), and keeping the compiled schemas
+//! apart by schema id (the crate keeps them by `$id`, which all versions of a schema may share).
+
+mod args;
+mod error;
+
+use std::collections::HashMap;
+use std::sync::{Arc, RwLock};
+
+use anyhow::Context;
+use schema_registry_converter::async_impl::json::{JsonDecoder, JsonEncoder, JsonSchema};
+use schema_registry_converter::async_impl::schema_registry::{SrSettings, get_all_subjects};
+use schema_registry_converter::schema_registry_common::{
+    BytesResult, SchemaType, SubjectNameStrategy, SuppliedSchema, get_bytes_result,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use args::RegistryArgs;
+pub use error::CodecError;
+
+use crate::event::EventType;
+
+/// Encodes and decodes record values against the schemas of a registry.
+pub struct Codec {
+    base_url: String,
+    settings: SrSettings,
+    encoder: JsonEncoder,
+    decoder: JsonDecoder,
+    /// By schema id, each with a URL of its own, under which the decoder keeps what it compiled.
+    schemas: RwLock<HashMap<u32, Arc<JsonSchema>>>,
+}
+
+impl Codec {
+    /// # Errors
+    /// When no HTTP client can be built.
+    pub fn new(args: &RegistryArgs) -> anyhow::Result<Self> {
+        let settings = args.settings().context("cannot set up the schema registry's client")?;
+        Ok(Self {
+            base_url: args.base_url(),
+            encoder: JsonEncoder::new(settings.clone()),
+            decoder: JsonDecoder::new(settings.clone()),
+            settings,
+            schemas: RwLock::default(),
+        })
+    }
+
+    /// Frames `event` for `topic` under the subject `<topic>-value`, registering the event's schema when it is
+    /// not yet known.
+    ///
+    /// # Errors
+    /// [`CodecError::Rejected`] when the event breaks its schema, [`CodecError::Unavailable`] when the registry
+    /// does not name the schema's id.
+    pub async fn encode<E: Serialize>(
+        &self,
+        event_type: EventType,
+        topic: &str,
+        event: &E,
+    ) -> Result<Vec<u8>, CodecError> {
+        let value = serde_json::to_value(event).map_err(CodecError::rejected)?;
+        let schema = SuppliedSchema::new(None, SchemaType::Json, event_type.schema.to_owned());
+        let subject = SubjectNameStrategy::TopicNameStrategyWithSchema(topic.to_owned(), false, schema);
+        self.encoder.encode(&value, subject).await.map_err(|error| {
+            self.encoder.remove_errors_from_cache();
+            CodecError::from(error)
+        })
+    }
+
+    /// Reads a framed value, checked against the schema that it names.
+    ///
+    /// # Errors
+    /// [`CodecError::Rejected`] when the value is not framed, breaks its schema or is not an `E`,
+    /// [`CodecError::UnknownSchema`] when no registry knows its schema, [`CodecError::Unavailable`] when none
+    /// answers.
+    pub async fn decode<E: DeserializeOwned>(&self, value: Option<&[u8]>) -> Result<E, CodecError> {
+        let (id, json) = match get_bytes_result(value) {
+            BytesResult::Valid(id, json) => (id, json),
+            BytesResult::Null => return Err(CodecError::Rejected("the value is null".to_owned())),
+            BytesResult::Invalid(_) => return Err(CodecError::not_framed()),
+        };
+        let schema = self.schema(id).await?;
+        let value = serde_json::from_slice(json).map_err(CodecError::rejected)?;
+        self.decoder.validate(&schema, &value).map_err(CodecError::from)?;
+        serde_json::from_value(value).map_err(CodecError::rejected)
+    }
+
+    /// Registers the schema of `event_type` for `topic`, or finds it registered.
+    ///
+    /// # Errors
+    /// When the registry is away or refuses the schema.
+    pub async fn register(&self, event_type: EventType, topic: &str) -> Result<(), CodecError> {
+        let schema = SuppliedSchema::new(None, SchemaType::Json, event_type.schema.to_owned());
+        let subject = format!("{topic}-value");
+        schema_registry_converter::async_impl::schema_registry::post_schema(&self.settings, subject, schema)
+            .await?;
+        Ok(())
+    }
+
+    /// # Errors
+    /// When no registry answers.
+    pub async fn ping(&self) -> Result<(), CodecError> {
+        get_all_subjects(&self.settings).await?;
+        Ok(())
+    }
+
+    async fn schema(&self, id: u32) -> Result<Arc<JsonSchema>, CodecError> {
+        let known = self.schemas.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(&id).cloned();
+        if let Some(schema) = known {
+            return Ok(schema);
+        }
+        let fetched = self.decoder.get_schema(id).await.map_err(|error| {
+            self.decoder.remove_errors_from_cache();
+            CodecError::from(error)
+        })?;
+        let mut schema = (*fetched).clone();
+        schema.url = format!("{}/schemas/ids/{id}", self.base_url)
+            .parse()
+            .map_err(|error| CodecError::Rejected(format!("schema {id} has no usable URL: {error}")))?;
+        let schema = Arc::new(schema);
+        self.schemas
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .insert(id, Arc::clone(&schema));
+        Ok(schema)
+    }
+}

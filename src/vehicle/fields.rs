@@ -1,0 +1,159 @@
+//! The fields of a vehicle: each type holds only what its `parse` lets through.
+
+use std::fmt;
+
+macro_rules! text_field {
+    ($(#[$doc:meta])* $name:ident, at most $max:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+        pub struct $name(String);
+
+        impl $name {
+            /// The most characters (Unicode scalar values) that the trimmed text may have.
+            pub const MAX_CHARS: usize = $max;
+
+            /// Trims `text`.
+            ///
+            /// # Errors
+            /// What is wrong with it, when it is blank, too long, or holds a NUL character, which PostgreSQL's
+            /// `text` cannot store.
+            pub fn parse(text: &str) -> Result<Self, String> {
+                parse_text(text, Self::MAX_CHARS).map(Self)
+            }
+
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(field: $name) -> Self {
+                field.0
+            }
+        }
+    };
+}
+
+text_field! {
+    /// The vehicle identification number: unique in stock, and the key of every record about the vehicle.
+    ///
+    /// Any text, not only ISO 3779's 17 characters: the documented example is `vin`.
+    Vin, at most 64
+}
+text_field! {
+    Model, at most 255
+}
+text_field! {
+    Manufacturer, at most 255
+}
+text_field! {
+    /// What the odometer counts in, such as `km`.
+    OdometerUnit, at most 64
+}
+
+fn parse_text(text: &str, max_chars: usize) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err("must not be blank".to_owned());
+    }
+    if text.contains('\0') {
+        return Err("must not contain a NUL character".to_owned());
+    }
+    if text.chars().count() > max_chars {
+        return Err(format!("must have at most {max_chars} characters"));
+    }
+    Ok(text.to_owned())
+}
+
+/// The model year.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Year(i32);
+
+impl Year {
+    /// The year of the first patented automobile.
+    pub const FIRST: i32 = 1886;
+
+    /// # Errors
+    /// What is wrong with it, when it lies before [`Year::FIRST`] or after the year that follows `this_year`.
+    pub fn parse(year: i64, this_year: i32) -> Result<Self, String> {
+        let last = this_year.saturating_add(1);
+        match i32::try_from(year) {
+            Ok(year) if (Self::FIRST..=last).contains(&year) => Ok(Self(year)),
+            _ => Err(format!("must be from {} to {last}", Self::FIRST)),
+        }
+    }
+
+    pub fn get(self) -> i32 {
+        self.0
+    }
+
+    /// A year that a store holds: it was parsed when it was written.
+    pub fn from_stored(year: i32) -> Self {
+        Self(year)
+    }
+}
+
+/// What the odometer showed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Odometer(f64);
+
+impl Odometer {
+    /// # Errors
+    /// What is wrong with it, when it is negative or not finite.
+    pub fn parse(reading: f64) -> Result<Self, String> {
+        if reading.is_finite() && reading >= 0.0 {
+            // Turns -0.0 into 0.0, which reads the same in every store.
+            Ok(Self(reading + 0.0))
+        } else {
+            Err("must be a finite number, 0 or more".to_owned())
+        }
+    }
+
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_trimmed_and_counted_in_characters() {
+        assert_eq!(Vin::parse("  vin\n").unwrap().as_str(), "vin");
+        assert!(Vin::parse(&"ü".repeat(64)).is_ok());
+        assert_eq!(Vin::parse(&"ü".repeat(65)).unwrap_err(), "must have at most 64 characters");
+        assert!(Model::parse(&"x".repeat(255)).is_ok());
+        assert!(Model::parse(&"x".repeat(256)).is_err());
+    }
+
+    #[test]
+    fn blank_text_and_nul_are_refused() {
+        assert_eq!(Vin::parse(" \t ").unwrap_err(), "must not be blank");
+        assert!(Vin::parse("a\0b").is_err());
+    }
+
+    #[test]
+    fn a_year_lies_between_the_first_automobile_and_next_year() {
+        assert_eq!(Year::parse(1886, 2026).unwrap().get(), 1886);
+        assert_eq!(Year::parse(2027, 2026).unwrap().get(), 2027);
+        assert_eq!(Year::parse(1885, 2026).unwrap_err(), "must be from 1886 to 2027");
+        assert!(Year::parse(2028, 2026).is_err());
+        assert!(Year::parse(i64::MAX, 2026).is_err());
+    }
+
+    #[test]
+    fn an_odometer_is_finite_and_not_negative() {
+        assert!(Odometer::parse(0.0).is_ok());
+        assert!(Odometer::parse(-0.0).unwrap().get().is_sign_positive());
+        assert!(Odometer::parse(-1.0).is_err());
+        assert!(Odometer::parse(f64::NAN).is_err());
+        assert!(Odometer::parse(f64::INFINITY).is_err());
+    }
+}

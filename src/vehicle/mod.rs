@@ -1,0 +1,37 @@
+//! The domain: what a vehicle is, and what makes one valid.
+
+mod fields;
+mod number;
+mod price;
+mod validation;
+
+pub use fields::{Manufacturer, Model, Odometer, OdometerUnit, Vin, Year};
+pub use number::whole_as_integer;
+pub use price::Price;
+pub use validation::{FieldError, parse_vehicle};
+
+use chrono::{DateTime, Utc};
+
+/// A vehicle as it was offered: everything about it but what stock adds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vehicle {
+    pub vin: Vin,
+    pub model: Model,
+    pub manufacturer: Manufacturer,
+    pub year: Year,
+    pub odometer: Odometer,
+    pub odometer_unit: OdometerUnit,
+}
+
+/// The number under which stock keeps a vehicle; grows with every vehicle taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VehicleId(pub i64);
+
+/// A vehicle that stock has taken.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StockedVehicle {
+    pub id: VehicleId,
+    /// Millisecond precision.
+    pub created_at: DateTime<Utc>,
+    pub vehicle: Vehicle,
+}

@@ -1,0 +1,85 @@
+//! What a vehicle is offered for.
+
+use std::fmt;
+
+/// A price in US dollars, kept in cents so that it always has two decimals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Price {
+    cents: i64,
+}
+
+impl Price {
+    /// ISO 4217.
+    pub const UNIT: &str = "USD";
+
+    /// Beyond this an `f64` can no longer hold every cent.
+    const MAX_CENTS: i64 = 1 << 52;
+
+    pub fn from_cents(cents: i64) -> Self {
+        Self { cents }
+    }
+
+    /// Rounds `amount`, in dollars, to the cent.
+    ///
+    /// # Errors
+    /// What is wrong with it, when it is not finite, less than one cent, or too large to be kept to the cent.
+    pub fn parse(amount: f64) -> Result<Self, String> {
+        let cents = (amount * 100.0).round();
+        #[expect(clippy::cast_precision_loss, reason = "2^52 is exact in an f64")]
+        if !(1.0..=Self::MAX_CENTS as f64).contains(&cents) {
+            return Err(format!("{amount} is not a price"));
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "whole and in range, checked above")]
+        Ok(Self { cents: cents as i64 })
+    }
+
+    /// In dollars.
+    pub fn amount(self) -> f64 {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "prices stay below 2^52 cents, which an f64 holds exactly"
+        )]
+        let cents = self.cents as f64;
+        cents / 100.0
+    }
+}
+
+impl fmt::Display for Price {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:02} {}", self.cents / 100, self.cents % 100, Self::UNIT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_price_survives_the_way_through_a_float(cents in 1..=Price::MAX_CENTS) {
+            let price = Price::from_cents(cents);
+            prop_assert_eq!(Price::parse(price.amount()), Ok(price));
+        }
+
+        #[test]
+        fn a_realistic_price_is_written_with_at_most_two_decimals(cents in 1..1_000_000_000i64) {
+            let written = serde_json::to_string(&Price::from_cents(cents).amount()).unwrap();
+            let decimals = written.split_once('.').map_or(0, |(_, fraction)| fraction.len());
+            prop_assert!(decimals <= 2, "{} has {} decimals", written, decimals);
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_price_is_refused() {
+        for amount in [f64::NAN, f64::INFINITY, -1.0, 0.0, 0.001, 1e300] {
+            assert!(Price::parse(amount).is_err(), "{amount}");
+        }
+    }
+
+    #[test]
+    fn a_price_is_shown_with_two_decimals_and_its_unit() {
+        assert_eq!(Price::from_cents(123_405).to_string(), "1234.05 USD");
+    }
+}

@@ -1,0 +1,139 @@
+//! From an untrusted JSON document to a [`Vehicle`], naming everything that is wrong at once.
+
+use serde_json::Value;
+
+use super::{Manufacturer, Model, Odometer, OdometerUnit, Vehicle, Vin, Year};
+
+/// One wrong field of a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldError {
+    /// Where it stands: a JSON pointer (RFC 6901).
+    pub pointer: &'static str,
+    pub detail: String,
+}
+
+/// Reads a vehicle; fields that it does not know are ignored.
+///
+/// # Errors
+/// Every wrong field, in the order of the documentation.
+pub fn parse_vehicle(document: &Value, this_year: i32) -> Result<Vehicle, Vec<FieldError>> {
+    let Value::Object(_) = document else {
+        return Err(vec![FieldError { pointer: "", detail: "must be an object".to_owned() }]);
+    };
+    let mut errors = Vec::new();
+    let vin = field(document, "/vin", text(Vin::parse), &mut errors);
+    let model = field(document, "/model", text(Model::parse), &mut errors);
+    let manufacturer = field(document, "/manufacturer", text(Manufacturer::parse), &mut errors);
+    let year = field(document, "/year", |value| integer(value, this_year), &mut errors);
+    let odometer = field(document, "/odometer", number, &mut errors);
+    let odometer_unit = field(document, "/odometerUnit", text(OdometerUnit::parse), &mut errors);
+    match (vin, model, manufacturer, year, odometer, odometer_unit) {
+        (Some(vin), Some(model), Some(manufacturer), Some(year), Some(odometer), Some(odometer_unit)) => {
+            Ok(Vehicle { vin, model, manufacturer, year, odometer, odometer_unit })
+        }
+        _ => Err(errors),
+    }
+}
+
+fn field<T>(
+    document: &Value,
+    pointer: &'static str,
+    parse: impl Fn(&Value) -> Result<T, String>,
+    errors: &mut Vec<FieldError>,
+) -> Option<T> {
+    let parsed = match document.pointer(pointer) {
+        None | Some(Value::Null) => Err("is required".to_owned()),
+        Some(value) => parse(value),
+    };
+    parsed.map_err(|detail| errors.push(FieldError { pointer, detail })).ok()
+}
+
+fn text<T>(parse: impl Fn(&str) -> Result<T, String>) -> impl Fn(&Value) -> Result<T, String> {
+    move |value| match value {
+        Value::String(text) => parse(text),
+        _ => Err("must be a string".to_owned()),
+    }
+}
+
+fn integer(value: &Value, this_year: i32) -> Result<Year, String> {
+    match value {
+        Value::Number(number) if number.is_i64() || number.is_u64() => {
+            Year::parse(number.as_i64().unwrap_or(i64::MAX), this_year)
+        }
+        _ => Err("must be an integer".to_owned()),
+    }
+}
+
+fn number(value: &Value) -> Result<Odometer, String> {
+    match value.as_f64() {
+        Some(number) => Odometer::parse(number),
+        None => Err("must be a number".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn documented() -> Value {
+        json!({
+            "vin": "vin", "model": "model", "manufacturer": "manufacturer",
+            "year": 2022, "odometer": 1000, "odometerUnit": "odometerUnit"
+        })
+    }
+
+    #[test]
+    fn the_documented_body_is_accepted_as_it_stands() {
+        let vehicle = parse_vehicle(&documented(), 2026).unwrap();
+        assert_eq!(vehicle.vin.as_str(), "vin");
+        assert_eq!(vehicle.year.get(), 2022);
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored() {
+        let mut document = documented();
+        document["colour"] = json!("red");
+        assert!(parse_vehicle(&document, 2026).is_ok());
+    }
+
+    #[test]
+    fn every_wrong_field_is_named_at_once() {
+        let document = json!({
+            "vin": " ", "model": 7, "year": "2022", "odometer": -1, "odometerUnit": null
+        });
+        let errors = parse_vehicle(&document, 2026).unwrap_err();
+        let named: Vec<_> = errors.iter().map(|error| (error.pointer, error.detail.as_str())).collect();
+        assert_eq!(
+            named,
+            [
+                ("/vin", "must not be blank"),
+                ("/model", "must be a string"),
+                ("/manufacturer", "is required"),
+                ("/year", "must be an integer"),
+                ("/odometer", "must be a finite number, 0 or more"),
+                ("/odometerUnit", "is required"),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_not_an_object_is_one_error_at_the_root() {
+        for document in [json!([]), json!("vin"), json!(null), json!(1)] {
+            let errors = parse_vehicle(&document, 2026).unwrap_err();
+            assert_eq!(errors.len(), 1);
+            assert_eq!(errors[0].pointer, "");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_year_is_an_integer_within_its_bounds(year in any::<i64>()) {
+            let mut document = documented();
+            document["year"] = json!(year);
+            prop_assert_eq!(parse_vehicle(&document, 2026).is_ok(), (1886..=2027).contains(&year));
+        }
+    }
+}
