@@ -1,9 +1,13 @@
 //! The vehicle platform: see README.md for what it does, and the modules for how.
 
+pub mod ads;
 pub mod backoff;
+pub mod estimate;
 pub mod event;
 pub mod http;
 pub mod kafka;
 pub mod registry;
+pub mod shutdown;
+pub mod stock;
 pub mod store;
 pub mod vehicle;

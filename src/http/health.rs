@@ -40,7 +40,11 @@ impl Health {
         let mut backoff = Backoff::new();
         let mut available = None;
         loop {
-            let outcome = match tokio::time::timeout(CHECK_TIMEOUT, check()).await {
+            let checked = tokio::select! {
+                () = shutdown.cancelled() => return,
+                checked = tokio::time::timeout(CHECK_TIMEOUT, check()) => checked,
+            };
+            let outcome = match checked {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(format!("{error:#}")),
                 Err(_) => Some(format!("no answer within {CHECK_TIMEOUT:?}")),

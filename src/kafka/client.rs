@@ -1,15 +1,12 @@
 //! What all our clients of the brokers have in common: settings, names, and where their log goes.
 
-use anyhow::Context as _;
 use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 
 use super::args::KafkaArgs;
-use super::CALL_TIMEOUT;
 use crate::event::EventType;
 
 /// What things are called on the cluster.
@@ -79,21 +76,6 @@ impl ProducerContext for LoggingContext {
 
     /// A record that is not delivered fails the transaction that it is part of.
     fn delivery(&self, _: &DeliveryResult<'_>, (): Self::DeliveryOpaque) {}
-}
-
-/// Asks the cluster for its brokers. Blocks for at most five seconds.
-///
-/// # Errors
-/// When no broker answers, or a setting is not one of librdkafka's.
-pub fn ping(kafka: &KafkaArgs) -> anyhow::Result<()> {
-    let client: BaseConsumer<_> = client_config(kafka)
-        .create_with_context(LoggingContext)
-        .context("cannot set up a Kafka client; see --kafka-property")?;
-    client
-        .client()
-        .fetch_metadata(Some(""), CALL_TIMEOUT)
-        .with_context(|| format!("no broker answers at {}", kafka.bootstrap_servers()))?;
-    Ok(())
 }
 
 impl rdkafka::consumer::ConsumerContext for LoggingContext {}

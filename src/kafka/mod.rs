@@ -9,17 +9,19 @@ mod client;
 mod failure;
 mod in_flight;
 mod instance;
+mod marker;
 mod record;
 mod topics;
 mod transaction;
 mod worker;
 
 pub use args::KafkaArgs;
-pub use client::{Naming, ping};
+pub use client::Naming;
 pub use failure::Failure;
 pub use instance::Instance;
+pub use marker::Marker;
 pub use record::{OutgoingRecord, Record};
-pub use topics::ensure_topics;
+pub use topics::ClusterCheck;
 pub use transaction::{CommitError, Progress, TransactionalProducer};
 pub use worker::{Handler, Worker, WorkerMetrics};
 

@@ -9,16 +9,17 @@ mod args;
 mod error;
 
 use std::collections::HashMap;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::Context;
 use schema_registry_converter::async_impl::json::{JsonDecoder, JsonEncoder, JsonSchema};
-use schema_registry_converter::async_impl::schema_registry::{SrSettings, get_all_subjects};
+use schema_registry_converter::async_impl::schema_registry::{SrSettings, get_all_subjects, post_schema};
 use schema_registry_converter::schema_registry_common::{
     BytesResult, SchemaType, SubjectNameStrategy, SuppliedSchema, get_bytes_result,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::OnceCell;
 
 pub use args::RegistryArgs;
 pub use error::CodecError;
@@ -33,6 +34,7 @@ pub struct Codec {
     decoder: JsonDecoder,
     /// By schema id, each with a URL of its own, under which the decoder keeps what it compiled.
     schemas: RwLock<HashMap<u32, Arc<JsonSchema>>>,
+    registered: OnceCell<()>,
 }
 
 impl Codec {
@@ -46,6 +48,7 @@ impl Codec {
             decoder: JsonDecoder::new(settings.clone()),
             settings,
             schemas: RwLock::default(),
+            registered: OnceCell::new(),
         })
     }
 
@@ -88,27 +91,25 @@ impl Codec {
         serde_json::from_value(value).map_err(CodecError::rejected)
     }
 
-    /// Registers the schema of `event_type` for `topic`, or finds it registered.
+    /// Registers the schemas of what is written to each topic, once, and looks whether the registry answers.
     ///
     /// # Errors
-    /// When the registry is away or refuses the schema.
-    pub async fn register(&self, event_type: EventType, topic: &str) -> Result<(), CodecError> {
-        let schema = SuppliedSchema::new(None, SchemaType::Json, event_type.schema.to_owned());
-        let subject = format!("{topic}-value");
-        schema_registry_converter::async_impl::schema_registry::post_schema(&self.settings, subject, schema)
-            .await?;
-        Ok(())
-    }
-
-    /// # Errors
-    /// When no registry answers.
-    pub async fn ping(&self) -> Result<(), CodecError> {
+    /// When the registry is away or refuses a schema.
+    pub async fn check(&self, written: &[(EventType, &str)]) -> Result<(), CodecError> {
+        let register = async || -> Result<(), CodecError> {
+            for (event_type, topic) in written {
+                let schema = SuppliedSchema::new(None, SchemaType::Json, event_type.schema.to_owned());
+                post_schema(&self.settings, format!("{topic}-value"), schema).await?;
+            }
+            Ok(())
+        };
+        self.registered.get_or_try_init(register).await?;
         get_all_subjects(&self.settings).await?;
         Ok(())
     }
 
     async fn schema(&self, id: u32) -> Result<Arc<JsonSchema>, CodecError> {
-        let known = self.schemas.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(&id).cloned();
+        let known = self.schemas.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
         if let Some(schema) = known {
             return Ok(schema);
         }
@@ -123,7 +124,7 @@ impl Codec {
         let schema = Arc::new(schema);
         self.schemas
             .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .unwrap_or_else(PoisonError::into_inner)
             .insert(id, Arc::clone(&schema));
         Ok(schema)
     }

@@ -1,5 +1,7 @@
 //! What the stores share: their address, and how their errors are told apart.
 
+pub mod sqlite;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;

@@ -1,0 +1,128 @@
+//! Turns processed vehicles into ads, and serves them.
+
+mod ad;
+mod api;
+mod ingest;
+pub mod store;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+
+pub use ad::{Ad, AdId, Offer};
+
+use crate::event::VEHICLE_PROCESSED;
+use crate::http::{Health, HttpArgs, HttpServer};
+use crate::kafka::{ClusterCheck, Instance, KafkaArgs, Naming, Worker, WorkerMetrics};
+use crate::registry::{Codec, RegistryArgs};
+use crate::shutdown::ShutdownArgs;
+use crate::store::DatabaseUrl;
+use ingest::Ingest;
+
+const GROUP: &str = "ms-vehicles-ads";
+
+/// Records that wait for the database at most.
+const MAX_IN_FLIGHT: usize = 5_000;
+
+#[derive(Args, Clone, Debug)]
+pub struct AdsArgs {
+    /// Port to serve HTTP on
+    #[arg(long, env = "PORT", value_name = "PORT", default_value_t = 3003)]
+    pub port: u16,
+
+    #[command(flatten)]
+    pub http: HttpArgs,
+
+    /// Where to keep ads: mongodb://user:password@host/database or sqlite:<path>
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        value_name = "URL",
+        default_value = "mongodb://127.0.0.1:27017/vehicles",
+        hide_env_values = true,
+        help_heading = "Database"
+    )]
+    pub database_url: DatabaseUrl,
+
+    /// A file that holds the database's URL, which may be a secret
+    #[arg(long, env = "DATABASE_URL_FILE", value_name = "PATH", help_heading = "Database")]
+    pub database_url_file: Option<PathBuf>,
+
+    /// Name that tells this instance apart and stays the same when it restarts [default: the host's name and a
+    /// number that is free on this machine]
+    #[arg(long, env = "INSTANCE_ID", value_name = "NAME", help_heading = "Kafka")]
+    pub instance_id: Option<String>,
+
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+
+    #[command(flatten)]
+    pub shutdown: ShutdownArgs,
+}
+
+/// Runs the role until `shutdown`.
+///
+/// # Errors
+/// When it cannot start with these arguments; what is merely away is waited for.
+pub async fn run(args: AdsArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let server = HttpServer::bind(args.http.host, args.port, "--port")?;
+    run_on(server, args, shutdown).await
+}
+
+/// Runs the role with an HTTP server that is already bound.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_on(server: HttpServer, args: AdsArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let database_url = DatabaseUrl::resolve(&args.database_url, args.database_url_file.as_ref())?;
+    let store = store::open(&database_url).await?;
+    let codec = Arc::new(Codec::new(&args.registry)?);
+    let naming = Naming::new(&args.kafka);
+    let topic = naming.topic(VEHICLE_PROCESSED);
+    let group = naming.group(GROUP);
+    let instance = Instance::claim("ads", args.instance_id.as_deref());
+    let mut metrics = Registry::with_prefix("ads");
+    let published = Counter::default();
+    metrics.register("ads_published", "Ads that became visible", published.clone());
+    let health = Arc::new(Health::new(&["database", "kafka", "schema-registry"]));
+    let cluster = ClusterCheck::new(&args.kafka, vec![topic.clone()])?;
+    tracing::info!(address = %server.address(), "ads listens");
+
+    let (ingest, writer) = Ingest::new(Arc::clone(&codec), Arc::clone(&store), published);
+    let worker = Worker {
+        kafka: args.kafka.clone(),
+        topic,
+        transactional_id: format!("{group}.{}", instance.name()),
+        group,
+        max_in_flight: MAX_IN_FLIGHT,
+        handler: Arc::new(ingest),
+        metrics: WorkerMetrics::register(&mut metrics),
+        shutdown: shutdown.clone(),
+    };
+    // When one ends, all end.
+    let work = async {
+        let _ending = shutdown.drop_guard_ref();
+        worker.run().await
+    };
+    let serve = async {
+        let _ending = shutdown.drop_guard_ref();
+        let routes = api::routes(Arc::clone(&store));
+        server.serve(Arc::clone(&health), metrics, routes, shutdown.clone(), args.shutdown.grace()).await
+    };
+    let (worked, (), served, (), (), ()) = tokio::join!(
+        work,
+        writer,
+        serve,
+        health.watch("database", &shutdown, async || Ok(store.check().await?)),
+        health.watch("kafka", &shutdown, async || cluster.check().await),
+        health.watch("schema-registry", &shutdown, async || Ok(codec.check(&[]).await?)),
+    );
+    worked.and(served)
+}

@@ -1,0 +1,119 @@
+//! Puts a price on each vehicle that stock has taken.
+
+mod estimator;
+mod pricing;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+
+use crate::event::{VEHICLE_CREATED, VEHICLE_PROCESSED};
+use crate::http::{Health, HttpArgs, HttpServer};
+use crate::kafka::{ClusterCheck, Instance, KafkaArgs, Naming, Worker, WorkerMetrics};
+use crate::registry::{Codec, RegistryArgs};
+use crate::shutdown::ShutdownArgs;
+pub use estimator::{Estimator, SimulatedEstimator};
+use pricing::Pricing;
+
+const GROUP: &str = "ms-price-estimate";
+
+#[derive(Args, Clone, Debug)]
+pub struct EstimateArgs {
+    /// Port to serve health and metrics on [default: none]
+    #[arg(long, env = "PORT", value_name = "PORT")]
+    pub port: Option<u16>,
+
+    #[command(flatten)]
+    pub http: HttpArgs,
+
+    #[command(flatten)]
+    pub work: WorkArgs,
+
+    /// Name that tells this instance apart and stays the same when it restarts [default: the host's name and a
+    /// number that is free on this machine]
+    #[arg(long, env = "INSTANCE_ID", value_name = "NAME", help_heading = "Kafka")]
+    pub instance_id: Option<String>,
+
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+
+    #[command(flatten)]
+    pub shutdown: ShutdownArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Work")]
+pub struct WorkArgs {
+    /// How long the simulated estimate of one vehicle takes
+    #[arg(long, env = "PROCESSING_TIME", value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub processing_time: Duration,
+
+    /// Vehicles that one estimator holds at most; beyond it, it stops reading
+    #[arg(long, env = "MAX_IN_FLIGHT", value_name = "N", default_value = "100000", value_parser = parse_max_in_flight)]
+    pub max_in_flight: usize,
+}
+
+fn parse_max_in_flight(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number @ 1..=10_000_000) => Ok(number),
+        _ => Err("must be an integer from 1 to 10000000".to_owned()),
+    }
+}
+
+/// Runs the role until `shutdown`.
+///
+/// # Errors
+/// When it cannot start with these arguments; what is merely away is waited for.
+pub async fn run(args: EstimateArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let server = args.port.map(|port| HttpServer::bind(args.http.host, port, "--port")).transpose()?;
+    let codec = Arc::new(Codec::new(&args.registry)?);
+    let naming = Naming::new(&args.kafka);
+    let (created, processed) = (naming.topic(VEHICLE_CREATED), naming.topic(VEHICLE_PROCESSED));
+    let group = naming.group(GROUP);
+    let instance = Instance::claim("estimate", args.instance_id.as_deref());
+    let mut metrics = Registry::with_prefix("estimate");
+    let health = Arc::new(Health::new(&["kafka", "schema-registry"]));
+    let cluster = ClusterCheck::new(&args.kafka, vec![created.clone(), processed.clone()])?;
+    tracing::info!(instance = instance.name(), group, "estimate starts");
+
+    let worker = Worker {
+        kafka: args.kafka.clone(),
+        topic: created,
+        transactional_id: format!("{group}.{}", instance.name()),
+        group,
+        max_in_flight: args.work.max_in_flight,
+        handler: Arc::new(Pricing {
+            codec: Arc::clone(&codec),
+            estimator: SimulatedEstimator { processing_time: args.work.processing_time },
+            topic: processed.clone(),
+        }),
+        metrics: WorkerMetrics::register(&mut metrics),
+        shutdown: shutdown.clone(),
+    };
+    // When one ends, all end.
+    let work = async {
+        let _ending = shutdown.drop_guard_ref();
+        worker.run().await
+    };
+    let serve = async {
+        let Some(server) = server else { return Ok(()) };
+        let _ending = shutdown.drop_guard_ref();
+        tracing::info!(address = %server.address(), "estimate listens");
+        server.serve(Arc::clone(&health), metrics, |_| {}, shutdown.clone(), args.shutdown.grace()).await
+    };
+    let (worked, served, (), ()) = tokio::join!(
+        work,
+        serve,
+        health.watch("kafka", &shutdown, async || cluster.check().await),
+        health.watch("schema-registry", &shutdown, async || {
+            Ok(codec.check(&[(VEHICLE_PROCESSED, &processed)]).await?)
+        }),
+    );
+    worked.and(served)
+}

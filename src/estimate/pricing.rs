@@ -1,0 +1,27 @@
+//! From a vehicle that was created to a vehicle that was processed.
+
+use std::sync::Arc;
+
+use super::estimator::Estimator;
+use crate::event::{VEHICLE_PROCESSED, VehicleCreated};
+use crate::kafka::{Failure, Handler, OutgoingRecord, Record};
+use crate::registry::Codec;
+
+pub(super) struct Pricing<E> {
+    pub(super) codec: Arc<Codec>,
+    pub(super) estimator: E,
+    /// Where processed vehicles go.
+    pub(super) topic: String,
+}
+
+impl<E: Estimator> Handler for Pricing<E> {
+    async fn handle(&self, record: &Record) -> Result<Option<OutgoingRecord>, Failure> {
+        let vehicle: VehicleCreated = self.codec.decode(record.value.as_deref()).await?;
+        let price = self.estimator.estimate(&vehicle).await?;
+        let processed = vehicle.priced(price);
+        let value = self.codec.encode(VEHICLE_PROCESSED, &self.topic, &processed).await?;
+        // By the event and not by the record that was read: the original services write no key.
+        let key = processed.vehicle.vin.into_bytes();
+        Ok(Some(OutgoingRecord::new(self.topic.clone(), key, value, record.trace())))
+    }
+}

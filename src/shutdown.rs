@@ -1,0 +1,50 @@
+//! When a role is asked to end, and how long it may take.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+#[derive(Args, Clone, Debug)]
+pub struct ShutdownArgs {
+    /// How long the process may take to end after SIGTERM or SIGINT
+    #[arg(long, env = "SHUTDOWN_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration, help_heading = "Process")]
+    pub shutdown_timeout: Duration,
+}
+
+impl ShutdownArgs {
+    /// How long requests may take to finish: some time is left for what comes after them.
+    pub fn grace(&self) -> Duration {
+        self.shutdown_timeout.mul_f64(0.7)
+    }
+}
+
+/// Runs `work` until it ends, or until it has ended on SIGTERM or SIGINT.
+///
+/// # Errors
+/// Those of `work`; or that it did not end within `timeout`.
+pub async fn run_until_signal<F>(
+    timeout: Duration,
+    work: impl FnOnce(CancellationToken) -> F,
+) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let shutdown = CancellationToken::new();
+    let work = work(shutdown.clone());
+    tokio::pin!(work);
+    tokio::select! {
+        result = &mut work => return result,
+        _ = terminate.recv() => tracing::info!(signal = "SIGTERM", "stopping"),
+        _ = interrupt.recv() => tracing::info!(signal = "SIGINT", "stopping"),
+    }
+    shutdown.cancel();
+    match tokio::time::timeout(timeout, work).await {
+        Ok(result) => result,
+        Err(_) => bail!("did not stop within {timeout:?} (--shutdown-timeout)"),
+    }
+}

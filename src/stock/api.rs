@@ -1,0 +1,126 @@
+//! `/stock` over HTTP.
+
+use std::sync::Arc;
+
+use actix_web::http::header;
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
+use chrono::{DateTime, Datelike, SecondsFormat, Utc};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+use serde::Serialize;
+use tokio::sync::Notify;
+
+use super::store::{Insertion, VehicleStore};
+use crate::event::TraceContext;
+use crate::http::{Page, PageRequest, Problem, QueryParams, json_document};
+use crate::vehicle::{StockedVehicle, VehicleId, parse_vehicle, whole_as_integer};
+
+/// What the routes share.
+pub struct StockApi {
+    store: Arc<dyn VehicleStore>,
+    /// Tells the relay that there is something to publish.
+    arrivals: Arc<Notify>,
+    accepted: Counter,
+}
+
+impl StockApi {
+    pub fn new(store: Arc<dyn VehicleStore>, arrivals: Arc<Notify>, registry: &mut Registry) -> Self {
+        let accepted = Counter::default();
+        registry.register("vehicles_accepted", "Vehicles answered with 201", accepted.clone());
+        Self { store, arrivals, accepted }
+    }
+
+    pub fn routes(self: Arc<Self>) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
+        let api = web::Data::from(self);
+        move |config| {
+            config
+                .app_data(api.clone())
+                .service(
+                    web::resource("/stock")
+                        .route(web::post().to(create))
+                        .route(web::get().to(list))
+                        .default_service(web::to(async || {
+                            Err::<String, _>(Problem::method_not_allowed("GET, POST"))
+                        })),
+                )
+                .service(
+                    web::resource("/stock/{id}")
+                        .route(web::get().to(show))
+                        .default_service(web::to(async || Err::<String, _>(Problem::method_not_allowed("GET")))),
+                );
+        }
+    }
+}
+
+/// A vehicle as it is shown.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct VehicleBody {
+    id: i64,
+    vin: String,
+    model: String,
+    manufacturer: String,
+    year: i32,
+    #[serde(serialize_with = "whole_as_integer")]
+    odometer: f64,
+    odometer_unit: String,
+    created_at: String,
+}
+
+impl From<StockedVehicle> for VehicleBody {
+    fn from(stocked: StockedVehicle) -> Self {
+        let vehicle = stocked.vehicle;
+        Self {
+            id: stocked.id.0,
+            vin: vehicle.vin.into(),
+            model: vehicle.model.into(),
+            manufacturer: vehicle.manufacturer.into(),
+            year: vehicle.year.get(),
+            odometer: vehicle.odometer.get(),
+            odometer_unit: vehicle.odometer_unit.into(),
+            created_at: rfc3339(stocked.created_at),
+        }
+    }
+}
+
+fn rfc3339(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+fn path_of(id: VehicleId) -> String {
+    format!("/stock/{}", id.0)
+}
+
+async fn create(
+    api: web::Data<StockApi>,
+    request: HttpRequest,
+    body: Result<web::Bytes, actix_web::Error>,
+) -> Result<HttpResponse, Problem> {
+    let document = json_document(&request, body)?;
+    let vehicle = parse_vehicle(&document, Utc::now().year()).map_err(Problem::invalid_fields)?;
+    let traceparent = request.headers().get(TraceContext::HEADER).map(header::HeaderValue::as_bytes);
+    match api.store.insert(&vehicle, TraceContext::follow(traceparent)).await? {
+        Insertion::Stocked(stocked) => {
+            api.accepted.inc();
+            api.arrivals.notify_one();
+            let location = (header::LOCATION, path_of(stocked.id));
+            Ok(HttpResponse::Created().insert_header(location).json(VehicleBody::from(stocked)))
+        }
+        Insertion::Exists(id) => {
+            Err(Problem::conflict(format!("a vehicle with the vin {} exists", vehicle.vin), path_of(id)))
+        }
+    }
+}
+
+async fn list(api: web::Data<StockApi>, query: web::Query<QueryParams>) -> Result<HttpResponse, Problem> {
+    let request = PageRequest::parse(&query, |cursor| cursor.parse().ok().map(VehicleId))?;
+    let vehicles = api.store.page(&request).await?.into_iter().map(VehicleBody::from).collect();
+    Ok(Page::new(&request, vehicles).respond("/stock", |vehicle| vehicle.id))
+}
+
+async fn show(api: web::Data<StockApi>, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let id = id.parse().map(VehicleId).map_err(|_| Problem::not_found())?;
+    let stocked = api.store.get(id).await?.ok_or_else(Problem::not_found)?;
+    Ok(HttpResponse::Ok().json(VehicleBody::from(stocked)))
+}

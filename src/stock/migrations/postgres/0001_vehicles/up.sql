@@ -1,0 +1,27 @@
+CREATE TABLE vehicles (
+    id            BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    vin           TEXT NOT NULL UNIQUE,
+    model         TEXT NOT NULL,
+    manufacturer  TEXT NOT NULL,
+    year          INTEGER NOT NULL,
+    odometer      DOUBLE PRECISION NOT NULL,
+    odometer_unit TEXT NOT NULL,
+    created_at    TIMESTAMPTZ NOT NULL
+);
+
+-- What is still to be published. A row carries a batch from when the relay took it until the brokers have it.
+CREATE TABLE outbox (
+    id          BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    vin         TEXT NOT NULL,
+    event       TEXT NOT NULL,
+    traceparent TEXT NOT NULL,
+    batch       BIGINT
+);
+CREATE INDEX outbox_batch ON outbox (batch) WHERE batch IS NOT NULL;
+
+-- Tells this database's relay apart from those of other databases on the same Kafka cluster.
+CREATE TABLE outbox_identity (
+    id       INTEGER PRIMARY KEY CHECK (id = 1),
+    identity TEXT NOT NULL
+);
+INSERT INTO outbox_identity (id, identity) VALUES (1, gen_random_uuid()::text);

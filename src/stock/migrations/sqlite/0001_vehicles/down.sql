@@ -1,0 +1,3 @@
+DROP TABLE outbox_identity;
+DROP TABLE outbox;
+DROP TABLE vehicles;

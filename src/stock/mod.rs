@@ -1,0 +1,113 @@
+//! Takes vehicles over HTTP, keeps them, and tells the others about them.
+
+mod api;
+mod relay;
+pub mod store;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use prometheus_client::registry::Registry;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::event::VEHICLE_CREATED;
+use crate::http::{Health, HttpArgs, HttpServer};
+use crate::kafka::{ClusterCheck, KafkaArgs, Naming};
+use crate::registry::{Codec, RegistryArgs};
+use crate::shutdown::ShutdownArgs;
+use crate::store::DatabaseUrl;
+use api::StockApi;
+use relay::{Relay, RelayMetrics};
+
+#[derive(Args, Clone, Debug)]
+pub struct StockArgs {
+    /// Port to serve HTTP on
+    #[arg(long, env = "PORT", value_name = "PORT", default_value_t = 3002)]
+    pub port: u16,
+
+    #[command(flatten)]
+    pub http: HttpArgs,
+
+    /// Where to keep vehicles: postgres://user:password@host/database or sqlite:<path>
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        value_name = "URL",
+        default_value = "postgres://postgres:postgres@127.0.0.1:5432/stock",
+        hide_env_values = true,
+        help_heading = "Database"
+    )]
+    pub database_url: DatabaseUrl,
+
+    /// A file that holds the database's URL, which may be a secret
+    #[arg(long, env = "DATABASE_URL_FILE", value_name = "PATH", help_heading = "Database")]
+    pub database_url_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+
+    #[command(flatten)]
+    pub shutdown: ShutdownArgs,
+}
+
+/// Runs the role until `shutdown`.
+///
+/// # Errors
+/// When it cannot start with these arguments; what is merely away is waited for.
+pub async fn run(args: StockArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let server = HttpServer::bind(args.http.host, args.port, "--port")?;
+    run_on(server, args, shutdown).await
+}
+
+/// Runs the role with an HTTP server that is already bound.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_on(server: HttpServer, args: StockArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let database_url = DatabaseUrl::resolve(&args.database_url, args.database_url_file.as_ref())?;
+    let store = store::open(&database_url).await?;
+    let codec = Arc::new(Codec::new(&args.registry)?);
+    let topic = Naming::new(&args.kafka).topic(VEHICLE_CREATED);
+    let arrivals = Arc::new(Notify::new());
+    let mut metrics = Registry::with_prefix("stock");
+    let health = Arc::new(Health::new(&["database", "kafka", "schema-registry"]));
+    tracing::info!(address = %server.address(), "stock listens");
+
+    let api = Arc::new(StockApi::new(Arc::clone(&store), Arc::clone(&arrivals), &mut metrics));
+    let relay = Relay {
+        kafka: args.kafka.clone(),
+        codec: Arc::clone(&codec),
+        store: Arc::clone(&store),
+        arrivals,
+        metrics: RelayMetrics::register(&mut metrics),
+        // Stops after the last request was served, so that what it brought goes out at once.
+        shutdown: CancellationToken::new(),
+    };
+    let relay_shutdown = relay.shutdown.clone();
+    let cluster = ClusterCheck::new(&args.kafka, vec![topic.clone()])?;
+    let serve = async {
+        let _ending = shutdown.drop_guard_ref();
+        let grace = args.shutdown.grace();
+        let served = server.serve(Arc::clone(&health), metrics, api.routes(), shutdown.clone(), grace).await;
+        relay_shutdown.cancel();
+        served
+    };
+    // When one ends, all end.
+    let relay = async {
+        let _ending = shutdown.drop_guard_ref();
+        relay.run().await
+    };
+    let (served, relayed, (), (), ()) = tokio::join!(
+        serve,
+        relay,
+        health.watch("database", &shutdown, async || Ok(store.check().await?)),
+        health.watch("kafka", &shutdown, async || cluster.check().await),
+        health.watch("schema-registry", &shutdown, async || Ok(codec.check(&[(VEHICLE_CREATED, &topic)]).await?)),
+    );
+    served.and(relayed)
+}

@@ -1,0 +1,88 @@
+//! Where vehicles are kept, together with the events about them that are still to be published.
+
+mod postgres;
+mod queries;
+mod sqlite;
+
+use std::sync::Arc;
+
+use anyhow::bail;
+use async_trait::async_trait;
+
+pub use postgres::PostgresVehicles;
+pub use sqlite::SqliteVehicles;
+
+use crate::event::TraceContext;
+use crate::http::PageRequest;
+use crate::store::{DatabaseUrl, StoreError};
+use crate::vehicle::{StockedVehicle, Vehicle, VehicleId};
+
+/// What became of a vehicle that was to be kept.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Insertion {
+    Stocked(StockedVehicle),
+    /// A vehicle with this vin was there already.
+    Exists(VehicleId),
+}
+
+/// The vehicles in stock.
+#[async_trait]
+pub trait VehicleStore: Send + Sync {
+    /// Does what has to be done before the store can be used, and tells whether it answers.
+    async fn check(&self) -> Result<(), StoreError>;
+
+    /// Keeps a vehicle and the event about it, both or neither.
+    async fn insert(&self, vehicle: &Vehicle, trace: TraceContext) -> Result<Insertion, StoreError>;
+
+    /// Up to [`PageRequest::fetch_limit`] vehicles, oldest first.
+    async fn page(&self, request: &PageRequest<VehicleId>) -> Result<Vec<StockedVehicle>, StoreError>;
+
+    async fn get(&self, id: VehicleId) -> Result<Option<StockedVehicle>, StoreError>;
+
+    /// The outbox, for one holder at a time; `None` while another has it.
+    async fn outbox(&self) -> Result<Option<Box<dyn Outbox>>, StoreError>;
+}
+
+/// An event that is still to be published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxEntry {
+    pub vin: String,
+    /// A `VehicleCreated`, as JSON.
+    pub event: String,
+    pub traceparent: String,
+}
+
+/// The sole access to the events that are still to be published.
+///
+/// Events leave in numbered batches. The number of the next batch is kept on the cluster, by the very transaction
+/// that publishes a batch, and so tells after any crash whether a batch went out.
+#[async_trait]
+pub trait Outbox: Send {
+    /// Tells this database from others; stays the same for its life.
+    async fn identity(&mut self) -> Result<String, StoreError>;
+
+    /// Takes up where a predecessor died: batches before `next` were published and are removed, others were not
+    /// and go back.
+    async fn recover(&mut self, next: i64) -> Result<(), StoreError>;
+
+    /// Gives the number `batch` to the `limit` oldest entries, and returns them.
+    async fn claim(&mut self, batch: i64, limit: i64) -> Result<Vec<OutboxEntry>, StoreError>;
+
+    /// Removes a batch that was published.
+    async fn remove(&mut self, batch: i64) -> Result<(), StoreError>;
+
+    /// How many entries wait.
+    async fn depth(&mut self) -> Result<i64, StoreError>;
+}
+
+/// The store that the scheme of `url` names.
+///
+/// # Errors
+/// When it is none of ours, or its file cannot be opened.
+pub async fn open(url: &DatabaseUrl) -> anyhow::Result<Arc<dyn VehicleStore>> {
+    Ok(match (url.scheme(), url.sqlite_path()) {
+        (_, Some(path)) => Arc::new(SqliteVehicles::open(path.into()).await?),
+        ("postgres" | "postgresql", None) => Arc::new(PostgresVehicles::new(url)?),
+        (scheme, None) => bail!("--database-url: stock keeps vehicles in postgres:// or sqlite:, not in {scheme}"),
+    })
+}

@@ -1,0 +1,143 @@
+//! Vehicles in PostgreSQL.
+
+mod sql {
+    super::super::queries::queries!(diesel_async::AsyncPgConnection, Timestamptz);
+}
+
+use anyhow::anyhow;
+use async_trait::async_trait;
+use diesel::sql_types::BigInt;
+use diesel::{IntoSql, define_sql_function, select};
+use diesel_async::pooled_connection::AsyncDieselConnectionManager;
+use diesel_async::pooled_connection::deadpool::{Object, Pool};
+use diesel_async::{AsyncConnection, AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use tokio::sync::OnceCell;
+
+use super::{Insertion, Outbox, OutboxEntry, VehicleStore};
+use crate::event::TraceContext;
+use crate::http::PageRequest;
+use crate::store::{DatabaseUrl, StoreError, in_time};
+use crate::vehicle::{StockedVehicle, Vehicle, VehicleId};
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("src/stock/migrations/postgres");
+
+/// Enough to keep a small server busy; what comes on top waits.
+const CONNECTIONS: usize = 8;
+
+/// Keys of advisory locks: any numbers, as long as no other program takes them in this database.
+const MIGRATION_LOCK: i64 = 0x7670_6d69_6772;
+const OUTBOX_LOCK: i64 = 0x7670_6f75_7462;
+
+define_sql_function!(fn pg_advisory_lock(key: BigInt));
+define_sql_function!(fn pg_try_advisory_lock(key: BigInt) -> Bool);
+
+pub struct PostgresVehicles {
+    url: DatabaseUrl,
+    pool: Pool<AsyncPgConnection>,
+    migrated: OnceCell<()>,
+}
+
+impl PostgresVehicles {
+    /// Connects only when it is used.
+    ///
+    /// # Errors
+    /// When no pool can be built.
+    pub fn new(url: &DatabaseUrl) -> anyhow::Result<Self> {
+        let manager = AsyncDieselConnectionManager::<AsyncPgConnection>::new(url.as_str());
+        let pool = Pool::builder(manager).max_size(CONNECTIONS).build()?;
+        Ok(Self { url: url.clone(), pool, migrated: OnceCell::new() })
+    }
+
+    async fn connection(&self) -> Result<Object<AsyncPgConnection>, StoreError> {
+        if !self.migrated.initialized() {
+            return Err(StoreError::unavailable(anyhow!("not connected yet")));
+        }
+        self.pool.get().await.map_err(StoreError::unavailable)
+    }
+
+    async fn connect(&self) -> Result<AsyncPgConnection, StoreError> {
+        AsyncPgConnection::establish(self.url.as_str()).await.map_err(StoreError::unavailable)
+    }
+
+    async fn migrate(&self) -> Result<(), StoreError> {
+        let mut connection = self.connect().await?;
+        // Instances that start together migrate one after the other; the lock ends with the connection.
+        select(pg_advisory_lock(MIGRATION_LOCK)).execute(&mut connection).await?;
+        AsyncMigrationHarness::new(connection)
+            .run_pending_migrations(MIGRATIONS)
+            .map(drop)
+            .map_err(|error| StoreError::Internal(anyhow!("cannot migrate: {error}")))
+    }
+}
+
+#[async_trait]
+impl VehicleStore for PostgresVehicles {
+    async fn check(&self) -> Result<(), StoreError> {
+        self.migrated.get_or_try_init(|| in_time(self.migrate())).await?;
+        in_time(async { sql::ping(&mut *self.connection().await?).await }).await
+    }
+
+    async fn insert(&self, vehicle: &Vehicle, trace: TraceContext) -> Result<Insertion, StoreError> {
+        in_time(async {
+            let mut connection = self.connection().await?;
+            connection.transaction(async |connection| sql::insert(connection, vehicle, trace).await).await
+        })
+        .await
+    }
+
+    async fn page(&self, request: &PageRequest<VehicleId>) -> Result<Vec<StockedVehicle>, StoreError> {
+        in_time(async { sql::page(&mut *self.connection().await?, request).await }).await
+    }
+
+    async fn get(&self, id: VehicleId) -> Result<Option<StockedVehicle>, StoreError> {
+        in_time(async { sql::get(&mut *self.connection().await?, id).await }).await
+    }
+
+    async fn outbox(&self) -> Result<Option<Box<dyn Outbox>>, StoreError> {
+        if !self.migrated.initialized() {
+            return Err(StoreError::unavailable(anyhow!("not connected yet")));
+        }
+        in_time(async {
+            let mut connection = self.connect().await?;
+            let locked: bool =
+                select(pg_try_advisory_lock(OUTBOX_LOCK.into_sql::<BigInt>())).get_result(&mut connection).await?;
+            Ok(locked.then(|| Box::new(PostgresOutbox { connection }) as Box<dyn Outbox>))
+        })
+        .await
+    }
+}
+
+/// Holds the lock for as long as its connection lives: once another has the lock, nothing here can be changed.
+struct PostgresOutbox {
+    connection: AsyncPgConnection,
+}
+
+#[async_trait]
+impl Outbox for PostgresOutbox {
+    async fn identity(&mut self) -> Result<String, StoreError> {
+        in_time(sql::identity(&mut self.connection)).await
+    }
+
+    async fn recover(&mut self, next: i64) -> Result<(), StoreError> {
+        in_time(
+            self.connection.transaction(async |connection| sql::recover(connection, next).await),
+        )
+        .await
+    }
+
+    async fn claim(&mut self, batch: i64, limit: i64) -> Result<Vec<OutboxEntry>, StoreError> {
+        in_time(
+            self.connection.transaction(async |connection| sql::claim(connection, batch, limit).await),
+        )
+        .await
+    }
+
+    async fn remove(&mut self, batch: i64) -> Result<(), StoreError> {
+        in_time(sql::remove(&mut self.connection, batch)).await
+    }
+
+    async fn depth(&mut self) -> Result<i64, StoreError> {
+        in_time(sql::depth(&mut self.connection)).await
+    }
+}
