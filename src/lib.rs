@@ -2,6 +2,9 @@
 
 pub mod ads;
 pub mod backoff;
+pub mod cli;
+#[cfg(feature = "embedded")]
+pub mod dev;
 pub mod estimate;
 pub mod event;
 pub mod http;
@@ -10,4 +13,5 @@ pub mod registry;
 pub mod shutdown;
 pub mod stock;
 pub mod store;
+pub mod telemetry;
 pub mod vehicle;

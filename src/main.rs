@@ -1,1 +1,26 @@
-fn main() {}
+use std::process;
+
+use clap::Parser;
+use vehicle_platform::cli::Cli;
+use vehicle_platform::telemetry;
+
+fn main() {
+    let cli = Cli::parse();
+    telemetry::init(&cli.log);
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start the async runtime: {error}");
+            process::exit(1);
+        }
+    };
+    let code = match runtime.block_on(cli.command.run()) {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            1
+        }
+    };
+    // Not by returning: that would wait for threads that are still inside a call to an absent broker.
+    process::exit(code);
+}

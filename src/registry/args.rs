@@ -1,5 +1,6 @@
 //! Where the schema registry is.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
@@ -28,6 +29,15 @@ pub struct RegistryArgs {
 }
 
 impl RegistryArgs {
+    /// The one registry at `address`.
+    ///
+    /// # Errors
+    /// Never for an address that a socket has.
+    pub fn at(address: SocketAddr) -> anyhow::Result<Self> {
+        let url = parse_url(&format!("http://{address}")).map_err(anyhow::Error::msg)?;
+        Ok(Self { urls: vec![url] })
+    }
+
     /// The first address, which names the schemas in what is cached; without credentials.
     pub(super) fn base_url(&self) -> String {
         self.urls.first().map(without_credentials).unwrap_or_default()

@@ -1,0 +1,76 @@
+//! The command line.
+
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::ads::{self, AdsArgs};
+#[cfg(feature = "embedded")]
+use crate::dev::{self, DevArgs};
+use crate::estimate::{self, EstimateArgs};
+use crate::shutdown::run_until_signal;
+use crate::stock::{self, StockArgs};
+use crate::telemetry::LogArgs;
+
+/// Takes vehicles, estimates their prices, and advertises them, over Apache Kafka
+#[derive(Debug, Parser)]
+#[command(name = "vehicle-platform", version, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Take vehicles over HTTP, keep them, and announce them
+    Stock(StockArgs),
+    /// Put a price on each vehicle that was announced
+    Estimate(EstimateArgs),
+    /// Turn vehicles with a price into ads, and serve them
+    Ads(AdsArgs),
+    /// Run the whole platform in this process, with nothing installed
+    #[cfg(feature = "embedded")]
+    Dev(DevArgs),
+}
+
+impl Command {
+    /// Runs it until it is done, or was ended by a signal.
+    ///
+    /// # Errors
+    /// Those of the command.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let timeout = self.shutdown_timeout();
+        match self {
+            Self::Stock(args) => run_until_signal(timeout, |shutdown| stock::run(args, shutdown)).await,
+            Self::Estimate(args) => run_until_signal(timeout, |shutdown| estimate::run(args, shutdown)).await,
+            Self::Ads(args) => run_until_signal(timeout, |shutdown| ads::run(args, shutdown)).await,
+            #[cfg(feature = "embedded")]
+            Self::Dev(args) => run_until_signal(timeout, |shutdown| dev::run(args, shutdown)).await,
+        }
+    }
+
+    fn shutdown_timeout(&self) -> Duration {
+        match self {
+            Self::Stock(args) => args.shutdown.shutdown_timeout,
+            Self::Estimate(args) => args.shutdown.shutdown_timeout,
+            Self::Ads(args) => args.shutdown.shutdown_timeout,
+            #[cfg(feature = "embedded")]
+            Self::Dev(args) => args.shutdown.shutdown_timeout,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

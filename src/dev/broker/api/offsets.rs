@@ -1,0 +1,236 @@
+//! ListOffsets, and the committed offsets of groups: OffsetCommit, OffsetFetch.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
+use kafka_protocol::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
+use kafka_protocol::messages::offset_commit_response::{
+    OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+};
+use kafka_protocol::messages::offset_fetch_response::{
+    OffsetFetchResponsePartition, OffsetFetchResponseTopic,
+};
+use kafka_protocol::messages::{
+    ListOffsetsRequest, ListOffsetsResponse, OffsetCommitRequest, OffsetCommitResponse,
+    OffsetFetchRequest, OffsetFetchResponse,
+};
+use kafka_protocol::protocol::StrBytes;
+use tokio::time::Instant;
+
+use super::{check_leader_epoch, code};
+use crate::dev::broker::batch::{self, LEADER_EPOCH};
+use crate::dev::broker::entry::{Entry, OffsetCommit};
+use crate::dev::broker::group::Caller;
+use crate::dev::broker::journal::Reader;
+use crate::dev::broker::partition::{Isolation, Stored};
+use crate::dev::broker::state::State;
+use crate::dev::broker::Shared;
+
+/// `offset.metadata.max.bytes`
+const MAX_METADATA: usize = 4096;
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+
+pub async fn list_offsets(
+    shared: &Shared,
+    request: ListOffsetsRequest,
+) -> Result<ListOffsetsResponse> {
+    let isolation = Isolation::from(request.isolation_level);
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for wanted in &topic.partitions {
+            let (found, reader) = {
+                let core = shared.lock();
+                (locate(&core.store, &topic.name, wanted, isolation), core.store.reader())
+            };
+            let found = match found {
+                Ok(Located::Offset(offset)) => Ok(Some((-1, offset))),
+                Ok(Located::Nowhere) => Ok(None),
+                Ok(Located::Within { stored, end }) => {
+                    let timestamp = wanted.timestamp;
+                    tokio::task::spawn_blocking(move || search(&reader, stored, timestamp, end))
+                        .await?
+                }
+                Err(error) => Err(error),
+            };
+            let (timestamp, offset) = found.ok().flatten().unwrap_or((-1, -1));
+            partitions.push(
+                ListOffsetsPartitionResponse::default()
+                    .with_partition_index(wanted.partition_index)
+                    .with_error_code(code(&found))
+                    .with_timestamp(timestamp)
+                    .with_offset(offset)
+                    .with_leader_epoch(LEADER_EPOCH),
+            );
+        }
+        topics.push(
+            ListOffsetsTopicResponse::default()
+                .with_name(topic.name)
+                .with_partitions(partitions),
+        );
+    }
+    Ok(ListOffsetsResponse::default().with_topics(topics))
+}
+
+enum Located {
+    Offset(i64),
+    Nowhere,
+    /// In this batch; a reader sees it when it lies before `end`.
+    Within { stored: Stored, end: i64 },
+}
+
+fn locate(
+    state: &State,
+    topic: &str,
+    wanted: &ListOffsetsPartition,
+    isolation: Isolation,
+) -> Result<Located, ResponseError> {
+    let partition = state.partition(topic, wanted.partition_index);
+    let partition = partition.ok_or(ResponseError::UnknownTopicOrPartition)?;
+    check_leader_epoch(wanted.current_leader_epoch)?;
+    let end = partition.readable_end(isolation);
+    Ok(match wanted.timestamp {
+        LATEST => Located::Offset(end),
+        EARLIEST => Located::Offset(0),
+        timestamp => match partition.batch_at_or_after(timestamp) {
+            Some(stored) => Located::Within { stored, end },
+            None => Located::Nowhere,
+        },
+    })
+}
+
+fn search(
+    reader: &Reader,
+    stored: Stored,
+    timestamp: i64,
+    end: i64,
+) -> Result<Option<(i64, i64)>, ResponseError> {
+    let mut bytes = vec![0; stored.length as usize];
+    reader.read_into(&mut bytes, stored.position).map_err(|error| {
+        tracing::error!(%error, "cannot read the journal");
+        ResponseError::KafkaStorageError
+    })?;
+    let found = batch::first_at_or_after(&bytes, timestamp);
+    Ok(found.filter(|(_, offset)| *offset < end))
+}
+
+pub fn commit(shared: &Shared, request: OffsetCommitRequest) -> OffsetCommitResponse {
+    let mut core = shared.lock();
+    let caller = Caller {
+        member_id: &request.member_id,
+        instance_id: request.group_instance_id.as_deref(),
+        generation: request.generation_id_or_member_epoch,
+    };
+    let allowed = core.groups.check_commit(&request.group_id, caller, Instant::now());
+    let mut offsets = Vec::new();
+    let mut checked = Vec::new();
+    for topic in &request.topics {
+        for wanted in &topic.partitions {
+            let commit = OffsetCommit {
+                topic: topic.name.0.clone(),
+                partition: wanted.partition_index,
+                offset: wanted.committed_offset,
+                leader_epoch: wanted.committed_leader_epoch,
+                metadata: wanted.committed_metadata.clone().unwrap_or_default(),
+            };
+            let valid = allowed.and_then(|()| check_offset(&core.store, &commit));
+            if valid.is_ok() {
+                offsets.push(commit);
+            }
+            checked.push(valid);
+        }
+    }
+    let written = match offsets.is_empty() {
+        true => Ok(()),
+        false => core.store.commit(&Entry::OffsetsCommitted {
+            group: request.group_id.0.clone(),
+            offsets,
+        }),
+    };
+    let mut checked = checked.into_iter();
+    let topics = request.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.iter().zip(checked.by_ref());
+        let partitions = partitions.map(|(wanted, valid)| {
+            OffsetCommitResponsePartition::default()
+                .with_partition_index(wanted.partition_index)
+                .with_error_code(code(&valid.and(written)))
+        });
+        OffsetCommitResponseTopic::default()
+            .with_partitions(partitions.collect())
+            .with_name(topic.name)
+    });
+    OffsetCommitResponse::default().with_topics(topics.collect())
+}
+
+/// What is checked of each offset, in a transaction or not.
+pub fn check_offset(state: &State, commit: &OffsetCommit) -> Result<(), ResponseError> {
+    if state.partition(&commit.topic, commit.partition).is_none() {
+        Err(ResponseError::UnknownTopicOrPartition)
+    } else if commit.metadata.len() > MAX_METADATA {
+        Err(ResponseError::OffsetMetadataTooLarge)
+    } else {
+        Ok(())
+    }
+}
+
+pub fn fetch(shared: &Shared, request: OffsetFetchRequest) -> OffsetFetchResponse {
+    let core = shared.lock();
+    let state: &State = &core.store;
+    let group = request.group_id.as_str();
+    let wanted: Vec<(StrBytes, Vec<i32>)> = match request.topics {
+        Some(topics) => {
+            let topics = topics.into_iter();
+            topics.map(|topic| (topic.name.0, topic.partition_indexes)).collect()
+        }
+        None => committed_partitions(state, group),
+    };
+    let topics = wanted.into_iter().map(|(topic, indexes)| {
+        let partitions = indexes.into_iter();
+        let partitions =
+            partitions.map(|index| committed(state, group, &topic, index, request.require_stable));
+        OffsetFetchResponseTopic::default()
+            .with_partitions(partitions.collect())
+            .with_name(topic.clone().into())
+    });
+    OffsetFetchResponse::default().with_topics(topics.collect())
+}
+
+fn committed_partitions(state: &State, group: &str) -> Vec<(StrBytes, Vec<i32>)> {
+    let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+    let offsets = state.offsets.get(group);
+    for (topic, partition, _) in offsets.into_iter().flat_map(|offsets| offsets.iter()) {
+        topics.entry(topic).or_default().push(partition);
+    }
+    let topics = topics.into_iter();
+    topics.map(|(topic, partitions)| (topic.to_owned().into(), partitions)).collect()
+}
+
+fn committed(
+    state: &State,
+    group: &str,
+    topic: &str,
+    partition: i32,
+    require_stable: bool,
+) -> OffsetFetchResponsePartition {
+    let offsets = state.offsets.get(group);
+    let response = OffsetFetchResponsePartition::default()
+        .with_partition_index(partition)
+        .with_committed_offset(-1)
+        .with_committed_leader_epoch(-1)
+        .with_metadata(Some(StrBytes::new()));
+    if require_stable && offsets.is_some_and(|offsets| offsets.is_unstable(topic, partition)) {
+        return response.with_error_code(ResponseError::UnstableOffsetCommit.code());
+    }
+    match offsets.and_then(|offsets| offsets.get(topic, partition)) {
+        Some(committed) => response
+            .with_committed_offset(committed.offset)
+            .with_committed_leader_epoch(committed.leader_epoch)
+            .with_metadata(Some(committed.metadata.clone().into())),
+        None => response,
+    }
+}

@@ -1,0 +1,116 @@
+//! Produce.
+
+use anyhow::{Result, bail};
+use bytes::Bytes;
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+use kafka_protocol::protocol::StrBytes;
+
+use super::code;
+use super::configs::max_message_bytes;
+use crate::dev::broker::batch::{self, BatchHeader};
+use crate::dev::broker::entry::{Append, Entry, ProducerIdAndEpoch};
+use crate::dev::broker::partition::Admission;
+use crate::dev::broker::{Core, Shared};
+
+/// Nothing is answered to acks 0; its only way to tell of an error is to close the connection.
+pub fn produce(
+    shared: &Shared,
+    request: ProduceRequest,
+    version: i16,
+) -> Result<Option<ProduceResponse>> {
+    let transactional_id = request.transactional_id.as_deref().map(|id| &**id);
+    let mut responses = Vec::with_capacity(request.topic_data.len());
+    let mut failed = false;
+    for topic in &request.topic_data {
+        let mut partitions = Vec::with_capacity(topic.partition_data.len());
+        for data in &topic.partition_data {
+            let target = Target {
+                topic: &topic.name,
+                partition: data.index,
+                transactional_id,
+            };
+            let records = data.records.as_ref();
+            let appended = match request.acks {
+                -1..=1 => append(shared, &target, records, version),
+                _ => Err(ResponseError::InvalidRequiredAcks),
+            };
+            failed |= appended.is_err();
+            partitions.push(
+                PartitionProduceResponse::default()
+                    .with_index(data.index)
+                    .with_error_code(code(&appended))
+                    .with_base_offset(appended.unwrap_or(-1))
+                    .with_log_append_time_ms(-1)
+                    .with_log_start_offset(if appended.is_ok() { 0 } else { -1 }),
+            );
+        }
+        responses.push(
+            TopicProduceResponse::default()
+                .with_name(topic.name.clone())
+                .with_partition_responses(partitions),
+        );
+    }
+    match (request.acks, failed) {
+        (0, true) => bail!("a record sent with acks 0 was refused"),
+        (0, false) => Ok(None),
+        _ => Ok(Some(ProduceResponse::default().with_responses(responses))),
+    }
+}
+
+struct Target<'a> {
+    topic: &'a StrBytes,
+    partition: i32,
+    transactional_id: Option<&'a str>,
+}
+
+/// Appends one batch and returns its base offset.
+fn append(
+    shared: &Shared,
+    target: &Target,
+    records: Option<&Bytes>,
+    version: i16,
+) -> Result<i64, ResponseError> {
+    let records = records.ok_or(ResponseError::InvalidRecord)?;
+    let header = BatchHeader::validate(records, version)?;
+    append_valid(&mut shared.lock(), target, records, &header)
+}
+
+fn append_valid(
+    core: &mut Core,
+    target: &Target,
+    records: &Bytes,
+    header: &BatchHeader,
+) -> Result<i64, ResponseError> {
+    let unknown = ResponseError::UnknownTopicOrPartition;
+    let topic = core.store.topics.get(target.topic.as_str()).ok_or(unknown)?;
+    let partition = topic.partition(target.partition).ok_or(unknown)?;
+    if records.len() > max_message_bytes(topic) {
+        return Err(ResponseError::MessageTooLarge);
+    }
+    if header.is_transactional() {
+        let id = target.transactional_id;
+        let producer = ProducerIdAndEpoch {
+            id: header.producer_id,
+            epoch: header.producer_epoch,
+        };
+        core.check_partition_in_txn(
+            id.ok_or(ResponseError::TransactionalIdAuthorizationFailed)?,
+            producer,
+            target.topic,
+            target.partition,
+        )?;
+    }
+    if let Admission::Duplicate(base_offset) = partition.admit(header)? {
+        return Ok(base_offset);
+    }
+    let base_offset = partition.end_offset();
+    core.store.commit(&Entry::BatchAppended(Append {
+        topic: target.topic.clone(),
+        partition: target.partition,
+        batch: batch::placed_at(records, base_offset),
+        offset_in_payload: 0,
+    }))?;
+    Ok(base_offset)
+}
