@@ -8,7 +8,7 @@ use tracing_subscriber::filter::ParseError;
 #[command(next_help_heading = "Log")]
 pub struct LogArgs {
     /// What to log: a level, or tracing directives such as info,librdkafka=debug
-    #[arg(long, env = "LOG", value_name = "FILTER", default_value = "info", value_parser = parse_filter, global = true)]
+    #[arg(long, env = "LOG", value_name = "FILTER", default_value = "info,actix_server=warn", value_parser = parse_filter, global = true)]
     pub log: String,
 
     /// How to write it

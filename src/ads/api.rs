@@ -61,7 +61,10 @@ impl From<Ad> for AdBody {
     }
 }
 
-async fn list(store: web::Data<dyn AdStore>, query: web::Query<QueryParams>) -> Result<HttpResponse, Problem> {
+async fn list(
+    store: web::Data<dyn AdStore>,
+    query: web::Query<QueryParams>,
+) -> Result<HttpResponse, Problem> {
     let request = PageRequest::parse(&query, |cursor| Uuid::parse_str(cursor).ok())?;
     let ads = store.page(&request).await?.into_iter().map(AdBody::from).collect();
     Ok(Page::new(&request, ads).respond("/ads", |ad| ad.id))

@@ -47,11 +47,7 @@ impl Handler for Ingest {
 }
 
 /// Writes together what waits together, and alone what comes alone.
-async fn write(
-    store: Arc<dyn AdStore>,
-    mut offers: mpsc::Receiver<(Offer, Answer)>,
-    published: Counter,
-) {
+async fn write(store: Arc<dyn AdStore>, mut offers: mpsc::Receiver<(Offer, Answer)>, published: Counter) {
     let mut waiting = Vec::with_capacity(BATCH_LIMIT);
     while offers.recv_many(&mut waiting, BATCH_LIMIT).await > 0 {
         let (ads, answers): (Vec<_>, Vec<_>) =

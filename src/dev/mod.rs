@@ -7,6 +7,7 @@ pub mod broker;
 mod registry;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,7 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::ads::{self, AdsArgs};
 use crate::estimate::{self, EstimateArgs, WorkArgs};
@@ -107,11 +109,11 @@ impl Reserved {
 }
 
 fn lock(data_dir: &Path) -> anyhow::Result<File> {
-    let in_use = || format!("cannot use the data directory {}; choose another with --data-dir", data_dir.display());
+    let in_use =
+        || format!("cannot use the data directory {}; choose another with --data-dir", data_dir.display());
     fs::create_dir_all(data_dir).with_context(in_use)?;
     let lock = data_dir.join("lock");
-    let file =
-        OpenOptions::new().create(true).truncate(false).write(true).open(lock).with_context(in_use)?;
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(lock).with_context(in_use)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
@@ -145,7 +147,8 @@ pub async fn run(args: DevArgs, shutdown: CancellationToken) -> anyhow::Result<(
         registry: reserved.registry.address(),
         estimators: args.roles.iter().filter(|role| **role == Role::Estimate).count(),
     };
-    println!("{}", endpoints.describe(&args));
+    // Nobody may be reading; the platform runs all the same.
+    let _ = writeln!(std::io::stdout(), "{}", endpoints.describe(&args));
 
     // The roles end first, then what they stand on.
     let infrastructure = CancellationToken::new();
@@ -207,10 +210,12 @@ impl Plan {
         };
         let estimators = futures::future::join_all((1..=estimators).map(|number| async move {
             let _ending = shutdown.drop_guard_ref();
-            estimate::run(self.estimate(number), shutdown.clone()).await.context("estimate")
+            let estimator = estimate::run(self.estimate(number), shutdown.clone());
+            estimator.instrument(tracing::info_span!("estimate", number)).await.context("estimate")
         }));
-        let (stock, ads, estimators, ()) =
-            tokio::join!(stock, ads, estimators, shutdown.cancelled());
+        let stock = stock.instrument(tracing::info_span!("stock"));
+        let ads = ads.instrument(tracing::info_span!("ads"));
+        let (stock, ads, estimators, ()) = tokio::join!(stock, ads, estimators, shutdown.cancelled());
         estimators.into_iter().chain([stock, ads]).collect()
     }
 

@@ -52,14 +52,14 @@ impl Health {
             let pause = match &outcome {
                 None => {
                     if available != Some(true) {
-                        tracing::info!(dependency = name, "is available");
+                        tracing::info!(dependency = name, "dependency available");
                     }
                     backoff = Backoff::new();
                     CHECK_INTERVAL
                 }
                 Some(reason) => {
                     if available != Some(false) {
-                        tracing::warn!(dependency = name, reason, "is not available, waiting for it");
+                        tracing::warn!(dependency = name, reason, "waiting for a dependency");
                     }
                     backoff.next_pause()
                 }

@@ -119,9 +119,10 @@ pub fn json_document(
         ));
     }
     let body = body.map_err(|error| match error.as_response_error().status_code() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {MAX_BODY_BYTES} bytes"))
-        }
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body has more than {MAX_BODY_BYTES} bytes"),
+        ),
         _ => Problem::new(StatusCode::BAD_REQUEST, format!("cannot read the body: {error}")),
     })?;
     serde_json::from_slice(&body)

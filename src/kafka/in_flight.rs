@@ -69,7 +69,13 @@ impl<T> InFlight<T> {
     }
 
     /// Notes that the work on a record is done. Ignored when its partition was lost in the meantime.
-    pub(super) fn complete(&mut self, partition: i32, epoch: u64, offset: i64, output: Option<OutgoingRecord>) {
+    pub(super) fn complete(
+        &mut self,
+        partition: i32,
+        epoch: u64,
+        offset: i64,
+        output: Option<OutgoingRecord>,
+    ) {
         let Some(lane) = self.lanes.get_mut(&partition).filter(|lane| lane.epoch == epoch) else {
             return;
         };

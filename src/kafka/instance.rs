@@ -31,7 +31,11 @@ impl Instance {
             match lock(&path) {
                 Ok(file) => return Self { name: format!("{host}-{slot}"), _slot: Some(file) },
                 // Held by another instance, or by another user's.
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::PermissionDenied) => {}
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::PermissionDenied
+                    ) => {}
                 Err(error) => {
                     tracing::debug!(%error, path = %path.display(), "cannot lock a file, so the host's name has to do");
                     break;

@@ -36,10 +36,7 @@ impl Record {
 impl From<&BorrowedMessage<'_>> for Record {
     fn from(message: &BorrowedMessage<'_>) -> Self {
         let headers = message.headers().map_or_else(Vec::new, |headers| {
-            headers
-                .iter()
-                .map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)))
-                .collect()
+            headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
         });
         Self {
             topic: message.topic().to_owned(),
@@ -85,9 +82,12 @@ impl OutgoingRecord {
     }
 
     pub(super) fn as_base_record(&self) -> BaseRecord<'_, [u8], [u8]> {
-        let headers = self.headers.iter().fold(OwnedHeaders::new_with_capacity(self.headers.len()), |headers, (key, value)| {
-            headers.insert(Header { key, value: value.as_deref() })
-        });
+        let headers = self
+            .headers
+            .iter()
+            .fold(OwnedHeaders::new_with_capacity(self.headers.len()), |headers, (key, value)| {
+                headers.insert(Header { key, value: value.as_deref() })
+            });
         let mut record = BaseRecord::to(&self.topic).headers(headers);
         record.key = self.key.as_deref();
         record.payload = self.value.as_deref();

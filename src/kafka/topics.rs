@@ -38,7 +38,10 @@ impl ClusterCheck {
         let admin = Arc::clone(&self.admin);
         let topic = self.topics.first().cloned();
         let fetch = move || admin.inner().fetch_metadata(topic.as_deref(), CALL_TIMEOUT).map(drop);
-        tokio::task::spawn_blocking(fetch).await.context("asking for metadata panicked")?.with_context(|| self.no_answer())
+        tokio::task::spawn_blocking(fetch)
+            .await
+            .context("asking for metadata panicked")?
+            .with_context(|| self.no_answer())
     }
 
     fn no_answer(&self) -> String {
@@ -62,12 +65,10 @@ impl ClusterCheck {
                 }
             })
             .collect();
-        let options = AdminOptions::new().request_timeout(Some(CALL_TIMEOUT)).operation_timeout(Some(CALL_TIMEOUT));
-        let results = self
-                .admin
-            .create_topics(&new_topics, &options)
-            .await
-            .with_context(|| self.no_answer())?;
+        let options =
+            AdminOptions::new().request_timeout(Some(CALL_TIMEOUT)).operation_timeout(Some(CALL_TIMEOUT));
+        let results =
+            self.admin.create_topics(&new_topics, &options).await.with_context(|| self.no_answer())?;
         for result in results {
             match result {
                 Ok(topic) => tracing::info!(topic, "created a topic"),

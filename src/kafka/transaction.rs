@@ -9,10 +9,10 @@ use rdkafka::producer::{Producer, ThreadedProducer};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio_util::sync::CancellationToken;
 
+use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
 use super::client::{LoggingContext, client_config};
 use super::record::OutgoingRecord;
-use super::CALL_TIMEOUT;
 
 /// A transaction here takes milliseconds. One that a killed process left open holds its readers back until the
 /// process returns under its name, or for this long.
@@ -62,7 +62,11 @@ impl TransactionalProducer {
     ///
     /// # Errors
     /// When a setting is wrong, the brokers refuse, or on `shutdown`.
-    pub fn new(kafka: &KafkaArgs, transactional_id: &str, shutdown: CancellationToken) -> anyhow::Result<Self> {
+    pub fn new(
+        kafka: &KafkaArgs,
+        transactional_id: &str,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<Self> {
         let producer: ThreadedProducer<LoggingContext> = client_config(kafka)
             .set("transactional.id", transactional_id)
             .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)
@@ -135,7 +139,9 @@ impl TransactionalProducer {
     ) -> Result<(), KafkaError> {
         loop {
             match attempt() {
-                Err(KafkaError::Transaction(error)) if error.is_retriable() && !self.shutdown.is_cancelled() => {
+                Err(KafkaError::Transaction(error))
+                    if error.is_retriable() && !self.shutdown.is_cancelled() =>
+                {
                     tracing::warn!(call, %error, "waiting for the brokers");
                 }
                 result => return result,

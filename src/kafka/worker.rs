@@ -21,6 +21,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::{ClientContext, TopicPartitionList};
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{Instrument as _, Span};
 
 use super::args::KafkaArgs;
 use super::client::{LoggingContext, client_config};
@@ -45,10 +46,8 @@ const UNKNOWN_TRIES: u32 = 12;
 pub trait Handler: Send + Sync + 'static {
     /// Does the work: what is to be written, if anything. Runs concurrently for many records, and again for the
     /// same record after a failure that may pass, or when a process died before it was committed.
-    fn handle(
-        &self,
-        record: &Record,
-    ) -> impl Future<Output = Result<Option<OutgoingRecord>, Failure>> + Send;
+    fn handle(&self, record: &Record)
+    -> impl Future<Output = Result<Option<OutgoingRecord>, Failure>> + Send;
 }
 
 /// What a worker counts.
@@ -69,9 +68,21 @@ impl WorkerMetrics {
             "Records read, worked on and committed",
             metrics.committed.clone(),
         );
-        registry.register("dead_letters", "Records sent to the dead-letter topic", metrics.dead_letters.clone());
-        registry.register("records_in_flight", "Records read and not yet committed", metrics.in_flight.clone());
-        registry.register("partitions_assigned", "Partitions read by this instance", metrics.partitions.clone());
+        registry.register(
+            "dead_letters",
+            "Records sent to the dead-letter topic",
+            metrics.dead_letters.clone(),
+        );
+        registry.register(
+            "records_in_flight",
+            "Records read and not yet committed",
+            metrics.in_flight.clone(),
+        );
+        registry.register(
+            "partitions_assigned",
+            "Partitions read by this instance",
+            metrics.partitions.clone(),
+        );
         metrics
     }
 }
@@ -96,7 +107,10 @@ impl<H: Handler> Worker<H> {
     /// When no thread can be started, or a setting is not one of librdkafka's.
     pub async fn run(self) -> anyhow::Result<()> {
         let runtime = Handle::current();
-        tokio::task::spawn_blocking(move || self.run_sessions(&runtime)).await.context("the worker panicked")?
+        let span = Span::current();
+        tokio::task::spawn_blocking(move || span.in_scope(|| self.run_sessions(&runtime)))
+            .await
+            .context("the worker panicked")?
     }
 
     /// A session ends when the producer is lost; the next begins from what the cluster holds as committed.
@@ -253,7 +267,7 @@ impl<'a, H: Handler> Session<'a, H> {
             // The session may have ended; then nobody waits for it.
             let _ = done.send(Completion { partition, epoch, offset, output });
         });
-        self.runtime.spawn(work);
+        self.runtime.spawn(work.in_current_span());
     }
 
     fn collect(&mut self) {
@@ -287,10 +301,14 @@ impl<'a, H: Handler> Session<'a, H> {
     fn pause_or_resume(&mut self) -> anyhow::Result<()> {
         let drained = self.in_flight.len() <= self.worker.max_in_flight / 2;
         if self.is_full() && !self.paused {
-            self.consumer.pause(&self.list_of(&self.in_flight.partitions())).context("cannot pause the partitions")?;
+            self.consumer
+                .pause(&self.list_of(&self.in_flight.partitions()))
+                .context("cannot pause the partitions")?;
             self.paused = true;
         } else if drained && self.paused {
-            self.consumer.resume(&self.list_of(&self.in_flight.partitions())).context("cannot resume the partitions")?;
+            self.consumer
+                .resume(&self.list_of(&self.in_flight.partitions()))
+                .context("cannot resume the partitions")?;
             self.paused = false;
         }
         Ok(())
@@ -389,7 +407,10 @@ impl ClientContext for RebalanceLog {
 impl ConsumerContext for RebalanceLog {
     fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         let partitions = |list: &TopicPartitionList| -> Vec<i32> {
-            list.elements().iter().map(rdkafka::topic_partition_list::TopicPartitionListElem::partition).collect()
+            list.elements()
+                .iter()
+                .map(rdkafka::topic_partition_list::TopicPartitionListElem::partition)
+                .collect()
         };
         let event = match rebalance {
             Rebalance::Assign(list) => RebalanceEvent::Assigned(partitions(list)),

@@ -81,9 +81,8 @@ mod tests {
 
     #[test]
     fn a_base_path_is_kept_and_credentials_are_not_shown() {
-        let args = RegistryArgs {
-            urls: vec![parse_url("http://user:word@host:8081/apis/ccompat/v7/").unwrap()],
-        };
+        let args =
+            RegistryArgs { urls: vec![parse_url("http://user:word@host:8081/apis/ccompat/v7/").unwrap()] };
         assert_eq!(args.base_url(), "http://host:8081/apis/ccompat/v7");
         assert!(args.settings().is_ok());
     }

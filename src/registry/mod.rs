@@ -122,10 +122,7 @@ impl Codec {
             .parse()
             .map_err(|error| CodecError::Rejected(format!("schema {id} has no usable URL: {error}")))?;
         let schema = Arc::new(schema);
-        self.schemas
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id, Arc::clone(&schema));
+        self.schemas.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&schema));
         Ok(schema)
     }
 }

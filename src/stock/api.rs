@@ -45,9 +45,9 @@ impl StockApi {
                         })),
                 )
                 .service(
-                    web::resource("/stock/{id}")
-                        .route(web::get().to(show))
-                        .default_service(web::to(async || Err::<String, _>(Problem::method_not_allowed("GET")))),
+                    web::resource("/stock/{id}").route(web::get().to(show)).default_service(web::to(
+                        async || Err::<String, _>(Problem::method_not_allowed("GET")),
+                    )),
                 );
         }
     }

@@ -107,7 +107,9 @@ pub async fn run_on(server: HttpServer, args: StockArgs, shutdown: CancellationT
         relay,
         health.watch("database", &shutdown, async || Ok(store.check().await?)),
         health.watch("kafka", &shutdown, async || cluster.check().await),
-        health.watch("schema-registry", &shutdown, async || Ok(codec.check(&[(VEHICLE_CREATED, &topic)]).await?)),
+        health.watch("schema-registry", &shutdown, async || Ok(codec
+            .check(&[(VEHICLE_CREATED, &topic)])
+            .await?)),
     );
     served.and(relayed)
 }

@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use super::store::{OutboxEntry, VehicleStore};
 use crate::backoff::Backoff;
@@ -61,7 +62,8 @@ impl Relay {
     /// When it panicked.
     pub async fn run(self) -> anyhow::Result<()> {
         let runtime = Handle::current();
-        tokio::task::spawn_blocking(move || self.run_sessions(&runtime)).await.context("the relay panicked")
+        let span = Span::current();
+        tokio::task::spawn_blocking(move || span.in_scope(|| self.run_sessions(&runtime))).await.context("the relay panicked")
     }
 
     /// A session ends with its producer or its database connection; the next finds out what was published.
@@ -135,7 +137,8 @@ impl Relay {
     async fn encode(&self, topic: &str, entries: &[OutboxEntry]) -> anyhow::Result<Vec<OutgoingRecord>> {
         let mut records = Vec::with_capacity(entries.len());
         for entry in entries {
-            let event: VehicleCreated = serde_json::from_str(&entry.event).context("unreadable outbox entry")?;
+            let event: VehicleCreated =
+                serde_json::from_str(&entry.event).context("unreadable outbox entry")?;
             let trace = TraceContext::follow(Some(entry.traceparent.as_bytes()));
             let value = self.encode_patiently(topic, &event).await?;
             records.push(OutgoingRecord::new(topic.to_owned(), entry.vin.clone().into_bytes(), value, trace));

@@ -106,8 +106,12 @@ impl FromStr for DatabaseUrl {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let scheme = text.split_once(':').map(|(scheme, _)| scheme);
         match scheme {
-            Some("sqlite") if text.len() == "sqlite:".len() => Err("must name a file: sqlite:<path>".to_owned()),
-            Some("postgres" | "postgresql" | "mongodb" | "mongodb+srv" | "sqlite") => Ok(Self(text.to_owned())),
+            Some("sqlite") if text.len() == "sqlite:".len() => {
+                Err("must name a file: sqlite:<path>".to_owned())
+            }
+            Some("postgres" | "postgresql" | "mongodb" | "mongodb+srv" | "sqlite") => {
+                Ok(Self(text.to_owned()))
+            }
             _ => Err("must begin with postgres://, mongodb:// or sqlite:".to_owned()),
         }
     }

@@ -24,11 +24,14 @@ pub async fn open(path: PathBuf, migrations: EmbeddedMigrations) -> anyhow::Resu
     let open = move || -> anyhow::Result<SqliteFile> {
         let opened = format!("cannot open the database sqlite:{}", path.display());
         let lock = lock(&path).with_context(|| opened.clone())?;
-        let text = path.to_str().ok_or_else(|| anyhow!("the path is not UTF-8")).with_context(|| opened.clone())?;
+        let text =
+            path.to_str().ok_or_else(|| anyhow!("the path is not UTF-8")).with_context(|| opened.clone())?;
         let mut connection = SqliteConnection::establish(text).with_context(|| opened.clone())?;
         // With a write-ahead log each commit is one write and one fsync, and readers need not wait for it.
         connection
-            .batch_execute("PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
+            .batch_execute(
+                "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;",
+            )
             .with_context(|| opened.clone())?;
         connection.run_pending_migrations(migrations).map_err(|error| anyhow!("{opened}: {error}"))?;
         Ok(SqliteFile { connection: SyncConnectionWrapper::new(connection), _lock: lock })

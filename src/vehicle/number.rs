@@ -9,16 +9,9 @@ const EXACT_INTEGERS: f64 = 9_007_199_254_740_992.0;
 ///
 /// # Errors
 /// Those of the serialiser.
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde's serialize_with passes a reference"
-)]
 pub fn whole_as_integer<S: Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     if number.fract() == 0.0 && number.abs() < EXACT_INTEGERS {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "whole and below 2^53, so the cast is exact"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "whole and below 2^53, so the cast is exact")]
         serializer.serialize_i64(*number as i64)
     } else {
         serializer.serialize_f64(*number)

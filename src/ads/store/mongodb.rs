@@ -103,7 +103,8 @@ impl MongoAds {
         options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
         // An ad counts as kept, and its offset is committed, once no crash can take it back: without the journal
         // a lone server answers up to 100 ms before the write is on disk.
-        options.write_concern = Some(WriteConcern::builder().w(Some("majority".into())).journal(true).build());
+        options.write_concern =
+            Some(WriteConcern::builder().w(Some("majority".into())).journal(true).build());
         let client = Client::with_options(options).context("--database-url")?;
         let database = client.default_database().unwrap_or_else(|| client.database(DEFAULT_DATABASE));
         Ok(Self { collection: database.collection(COLLECTION), indexed: OnceCell::new() })
@@ -120,10 +121,8 @@ impl MongoAds {
 impl AdStore for MongoAds {
     async fn check(&self) -> Result<(), StoreError> {
         self.indexed.get_or_try_init(|| in_time(self.create_index())).await?;
-        in_time(async {
-            self.collection.find_one(doc! { "_id": "" }).await.map(drop).map_err(store_error)
-        })
-        .await
+        in_time(async { self.collection.find_one(doc! { "_id": "" }).await.map(drop).map_err(store_error) })
+            .await
     }
 
     async fn insert(&self, ads: &[Ad]) -> Result<usize, StoreError> {
@@ -136,7 +135,9 @@ impl AdStore for MongoAds {
         let insert = async {
             match self.collection.insert_many(documents).ordered(false).await {
                 Ok(inserted) => Ok(inserted.inserted_ids.len()),
-                Err(error) => only_duplicates(&error).map(|count| ads.len() - count).ok_or_else(|| store_error(error)),
+                Err(error) => {
+                    only_duplicates(&error).map(|count| ads.len() - count).ok_or_else(|| store_error(error))
+                }
             }
         };
         in_time(insert).await
@@ -153,9 +154,8 @@ impl AdStore for MongoAds {
     }
 
     async fn get(&self, id: AdId) -> Result<Option<Ad>, StoreError> {
-        let find = async {
-            self.collection.find_one(doc! { "_id": id.to_string() }).await.map_err(store_error)
-        };
+        let find =
+            async { self.collection.find_one(doc! { "_id": id.to_string() }).await.map_err(store_error) };
         in_time(find).await?.map(Ad::try_from).transpose()
     }
 }
@@ -177,7 +177,9 @@ fn store_error(error: Error) -> StoreError {
         | ErrorKind::Authentication { .. } => StoreError::unavailable(error),
         // Commands that a server answers while it stops, starts or loses its primary.
         ErrorKind::Command(failure) if is_state_change(failure.code) => StoreError::unavailable(error),
-        ErrorKind::InsertMany(failure) if failure.write_concern_error.is_some() => StoreError::unavailable(error),
+        ErrorKind::InsertMany(failure) if failure.write_concern_error.is_some() => {
+            StoreError::unavailable(error)
+        }
         _ if error.contains_label("RetryableWriteError") => StoreError::unavailable(error),
         _ => StoreError::internal(error),
     }

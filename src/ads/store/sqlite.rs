@@ -127,7 +127,8 @@ impl AdStore for SqliteAds {
                 let mut inserted = 0;
                 // One by one: diesel-async cannot insert several rows at once into SQLite.
                 for row in rows {
-                    let insert = diesel::insert_into(ads::table).values(row).on_conflict(ads::vin).do_nothing();
+                    let insert =
+                        diesel::insert_into(ads::table).values(row).on_conflict(ads::vin).do_nothing();
                     inserted += insert.execute(connection).await?;
                 }
                 Ok::<_, StoreError>(inserted)

@@ -120,9 +120,7 @@ async fn handle(shared: &Shared, frame: Bytes, peer: SocketAddr) -> Result<Optio
         client_host: format!("/{}", peer.ip()),
         body,
     };
-    dispatch(shared, api, call)
-        .await
-        .with_context(|| format!("{api:?} version {version}"))
+    dispatch(shared, api, call).await.with_context(|| format!("{api:?} version {version}"))
 }
 
 async fn dispatch(shared: &Shared, api: ApiKey, call: Call) -> Result<Option<Bytes>> {
@@ -155,9 +153,7 @@ async fn dispatch(shared: &Shared, api: ApiKey, call: Call) -> Result<Option<Byt
         ApiKey::AddPartitionsToTxn => {
             call.answer(&transactions::add_partitions(shared, call.request()?, version))
         }
-        ApiKey::AddOffsetsToTxn => {
-            call.answer(&transactions::add_offsets(shared, call.request()?, version))
-        }
+        ApiKey::AddOffsetsToTxn => call.answer(&transactions::add_offsets(shared, call.request()?, version)),
         ApiKey::TxnOffsetCommit => call.answer(&transactions::commit_offsets(shared, call.request()?)),
         ApiKey::EndTxn => call.answer(&transactions::end(shared, call.request()?, version)),
         _ => bail!("{api:?} is in the list of APIs but not served"),

@@ -18,10 +18,7 @@ impl Core {
     pub fn allocate_producer_id(&mut self) -> Result<ProducerIdAndEpoch, ResponseError> {
         let producer_id = self.store.next_producer_id;
         self.store.commit(&Entry::ProducerIdAllocated { producer_id })?;
-        Ok(ProducerIdAndEpoch {
-            id: producer_id,
-            epoch: 0,
-        })
+        Ok(ProducerIdAndEpoch { id: producer_id, epoch: 0 })
     }
 
     /// `handleInitProducerId`: the next epoch for this transactional id; fences all earlier ones and
@@ -41,10 +38,7 @@ impl Core {
         }
         let next_id = self.store.next_producer_id;
         let Some(txn) = self.store.transactions.get(transactional_id.as_str()) else {
-            let first = ProducerIdAndEpoch {
-                id: next_id,
-                epoch: 0,
-            };
+            let first = ProducerIdAndEpoch { id: next_id, epoch: 0 };
             return self.initialized(transactional_id, first, ProducerIdAndEpoch::NONE, timeout_ms);
         };
         txn.check_expected(expected)?;
@@ -54,10 +48,9 @@ impl Core {
         let txn = self.transaction(transactional_id)?;
         match txn.initialize(expected, next_id)? {
             Initialized::Unchanged => Ok(txn.producer),
-            Initialized::Bumped {
-                producer,
-                last_producer,
-            } => self.initialized(transactional_id, producer, last_producer, timeout_ms),
+            Initialized::Bumped { producer, last_producer } => {
+                self.initialized(transactional_id, producer, last_producer, timeout_ms)
+            }
         }
     }
 
@@ -132,9 +125,7 @@ impl Core {
         let txn = self.transaction(transactional_id)?;
         check_writer(txn, producer)?;
         match txn.ongoing() {
-            Some(ongoing) if ongoing.groups.contains(group) => {
-                self.groups.check_txn_commit(group, caller)
-            }
+            Some(ongoing) if ongoing.groups.contains(group) => self.groups.check_txn_commit(group, caller),
             _ => Err(ResponseError::InvalidTxnState),
         }
     }
@@ -145,11 +136,7 @@ impl Core {
         group: StrBytes,
         offsets: Vec<OffsetCommit>,
     ) -> Result<(), ResponseError> {
-        self.store.commit(&Entry::TxnOffsetsCommitted {
-            producer_id,
-            group,
-            offsets,
-        })
+        self.store.commit(&Entry::TxnOffsetsCommitted { producer_id, group, offsets })
     }
 
     pub fn end_txn(
@@ -183,9 +170,7 @@ impl Core {
         }
         let open = self.store.transactions.values();
         let next = open.filter_map(Transaction::expires_ms).min()?;
-        Some(Duration::from_millis(
-            next.saturating_sub(now_ms).try_into().unwrap_or_default(),
-        ))
+        Some(Duration::from_millis(next.saturating_sub(now_ms).try_into().unwrap_or_default()))
     }
 
     fn abort_and_fence(&mut self, transactional_id: &str, now_ms: i64) -> Result<(), ResponseError> {

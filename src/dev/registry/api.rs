@@ -105,7 +105,10 @@ fn parse_schema(body: &[u8]) -> Result<SchemaBody, ApiError> {
     let body: SchemaBody = serde_json::from_slice(body)
         .map_err(|error| ApiError::new(42201, format!("cannot read the request: {error}")))?;
     if body.schema_type != "JSON" {
-        return Err(ApiError::invalid_schema(format!("this registry keeps JSON schemas only, not {}", body.schema_type)));
+        return Err(ApiError::invalid_schema(format!(
+            "this registry keeps JSON schemas only, not {}",
+            body.schema_type
+        )));
     }
     if !body.references.is_empty() {
         return Err(ApiError::invalid_schema("this registry does not resolve references"));

@@ -47,7 +47,8 @@ impl State {
     /// whatever subjects.
     pub(super) fn register(&mut self, subject: &str, schema: &str) -> anyhow::Result<u32> {
         let known = self.id_of(schema);
-        let registered = self.kept.subjects.get(subject).is_some_and(|ids| known.is_some_and(|id| ids.contains(&id)));
+        let registered =
+            self.kept.subjects.get(subject).is_some_and(|ids| known.is_some_and(|id| ids.contains(&id)));
         if let Some(id) = known.filter(|_| registered) {
             return Ok(id);
         }
@@ -71,9 +72,10 @@ impl State {
     /// `None` when there is no such subject.
     pub(super) fn versions(&self, subject: &str) -> Option<Vec<Version<'_>>> {
         let ids = self.kept.subjects.get(subject)?;
-        let versions = ids.iter().zip(1..).filter_map(|(&id, number)| {
-            Some(Version { number, id, schema: self.schema(id)? })
-        });
+        let versions = ids
+            .iter()
+            .zip(1..)
+            .filter_map(|(&id, number)| Some(Version { number, id, schema: self.schema(id)? }));
         Some(versions.collect())
     }
 
@@ -117,8 +119,12 @@ mod tests {
         let mut reopened = State::open(&file).unwrap();
         assert_eq!(reopened.register("a-value", r#"{"type":"string"}"#).unwrap(), two);
         assert_eq!(reopened.subjects(), ["a-value", "b-value"]);
-        let numbers: Vec<_> =
-            reopened.versions("a-value").unwrap().iter().map(|version| (version.number, version.id)).collect();
+        let numbers: Vec<_> = reopened
+            .versions("a-value")
+            .unwrap()
+            .iter()
+            .map(|version| (version.number, version.id))
+            .collect();
         assert_eq!(numbers, [(1, one), (2, two)]);
         assert_eq!(reopened.versions("c-value"), None);
     }

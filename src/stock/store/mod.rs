@@ -83,6 +83,8 @@ pub async fn open(url: &DatabaseUrl) -> anyhow::Result<Arc<dyn VehicleStore>> {
     Ok(match (url.scheme(), url.sqlite_path()) {
         (_, Some(path)) => Arc::new(SqliteVehicles::open(path.into()).await?),
         ("postgres" | "postgresql", None) => Arc::new(PostgresVehicles::new(url)?),
-        (scheme, None) => bail!("--database-url: stock keeps vehicles in postgres:// or sqlite:, not in {scheme}"),
+        (scheme, None) => {
+            bail!("--database-url: stock keeps vehicles in postgres:// or sqlite:, not in {scheme}")
+        }
     })
 }

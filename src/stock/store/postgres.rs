@@ -100,8 +100,9 @@ impl VehicleStore for PostgresVehicles {
         }
         in_time(async {
             let mut connection = self.connect().await?;
-            let locked: bool =
-                select(pg_try_advisory_lock(OUTBOX_LOCK.into_sql::<BigInt>())).get_result(&mut connection).await?;
+            let locked: bool = select(pg_try_advisory_lock(OUTBOX_LOCK.into_sql::<BigInt>()))
+                .get_result(&mut connection)
+                .await?;
             Ok(locked.then(|| Box::new(PostgresOutbox { connection }) as Box<dyn Outbox>))
         })
         .await
@@ -120,17 +121,12 @@ impl Outbox for PostgresOutbox {
     }
 
     async fn recover(&mut self, next: i64) -> Result<(), StoreError> {
-        in_time(
-            self.connection.transaction(async |connection| sql::recover(connection, next).await),
-        )
-        .await
+        in_time(self.connection.transaction(async |connection| sql::recover(connection, next).await)).await
     }
 
     async fn claim(&mut self, batch: i64, limit: i64) -> Result<Vec<OutboxEntry>, StoreError> {
-        in_time(
-            self.connection.transaction(async |connection| sql::claim(connection, batch, limit).await),
-        )
-        .await
+        in_time(self.connection.transaction(async |connection| sql::claim(connection, batch, limit).await))
+            .await
     }
 
     async fn remove(&mut self, batch: i64) -> Result<(), StoreError> {

@@ -114,7 +114,8 @@ macro_rules! queries {
                 return Ok(Insertion::Exists(VehicleId(existing)));
             };
             let stocked = StockedVehicle { id: VehicleId(id), created_at, vehicle: vehicle.clone() };
-            let event = serde_json::to_string(&VehicleCreated::from(&stocked)).map_err(StoreError::internal)?;
+            let event =
+                serde_json::to_string(&VehicleCreated::from(&stocked)).map_err(StoreError::internal)?;
             diesel::insert_into(outbox::table)
                 .values((
                     outbox::vin.eq(vehicle.vin.as_str()),

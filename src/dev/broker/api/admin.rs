@@ -6,9 +6,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
-use kafka_protocol::messages::create_topics_response::{
-    CreatableTopicConfigs, CreatableTopicResult,
-};
+use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
@@ -32,18 +30,12 @@ struct Refused {
 }
 
 fn refused<T>(error: ResponseError, message: impl Into<String>) -> Result<T, Refused> {
-    Err(Refused {
-        error,
-        message: message.into(),
-    })
+    Err(Refused { error, message: message.into() })
 }
 
 impl From<ResponseError> for Refused {
     fn from(error: ResponseError) -> Self {
-        Self {
-            error,
-            message: error.to_string(),
-        }
+        Self { error, message: error.to_string() }
     }
 }
 
@@ -140,11 +132,7 @@ fn create_topic(core: &mut Core, topic: &CreatableTopic, dry: bool) -> Result<i3
         configs.push((config.name.clone(), config.value.clone().unwrap_or_default()));
     }
     if !dry {
-        core.store.commit(&Entry::TopicCreated {
-            topic: name.0.clone(),
-            partitions,
-            configs,
-        })?;
+        core.store.commit(&Entry::TopicCreated { topic: name.0.clone(), partitions, configs })?;
     }
     Ok(partitions)
 }
@@ -216,10 +204,7 @@ pub fn delete_topics(shared: &Shared, request: DeleteTopicsRequest) -> DeleteTop
     DeleteTopicsResponse::default().with_responses(responses.collect())
 }
 
-pub fn create_partitions(
-    shared: &Shared,
-    request: CreatePartitionsRequest,
-) -> CreatePartitionsResponse {
+pub fn create_partitions(shared: &Shared, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
     let mut core = shared.lock();
     let results = request.topics.into_iter().map(|topic| {
         let grown = grow_topic(&mut core, &topic, request.validate_only);
@@ -238,10 +223,8 @@ fn grow_topic(core: &mut Core, topic: &CreatePartitionsTopic, dry: bool) -> Resu
     };
     let current = current.partitions.len() as i32;
     if topic.count <= current {
-        let message = format!(
-            "The topic has {current} partitions; {} would not be an increase.",
-            topic.count
-        );
+        let message =
+            format!("The topic has {current} partitions; {} would not be an increase.", topic.count);
         return refused(ResponseError::InvalidPartitions, message);
     }
     checked_count(topic.count)?;
@@ -254,10 +237,7 @@ fn grow_topic(core: &mut Core, topic: &CreatePartitionsTopic, dry: bool) -> Resu
         }
     }
     if !dry {
-        core.store.commit(&Entry::PartitionsAdded {
-            topic: topic.name.0.clone(),
-            total: topic.count,
-        })?;
+        core.store.commit(&Entry::PartitionsAdded { topic: topic.name.0.clone(), total: topic.count })?;
     }
     Ok(())
 }

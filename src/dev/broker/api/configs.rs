@@ -86,8 +86,7 @@ const BROKER_CONFIGS: [(&str, Kind, &str); 6] = [
 /// Above it a batch is refused.
 pub fn max_message_bytes(topic: &Topic) -> usize {
     let own = topic.configs.get(MAX_MESSAGE_BYTES);
-    own.and_then(|value| value.parse().ok())
-        .unwrap_or(DEFAULT_MAX_MESSAGE_BYTES)
+    own.and_then(|value| value.parse().ok()).unwrap_or(DEFAULT_MAX_MESSAGE_BYTES)
 }
 
 /// Is this a config that a topic can have?

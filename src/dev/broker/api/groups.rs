@@ -72,13 +72,7 @@ fn to_join(request: JoinGroupRequest, call: &Call) -> Join {
 
 fn join_response(reply: JoinReply) -> JoinGroupResponse {
     match reply {
-        Ok(Joined {
-            member_id,
-            generation,
-            protocol,
-            leader,
-            members,
-        }) => {
+        Ok(Joined { member_id, generation, protocol, leader, members }) => {
             let members = members.into_iter().map(|(id, instance_id, metadata)| {
                 JoinGroupResponseMember::default()
                     .with_member_id(id.into())
@@ -206,9 +200,7 @@ pub fn list(shared: &Shared, request: ListGroupsRequest) -> ListGroupsResponse {
     let left = left.filter(|id| core.groups.get(id).is_none()).map(|id| (id, None));
     let wanted = |group: &ListedGroup| {
         let mut states = request.states_filter.iter();
-        request.states_filter.is_empty()
-            || states.any(|state| state.eq_ignore_ascii_case(&group.group_state))
+        request.states_filter.is_empty() || states.any(|state| state.eq_ignore_ascii_case(&group.group_state))
     };
-    ListGroupsResponse::default()
-        .with_groups(present.chain(left).map(listed).filter(wanted).collect())
+    ListGroupsResponse::default().with_groups(present.chain(left).map(listed).filter(wanted).collect())
 }

@@ -30,10 +30,7 @@ pub fn unsupported_version() -> ApiVersionsResponse {
 }
 
 fn api_version((api, lowest, highest): (ApiKey, i16, i16)) -> ApiVersion {
-    ApiVersion::default()
-        .with_api_key(api as i16)
-        .with_min_version(lowest)
-        .with_max_version(highest)
+    ApiVersion::default().with_api_key(api as i16).with_min_version(lowest).with_max_version(highest)
 }
 
 /// Topics are never created here, whatever the client allows.
@@ -71,9 +68,7 @@ fn named_topic(state: &State, name: TopicName) -> MetadataResponseTopic {
         Ok(()) => ResponseError::UnknownTopicOrPartition,
         Err(_) => ResponseError::InvalidTopicException,
     };
-    MetadataResponseTopic::default()
-        .with_name(Some(name))
-        .with_error_code(error.code())
+    MetadataResponseTopic::default().with_name(Some(name)).with_error_code(error.code())
 }
 
 fn known_topic(name: StrBytes, topic: &Topic) -> MetadataResponseTopic {
@@ -85,15 +80,10 @@ fn known_topic(name: StrBytes, topic: &Topic) -> MetadataResponseTopic {
             .with_replica_nodes(vec![BROKER])
             .with_isr_nodes(vec![BROKER])
     });
-    MetadataResponseTopic::default()
-        .with_name(Some(name.into()))
-        .with_partitions(partitions.collect())
+    MetadataResponseTopic::default().with_name(Some(name.into())).with_partitions(partitions.collect())
 }
 
-pub fn find_coordinator(
-    shared: &Shared,
-    request: FindCoordinatorRequest,
-) -> FindCoordinatorResponse {
+pub fn find_coordinator(shared: &Shared, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
     const GROUP: i8 = 0;
     const TRANSACTION: i8 = 1;
     match request.key_type {

@@ -15,30 +15,27 @@ use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponsePartition, OffsetFetchResponseTopic,
 };
 use kafka_protocol::messages::{
-    ListOffsetsRequest, ListOffsetsResponse, OffsetCommitRequest, OffsetCommitResponse,
-    OffsetFetchRequest, OffsetFetchResponse,
+    ListOffsetsRequest, ListOffsetsResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest,
+    OffsetFetchResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
 use super::{check_leader_epoch, code};
+use crate::dev::broker::Shared;
 use crate::dev::broker::batch::{self, LEADER_EPOCH};
 use crate::dev::broker::entry::{Entry, OffsetCommit};
 use crate::dev::broker::group::Caller;
 use crate::dev::broker::journal::Reader;
 use crate::dev::broker::partition::{Isolation, Stored};
 use crate::dev::broker::state::State;
-use crate::dev::broker::Shared;
 
 /// `offset.metadata.max.bytes`
 const MAX_METADATA: usize = 4096;
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 
-pub async fn list_offsets(
-    shared: &Shared,
-    request: ListOffsetsRequest,
-) -> Result<ListOffsetsResponse> {
+pub async fn list_offsets(shared: &Shared, request: ListOffsetsRequest) -> Result<ListOffsetsResponse> {
     let isolation = Isolation::from(request.isolation_level);
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
@@ -53,8 +50,7 @@ pub async fn list_offsets(
                 Ok(Located::Nowhere) => Ok(None),
                 Ok(Located::Within { stored, end }) => {
                     let timestamp = wanted.timestamp;
-                    tokio::task::spawn_blocking(move || search(&reader, stored, timestamp, end))
-                        .await?
+                    tokio::task::spawn_blocking(move || search(&reader, stored, timestamp, end)).await?
                 }
                 Err(error) => Err(error),
             };
@@ -68,11 +64,7 @@ pub async fn list_offsets(
                     .with_leader_epoch(LEADER_EPOCH),
             );
         }
-        topics.push(
-            ListOffsetsTopicResponse::default()
-                .with_name(topic.name)
-                .with_partitions(partitions),
-        );
+        topics.push(ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions));
     }
     Ok(ListOffsetsResponse::default().with_topics(topics))
 }
@@ -81,7 +73,10 @@ enum Located {
     Offset(i64),
     Nowhere,
     /// In this batch; a reader sees it when it lies before `end`.
-    Within { stored: Stored, end: i64 },
+    Within {
+        stored: Stored,
+        end: i64,
+    },
 }
 
 fn locate(
@@ -147,10 +142,7 @@ pub fn commit(shared: &Shared, request: OffsetCommitRequest) -> OffsetCommitResp
     }
     let written = match offsets.is_empty() {
         true => Ok(()),
-        false => core.store.commit(&Entry::OffsetsCommitted {
-            group: request.group_id.0.clone(),
-            offsets,
-        }),
+        false => core.store.commit(&Entry::OffsetsCommitted { group: request.group_id.0.clone(), offsets }),
     };
     let mut checked = checked.into_iter();
     let topics = request.topics.into_iter().map(|topic| {
@@ -160,9 +152,7 @@ pub fn commit(shared: &Shared, request: OffsetCommitRequest) -> OffsetCommitResp
                 .with_partition_index(wanted.partition_index)
                 .with_error_code(code(&valid.and(written)))
         });
-        OffsetCommitResponseTopic::default()
-            .with_partitions(partitions.collect())
-            .with_name(topic.name)
+        OffsetCommitResponseTopic::default().with_partitions(partitions.collect()).with_name(topic.name)
     });
     OffsetCommitResponse::default().with_topics(topics.collect())
 }

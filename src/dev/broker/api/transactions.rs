@@ -8,9 +8,9 @@ use kafka_protocol::messages::txn_offset_commit_response::{
     TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
 };
 use kafka_protocol::messages::{
-    AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, AddPartitionsToTxnRequest,
-    AddPartitionsToTxnResponse, EndTxnRequest, EndTxnResponse, InitProducerIdRequest,
-    InitProducerIdResponse, ProducerId, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
+    AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, AddPartitionsToTxnRequest, AddPartitionsToTxnResponse,
+    EndTxnRequest, EndTxnResponse, InitProducerIdRequest, InitProducerIdResponse, ProducerId,
+    TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
 
 use super::{code, offsets};
@@ -51,10 +51,7 @@ pub fn add_partitions(
     request: AddPartitionsToTxnRequest,
     version: i16,
 ) -> AddPartitionsToTxnResponse {
-    let producer = producer(
-        request.v3_and_below_producer_id,
-        request.v3_and_below_producer_epoch,
-    );
+    let producer = producer(request.v3_and_below_producer_id, request.v3_and_below_producer_epoch);
     let mut core = shared.lock();
     let topics = &request.v3_and_below_topics;
     let partitions = topics.iter().flat_map(|topic| {
@@ -144,9 +141,7 @@ pub fn commit_offsets(shared: &Shared, request: TxnOffsetCommitRequest) -> TxnOf
                 .with_partition_index(wanted.partition_index)
                 .with_error_code(code(&valid.and(written)))
         });
-        TxnOffsetCommitResponseTopic::default()
-            .with_partitions(partitions.collect())
-            .with_name(topic.name)
+        TxnOffsetCommitResponseTopic::default().with_partitions(partitions.collect()).with_name(topic.name)
     });
     TxnOffsetCommitResponse::default().with_topics(topics.collect())
 }
@@ -163,14 +158,9 @@ fn producer(id: ProducerId, epoch: i16) -> ProducerIdAndEpoch {
 }
 
 /// PRODUCER_FENCED for those who know it, INVALID_PRODUCER_EPOCH for the others (KIP-588).
-fn understood<T>(
-    result: Result<T, ResponseError>,
-    knows_producer_fenced: bool,
-) -> Result<T, ResponseError> {
+fn understood<T>(result: Result<T, ResponseError>, knows_producer_fenced: bool) -> Result<T, ResponseError> {
     result.map_err(|error| match error {
-        ResponseError::ProducerFenced if !knows_producer_fenced => {
-            ResponseError::InvalidProducerEpoch
-        }
+        ResponseError::ProducerFenced if !knows_producer_fenced => ResponseError::InvalidProducerEpoch,
         other => other,
     })
 }

@@ -82,10 +82,8 @@ impl Groups {
             let group = self.groups.entry(id.to_owned());
             group.or_insert_with(|| Group::new(now)).join(join, reply, now);
         } else {
-            let _ = reply.send(Err(JoinRefused {
-                error: ResponseError::UnknownMemberId,
-                member_id: join.member_id,
-            }));
+            let _ = reply
+                .send(Err(JoinRefused { error: ResponseError::UnknownMemberId, member_id: join.member_id }));
         }
         answer
     }
@@ -115,12 +113,7 @@ impl Groups {
     }
 
     /// May this caller commit offsets (`validateOffsetCommit`, `doCommitOffsets`)?
-    pub fn check_commit(
-        &mut self,
-        id: &str,
-        caller: Caller,
-        now: Instant,
-    ) -> Result<(), ResponseError> {
+    pub fn check_commit(&mut self, id: &str, caller: Caller, now: Instant) -> Result<(), ResponseError> {
         let Some(group) = self.groups.get_mut(id) else {
             return match caller.generation < 0 {
                 true => Ok(()),
@@ -284,12 +277,7 @@ impl Group {
         };
         let sessions = self.members.values().filter_map(Member::session_end);
         let pending = self.pending.values().copied();
-        phase
-            .into_iter()
-            .chain(self.sync_deadline)
-            .chain(sessions)
-            .chain(pending)
-            .min()
+        phase.into_iter().chain(self.sync_deadline).chain(sessions).chain(pending).min()
     }
 
     fn is_forgotten(&self, now: Instant) -> bool {

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant};
 
 use super::member::{Join, JoinRefused, JoinReply, Joined, Member, SyncReply};
-use super::{Group, INITIAL_REBALANCE_DELAY, Phase, Preparing, Caller};
+use super::{Caller, Group, INITIAL_REBALANCE_DELAY, Phase, Preparing};
 use crate::dev::broker::ids;
 
 impl Group {
@@ -58,9 +58,7 @@ impl Group {
             member.synced = true;
             member.await_sync(reply);
         }
-        if self.phase == Phase::CompletingRebalance
-            && self.leader.as_deref() == Some(caller.member_id)
-        {
+        if self.phase == Phase::CompletingRebalance && self.leader.as_deref() == Some(caller.member_id) {
             let mut assignments: HashMap<_, _> = assignments.into_iter().collect();
             for member in self.members.values_mut() {
                 member.assignment = assignments.remove(&member.id).unwrap_or_default();
@@ -89,8 +87,7 @@ impl Group {
             .members
             .values()
             .filter(|member| {
-                member.session_end().is_some_and(|end| end <= now)
-                    || (never_synced && !member.synced)
+                member.session_end().is_some_and(|end| end <= now) || (never_synced && !member.synced)
             })
             .map(|member| member.id.clone())
             .collect();
@@ -134,10 +131,7 @@ impl Group {
 
     /// Ends the join phase as soon as nobody is missing; the first of a group takes its time.
     pub(super) fn complete_join_when_ready(&mut self, now: Instant) {
-        if let Phase::PreparingRebalance(Preparing {
-            initial_limit: None,
-            ..
-        }) = self.phase
+        if let Phase::PreparingRebalance(Preparing { initial_limit: None, .. }) = self.phase
             && self.pending.is_empty()
             && self.members.values().all(Member::awaits_join)
         {
@@ -269,8 +263,7 @@ impl Group {
     /// `onCompleteJoin`: those who came make up the next generation.
     fn complete_join(&mut self, now: Instant) {
         // A static member may take until its session ends.
-        self.members
-            .retain(|_, member| member.awaits_join() || member.instance_id.is_some());
+        self.members.retain(|_, member| member.awaits_join() || member.instance_id.is_some());
         let leader_joined = |group: &Self| {
             let leader = group.leader.as_ref().and_then(|id| group.members.get(id));
             leader.is_some_and(Member::awaits_join)
@@ -281,11 +274,8 @@ impl Group {
         }
         if self.leader.is_none() && !self.members.is_empty() {
             let deadline = now + self.rebalance_timeout();
-            self.phase = Phase::PreparingRebalance(Preparing {
-                deadline,
-                initial_limit: None,
-                member_added: false,
-            });
+            self.phase =
+                Phase::PreparingRebalance(Preparing { deadline, initial_limit: None, member_added: false });
             return;
         }
         self.generation = self.generation.wrapping_add(1).max(1);

@@ -1,0 +1,66 @@
+//! A client of the platform's topics.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Headers, Message, OwnedMessage};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::DEADLINE;
+
+/// Writes one record.
+pub async fn produce(bootstrap: &str, topic: &str, key: Option<&str>, value: &[u8]) {
+    let producer: FutureProducer =
+        ClientConfig::new().set("bootstrap.servers", bootstrap).set("acks", "all").create().unwrap();
+    let mut record = FutureRecord::to(topic).payload(value);
+    if let Some(key) = key {
+        record = record.key(key);
+    }
+    producer.send(record, DEADLINE).await.unwrap();
+}
+
+/// All committed records of a topic, at this moment.
+pub async fn read_all(bootstrap: &str, topic: &str) -> Vec<OwnedMessage> {
+    let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
+    tokio::task::spawn_blocking(move || read_all_blocking(&bootstrap, &topic)).await.unwrap()
+}
+
+fn read_all_blocking(bootstrap: &str, topic: &str) -> Vec<OwnedMessage> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", "reads-all")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("isolation.level", "read_committed")
+        .create()
+        .unwrap();
+    let metadata = consumer.fetch_metadata(Some(topic), DEADLINE).unwrap();
+    let partitions: Vec<_> = metadata.topics()[0].partitions().iter().map(|partition| partition.id()).collect();
+    let mut list = TopicPartitionList::new();
+    for &partition in &partitions {
+        list.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
+    }
+    consumer.assign(&list).unwrap();
+    let mut records = Vec::new();
+    let mut ended = 0;
+    let started = Instant::now();
+    while ended < partitions.len() {
+        assert!(started.elapsed() < DEADLINE, "cannot read {topic} to its end");
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => records.push(message.detach()),
+            Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) => ended += 1,
+            Some(Err(error)) => panic!("{error}"),
+            None => {}
+        }
+    }
+    records
+}
+
+/// A header's text.
+pub fn header(message: &OwnedMessage, name: &str) -> Option<String> {
+    let headers = message.headers()?;
+    let header = headers.iter().find(|header| header.key == name)?;
+    Some(String::from_utf8(header.value?.to_vec()).unwrap())
+}

@@ -1,0 +1,257 @@
+//! Drives the platform from outside: its process, its HTTP, its Kafka.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+pub mod kafka;
+
+use std::fmt::Debug;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use reqwest::{Response, StatusCode};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Long enough for a busy machine; a condition that holds ends the wait at once.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+pub const BINARY: &str = env!("CARGO_BIN_EXE_vehicle-platform");
+
+/// Asks until `condition` has an answer.
+pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(value) = condition().await {
+            return value;
+        }
+        assert!(started.elapsed() < DEADLINE, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A vehicle's body, like the documented one.
+pub fn vehicle(vin: &str) -> Value {
+    json!({
+        "vin": vin, "model": "model", "manufacturer": "manufacturer",
+        "year": 2022, "odometer": 1000, "odometerUnit": "odometerUnit"
+    })
+}
+
+/// A `vehicle-platform dev` of a test's own.
+pub struct Platform {
+    data_dir: TempDir,
+    arguments: Vec<String>,
+    process: Dev,
+    client: reqwest::Client,
+}
+
+/// A running process, and where it listens.
+struct Dev {
+    child: Child,
+    stock: String,
+    ads: String,
+    kafka: String,
+    registry: String,
+}
+
+impl Platform {
+    /// Starts the platform on free ports and an empty data directory, and waits until it is ready.
+    pub async fn start(arguments: &[&str]) -> Self {
+        let data_dir = tempfile::tempdir().unwrap();
+        let arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let process = Dev::spawn(data_dir.path(), &arguments);
+        let platform = Self { data_dir, arguments, process, client: reqwest::Client::new() };
+        platform.await_ready().await;
+        platform
+    }
+
+    pub fn stock(&self) -> &str {
+        &self.process.stock
+    }
+
+    pub fn ads_url(&self) -> &str {
+        &self.process.ads
+    }
+
+    pub fn kafka(&self) -> &str {
+        &self.process.kafka
+    }
+
+    pub fn registry(&self) -> &str {
+        &self.process.registry
+    }
+
+    pub fn data_dir(&self) -> &Path {
+        self.data_dir.path()
+    }
+
+    /// Kills the process as a power switch would, and starts it again on the same data.
+    pub async fn kill_and_restart(&mut self) {
+        self.process.child.kill().unwrap();
+        self.process.child.wait().unwrap();
+        self.process = Dev::spawn(self.data_dir.path(), &self.arguments);
+        self.await_ready().await;
+    }
+
+    async fn await_ready(&self) {
+        for url in [&self.process.stock, &self.process.ads] {
+            if !url.is_empty() {
+                let url = format!("{url}/readyz");
+                eventually(&url, async || {
+                    let response = self.client.get(&url).send().await.ok()?;
+                    response.status().is_success().then_some(())
+                })
+                .await;
+            }
+        }
+    }
+
+    pub async fn post(&self, body: &Value) -> Response {
+        self.client.post(format!("{}/stock", self.process.stock)).json(body).send().await.unwrap()
+    }
+
+    /// Posts a vehicle that has to be accepted.
+    pub async fn accept(&self, vin: &str) -> Value {
+        let response = self.post(&vehicle(vin)).await;
+        assert_eq!(response.status(), StatusCode::CREATED);
+        response.json().await.unwrap()
+    }
+
+    pub async fn get(&self, url: &str) -> Response {
+        self.client.get(url).send().await.unwrap()
+    }
+
+    /// All pages of a list.
+    pub async fn list(&self, base: &str, path: &str) -> Vec<Value> {
+        let mut items = Vec::new();
+        let mut next = Some(format!("{base}{path}?limit=1000"));
+        while let Some(url) = next {
+            let response = self.get(&url).await;
+            assert_eq!(response.status(), StatusCode::OK, "{url}");
+            next = next_page(base, &response);
+            items.extend(response.json::<Vec<Value>>().await.unwrap());
+        }
+        items
+    }
+
+    pub async fn ads(&self) -> Vec<Value> {
+        self.list(&self.process.ads, "/ads").await
+    }
+
+    /// Waits until there are `count` ads.
+    pub async fn await_ads(&self, count: usize) -> Vec<Value> {
+        eventually(&format!("{count} ads"), async || {
+            let ads = self.ads().await;
+            (ads.len() >= count).then_some(ads)
+        })
+        .await
+    }
+
+    /// Ends the platform in good order; it must have nothing left to do.
+    pub async fn finish(mut self) {
+        if !self.process.stock.is_empty() {
+            let url = format!("{}/metrics", self.process.stock);
+            eventually("an empty outbox", async || {
+                let metrics = self.get(&url).await.text().await.ok()?;
+                metrics.contains("stock_outbox_depth 0\n").then_some(())
+            })
+            .await;
+        }
+        let status = terminate(&mut self.process.child).await;
+        assert_eq!(status.code(), Some(0), "the platform did not end well");
+    }
+}
+
+/// The page that a `Link` header names.
+pub fn next_page(base: &str, response: &Response) -> Option<String> {
+    let link = response.headers().get("link")?.to_str().unwrap();
+    let (path, relation) = link.split_once(">; ").unwrap();
+    assert_eq!(relation, "rel=\"next\"");
+    Some(format!("{base}{}", path.strip_prefix('<').unwrap()))
+}
+
+impl Dev {
+    fn spawn(data_dir: &Path, arguments: &[String]) -> Self {
+        let mut child = Command::new(BINARY)
+            .args(["dev", "--kafka-port", "0", "--registry-port", "0", "--stock-port", "0", "--ads-port", "0"])
+            .arg("--data-dir")
+            .arg(data_dir)
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = child.stdout.take().unwrap();
+        Self::read_addresses(child, output)
+    }
+
+    /// What the platform prints of itself.
+    fn read_addresses(child: Child, output: impl std::io::Read) -> Self {
+        let mut dev = Self {
+            child,
+            stock: String::new(),
+            ads: String::new(),
+            kafka: String::new(),
+            registry: String::new(),
+        };
+        for line in BufReader::new(output).lines() {
+            let line = line.unwrap();
+            let words: Vec<_> = line.split_whitespace().collect();
+            match words[..] {
+                ["stock", url] => dev.stock = url.strip_suffix("/stock").unwrap().to_owned(),
+                ["ads", url] => dev.ads = url.strip_suffix("/ads").unwrap().to_owned(),
+                ["kafka", address] => dev.kafka = address.to_owned(),
+                ["schema", "registry", url] => dev.registry = url.to_owned(),
+                ["Try:"] => return dev,
+                _ => {}
+            }
+        }
+        panic!("the platform ended before it said where it listens");
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// A role in a process of its own.
+pub struct RoleProcess {
+    pub child: Child,
+}
+
+impl RoleProcess {
+    pub fn spawn(arguments: &[&str]) -> Self {
+        let child = Command::new(BINARY).args(arguments).spawn().unwrap();
+        Self { child }
+    }
+}
+
+impl Drop for RoleProcess {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Sends SIGTERM, and waits for the end.
+pub async fn terminate(child: &mut Child) -> ExitStatus {
+    let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    eventually("the process to end", async || child.try_wait().unwrap()).await
+}
+
+/// Panics with both when they differ, but for order.
+pub fn assert_same<T: Ord + Debug>(mut actual: Vec<T>, mut expected: Vec<T>) {
+    actual.sort();
+    expected.sort();
+    assert_eq!(actual, expected);
+}
+
+/// A port that nobody listens on at this moment.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
