@@ -1,0 +1,95 @@
+//! Databases of a test's own, on the engines that are there.
+
+use std::path::PathBuf;
+
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
+use tempfile::TempDir;
+use uuid::Uuid;
+use vehicle_platform::store::DatabaseUrl;
+
+/// The address of an engine, or `None` after saying that its tests are skipped.
+///
+/// # Panics
+/// When `REQUIRE_ENGINES=1` and the variable is not set.
+pub fn address(engine: &str, variable: &str) -> Option<String> {
+    let address = std::env::var(variable).ok().filter(|address| !address.is_empty());
+    if address.is_none() {
+        let required = std::env::var("REQUIRE_ENGINES").is_ok_and(|value| value == "1");
+        assert!(!required, "REQUIRE_ENGINES=1, but {variable} does not say where {engine} is");
+        eprintln!("skipped: {variable} does not say where {engine} is");
+    }
+    address
+}
+
+fn fresh_name() -> String {
+    format!("test_{}", Uuid::now_v7().simple())
+}
+
+/// A place for files.
+pub struct Directory(TempDir);
+
+impl Directory {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub async fn clear(self) {}
+}
+
+/// An empty PostgreSQL database.
+pub struct PostgresDatabase {
+    server: String,
+    name: String,
+    url: DatabaseUrl,
+}
+
+impl PostgresDatabase {
+    pub async fn create() -> Option<Self> {
+        let server = address("PostgreSQL", "TEST_POSTGRES_URL")?;
+        let name = fresh_name();
+        execute(&server, &format!("CREATE DATABASE {name}")).await;
+        let (base, _) = server.rsplit_once('/').unwrap();
+        let url = format!("{base}/{name}").parse().unwrap();
+        Some(Self { server, name, url })
+    }
+
+    pub fn url(&self) -> &DatabaseUrl {
+        &self.url
+    }
+
+    pub async fn clear(self) {
+        execute(&self.server, &format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
+    }
+}
+
+async fn execute(server: &str, statement: &str) {
+    let mut connection = AsyncPgConnection::establish(server).await.unwrap();
+    diesel::sql_query(statement).execute(&mut connection).await.unwrap();
+}
+
+/// An empty MongoDB database.
+pub struct MongoDatabase {
+    url: DatabaseUrl,
+}
+
+impl MongoDatabase {
+    pub async fn create() -> Option<Self> {
+        let server = address("MongoDB", "TEST_MONGODB_URL")?;
+        let (base, options) = server.split_once('?').map_or((server.as_str(), ""), |(base, options)| (base, options));
+        let url = format!("{}/{}?{options}", base.trim_end_matches('/'), fresh_name());
+        Some(Self { url: url.parse().unwrap() })
+    }
+
+    pub fn url(&self) -> &DatabaseUrl {
+        &self.url
+    }
+
+    pub async fn clear(self) {
+        let client = mongodb::Client::with_uri_str(self.url.as_str()).await.unwrap();
+        client.default_database().unwrap().drop().await.unwrap();
+    }
+}
