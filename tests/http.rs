@@ -43,7 +43,8 @@ async fn the_documented_body_is_stocked_and_can_be_read_back() {
 #[tokio::test]
 async fn every_wrong_field_is_named_and_nothing_is_written() {
     let platform = platform().await;
-    let body = json!({ "vin": "", "model": "m".repeat(256), "year": 1885, "odometer": -0.1, "odometerUnit": 1 });
+    let body =
+        json!({ "vin": "", "model": "m".repeat(256), "year": 1885, "odometer": -0.1, "odometerUnit": 1 });
     let problem = problem(platform.post(&body).await, StatusCode::BAD_REQUEST).await;
     let errors = problem["errors"].as_array().unwrap();
     let pointers: Vec<_> = errors.iter().map(|error| error["pointer"].as_str().unwrap()).collect();
@@ -156,7 +157,12 @@ async fn a_role_tells_that_it_lives_what_it_waits_for_and_what_it_counts() {
     ]);
     let client = Client::new();
     support::eventually("the role to live", async || {
-        client.get(format!("{base}/healthz")).send().await.ok().filter(|answer| answer.status() == StatusCode::OK)
+        client
+            .get(format!("{base}/healthz"))
+            .send()
+            .await
+            .ok()
+            .filter(|answer| answer.status() == StatusCode::OK)
     })
     .await;
     let waiting = support::eventually("the role to have looked at its database", async || {

@@ -106,7 +106,8 @@ mod vehicles {
         assert!(store.outbox().await.unwrap().is_none());
         let identity = held.identity().await.unwrap();
         drop(held);
-        let mut next = support::eventually("the outbox to be free", async || store.outbox().await.unwrap()).await;
+        let mut next =
+            support::eventually("the outbox to be free", async || store.outbox().await.unwrap()).await;
         assert_eq!(next.identity().await.unwrap(), identity);
     }
 }

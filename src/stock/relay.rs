@@ -63,7 +63,9 @@ impl Relay {
     pub async fn run(self) -> anyhow::Result<()> {
         let runtime = Handle::current();
         let span = Span::current();
-        tokio::task::spawn_blocking(move || span.in_scope(|| self.run_sessions(&runtime))).await.context("the relay panicked")
+        tokio::task::spawn_blocking(move || span.in_scope(|| self.run_sessions(&runtime)))
+            .await
+            .context("the relay panicked")
     }
 
     /// A session ends with its producer or its database connection; the next finds out what was published.

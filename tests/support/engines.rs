@@ -79,7 +79,8 @@ pub struct MongoDatabase {
 impl MongoDatabase {
     pub async fn create() -> Option<Self> {
         let server = address("MongoDB", "TEST_MONGODB_URL")?;
-        let (base, options) = server.split_once('?').map_or((server.as_str(), ""), |(base, options)| (base, options));
+        let (base, options) =
+            server.split_once('?').map_or((server.as_str(), ""), |(base, options)| (base, options));
         let url = format!("{}/{}?{options}", base.trim_end_matches('/'), fresh_name());
         Some(Self { url: url.parse().unwrap() })
     }

@@ -37,7 +37,8 @@ fn read_all_blocking(bootstrap: &str, topic: &str) -> Vec<OwnedMessage> {
         .create()
         .unwrap();
     let metadata = consumer.fetch_metadata(Some(topic), DEADLINE).unwrap();
-    let partitions: Vec<_> = metadata.topics()[0].partitions().iter().map(|partition| partition.id()).collect();
+    let partitions: Vec<_> =
+        metadata.topics()[0].partitions().iter().map(|partition| partition.id()).collect();
     let mut list = TopicPartitionList::new();
     for &partition in &partitions {
         list.add_partition_offset(topic, partition, Offset::Beginning).unwrap();

@@ -176,7 +176,17 @@ pub fn next_page(base: &str, response: &Response) -> Option<String> {
 impl Dev {
     fn spawn(data_dir: &Path, arguments: &[String]) -> Self {
         let mut child = Command::new(BINARY)
-            .args(["dev", "--kafka-port", "0", "--registry-port", "0", "--stock-port", "0", "--ads-port", "0"])
+            .args([
+                "dev",
+                "--kafka-port",
+                "0",
+                "--registry-port",
+                "0",
+                "--stock-port",
+                "0",
+                "--ads-port",
+                "0",
+            ])
             .arg("--data-dir")
             .arg(data_dir)
             .args(arguments)
