@@ -18,7 +18,8 @@ use super::record::OutgoingRecord;
 /// process returns under its name, or for this long.
 const TRANSACTION_TIMEOUT_MS: &str = "20000";
 
-const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(10);
+/// Before a call is repeated that failed at once.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The next offset to read, for each partition of one topic that moves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -123,7 +124,7 @@ impl TransactionalProducer {
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _))
                     if !self.shutdown.is_cancelled() =>
                 {
-                    std::thread::sleep(QUEUE_FULL_PAUSE);
+                    self.pause();
                 }
                 Err((error, _)) => return Err(error),
             }
@@ -143,10 +144,16 @@ impl TransactionalProducer {
                     if error.is_retriable() && !self.shutdown.is_cancelled() =>
                 {
                     tracing::warn!(call, %error, "waiting for the brokers");
+                    self.pause();
                 }
                 result => return result,
             }
         }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "librdkafka's queue and coordinator cannot be awaited")]
+    fn pause(&self) {
+        std::thread::sleep(PAUSE);
     }
 }
 

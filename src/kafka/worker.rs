@@ -148,6 +148,12 @@ struct Completion {
     output: Option<OutgoingRecord>,
 }
 
+/// How an attempt to commit ended, with the session going on.
+enum Outcome {
+    Settled,
+    Aborted,
+}
+
 struct Session<'a, H> {
     worker: &'a Worker<H>,
     runtime: &'a Handle,
@@ -191,19 +197,26 @@ impl<'a, H: Handler> Session<'a, H> {
     }
 
     fn run(mut self) -> anyhow::Result<()> {
-        let mut committed_at = Instant::now();
+        let mut commit_at = Instant::now();
+        let mut backoff = Backoff::new();
         while !self.worker.shutdown.is_cancelled() {
             self.read()?;
             self.collect();
-            if committed_at.elapsed() >= COMMIT_INTERVAL {
-                self.commit()?;
-                committed_at = Instant::now();
+            if Instant::now() >= commit_at {
+                let pause = match self.commit()? {
+                    Outcome::Settled => {
+                        backoff = Backoff::new();
+                        COMMIT_INTERVAL
+                    }
+                    Outcome::Aborted => backoff.next_pause(),
+                };
+                commit_at = Instant::now() + pause;
             }
             self.pause_or_resume()?;
             self.observe();
         }
         self.collect();
-        self.commit()
+        self.commit().map(drop)
     }
 
     fn read(&mut self) -> anyhow::Result<()> {
@@ -276,10 +289,10 @@ impl<'a, H: Handler> Session<'a, H> {
         }
     }
 
-    fn commit(&mut self) -> anyhow::Result<()> {
+    fn commit(&mut self) -> anyhow::Result<Outcome> {
         let finished = self.in_flight.finished(COMMIT_LIMIT);
         if finished.records == 0 {
-            return Ok(());
+            return Ok(Outcome::Settled);
         }
         let group = self.consumer.group_metadata().context("the consumer has no group")?;
         let progress = Progress { topic: self.worker.topic.clone(), next: finished.next };
@@ -287,12 +300,12 @@ impl<'a, H: Handler> Session<'a, H> {
             Ok(()) => {
                 self.worker.metrics.committed.inc_by(finished.records as u64);
                 self.in_flight.advance(&progress.next);
-                Ok(())
+                Ok(Outcome::Settled)
             }
             // It stays in flight and is committed later, unless the partition turns out to be lost.
             Err(error @ CommitError::Aborted(_)) => {
                 tracing::warn!(group = self.worker.group, %error, "will commit again");
-                Ok(())
+                Ok(Outcome::Aborted)
             }
             Err(error @ CommitError::Lost(_)) => Err(error.into()),
         }
@@ -335,7 +348,6 @@ impl<'a, H: Handler> Session<'a, H> {
         Ok(())
     }
 
-    #[expect(clippy::cast_possible_wrap, reason = "counts of what is in memory")]
     fn observe(&self) {
         self.worker.metrics.in_flight.set(self.in_flight.len() as i64);
         self.worker.metrics.partitions.set(self.in_flight.partitions().len() as i64);

@@ -79,12 +79,13 @@ pub async fn run_on(server: HttpServer, args: StockArgs, shutdown: CancellationT
     tracing::info!(address = %server.address(), "stock listens");
 
     let api = Arc::new(StockApi::new(Arc::clone(&store), Arc::clone(&arrivals), &mut metrics));
+    let relay_metrics = RelayMetrics::register(&mut metrics);
     let relay = Relay {
         kafka: args.kafka.clone(),
         codec: Arc::clone(&codec),
         store: Arc::clone(&store),
         arrivals,
-        metrics: RelayMetrics::register(&mut metrics),
+        metrics: relay_metrics.clone(),
         // Stops after the last request was served, so that what it brought goes out at once.
         shutdown: CancellationToken::new(),
     };
@@ -105,7 +106,11 @@ pub async fn run_on(server: HttpServer, args: StockArgs, shutdown: CancellationT
     let (served, relayed, (), (), ()) = tokio::join!(
         serve,
         relay,
-        health.watch("database", &shutdown, async || Ok(store.check().await?)),
+        health.watch("database", &shutdown, async || {
+            store.check().await?;
+            relay_metrics.observe_depth(store.outbox_depth().await?);
+            Ok(())
+        }),
         health.watch("kafka", &shutdown, async || cluster.check().await),
         health.watch("schema-registry", &shutdown, async || Ok(codec
             .check(&[(VEHICLE_CREATED, &topic)])

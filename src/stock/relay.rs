@@ -24,8 +24,10 @@ use crate::registry::{Codec, CodecError};
 
 /// Events published by one transaction at most.
 const BATCH_LIMIT: i64 = 500;
-/// How soon an event is seen that another instance wrote, and how often the depth is measured.
+/// How soon an event is seen that another instance wrote.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// How soon an instance takes over whose predecessor had the outbox.
+const STAND_BY: Duration = Duration::from_secs(2);
 
 /// What the relay counts.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +43,11 @@ impl RelayMetrics {
         registry.register("events_published", "Events that the brokers have", metrics.published.clone());
         registry.register("outbox_depth", "Events that wait to be published", metrics.depth.clone());
         metrics
+    }
+
+    /// Notes how many events wait.
+    pub fn observe_depth(&self, depth: i64) {
+        self.depth.set(depth);
     }
 }
 
@@ -73,7 +80,7 @@ impl Relay {
         let mut backoff = Backoff::new();
         while !self.shutdown.is_cancelled() {
             let pause = match self.run_session(runtime, &mut backoff) {
-                Ok(()) => LOOK_AGAIN,
+                Ok(()) => STAND_BY,
                 Err(error) if self.shutdown.is_cancelled() => {
                     tracing::debug!(error = format!("{error:#}"), "the relay stops");
                     return;
@@ -104,12 +111,12 @@ impl Relay {
         while !self.shutdown.is_cancelled() {
             let entries = runtime.block_on(outbox.claim(batch, BATCH_LIMIT))?;
             if entries.is_empty() {
-                self.metrics.depth.set(runtime.block_on(outbox.depth())?);
+                self.metrics.depth.set(0);
                 runtime.block_on(self.await_arrivals());
                 continue;
             }
             let records = runtime.block_on(self.encode(&topic, &entries))?;
-            self.publish(&producer, &marker, batch, &records)?;
+            self.publish(runtime, &producer, &marker, batch, &records)?;
             self.metrics.published.inc_by(records.len() as u64);
             batch += 1;
             runtime.block_on(outbox.remove(batch - 1))?;
@@ -120,16 +127,20 @@ impl Relay {
 
     fn publish(
         &self,
+        runtime: &Handle,
         producer: &TransactionalProducer,
         marker: &Marker,
         batch: i64,
         records: &[OutgoingRecord],
     ) -> anyhow::Result<()> {
+        let mut backoff = Backoff::new();
         loop {
             match producer.commit(records, &marker.progress(batch + 1), &marker.group()?) {
                 Ok(()) => return Ok(()),
                 Err(error @ CommitError::Aborted(_)) if !self.shutdown.is_cancelled() => {
-                    tracing::warn!(%error, "will publish again");
+                    let pause = backoff.next_pause();
+                    tracing::warn!(%error, ?pause, "will publish again");
+                    runtime.block_on(self.pause(pause));
                 }
                 Err(error) => return Err(error.into()),
             }

@@ -39,6 +39,9 @@ pub trait VehicleStore: Send + Sync {
 
     async fn get(&self, id: VehicleId) -> Result<Option<StockedVehicle>, StoreError>;
 
+    /// How many events are still to be published.
+    async fn outbox_depth(&self) -> Result<i64, StoreError>;
+
     /// The outbox, for one holder at a time; `None` while another has it.
     async fn outbox(&self) -> Result<Option<Box<dyn Outbox>>, StoreError>;
 }
@@ -70,9 +73,6 @@ pub trait Outbox: Send {
 
     /// Removes a batch that was published.
     async fn remove(&mut self, batch: i64) -> Result<(), StoreError>;
-
-    /// How many entries wait.
-    async fn depth(&mut self) -> Result<i64, StoreError>;
 }
 
 /// The store that the scheme of `url` names.

@@ -94,6 +94,10 @@ impl VehicleStore for PostgresVehicles {
         in_time(async { sql::get(&mut *self.connection().await?, id).await }).await
     }
 
+    async fn outbox_depth(&self) -> Result<i64, StoreError> {
+        in_time(async { sql::depth(&mut *self.connection().await?).await }).await
+    }
+
     async fn outbox(&self) -> Result<Option<Box<dyn Outbox>>, StoreError> {
         if !self.migrated.initialized() {
             return Err(StoreError::unavailable(anyhow!("not connected yet")));
@@ -131,9 +135,5 @@ impl Outbox for PostgresOutbox {
 
     async fn remove(&mut self, batch: i64) -> Result<(), StoreError> {
         in_time(sql::remove(&mut self.connection, batch)).await
-    }
-
-    async fn depth(&mut self) -> Result<i64, StoreError> {
-        in_time(sql::depth(&mut self.connection)).await
     }
 }

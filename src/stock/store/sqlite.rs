@@ -67,6 +67,10 @@ impl VehicleStore for SqliteVehicles {
         sql::get(&mut self.file.lock().await.connection, id).await
     }
 
+    async fn outbox_depth(&self) -> Result<i64, StoreError> {
+        sql::depth(&mut self.file.lock().await.connection).await
+    }
+
     async fn outbox(&self) -> Result<Option<Box<dyn Outbox>>, StoreError> {
         let Ok(held) = Arc::clone(&self.outbox).try_lock_owned() else { return Ok(None) };
         Ok(Some(Box::new(SqliteOutbox { file: Arc::clone(&self.file), _held: held })))
@@ -98,9 +102,5 @@ impl Outbox for SqliteOutbox {
 
     async fn remove(&mut self, batch: i64) -> Result<(), StoreError> {
         sql::remove(&mut self.file.lock().await.connection, batch).await
-    }
-
-    async fn depth(&mut self) -> Result<i64, StoreError> {
-        sql::depth(&mut self.file.lock().await.connection).await
     }
 }
