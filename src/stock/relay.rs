@@ -26,8 +26,8 @@ use crate::registry::{Codec, CodecError};
 const BATCH_LIMIT: i64 = 500;
 /// How soon an event is seen that another instance wrote.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// How soon an instance takes over whose predecessor had the outbox.
-const STAND_BY: Duration = Duration::from_secs(2);
+/// How soon the outbox is asked for again that another instance holds, or that was not yet there.
+const STAND_BY: Duration = Duration::from_secs(1);
 
 /// What the relay counts.
 #[derive(Clone, Debug, Default)]
@@ -95,7 +95,7 @@ impl Relay {
         }
     }
 
-    /// Returns without an error when another instance has the outbox.
+    /// Returns without an error when the outbox cannot be had.
     fn run_session(&self, runtime: &Handle, backoff: &mut Backoff) -> anyhow::Result<()> {
         let Some(mut outbox) = runtime.block_on(self.store.outbox())? else { return Ok(()) };
         let naming = Naming::new(&self.kafka);

@@ -62,6 +62,10 @@ impl PostgresDatabase {
     }
 
     pub async fn clear(self) {
+        self.drop_database().await;
+    }
+
+    pub async fn drop_database(&self) {
         execute(&self.server, &format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
     }
 }
@@ -90,6 +94,10 @@ impl MongoDatabase {
     }
 
     pub async fn clear(self) {
+        self.drop_database().await;
+    }
+
+    pub async fn drop_database(&self) {
         let client = mongodb::Client::with_uri_str(self.url.as_str()).await.unwrap();
         client.default_database().unwrap().drop().await.unwrap();
     }

@@ -42,7 +42,7 @@ pub trait VehicleStore: Send + Sync {
     /// How many events are still to be published.
     async fn outbox_depth(&self) -> Result<i64, StoreError>;
 
-    /// The outbox, for one holder at a time; `None` while another has it.
+    /// The outbox, for one holder at a time; `None` while another has it, or the store was not yet there.
     async fn outbox(&self) -> Result<Option<Box<dyn Outbox>>, StoreError>;
 }
 

@@ -100,7 +100,7 @@ impl VehicleStore for PostgresVehicles {
 
     async fn outbox(&self) -> Result<Option<Box<dyn Outbox>>, StoreError> {
         if !self.migrated.initialized() {
-            return Err(StoreError::unavailable(anyhow!("not connected yet")));
+            return Ok(None);
         }
         in_time(async {
             let mut connection = self.connect().await?;
