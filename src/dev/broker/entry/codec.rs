@@ -1,99 +1,10 @@
-//! The entries of the journal: every change of the durable state, and how each is written.
+//! How entries are written into a frame's payload: a tag, then the fields in their order.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::protocol::StrBytes;
 use thiserror::Error;
 
-/// One change. It is applied as a whole or not at all, since it is one frame of the journal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Entry {
-    ClusterCreated {
-        cluster_id: StrBytes,
-    },
-    TopicCreated {
-        topic: StrBytes,
-        partitions: i32,
-        configs: Vec<(StrBytes, StrBytes)>,
-    },
-    PartitionsAdded {
-        topic: StrBytes,
-        total: i32,
-    },
-    TopicDeleted {
-        topic: StrBytes,
-    },
-    BatchAppended(Append),
-    OffsetsCommitted {
-        group: StrBytes,
-        offsets: Vec<OffsetCommit>,
-    },
-    ProducerIdAllocated {
-        producer_id: i64,
-    },
-    /// A transactional id is in the hands of this producer id and epoch from now on.
-    TransactionInitialized {
-        transactional_id: StrBytes,
-        producer: ProducerIdAndEpoch,
-        last_producer: ProducerIdAndEpoch,
-        timeout_ms: i32,
-    },
-    /// Begins the transaction when none is open.
-    PartitionsAddedToTxn {
-        transactional_id: StrBytes,
-        at_ms: i64,
-        partitions: Vec<(StrBytes, i32)>,
-    },
-    /// Begins the transaction when none is open.
-    GroupAddedToTxn {
-        transactional_id: StrBytes,
-        at_ms: i64,
-        group: StrBytes,
-    },
-    /// Offsets that become visible when the producer's transaction commits.
-    TxnOffsetsCommitted {
-        producer_id: i64,
-        group: StrBytes,
-        offsets: Vec<OffsetCommit>,
-    },
-    /// Markers in all partitions and the fate of the pending offsets, at once.
-    TxnEnded {
-        transactional_id: StrBytes,
-        committed: bool,
-        /// Higher than before when the end also fences the producer.
-        producer_epoch: i16,
-        markers: Vec<Append>,
-    },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ProducerIdAndEpoch {
-    pub id: i64,
-    pub epoch: i16,
-}
-
-impl ProducerIdAndEpoch {
-    /// Kafka's `NO_PRODUCER_ID` and `NO_PRODUCER_EPOCH`.
-    pub const NONE: Self = Self { id: -1, epoch: -1 };
-}
-
-/// A record batch at the end of a partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Append {
-    pub topic: StrBytes,
-    pub partition: i32,
-    pub batch: Bytes,
-    /// Where the batch begins in the entry's payload. Known once it was read from one, else 0.
-    pub offset_in_payload: u64,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OffsetCommit {
-    pub topic: StrBytes,
-    pub partition: i32,
-    pub offset: i64,
-    pub leader_epoch: i32,
-    pub metadata: StrBytes,
-}
+use super::{Append, Entry, OffsetCommit, ProducerIdAndEpoch};
 
 #[derive(Debug, Error)]
 #[error("the entry cannot be read")]
@@ -113,7 +24,11 @@ impl Entry {
                 out.put_u8(1);
                 put_str(&mut out, cluster_id);
             }
-            Self::TopicCreated { topic, partitions, configs } => {
+            Self::TopicCreated {
+                topic,
+                partitions,
+                configs,
+            } => {
                 out.put_u8(2);
                 put_str(&mut out, topic);
                 out.put_i32(*partitions);
@@ -145,14 +60,23 @@ impl Entry {
                 out.put_u8(7);
                 out.put_i64(*producer_id);
             }
-            Self::TransactionInitialized { transactional_id, producer, last_producer, timeout_ms } => {
+            Self::TransactionInitialized {
+                transactional_id,
+                producer,
+                last_producer,
+                timeout_ms,
+            } => {
                 out.put_u8(8);
                 put_str(&mut out, transactional_id);
                 producer.encode(&mut out);
                 last_producer.encode(&mut out);
                 out.put_i32(*timeout_ms);
             }
-            Self::PartitionsAddedToTxn { transactional_id, at_ms, partitions } => {
+            Self::PartitionsAddedToTxn {
+                transactional_id,
+                at_ms,
+                partitions,
+            } => {
                 out.put_u8(9);
                 put_str(&mut out, transactional_id);
                 out.put_i64(*at_ms);
@@ -161,19 +85,32 @@ impl Entry {
                     out.put_i32(*partition);
                 });
             }
-            Self::GroupAddedToTxn { transactional_id, at_ms, group } => {
+            Self::GroupAddedToTxn {
+                transactional_id,
+                at_ms,
+                group,
+            } => {
                 out.put_u8(10);
                 put_str(&mut out, transactional_id);
                 out.put_i64(*at_ms);
                 put_str(&mut out, group);
             }
-            Self::TxnOffsetsCommitted { producer_id, group, offsets } => {
+            Self::TxnOffsetsCommitted {
+                producer_id,
+                group,
+                offsets,
+            } => {
                 out.put_u8(11);
                 out.put_i64(*producer_id);
                 put_str(&mut out, group);
                 put_all(&mut out, offsets, |out, offset| offset.encode(out));
             }
-            Self::TxnEnded { transactional_id, committed, producer_epoch, markers } => {
+            Self::TxnEnded {
+                transactional_id,
+                committed,
+                producer_epoch,
+                markers,
+            } => {
                 out.put_u8(12);
                 put_str(&mut out, transactional_id);
                 out.put_u8(u8::from(*committed));
@@ -185,19 +122,32 @@ impl Entry {
     }
 
     pub fn decode(payload: Bytes) -> Result<Self, Malformed> {
-        let mut from = Payload { size: payload.len(), rest: payload };
+        let mut from = Payload {
+            size: payload.len(),
+            rest: payload,
+        };
         let entry = match from.rest.try_get_u8()? {
-            1 => Self::ClusterCreated { cluster_id: from.str()? },
+            1 => Self::ClusterCreated {
+                cluster_id: from.str()?,
+            },
             2 => Self::TopicCreated {
                 topic: from.str()?,
                 partitions: from.rest.try_get_i32()?,
                 configs: from.all(|from| Ok((from.str()?, from.str()?)))?,
             },
-            3 => Self::PartitionsAdded { topic: from.str()?, total: from.rest.try_get_i32()? },
+            3 => Self::PartitionsAdded {
+                topic: from.str()?,
+                total: from.rest.try_get_i32()?,
+            },
             4 => Self::TopicDeleted { topic: from.str()? },
             5 => Self::BatchAppended(Append::decode(&mut from)?),
-            6 => Self::OffsetsCommitted { group: from.str()?, offsets: from.all(OffsetCommit::decode)? },
-            7 => Self::ProducerIdAllocated { producer_id: from.rest.try_get_i64()? },
+            6 => Self::OffsetsCommitted {
+                group: from.str()?,
+                offsets: from.all(OffsetCommit::decode)?,
+            },
+            7 => Self::ProducerIdAllocated {
+                producer_id: from.rest.try_get_i64()?,
+            },
             8 => Self::TransactionInitialized {
                 transactional_id: from.str()?,
                 producer: ProducerIdAndEpoch::decode(&mut from)?,
@@ -227,7 +177,11 @@ impl Entry {
             },
             _ => return Err(Malformed),
         };
-        if from.rest.is_empty() { Ok(entry) } else { Err(Malformed) }
+        if from.rest.is_empty() {
+            Ok(entry)
+        } else {
+            Err(Malformed)
+        }
     }
 }
 
@@ -278,7 +232,10 @@ impl ProducerIdAndEpoch {
     }
 
     fn decode(from: &mut Payload) -> Result<Self, Malformed> {
-        Ok(Self { id: from.rest.try_get_i64()?, epoch: from.rest.try_get_i16()? })
+        Ok(Self {
+            id: from.rest.try_get_i64()?,
+            epoch: from.rest.try_get_i16()?,
+        })
     }
 }
 
