@@ -12,6 +12,19 @@ dev: ## Run the whole platform in one process, with nothing installed
 test: ## Run the tests
 	cargo test --all-targets
 
+.PHONY: cluster-up
+cluster-up: ## Start the production topology as plain processes, installing what is missing
+	tests/cluster/cluster up
+	@tests/cluster/cluster status
+
+.PHONY: cluster-down
+cluster-down: ## Stop it; DATA=1 removes its data, too
+	tests/cluster/cluster down $(if $(DATA),--data)
+
+.PHONY: test-cluster
+test-cluster: ## Run the tests that can run on the real engines on them
+	tests/cluster/test
+
 .PHONY: lint
 lint: ## Check format and lints, with and without the embedded platform
 	cargo fmt --check

@@ -1,13 +1,17 @@
 //! The pipeline on real engines: four role processes, started as a user would start them.
 //!
 //! The engines are those that `KAFKA_BOOTSTRAP_SERVERS`, `SCHEMA_REGISTRY_URL`, `TEST_POSTGRES_URL` and
-//! `TEST_MONGODB_URL` name; `TEST_CLUSTER` is the script that can kill a node of theirs.
+//! `TEST_MONGODB_URL` name, and each of the registries, past their balancer, in `TEST_SCHEMA_REGISTRIES`.
 
 mod support;
 
+use reqwest::StatusCode;
+use serde_json::{Value, json};
 use support::cluster::Roles;
+use support::engines::address;
 use support::kafka::read_all;
 use support::{assert_same, eventually};
+use uuid::Uuid;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_vehicle_becomes_one_ad_on_the_real_engines() {
@@ -48,20 +52,25 @@ async fn killed_roles_lose_and_double_nothing_on_the_real_engines() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_schema_has_one_id_on_every_registry() {
-    let Some(roles) = Roles::start("0s").await else { return };
-    roles.accept("schema").await;
-    roles.await_ads(1).await;
-    let records = read_all(roles.bootstrap(), &roles.topic("stock.vehicle-created")).await;
-    let value = rdkafka::Message::payload(&records[0]).unwrap();
-    let id = u32::from_be_bytes(value[1..5].try_into().unwrap());
-    let url = format!("{}/schemas/ids/{id}", roles.registry());
-    // Three times, so that the balancer asks each of them.
-    for _ in 0..3 {
-        eventually("the schema", async || {
-            let answer = reqwest::get(&url).await.ok()?;
-            answer.status().is_success().then_some(())
+    let Some(registries) = address("each of the schema registries", "TEST_SCHEMA_REGISTRIES") else { return };
+    let subject = format!("test-{}-value", Uuid::now_v7().simple());
+    let title =
+        format!("{{\"$schema\":\"http://json-schema.org/draft-07/schema#\",\"title\":\"{subject}\"}}");
+    let schema = json!({ "schemaType": "JSON", "schema": title });
+    let client = reqwest::Client::new();
+    let mut ids = Vec::new();
+    for registry in registries.split(',') {
+        let url = format!("{registry}/subjects/{subject}/versions");
+        // A registry learns what another registered a moment later, and answers 409 when both happen at once.
+        let id = eventually(&url, async || {
+            let answer = client.post(&url).json(&schema).send().await.ok()?;
+            answer.json::<Value>().await.ok()?["id"].as_u64()
         })
         .await;
+        let url = format!("{registry}/schemas/ids/{id}");
+        let answer = client.get(&url).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{url}");
+        ids.push(id);
     }
-    roles.finish().await;
+    assert!(ids.len() > 1 && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
 }

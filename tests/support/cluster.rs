@@ -138,6 +138,33 @@ impl Roles {
     }
 }
 
+/// A node of the cluster that is dead until this is dropped.
+pub struct Killed {
+    script: String,
+    node: &'static str,
+}
+
+impl Killed {
+    /// Kills a node at once. `None`, after saying so, where the cluster has no script for that.
+    pub fn node(node: &'static str) -> Option<Self> {
+        let script = address("the script of the cluster", "TEST_CLUSTER")?;
+        let killed = Self { script, node };
+        killed.run("kill");
+        Some(killed)
+    }
+
+    fn run(&self, command: &str) {
+        let status = Command::new(&self.script).args([command, self.node]).status().unwrap();
+        assert!(status.success(), "cannot {command} {}", self.node);
+    }
+}
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        self.run("start");
+    }
+}
+
 impl Drop for Roles {
     fn drop(&mut self) {
         self.kill_all();

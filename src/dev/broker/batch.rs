@@ -57,12 +57,8 @@ impl BatchHeader {
     /// Checks what a client wants to append to one partition, as `ProduceRequest.validateRecords`,
     /// `UnifiedLog.analyzeAndValidateRecords` and `LogValidator.validateBatch` do.
     pub fn validate(records: &[u8], request_version: i16) -> Result<Self, ResponseError> {
-        let mut prefix = records
-            .get(size_of::<i64>()..)
-            .ok_or(ResponseError::InvalidRecord)?;
-        let length = prefix
-            .try_get_i32()
-            .map_err(|_| ResponseError::InvalidRecord)?;
+        let mut prefix = records.get(size_of::<i64>()..).ok_or(ResponseError::InvalidRecord)?;
+        let length = prefix.try_get_i32().map_err(|_| ResponseError::InvalidRecord)?;
         let length = usize::try_from(length).map_err(|_| ResponseError::CorruptMessage)?;
         let size = length.saturating_add(LOG_OVERHEAD);
         if size < HEADER {
@@ -76,9 +72,7 @@ impl BatchHeader {
         if request_version < 7 && header.attributes & CODEC_MASK == ZSTD {
             return Err(ResponseError::UnsupportedCompressionType);
         }
-        let (head, covered) = records
-            .split_at_checked(CRC_END)
-            .ok_or(ResponseError::InvalidRecord)?;
+        let (head, covered) = records.split_at_checked(CRC_END).ok_or(ResponseError::InvalidRecord)?;
         if !head.ends_with(&crc32c::crc32c(covered).to_be_bytes()) {
             return Err(ResponseError::CorruptMessage);
         }
@@ -133,25 +127,8 @@ pub fn end_marker(
 ) -> Bytes {
     // One record, lengths as zigzag varints. Key: version 0 and the type; value: version 0 and the
     // coordinator's epoch, which never changes here.
-    let record: [u8; 17] = [
-        16 << 1,
-        0,
-        0,
-        0,
-        4 << 1,
-        0,
-        0,
-        0,
-        u8::from(committed),
-        6 << 1,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-    ];
+    let record: [u8; 17] =
+        [16 << 1, 0, 0, 0, 4 << 1, 0, 0, 0, u8::from(committed), 6 << 1, 0, 0, 0, 0, 0, 0, 0];
     let mut covered = BytesMut::with_capacity(HEADER - CRC_END + record.len());
     covered.put_i16(TRANSACTIONAL | CONTROL);
     covered.put_i32(0);
@@ -239,10 +216,7 @@ mod tests {
         assert!(read.is_control() && read.is_transactional());
         assert_eq!(first_at_or_after(&marker, 1234), Some((1234, 7)));
         assert_eq!(first_at_or_after(&marker, 1235), None);
-        assert_eq!(
-            BatchHeader::validate(&marker, 8),
-            Err(ResponseError::InvalidRecord)
-        );
+        assert_eq!(BatchHeader::validate(&marker, 8), Err(ResponseError::InvalidRecord));
     }
 
     #[test]

@@ -116,16 +116,11 @@ async fn handle(shared: &Shared, frame: Bytes, peer: SocketAddr) -> Result<Optio
     let call = Call {
         version,
         correlation_id,
-        client_id: header
-            .client_id
-            .map(|id| id.to_string())
-            .unwrap_or_default(),
+        client_id: header.client_id.map(|id| id.to_string()).unwrap_or_default(),
         client_host: format!("/{}", peer.ip()),
         body,
     };
-    dispatch(shared, api, call)
-        .await
-        .with_context(|| format!("{api:?} version {version}"))
+    dispatch(shared, api, call).await.with_context(|| format!("{api:?} version {version}"))
 }
 
 async fn dispatch(shared: &Shared, api: ApiKey, call: Call) -> Result<Option<Bytes>> {
@@ -136,15 +131,11 @@ async fn dispatch(shared: &Shared, api: ApiKey, call: Call) -> Result<Option<Byt
             None => Ok(None),
         },
         ApiKey::Fetch => call.answer(&fetch::fetch(shared, call.request()?).await?),
-        ApiKey::ListOffsets => {
-            call.answer(&offsets::list_offsets(shared, call.request()?, version).await?)
-        }
+        ApiKey::ListOffsets => call.answer(&offsets::list_offsets(shared, call.request()?, version).await?),
         ApiKey::Metadata => call.answer(&metadata::metadata(shared, call.request()?, version)),
         ApiKey::OffsetCommit => call.answer(&offsets::commit(shared, call.request()?)),
         ApiKey::OffsetFetch => call.answer(&offsets::fetch(shared, call.request()?)),
-        ApiKey::FindCoordinator => {
-            call.answer(&metadata::find_coordinator(shared, call.request()?))
-        }
+        ApiKey::FindCoordinator => call.answer(&metadata::find_coordinator(shared, call.request()?)),
         ApiKey::JoinGroup => call.answer(&groups::join(shared, call.request()?, &call).await),
         ApiKey::Heartbeat => call.answer(&groups::heartbeat(shared, call.request()?)),
         ApiKey::LeaveGroup => call.answer(&groups::leave(shared, call.request()?, version)),
@@ -156,22 +147,14 @@ async fn dispatch(shared: &Shared, api: ApiKey, call: Call) -> Result<Option<Byt
         ApiKey::DeleteTopics => call.answer(&admin::delete_topics(shared, call.request()?)),
         ApiKey::CreatePartitions => call.answer(&admin::create_partitions(shared, call.request()?)),
         ApiKey::DescribeConfigs => call.answer(&configs::describe(shared, call.request()?)),
-        ApiKey::InitProducerId => call.answer(&transactions::init_producer_id(
-            shared,
-            call.request()?,
-            version,
-        )),
-        ApiKey::AddPartitionsToTxn => call.answer(&transactions::add_partitions(
-            shared,
-            call.request()?,
-            version,
-        )),
-        ApiKey::AddOffsetsToTxn => {
-            call.answer(&transactions::add_offsets(shared, call.request()?, version))
+        ApiKey::InitProducerId => {
+            call.answer(&transactions::init_producer_id(shared, call.request()?, version))
         }
-        ApiKey::TxnOffsetCommit => {
-            call.answer(&transactions::commit_offsets(shared, call.request()?))
+        ApiKey::AddPartitionsToTxn => {
+            call.answer(&transactions::add_partitions(shared, call.request()?, version))
         }
+        ApiKey::AddOffsetsToTxn => call.answer(&transactions::add_offsets(shared, call.request()?, version)),
+        ApiKey::TxnOffsetCommit => call.answer(&transactions::commit_offsets(shared, call.request()?)),
         ApiKey::EndTxn => call.answer(&transactions::end(shared, call.request()?, version)),
         _ => bail!("{api:?} is in the list of APIs but not served"),
     }

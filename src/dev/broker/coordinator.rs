@@ -17,12 +17,8 @@ impl Core {
     /// A new producer id for idempotence alone.
     pub fn allocate_producer_id(&mut self) -> Result<ProducerIdAndEpoch, ResponseError> {
         let producer_id = self.store.next_producer_id;
-        self.store
-            .commit(&Entry::ProducerIdAllocated { producer_id })?;
-        Ok(ProducerIdAndEpoch {
-            id: producer_id,
-            epoch: 0,
-        })
+        self.store.commit(&Entry::ProducerIdAllocated { producer_id })?;
+        Ok(ProducerIdAndEpoch { id: producer_id, epoch: 0 })
     }
 
     /// `handleInitProducerId`: the next epoch for this transactional id; fences all earlier ones and
@@ -42,16 +38,8 @@ impl Core {
         }
         let next_id = self.store.next_producer_id;
         let Some(txn) = self.store.transactions.get(transactional_id.as_str()) else {
-            let first = ProducerIdAndEpoch {
-                id: next_id,
-                epoch: 0,
-            };
-            return self.initialized(
-                transactional_id,
-                first,
-                ProducerIdAndEpoch::NONE,
-                timeout_ms,
-            );
+            let first = ProducerIdAndEpoch { id: next_id, epoch: 0 };
+            return self.initialized(transactional_id, first, ProducerIdAndEpoch::NONE, timeout_ms);
         };
         txn.check_expected(expected)?;
         if txn.ongoing().is_some() {
@@ -60,10 +48,9 @@ impl Core {
         let txn = self.transaction(transactional_id)?;
         match txn.initialize(expected, next_id)? {
             Initialized::Unchanged => Ok(txn.producer),
-            Initialized::Bumped {
-                producer,
-                last_producer,
-            } => self.initialized(transactional_id, producer, last_producer, timeout_ms),
+            Initialized::Bumped { producer, last_producer } => {
+                self.initialized(transactional_id, producer, last_producer, timeout_ms)
+            }
         }
     }
 
@@ -78,8 +65,7 @@ impl Core {
         txn.check_producer(producer)?;
         let known = txn.ongoing().is_some_and(|ongoing| {
             let mut partitions = partitions.iter();
-            partitions
-                .all(|(topic, index)| ongoing.partitions.contains(&(topic.to_string(), *index)))
+            partitions.all(|(topic, index)| ongoing.partitions.contains(&(topic.to_string(), *index)))
         });
         if known {
             return Ok(());
@@ -139,9 +125,7 @@ impl Core {
         let txn = self.transaction(transactional_id)?;
         check_writer(txn, producer)?;
         match txn.ongoing() {
-            Some(ongoing) if ongoing.groups.contains(group) => {
-                self.groups.check_txn_commit(group, caller)
-            }
+            Some(ongoing) if ongoing.groups.contains(group) => self.groups.check_txn_commit(group, caller),
             _ => Err(ResponseError::InvalidTxnState),
         }
     }
@@ -152,11 +136,7 @@ impl Core {
         group: StrBytes,
         offsets: Vec<OffsetCommit>,
     ) -> Result<(), ResponseError> {
-        self.store.commit(&Entry::TxnOffsetsCommitted {
-            producer_id,
-            group,
-            offsets,
-        })
+        self.store.commit(&Entry::TxnOffsetsCommitted { producer_id, group, offsets })
     }
 
     pub fn end_txn(
@@ -190,16 +170,10 @@ impl Core {
         }
         let open = self.store.transactions.values();
         let next = open.filter_map(Transaction::expires_ms).min()?;
-        Some(Duration::from_millis(
-            next.saturating_sub(now_ms).try_into().unwrap_or_default(),
-        ))
+        Some(Duration::from_millis(next.saturating_sub(now_ms).try_into().unwrap_or_default()))
     }
 
-    fn abort_and_fence(
-        &mut self,
-        transactional_id: &str,
-        now_ms: i64,
-    ) -> Result<(), ResponseError> {
+    fn abort_and_fence(&mut self, transactional_id: &str, now_ms: i64) -> Result<(), ResponseError> {
         let epoch = self.transaction(transactional_id)?.fencing_epoch();
         self.write_end(transactional_id, false, epoch, now_ms)
     }
@@ -211,11 +185,8 @@ impl Core {
         epoch: i16,
         now_ms: i64,
     ) -> Result<(), ResponseError> {
-        let ended = self
-            .store
-            .txn_ended(transactional_id, commit, epoch, now_ms);
-        self.store
-            .commit(&ended.ok_or(ResponseError::InvalidTxnState)?)
+        let ended = self.store.txn_ended(transactional_id, commit, epoch, now_ms);
+        self.store.commit(&ended.ok_or(ResponseError::InvalidTxnState)?)
     }
 
     fn initialized(

@@ -14,10 +14,7 @@ use kafka_protocol::protocol::buf::ByteBuf;
 const LONGEST_VARINT: u8 = 3;
 
 pub fn decode<R: Decodable>(body: &Bytes, version: i16) -> Result<R> {
-    let mut guarded = Guarded {
-        bytes: body.clone(),
-        continued: 0,
-    };
+    let mut guarded = Guarded { bytes: body.clone(), continued: 0 };
     R::decode(&mut guarded, version)?;
     R::decode(&mut body.clone(), version)
 }
@@ -51,16 +48,9 @@ impl Buf for Guarded {
     /// Varints are read by this, and booleans.
     fn try_get_u8(&mut self) -> Result<u8, TryGetError> {
         let byte = self.bytes.try_get_u8()?;
-        self.continued = if byte & 0x80 == 0 {
-            0
-        } else {
-            self.continued + 1
-        };
+        self.continued = if byte & 0x80 == 0 { 0 } else { self.continued + 1 };
         if self.continued >= LONGEST_VARINT {
-            return Err(TryGetError {
-                requested: usize::MAX,
-                available: self.remaining(),
-            });
+            return Err(TryGetError { requested: usize::MAX, available: self.remaining() });
         }
         Ok(byte)
     }
@@ -103,10 +93,7 @@ mod tests {
         body.push(1);
         body.extend(0_i32.to_be_bytes());
         let request: FetchRequest = decode(&body.into(), 4).unwrap();
-        assert_eq!(
-            (request.max_wait_ms, request.max_bytes),
-            (i32::MAX, i32::MAX)
-        );
+        assert_eq!((request.max_wait_ms, request.max_bytes), (i32::MAX, i32::MAX));
     }
 
     proptest! {

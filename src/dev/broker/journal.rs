@@ -32,11 +32,7 @@ pub enum OpenError {
     #[error("{} is no journal of this version", .0.display())]
     Format(PathBuf),
     #[error("the journal {} is damaged at byte {position}: {reason}", .path.display())]
-    Damaged {
-        path: PathBuf,
-        position: u64,
-        reason: String,
-    },
+    Damaged { path: PathBuf, position: u64, reason: String },
 }
 
 /// The open journal. Writing takes `&mut self`; reading goes through a [`Reader`] and needs no lock.
@@ -58,13 +54,8 @@ impl Journal {
         mut apply: impl FnMut(Bytes, u64) -> anyhow::Result<()>,
     ) -> Result<Self, OpenError> {
         let io = |error| OpenError::Io(path.to_owned(), error);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(io)?;
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(path.to_owned())),
@@ -114,21 +105,14 @@ impl Journal {
             );
             file.set_len(end).map_err(io)?;
         }
-        Ok(Self {
-            file: Arc::new(file),
-            end,
-            dirty: false,
-        })
+        Ok(Self { file: Arc::new(file), end, dirty: false })
     }
 
     /// Writes one frame and returns the position of its payload. After an error the file ends where
     /// it ended before, so that what is in memory and what is on disk stay the same.
     pub fn append(&mut self, payload: &[u8]) -> io::Result<u64> {
         if payload.is_empty() || payload.len() > MAX_PAYLOAD {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "a journal entry is empty or too large",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a journal entry is empty or too large"));
         }
         if self.dirty {
             self.file.set_len(self.end)?;
@@ -234,10 +218,7 @@ mod tests {
 
     fn written(path: &Path, payloads: &[Vec<u8>]) -> Vec<u64> {
         let (mut journal, _) = replay(path).unwrap();
-        payloads
-            .iter()
-            .map(|payload| journal.append(payload).unwrap() + payload.len() as u64)
-            .collect()
+        payloads.iter().map(|payload| journal.append(payload).unwrap() + payload.len() as u64).collect()
     }
 
     #[test]

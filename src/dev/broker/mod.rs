@@ -78,16 +78,11 @@ impl Broker {
     /// `listener`: already bound, on 127.0.0.1; the advertised address is its local address.
     /// `dir`: created when missing; holds the journal.
     pub async fn start(listener: TcpListener, dir: &Path) -> Result<Self> {
-        let address = listener
-            .local_addr()
-            .context("the listener has no address")?;
+        let address = listener.local_addr().context("the listener has no address")?;
         let dir = dir.to_owned();
         let store = tokio::task::spawn_blocking(move || Store::open(&dir)).await??;
         let shared = Arc::new(Shared {
-            core: Mutex::new(Core {
-                store,
-                groups: Groups::default(),
-            }),
+            core: Mutex::new(Core { store, groups: Groups::default() }),
             deadlines: Notify::new(),
             shutdown: CancellationToken::new(),
             address,
@@ -166,14 +161,9 @@ impl Core {
     /// Does what is due and returns when to look again.
     fn expire(&mut self, now: Instant, now_ms: i64) -> Option<Instant> {
         self.groups.expire(now);
-        let transactions = self
-            .expire_transactions(now_ms)
-            .map(|wait| now + wait.max(Duration::from_millis(1)));
-        self.groups
-            .next_deadline()
-            .into_iter()
-            .chain(transactions)
-            .min()
+        let transactions =
+            self.expire_transactions(now_ms).map(|wait| now + wait.max(Duration::from_millis(1)));
+        self.groups.next_deadline().into_iter().chain(transactions).min()
     }
 }
 

@@ -32,17 +32,13 @@ impl GroupOffsets {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, i32, &Committed)> {
-        self.committed
-            .iter()
-            .map(|((topic, partition), committed)| (topic.as_str(), *partition, committed))
+        self.committed.iter().map(|((topic, partition), committed)| (topic.as_str(), *partition, committed))
     }
 
     /// Whether an open transaction may still move this offset (KIP-447).
     pub fn is_unstable(&self, topic: &str, partition: i32) -> bool {
         let key = (topic.to_owned(), partition);
-        self.pending
-            .values()
-            .any(|offsets| offsets.contains_key(&key))
+        self.pending.values().any(|offsets| offsets.contains_key(&key))
     }
 
     pub fn commit(&mut self, offsets: &[OffsetCommit], position: u64) {
@@ -50,10 +46,7 @@ impl GroupOffsets {
     }
 
     pub fn commit_pending(&mut self, producer_id: i64, offsets: &[OffsetCommit], position: u64) {
-        self.pending
-            .entry(producer_id)
-            .or_default()
-            .extend(entries(offsets, position));
+        self.pending.entry(producer_id).or_default().extend(entries(offsets, position));
     }
 
     /// A commit made outside, after the one in the transaction, stays
@@ -77,10 +70,7 @@ impl GroupOffsets {
     }
 }
 
-fn entries(
-    offsets: &[OffsetCommit],
-    position: u64,
-) -> impl Iterator<Item = (TopicPartition, Committed)> {
+fn entries(offsets: &[OffsetCommit], position: u64) -> impl Iterator<Item = (TopicPartition, Committed)> {
     offsets.iter().map(move |commit| {
         let committed = Committed {
             offset: commit.offset,

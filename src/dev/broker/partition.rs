@@ -77,9 +77,7 @@ impl Partition {
 
     /// The last stable offset: no open transaction before it.
     pub fn last_stable_offset(&self) -> i64 {
-        self.open
-            .first_key_value()
-            .map_or(self.end_offset, |(first, _)| *first)
+        self.open.first_key_value().map_or(self.end_offset, |(first, _)| *first)
     }
 
     /// The offset before which a reader may read.
@@ -91,14 +89,8 @@ impl Partition {
     }
 
     /// The batches from the one that holds `offset` on, as far as a reader may read.
-    pub fn batches_from(
-        &self,
-        offset: i64,
-        isolation: Isolation,
-    ) -> impl Iterator<Item = (i64, Stored)> {
-        let start = self
-            .index
-            .partition_point(|batch| batch.last_offset < offset);
+    pub fn batches_from(&self, offset: i64, isolation: Isolation) -> impl Iterator<Item = (i64, Stored)> {
+        let start = self.index.partition_point(|batch| batch.last_offset < offset);
         let end = self.readable_end(isolation);
         self.index
             .get(start..)
@@ -110,9 +102,7 @@ impl Partition {
 
     /// The first batch with a record of at least this timestamp.
     pub fn batch_at_or_after(&self, timestamp: i64) -> Option<Stored> {
-        let at = self
-            .index
-            .partition_point(|batch| batch.max_timestamp < timestamp);
+        let at = self.index.partition_point(|batch| batch.max_timestamp < timestamp);
         self.index.get(at).map(|batch| batch.stored)
     }
 
@@ -197,15 +187,8 @@ impl Partition {
 
     fn push(&mut self, header: &BatchHeader, stored: Stored) {
         let last_offset = header.base_offset + i64::from(header.last_offset_delta);
-        let before = self
-            .index
-            .last()
-            .map_or(i64::MIN, |last| last.max_timestamp);
-        self.index.push(Indexed {
-            last_offset,
-            max_timestamp: header.max_timestamp.max(before),
-            stored,
-        });
+        let before = self.index.last().map_or(i64::MIN, |last| last.max_timestamp);
+        self.index.push(Indexed { last_offset, max_timestamp: header.max_timestamp.max(before), stored });
         self.end_offset = last_offset + 1;
         self.wake();
     }
@@ -225,10 +208,7 @@ mod tests {
 
     impl Log {
         fn new() -> Self {
-            Self {
-                partition: Partition::default(),
-                sequences: HashMap::new(),
-            }
+            Self { partition: Partition::default(), sequences: HashMap::new() }
         }
 
         fn header(&self, producer_id: i64, attributes: i16, records: i32) -> BatchHeader {
@@ -254,19 +234,13 @@ mod tests {
                 max_timestamp: timestamp,
                 ..self.header(producer_id, attributes, records)
             };
-            let stored = Stored {
-                position: self.partition.end_offset() as u64,
-                length: 1,
-            };
+            let stored = Stored { position: self.partition.end_offset() as u64, length: 1 };
             self.partition.append(&header, stored);
         }
 
         fn end(&mut self, producer_id: i64, committed: bool) {
             let header = self.header(producer_id, TRANSACTIONAL, 1);
-            let stored = Stored {
-                position: self.partition.end_offset() as u64,
-                length: 1,
-            };
+            let stored = Stored { position: self.partition.end_offset() as u64, length: 1 };
             self.partition.append_marker(&header, stored, committed);
         }
     }
@@ -294,10 +268,7 @@ mod tests {
     fn a_record_outside_the_open_transaction_of_its_producer_is_refused() {
         let mut log = Log::new();
         log.append(1, TRANSACTIONAL, 2, 0);
-        let header = BatchHeader {
-            base_sequence: 2,
-            ..log.header(1, 0, 1)
-        };
+        let header = BatchHeader { base_sequence: 2, ..log.header(1, 0, 1) };
         let refused = log.partition.admit(&header);
         assert_eq!(refused, Err(ResponseError::InvalidTxnState));
     }

@@ -29,19 +29,12 @@ struct Batch {
 
 impl ProducerState {
     pub fn new(epoch: i16) -> Self {
-        Self {
-            epoch,
-            ..Self::default()
-        }
+        Self { epoch, ..Self::default() }
     }
 
     /// The base offset that this very batch already has.
     pub fn duplicate_of(&self, header: &BatchHeader) -> Option<i64> {
-        let range = (
-            header.producer_epoch,
-            header.base_sequence,
-            header.last_sequence(),
-        );
+        let range = (header.producer_epoch, header.base_sequence, header.last_sequence());
         self.recent
             .iter()
             .find(|batch| (batch.epoch, batch.first_sequence, batch.last_sequence) == range)
@@ -116,10 +109,7 @@ mod tests {
         state.appended(&batch(0, 0, 10));
         assert_eq!(state.check(&batch(0, 10, 1)), Ok(()));
         for wrong in [9, 11, 0] {
-            assert_eq!(
-                state.check(&batch(0, wrong, 1)),
-                Err(ResponseError::OutOfOrderSequenceNumber)
-            );
+            assert_eq!(state.check(&batch(0, wrong, 1)), Err(ResponseError::OutOfOrderSequenceNumber));
         }
     }
 
@@ -148,16 +138,10 @@ mod tests {
     fn a_new_epoch_starts_at_zero_and_fences_the_old_one() {
         let mut state = ProducerState::new(0);
         state.appended(&batch(0, 0, 10));
-        assert_eq!(
-            state.check(&batch(1, 10, 1)),
-            Err(ResponseError::OutOfOrderSequenceNumber)
-        );
+        assert_eq!(state.check(&batch(1, 10, 1)), Err(ResponseError::OutOfOrderSequenceNumber));
         assert_eq!(state.check(&batch(1, 0, 1)), Ok(()));
         state.advance_to(1);
-        assert_eq!(
-            state.check(&batch(0, 10, 1)),
-            Err(ResponseError::InvalidProducerEpoch)
-        );
+        assert_eq!(state.check(&batch(0, 10, 1)), Err(ResponseError::InvalidProducerEpoch));
         assert_eq!(state.duplicate_of(&batch(0, 0, 10)), None);
     }
 }

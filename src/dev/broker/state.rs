@@ -56,21 +56,12 @@ impl State {
         now_ms: i64,
     ) -> Option<Entry> {
         let txn = self.transactions.get(transactional_id)?;
-        let markers = txn
-            .ongoing()?
-            .partitions
-            .iter()
-            .filter_map(|(topic, index)| {
-                let base_offset = self.partition(topic, *index)?.end_offset();
-                let id = txn.producer.id;
-                let batch = batch::end_marker(base_offset, now_ms, id, producer_epoch, committed);
-                Some(Append {
-                    topic: topic.clone().into(),
-                    partition: *index,
-                    batch,
-                    offset_in_payload: 0,
-                })
-            });
+        let markers = txn.ongoing()?.partitions.iter().filter_map(|(topic, index)| {
+            let base_offset = self.partition(topic, *index)?.end_offset();
+            let id = txn.producer.id;
+            let batch = batch::end_marker(base_offset, now_ms, id, producer_epoch, committed);
+            Some(Append { topic: topic.clone().into(), partition: *index, batch, offset_in_payload: 0 })
+        });
         Some(Entry::TxnEnded {
             transactional_id: transactional_id.to_owned().into(),
             committed,
@@ -86,18 +77,9 @@ impl State {
             Entry::ClusterCreated { cluster_id } => {
                 self.cluster_id = Some(cluster_id.to_string());
             }
-            Entry::TopicCreated {
-                topic,
-                partitions,
-                configs,
-            } => {
-                ensure!(
-                    !self.topics.contains_key(topic.as_str()),
-                    "topic {topic} is created twice"
-                );
-                let configs = configs
-                    .iter()
-                    .map(|(name, value)| (name.to_string(), value.to_string()));
+            Entry::TopicCreated { topic, partitions, configs } => {
+                ensure!(!self.topics.contains_key(topic.as_str()), "topic {topic} is created twice");
+                let configs = configs.iter().map(|(name, value)| (name.to_string(), value.to_string()));
                 let created = Topic {
                     partitions: (0..*partitions).map(|_| Partition::default()).collect(),
                     configs: configs.collect(),
@@ -122,12 +104,7 @@ impl State {
             Entry::ProducerIdAllocated { producer_id } => {
                 self.next_producer_id = self.next_producer_id.max(producer_id + 1);
             }
-            Entry::TransactionInitialized {
-                transactional_id,
-                producer,
-                last_producer,
-                timeout_ms,
-            } => {
+            Entry::TransactionInitialized { transactional_id, producer, last_producer, timeout_ms } => {
                 self.next_producer_id = self.next_producer_id.max(producer.id + 1);
                 let initialized = Transaction {
                     producer: *producer,
@@ -135,43 +112,23 @@ impl State {
                     timeout_ms: *timeout_ms,
                     status: Status::Empty,
                 };
-                self.transactions
-                    .insert(transactional_id.to_string(), initialized);
+                self.transactions.insert(transactional_id.to_string(), initialized);
             }
-            Entry::PartitionsAddedToTxn {
-                transactional_id,
-                at_ms,
-                partitions,
-            } => {
+            Entry::PartitionsAddedToTxn { transactional_id, at_ms, partitions } => {
                 let txn = self.transaction(transactional_id)?;
                 let ongoing = txn.begun(*at_ms).context("not begun")?;
                 let added = partitions.iter();
-                ongoing
-                    .partitions
-                    .extend(added.map(|(topic, index)| (topic.to_string(), *index)));
+                ongoing.partitions.extend(added.map(|(topic, index)| (topic.to_string(), *index)));
             }
-            Entry::GroupAddedToTxn {
-                transactional_id,
-                at_ms,
-                group,
-            } => {
+            Entry::GroupAddedToTxn { transactional_id, at_ms, group } => {
                 let txn = self.transaction(transactional_id)?;
                 let ongoing = txn.begun(*at_ms).context("not begun")?;
                 ongoing.groups.insert(group.to_string());
             }
-            Entry::TxnOffsetsCommitted {
-                producer_id,
-                group,
-                offsets,
-            } => self
-                .group_offsets(group)
-                .commit_pending(*producer_id, offsets, position),
-            Entry::TxnEnded {
-                transactional_id,
-                committed,
-                producer_epoch,
-                markers,
-            } => {
+            Entry::TxnOffsetsCommitted { producer_id, group, offsets } => {
+                self.group_offsets(group).commit_pending(*producer_id, offsets, position)
+            }
+            Entry::TxnEnded { transactional_id, committed, producer_epoch, markers } => {
                 for marker in markers {
                     let (partition, header, stored) = self.target(marker, position)?;
                     partition.append_marker(&header, stored, *committed);
@@ -229,16 +186,10 @@ impl State {
         self.offsets.entry(group.to_owned()).or_default()
     }
 
-    fn target(
-        &mut self,
-        append: &Append,
-        position: u64,
-    ) -> Result<(&mut Partition, BatchHeader, Stored)> {
+    fn target(&mut self, append: &Append, position: u64) -> Result<(&mut Partition, BatchHeader, Stored)> {
         let header = BatchHeader::read(&append.batch).context("a batch is too short")?;
-        let stored = Stored {
-            position: position + append.offset_in_payload,
-            length: append.batch.len().try_into()?,
-        };
+        let stored =
+            Stored { position: position + append.offset_in_payload, length: append.batch.len().try_into()? };
         let partition = self
             .partition_mut(&append.topic, append.partition)
             .with_context(|| format!("{}-{} is unknown", append.topic, append.partition))?;

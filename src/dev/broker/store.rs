@@ -38,9 +38,7 @@ impl Store {
         let mut store = Self { state, journal };
         if store.cluster_id.is_none() {
             let cluster_id = ids::cluster_id().into();
-            store
-                .commit(&Entry::ClusterCreated { cluster_id })
-                .context("cannot write the journal")?;
+            store.commit(&Entry::ClusterCreated { cluster_id }).context("cannot write the journal")?;
         }
         Ok(store)
     }

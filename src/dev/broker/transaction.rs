@@ -74,11 +74,7 @@ impl Transaction {
     /// When the open transaction is aborted by the coordinator.
     pub fn expires_ms(&self) -> Option<i64> {
         let ongoing = self.ongoing()?;
-        Some(
-            ongoing
-                .started_ms
-                .saturating_add(i64::from(self.timeout_ms)),
-        )
+        Some(ongoing.started_ms.saturating_add(i64::from(self.timeout_ms)))
     }
 
     pub fn check_producer(&self, producer: ProducerIdAndEpoch) -> Result<(), ResponseError> {
@@ -92,11 +88,7 @@ impl Transaction {
     }
 
     /// Whether EndTxn still has something to do: repeated with the same result it has not.
-    pub fn check_end(
-        &self,
-        producer: ProducerIdAndEpoch,
-        commit: bool,
-    ) -> Result<bool, ResponseError> {
+    pub fn check_end(&self, producer: ProducerIdAndEpoch, commit: bool) -> Result<bool, ResponseError> {
         self.check_producer(producer)?;
         match (&self.status, commit) {
             (Status::Ongoing(_), _) => Ok(true),
@@ -113,10 +105,7 @@ impl Transaction {
 
     /// `isValidProducerId` in `prepareInitProducerIdTransit`: may the client that names `expected`
     /// as its own producer go on?
-    pub fn check_expected(
-        &self,
-        expected: Option<ProducerIdAndEpoch>,
-    ) -> Result<(), ResponseError> {
+    pub fn check_expected(&self, expected: Option<ProducerIdAndEpoch>) -> Result<(), ResponseError> {
         match expected {
             Some(expected)
                 if expected.id != self.producer.id
@@ -143,19 +132,10 @@ impl Transaction {
             None => ProducerIdAndEpoch::NONE,
         };
         if is_exhausted(current.epoch) && matches {
-            Ok(Initialized::Bumped {
-                producer: ProducerIdAndEpoch {
-                    id: next_id,
-                    epoch: 0,
-                },
-                last_producer,
-            })
+            Ok(Initialized::Bumped { producer: ProducerIdAndEpoch { id: next_id, epoch: 0 }, last_producer })
         } else if matches {
             Ok(Initialized::Bumped {
-                producer: ProducerIdAndEpoch {
-                    id: current.id,
-                    epoch: current.epoch.saturating_add(1),
-                },
+                producer: ProducerIdAndEpoch { id: current.id, epoch: current.epoch.saturating_add(1) },
                 last_producer,
             })
         } else if expected == Some(self.last_producer) {
@@ -194,10 +174,7 @@ mod tests {
         let bumped = txn.initialize(None, 8);
         assert_eq!(
             bumped,
-            Ok(Initialized::Bumped {
-                producer: producer(7, 4),
-                last_producer: ProducerIdAndEpoch::NONE
-            })
+            Ok(Initialized::Bumped { producer: producer(7, 4), last_producer: ProducerIdAndEpoch::NONE })
         );
     }
 
@@ -206,27 +183,19 @@ mod tests {
         let mut txn = transaction(7, 3, ProducerIdAndEpoch::NONE);
         let own = producer(7, 3);
         let bumped = txn.initialize(Some(own), 8);
-        let expected = Initialized::Bumped {
-            producer: producer(7, 4),
-            last_producer: own,
-        };
+        let expected = Initialized::Bumped { producer: producer(7, 4), last_producer: own };
         assert_eq!(bumped, Ok(expected));
         txn.producer = producer(7, 4);
         txn.last_producer = own;
         assert_eq!(txn.initialize(Some(own), 8), Ok(Initialized::Unchanged));
-        assert_eq!(
-            txn.initialize(Some(producer(7, 2)), 8),
-            Err(ResponseError::ProducerFenced)
-        );
+        assert_eq!(txn.initialize(Some(producer(7, 2)), 8), Err(ResponseError::ProducerFenced));
     }
 
     #[test]
     fn a_new_producer_id_follows_the_last_epoch() {
         let txn = transaction(7, i16::MAX - 1, ProducerIdAndEpoch::NONE);
-        let expected = Initialized::Bumped {
-            producer: producer(8, 0),
-            last_producer: ProducerIdAndEpoch::NONE,
-        };
+        let expected =
+            Initialized::Bumped { producer: producer(8, 0), last_producer: ProducerIdAndEpoch::NONE };
         assert_eq!(txn.initialize(None, 8), Ok(expected));
     }
 
@@ -251,9 +220,6 @@ mod tests {
         txn.status = Status::CompleteCommit;
         assert_eq!(txn.check_end(own, true), Ok(false));
         assert_eq!(txn.check_end(own, false), refused);
-        assert_eq!(
-            txn.check_end(producer(7, 1), true),
-            Err(ResponseError::ProducerFenced)
-        );
+        assert_eq!(txn.check_end(producer(7, 1), true), Err(ResponseError::ProducerFenced));
     }
 }

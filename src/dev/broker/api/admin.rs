@@ -6,9 +6,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
-use kafka_protocol::messages::create_topics_response::{
-    CreatableTopicConfigs, CreatableTopicResult,
-};
+use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
@@ -32,18 +30,12 @@ struct Refused {
 }
 
 fn refused<T>(error: ResponseError, message: impl Into<String>) -> Result<T, Refused> {
-    Err(Refused {
-        error,
-        message: message.into(),
-    })
+    Err(Refused { error, message: message.into() })
 }
 
 impl From<ResponseError> for Refused {
     fn from(error: ResponseError) -> Self {
-        Self {
-            error,
-            message: error.to_string(),
-        }
+        Self { error, message: error.to_string() }
     }
 }
 
@@ -127,16 +119,8 @@ fn create_topic(core: &mut Core, topic: &CreatableTopic, dry: bool) -> Result<i3
     }
     // The two characters are one in the names of metrics.
     let plain = name.replace('.', "_");
-    if let Some(other) = core
-        .store
-        .topics
-        .keys()
-        .find(|other| other.replace('.', "_") == plain)
-    {
-        let message = format!(
-            "Topic '{}' collides with existing topic: {other}",
-            name.as_str()
-        );
+    if let Some(other) = core.store.topics.keys().find(|other| other.replace('.', "_") == plain) {
+        let message = format!("Topic '{}' collides with existing topic: {other}", name.as_str());
         return refused(ResponseError::InvalidTopicException, message);
     }
     let partitions = partition_count(topic)?;
@@ -145,17 +129,10 @@ fn create_topic(core: &mut Core, topic: &CreatableTopic, dry: bool) -> Result<i3
         if let Err(message) = configs::check(&config.name, config.value.as_deref()) {
             return refused(ResponseError::InvalidConfig, message);
         }
-        configs.push((
-            config.name.clone(),
-            config.value.clone().unwrap_or_default(),
-        ));
+        configs.push((config.name.clone(), config.value.clone().unwrap_or_default()));
     }
     if !dry {
-        core.store.commit(&Entry::TopicCreated {
-            topic: name.0.clone(),
-            partitions,
-            configs,
-        })?;
+        core.store.commit(&Entry::TopicCreated { topic: name.0.clone(), partitions, configs })?;
     }
     Ok(partitions)
 }
@@ -168,8 +145,7 @@ fn partition_count(topic: &CreatableTopic) -> Result<i32, Refused> {
             return refused(ResponseError::InvalidRequest, message);
         }
         let mut assigned = topic.assignments.iter().zip(0..);
-        let valid =
-            |(partition, broker_ids): (i32, &[_])| partition >= 0 && *broker_ids == [BROKER];
+        let valid = |(partition, broker_ids): (i32, &[_])| partition >= 0 && *broker_ids == [BROKER];
         if !assigned.all(|(assignment, index)| {
             assignment.partition_index == index && valid((index, &assignment.broker_ids))
         }) {
@@ -185,8 +161,7 @@ fn partition_count(topic: &CreatableTopic) -> Result<i32, Refused> {
             return refused(ResponseError::InvalidReplicationFactor, message);
         }
         _ => {
-            let message =
-                "Replication factor must be larger than 0, or -1 to use the default value.";
+            let message = "Replication factor must be larger than 0, or -1 to use the default value.";
             return refused(ResponseError::InvalidReplicationFactor, message);
         }
     }
@@ -205,9 +180,7 @@ fn checked_count(count: i32) -> Result<i32, Refused> {
         true => Ok(count),
         false => refused(
             ResponseError::PolicyViolation,
-            format!(
-                "Excessively large number of partitions: {count} is more than {MAX_PARTITIONS}."
-            ),
+            format!("Excessively large number of partitions: {count} is more than {MAX_PARTITIONS}."),
         ),
     }
 }
@@ -231,10 +204,7 @@ pub fn delete_topics(shared: &Shared, request: DeleteTopicsRequest) -> DeleteTop
     DeleteTopicsResponse::default().with_responses(responses.collect())
 }
 
-pub fn create_partitions(
-    shared: &Shared,
-    request: CreatePartitionsRequest,
-) -> CreatePartitionsResponse {
+pub fn create_partitions(shared: &Shared, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
     let mut core = shared.lock();
     let results = request.topics.into_iter().map(|topic| {
         let grown = grow_topic(&mut core, &topic, request.validate_only);
@@ -253,27 +223,21 @@ fn grow_topic(core: &mut Core, topic: &CreatePartitionsTopic, dry: bool) -> Resu
     };
     let current = current.partitions.len() as i32;
     if topic.count <= current {
-        let message = format!(
-            "The topic has {current} partitions; {} would not be an increase.",
-            topic.count
-        );
+        let message =
+            format!("The topic has {current} partitions; {} would not be an increase.", topic.count);
         return refused(ResponseError::InvalidPartitions, message);
     }
     checked_count(topic.count)?;
     if let Some(assignments) = &topic.assignments {
         let added = usize::try_from(topic.count - current).unwrap_or_default();
-        let valid =
-            assignments.len() == added && assignments.iter().all(|one| one.broker_ids == [BROKER]);
+        let valid = assignments.len() == added && assignments.iter().all(|one| one.broker_ids == [BROKER]);
         if !valid {
             let message = "Every added partition must have broker 1 as its only replica.";
             return refused(ResponseError::InvalidReplicaAssignment, message);
         }
     }
     if !dry {
-        core.store.commit(&Entry::PartitionsAdded {
-            topic: topic.name.0.clone(),
-            total: topic.count,
-        })?;
+        core.store.commit(&Entry::PartitionsAdded { topic: topic.name.0.clone(), total: topic.count })?;
     }
     Ok(())
 }

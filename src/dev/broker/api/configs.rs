@@ -58,16 +58,8 @@ const TOPIC_CONFIGS: [(&str, Kind, &str); 30] = [
     ("local.retention.ms", Long, "-2"),
     ("max.compaction.lag.ms", Long, "9223372036854775807"),
     (MAX_MESSAGE_BYTES, Int, "1048588"),
-    (
-        "message.timestamp.after.max.ms",
-        Long,
-        "9223372036854775807",
-    ),
-    (
-        "message.timestamp.before.max.ms",
-        Long,
-        "9223372036854775807",
-    ),
+    ("message.timestamp.after.max.ms", Long, "9223372036854775807"),
+    ("message.timestamp.before.max.ms", Long, "9223372036854775807"),
     ("message.timestamp.type", Text, "CreateTime"),
     ("min.cleanable.dirty.ratio", Double, "0.5"),
     ("min.compaction.lag.ms", Long, "0"),
@@ -94,16 +86,14 @@ const BROKER_CONFIGS: [(&str, Kind, &str); 6] = [
 /// Above it a batch is refused.
 pub fn max_message_bytes(topic: &Topic) -> usize {
     let own = topic.configs.get(MAX_MESSAGE_BYTES);
-    own.and_then(|value| value.parse().ok())
-        .unwrap_or(DEFAULT_MAX_MESSAGE_BYTES)
+    own.and_then(|value| value.parse().ok()).unwrap_or(DEFAULT_MAX_MESSAGE_BYTES)
 }
 
 /// Is this a config that a topic can have?
 pub fn check(name: &str, value: Option<&str>) -> Result<(), String> {
     let known = TOPIC_CONFIGS.iter().find(|(known, ..)| *known == name);
     let (_, kind, _) = known.ok_or_else(|| format!("Unknown topic config name: {name}"))?;
-    let value =
-        value.ok_or_else(|| format!("Null value not supported for topic configs: {name}"))?;
+    let value = value.ok_or_else(|| format!("Null value not supported for topic configs: {name}"))?;
     let valid = match kind {
         Boolean => value.parse::<bool>().is_ok(),
         Int => value.parse::<i32>().is_ok(),
@@ -157,9 +147,7 @@ fn describe_resource(
         BROKER_RESOURCE if resource.resource_name.as_str() == BROKER.0.to_string() => {
             let configs = BROKER_CONFIGS.into_iter().filter(|(name, ..)| wanted(name));
             Ok(configs
-                .map(|(name, kind, value)| {
-                    config(name, kind, value, STATIC_BROKER_CONFIG, synonyms)
-                })
+                .map(|(name, kind, value)| config(name, kind, value, STATIC_BROKER_CONFIG, synonyms))
                 .map(|config| config.with_read_only(true))
                 .collect())
         }

@@ -6,9 +6,7 @@ use anyhow::Result;
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::fetch_request::FetchPartition;
-use kafka_protocol::messages::fetch_response::{
-    AbortedTransaction, FetchableTopicResponse, PartitionData,
-};
+use kafka_protocol::messages::fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData};
 use kafka_protocol::messages::{FetchRequest, FetchResponse, ProducerId, TopicName};
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
@@ -78,14 +76,8 @@ fn partitions(request: &FetchRequest) -> impl Iterator<Item = (&TopicName, &Fetc
 
 fn plan(core: &Core, request: &FetchRequest) -> Plan {
     let isolation = Isolation::from(request.isolation_level);
-    let mut left = usize::try_from(request.max_bytes)
-        .unwrap_or_default()
-        .min(MAX_BYTES);
-    let mut plan = Plan {
-        topics: Vec::with_capacity(request.topics.len()),
-        bytes: 0,
-        failed: false,
-    };
+    let mut left = usize::try_from(request.max_bytes).unwrap_or_default().min(MAX_BYTES);
+    let mut plan = Plan { topics: Vec::with_capacity(request.topics.len()), bytes: 0, failed: false };
     for topic in &request.topics {
         let mut planned = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
@@ -98,10 +90,7 @@ fn plan(core: &Core, request: &FetchRequest) -> Plan {
                     .with_error_code(error.code())
                     .with_high_watermark(-1)
                     .with_log_start_offset(-1);
-                Planned {
-                    response,
-                    batches: Vec::new(),
-                }
+                Planned { response, batches: Vec::new() }
             });
             let bytes: usize = part.batches.iter().map(|batch| batch.length as usize).sum();
             plan.bytes += bytes;
@@ -179,9 +168,7 @@ fn read(plan: Plan, reader: &Reader) -> Vec<FetchableTopicResponse> {
                     }
                 }
             });
-            FetchableTopicResponse::default()
-                .with_topic(topic)
-                .with_partitions(partitions.collect())
+            FetchableTopicResponse::default().with_topic(topic).with_partitions(partitions.collect())
         })
         .collect()
 }

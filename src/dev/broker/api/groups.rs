@@ -36,9 +36,7 @@ pub async fn join(shared: &Shared, request: JoinGroupRequest, call: &Call) -> Jo
         let answer = shared.lock().groups.join(&group_id, join, Instant::now());
         shared.deadlines.notify_one();
         // The sender is gone when the same member joined again in the meantime.
-        answer
-            .await
-            .unwrap_or_else(|_| refused(ResponseError::RebalanceInProgress))
+        answer.await.unwrap_or_else(|_| refused(ResponseError::RebalanceInProgress))
     };
     let mut response = join_response(reply);
     if call.version >= 7 {
@@ -74,13 +72,7 @@ fn to_join(request: JoinGroupRequest, call: &Call) -> Join {
 
 fn join_response(reply: JoinReply) -> JoinGroupResponse {
     match reply {
-        Ok(Joined {
-            member_id,
-            generation,
-            protocol,
-            leader,
-            members,
-        }) => {
+        Ok(Joined { member_id, generation, protocol, leader, members }) => {
             let members = members.into_iter().map(|(id, instance_id, metadata)| {
                 JoinGroupResponseMember::default()
                     .with_member_id(id.into())
@@ -119,9 +111,7 @@ pub async fn sync(shared: &Shared, request: SyncGroupRequest) -> SyncGroupRespon
     };
     shared.deadlines.notify_one();
     let assignment = match waiting {
-        Ok(answer) => answer
-            .await
-            .unwrap_or(Err(ResponseError::RebalanceInProgress)),
+        Ok(answer) => answer.await.unwrap_or(Err(ResponseError::RebalanceInProgress)),
         Err(error) => Err(error),
     };
     SyncGroupResponse::default()
@@ -150,12 +140,7 @@ pub fn leave(shared: &Shared, request: LeaveGroupRequest, version: i16) -> Leave
         return LeaveGroupResponse::default().with_error_code(code(&left));
     }
     let members = request.members.into_iter().map(|member| {
-        let left = groups.leave(
-            group,
-            &member.member_id,
-            member.group_instance_id.as_deref(),
-            now,
-        );
+        let left = groups.leave(group, &member.member_id, member.group_instance_id.as_deref(), now);
         MemberResponse::default()
             .with_error_code(code(&left))
             .with_member_id(member.member_id)
@@ -168,10 +153,7 @@ pub fn leave(shared: &Shared, request: LeaveGroupRequest, version: i16) -> Leave
 
 pub fn describe(shared: &Shared, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
     let core = shared.lock();
-    let groups = request
-        .groups
-        .into_iter()
-        .map(|id| describe_group(&core, id));
+    let groups = request.groups.into_iter().map(|id| describe_group(&core, id));
     DescribeGroupsResponse::default().with_groups(groups.collect())
 }
 
@@ -210,27 +192,15 @@ pub fn list(shared: &Shared, request: ListGroupsRequest) -> ListGroupsResponse {
     let listed = |(id, group): (&str, Option<&Group>)| {
         ListedGroup::default()
             .with_group_id(StrBytes::from_string(id.to_owned()).into())
-            .with_protocol_type(
-                group
-                    .map(Group::protocol_type)
-                    .unwrap_or_default()
-                    .to_owned()
-                    .into(),
-            )
-            .with_group_state(StrBytes::from_static_str(
-                group.map_or("Empty", Group::state),
-            ))
+            .with_protocol_type(group.map(Group::protocol_type).unwrap_or_default().to_owned().into())
+            .with_group_state(StrBytes::from_static_str(group.map_or("Empty", Group::state)))
     };
     let present = core.groups.iter().map(|(id, group)| (id, Some(group)));
     let left = core.store.offsets.keys().map(String::as_str);
-    let left = left
-        .filter(|id| core.groups.get(id).is_none())
-        .map(|id| (id, None));
+    let left = left.filter(|id| core.groups.get(id).is_none()).map(|id| (id, None));
     let wanted = |group: &ListedGroup| {
         let mut states = request.states_filter.iter();
-        request.states_filter.is_empty()
-            || states.any(|state| state.eq_ignore_ascii_case(&group.group_state))
+        request.states_filter.is_empty() || states.any(|state| state.eq_ignore_ascii_case(&group.group_state))
     };
-    ListGroupsResponse::default()
-        .with_groups(present.chain(left).map(listed).filter(wanted).collect())
+    ListGroupsResponse::default().with_groups(present.chain(left).map(listed).filter(wanted).collect())
 }

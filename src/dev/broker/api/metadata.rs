@@ -23,19 +23,14 @@ pub fn api_versions() -> ApiVersionsResponse {
 
 /// At version 0, which every client can read, with the range to try again in (KIP-511).
 pub fn unsupported_version() -> ApiVersionsResponse {
-    let own = APIS
-        .into_iter()
-        .filter(|(api, ..)| *api == ApiKey::ApiVersions);
+    let own = APIS.into_iter().filter(|(api, ..)| *api == ApiKey::ApiVersions);
     ApiVersionsResponse::default()
         .with_error_code(ResponseError::UnsupportedVersion.code())
         .with_api_keys(own.map(api_version).collect())
 }
 
 fn api_version((api, lowest, highest): (ApiKey, i16, i16)) -> ApiVersion {
-    ApiVersion::default()
-        .with_api_key(api as i16)
-        .with_min_version(lowest)
-        .with_max_version(highest)
+    ApiVersion::default().with_api_key(api as i16).with_min_version(lowest).with_max_version(highest)
 }
 
 /// Topics are never created here, whatever the client allows.
@@ -43,20 +38,15 @@ pub fn metadata(shared: &Shared, request: MetadataRequest, version: i16) -> Meta
     let core = shared.lock();
     let state: &State = &core.store;
     // At version 0 an empty list means all topics.
-    let named = request
-        .topics
-        .filter(|topics| version > 0 || !topics.is_empty());
+    let named = request.topics.filter(|topics| version > 0 || !topics.is_empty());
     let topics = match named {
         Some(named) => {
-            let names = named
-                .into_iter()
-                .map(|topic| topic.name.unwrap_or_default());
+            let names = named.into_iter().map(|topic| topic.name.unwrap_or_default());
             names.map(|name| named_topic(state, name)).collect()
         }
         None => {
             let all = state.topics.iter();
-            all.map(|(name, topic)| known_topic(name.clone().into(), topic))
-                .collect()
+            all.map(|(name, topic)| known_topic(name.clone().into(), topic)).collect()
         }
     };
     let broker = MetadataResponseBroker::default()
@@ -78,9 +68,7 @@ fn named_topic(state: &State, name: TopicName) -> MetadataResponseTopic {
         Ok(()) => ResponseError::UnknownTopicOrPartition,
         Err(_) => ResponseError::InvalidTopicException,
     };
-    MetadataResponseTopic::default()
-        .with_name(Some(name))
-        .with_error_code(error.code())
+    MetadataResponseTopic::default().with_name(Some(name)).with_error_code(error.code())
 }
 
 fn known_topic(name: StrBytes, topic: &Topic) -> MetadataResponseTopic {
@@ -92,15 +80,10 @@ fn known_topic(name: StrBytes, topic: &Topic) -> MetadataResponseTopic {
             .with_replica_nodes(vec![BROKER])
             .with_isr_nodes(vec![BROKER])
     });
-    MetadataResponseTopic::default()
-        .with_name(Some(name.into()))
-        .with_partitions(partitions.collect())
+    MetadataResponseTopic::default().with_name(Some(name.into())).with_partitions(partitions.collect())
 }
 
-pub fn find_coordinator(
-    shared: &Shared,
-    request: FindCoordinatorRequest,
-) -> FindCoordinatorResponse {
+pub fn find_coordinator(shared: &Shared, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
     const GROUP: i8 = 0;
     const TRANSACTION: i8 = 1;
     match request.key_type {

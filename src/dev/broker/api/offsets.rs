@@ -15,8 +15,8 @@ use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponsePartition, OffsetFetchResponseTopic,
 };
 use kafka_protocol::messages::{
-    ListOffsetsRequest, ListOffsetsResponse, OffsetCommitRequest, OffsetCommitResponse,
-    OffsetFetchRequest, OffsetFetchResponse,
+    ListOffsetsRequest, ListOffsetsResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest,
+    OffsetFetchResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
@@ -49,18 +49,14 @@ pub async fn list_offsets(
         for wanted in &topic.partitions {
             let (found, reader) = {
                 let core = shared.lock();
-                (
-                    locate(&core.store, &topic.name, wanted, isolation),
-                    core.store.reader(),
-                )
+                (locate(&core.store, &topic.name, wanted, isolation), core.store.reader())
             };
             let found = match found {
                 Ok(Located::Offset(offset)) => Ok(Some((-1, offset))),
                 Ok(Located::Nowhere) => Ok(None),
                 Ok(Located::Within { stored, end }) => {
                     let timestamp = wanted.timestamp;
-                    tokio::task::spawn_blocking(move || search(&reader, stored, timestamp, end))
-                        .await?
+                    tokio::task::spawn_blocking(move || search(&reader, stored, timestamp, end)).await?
                 }
                 Err(error) => Err(error),
             };
@@ -74,11 +70,7 @@ pub async fn list_offsets(
                     .with_leader_epoch(leader_epoch),
             );
         }
-        topics.push(
-            ListOffsetsTopicResponse::default()
-                .with_name(topic.name)
-                .with_partitions(partitions),
-        );
+        topics.push(ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions));
     }
     Ok(ListOffsetsResponse::default().with_topics(topics))
 }
@@ -120,12 +112,10 @@ fn search(
     end: i64,
 ) -> Result<Option<(i64, i64)>, ResponseError> {
     let mut bytes = vec![0; stored.length as usize];
-    reader
-        .read_into(&mut bytes, stored.position)
-        .map_err(|error| {
-            tracing::error!(%error, "cannot read the journal");
-            ResponseError::KafkaStorageError
-        })?;
+    reader.read_into(&mut bytes, stored.position).map_err(|error| {
+        tracing::error!(%error, "cannot read the journal");
+        ResponseError::KafkaStorageError
+    })?;
     let found = batch::first_at_or_after(&bytes, timestamp);
     Ok(found.filter(|(_, offset)| *offset < end))
 }
@@ -137,9 +127,7 @@ pub fn commit(shared: &Shared, request: OffsetCommitRequest) -> OffsetCommitResp
         instance_id: request.group_instance_id.as_deref(),
         generation: request.generation_id_or_member_epoch,
     };
-    let allowed = core
-        .groups
-        .check_commit(&request.group_id, caller, Instant::now());
+    let allowed = core.groups.check_commit(&request.group_id, caller, Instant::now());
     let mut offsets = Vec::new();
     let mut checked = Vec::new();
     for topic in &request.topics {
@@ -160,10 +148,7 @@ pub fn commit(shared: &Shared, request: OffsetCommitRequest) -> OffsetCommitResp
     }
     let written = match offsets.is_empty() {
         true => Ok(()),
-        false => core.store.commit(&Entry::OffsetsCommitted {
-            group: request.group_id.0.clone(),
-            offsets,
-        }),
+        false => core.store.commit(&Entry::OffsetsCommitted { group: request.group_id.0.clone(), offsets }),
     };
     let mut checked = checked.into_iter();
     let topics = request.topics.into_iter().map(|topic| {
@@ -173,9 +158,7 @@ pub fn commit(shared: &Shared, request: OffsetCommitRequest) -> OffsetCommitResp
                 .with_partition_index(wanted.partition_index)
                 .with_error_code(code(&valid.and(written)))
         });
-        OffsetCommitResponseTopic::default()
-            .with_partitions(partitions.collect())
-            .with_name(topic.name)
+        OffsetCommitResponseTopic::default().with_partitions(partitions.collect()).with_name(topic.name)
     });
     OffsetCommitResponse::default().with_topics(topics.collect())
 }
@@ -198,9 +181,7 @@ pub fn fetch(shared: &Shared, request: OffsetFetchRequest) -> OffsetFetchRespons
     let wanted: Vec<(StrBytes, Vec<i32>)> = match request.topics {
         Some(topics) => {
             let topics = topics.into_iter();
-            topics
-                .map(|topic| (topic.name.0, topic.partition_indexes))
-                .collect()
+            topics.map(|topic| (topic.name.0, topic.partition_indexes)).collect()
         }
         None => committed_partitions(state, group),
     };
@@ -222,9 +203,7 @@ fn committed_partitions(state: &State, group: &str) -> Vec<(StrBytes, Vec<i32>)>
         topics.entry(topic).or_default().push(partition);
     }
     let topics = topics.into_iter();
-    topics
-        .map(|(topic, partitions)| (topic.to_owned().into(), partitions))
-        .collect()
+    topics.map(|(topic, partitions)| (topic.to_owned().into(), partitions)).collect()
 }
 
 fn committed(

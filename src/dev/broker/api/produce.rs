@@ -15,22 +15,14 @@ use crate::dev::broker::partition::Admission;
 use crate::dev::broker::{Core, Shared};
 
 /// Nothing is answered to acks 0; its only way to tell of an error is to close the connection.
-pub fn produce(
-    shared: &Shared,
-    request: ProduceRequest,
-    version: i16,
-) -> Result<Option<ProduceResponse>> {
+pub fn produce(shared: &Shared, request: ProduceRequest, version: i16) -> Result<Option<ProduceResponse>> {
     let transactional_id = request.transactional_id.as_deref().map(|id| &**id);
     let mut responses = Vec::with_capacity(request.topic_data.len());
     let mut failed = false;
     for topic in &request.topic_data {
         let mut partitions = Vec::with_capacity(topic.partition_data.len());
         for data in &topic.partition_data {
-            let target = Target {
-                topic: &topic.name,
-                partition: data.index,
-                transactional_id,
-            };
+            let target = Target { topic: &topic.name, partition: data.index, transactional_id };
             let records = data.records.as_ref();
             let appended = match request.acks {
                 -1..=1 => append(shared, &target, records, version),
@@ -84,21 +76,14 @@ fn append_valid(
     header: &BatchHeader,
 ) -> Result<i64, ResponseError> {
     let unknown = ResponseError::UnknownTopicOrPartition;
-    let topic = core
-        .store
-        .topics
-        .get(target.topic.as_str())
-        .ok_or(unknown)?;
+    let topic = core.store.topics.get(target.topic.as_str()).ok_or(unknown)?;
     let partition = topic.partition(target.partition).ok_or(unknown)?;
     if records.len() > max_message_bytes(topic) {
         return Err(ResponseError::MessageTooLarge);
     }
     if header.is_transactional() {
         let id = target.transactional_id;
-        let producer = ProducerIdAndEpoch {
-            id: header.producer_id,
-            epoch: header.producer_epoch,
-        };
+        let producer = ProducerIdAndEpoch { id: header.producer_id, epoch: header.producer_epoch };
         core.check_partition_in_txn(
             id.ok_or(ResponseError::TransactionalIdAuthorizationFailed)?,
             producer,

@@ -8,9 +8,9 @@ use kafka_protocol::messages::txn_offset_commit_response::{
     TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
 };
 use kafka_protocol::messages::{
-    AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, AddPartitionsToTxnRequest,
-    AddPartitionsToTxnResponse, EndTxnRequest, EndTxnResponse, InitProducerIdRequest,
-    InitProducerIdResponse, ProducerId, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
+    AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, AddPartitionsToTxnRequest, AddPartitionsToTxnResponse,
+    EndTxnRequest, EndTxnResponse, InitProducerIdRequest, InitProducerIdResponse, ProducerId,
+    TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
 
 use super::{code, offsets};
@@ -51,10 +51,7 @@ pub fn add_partitions(
     request: AddPartitionsToTxnRequest,
     version: i16,
 ) -> AddPartitionsToTxnResponse {
-    let producer = producer(
-        request.v3_and_below_producer_id,
-        request.v3_and_below_producer_epoch,
-    );
+    let producer = producer(request.v3_and_below_producer_id, request.v3_and_below_producer_epoch);
     let mut core = shared.lock();
     let topics = &request.v3_and_below_topics;
     let partitions = topics.iter().flat_map(|topic| {
@@ -63,10 +60,7 @@ pub fn add_partitions(
     });
     let partitions: Vec<_> = partitions.collect();
     let unknown = |topic: &str, index: i32| core.store.partition(topic, index).is_none();
-    let missing: Vec<bool> = partitions
-        .iter()
-        .map(|(topic, index)| unknown(topic, *index))
-        .collect();
+    let missing: Vec<bool> = partitions.iter().map(|(topic, index)| unknown(topic, *index)).collect();
     // All or none: one that does not exist keeps the others out too.
     let added = if missing.contains(&true) {
         Err(ResponseError::OperationNotAttempted)
@@ -147,9 +141,7 @@ pub fn commit_offsets(shared: &Shared, request: TxnOffsetCommitRequest) -> TxnOf
                 .with_partition_index(wanted.partition_index)
                 .with_error_code(code(&valid.and(written)))
         });
-        TxnOffsetCommitResponseTopic::default()
-            .with_partitions(partitions.collect())
-            .with_name(topic.name)
+        TxnOffsetCommitResponseTopic::default().with_partitions(partitions.collect()).with_name(topic.name)
     });
     TxnOffsetCommitResponse::default().with_topics(topics.collect())
 }
@@ -157,9 +149,7 @@ pub fn commit_offsets(shared: &Shared, request: TxnOffsetCommitRequest) -> TxnOf
 pub fn end(shared: &Shared, request: EndTxnRequest, version: i16) -> EndTxnResponse {
     let producer = producer(request.producer_id, request.producer_epoch);
     let id = &request.transactional_id;
-    let ended = shared
-        .lock()
-        .end_txn(id, producer, request.committed, now_ms());
+    let ended = shared.lock().end_txn(id, producer, request.committed, now_ms());
     EndTxnResponse::default().with_error_code(code(&understood(ended, version >= 2)))
 }
 
@@ -168,14 +158,9 @@ fn producer(id: ProducerId, epoch: i16) -> ProducerIdAndEpoch {
 }
 
 /// PRODUCER_FENCED for those who know it, INVALID_PRODUCER_EPOCH for the others (KIP-588).
-fn understood<T>(
-    result: Result<T, ResponseError>,
-    knows_producer_fenced: bool,
-) -> Result<T, ResponseError> {
+fn understood<T>(result: Result<T, ResponseError>, knows_producer_fenced: bool) -> Result<T, ResponseError> {
     result.map_err(|error| match error {
-        ResponseError::ProducerFenced if !knows_producer_fenced => {
-            ResponseError::InvalidProducerEpoch
-        }
+        ResponseError::ProducerFenced if !knows_producer_fenced => ResponseError::InvalidProducerEpoch,
         other => other,
     })
 }

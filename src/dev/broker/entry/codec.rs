@@ -24,11 +24,7 @@ impl Entry {
                 out.put_u8(1);
                 put_str(&mut out, cluster_id);
             }
-            Self::TopicCreated {
-                topic,
-                partitions,
-                configs,
-            } => {
+            Self::TopicCreated { topic, partitions, configs } => {
                 out.put_u8(2);
                 put_str(&mut out, topic);
                 out.put_i32(*partitions);
@@ -60,23 +56,14 @@ impl Entry {
                 out.put_u8(7);
                 out.put_i64(*producer_id);
             }
-            Self::TransactionInitialized {
-                transactional_id,
-                producer,
-                last_producer,
-                timeout_ms,
-            } => {
+            Self::TransactionInitialized { transactional_id, producer, last_producer, timeout_ms } => {
                 out.put_u8(8);
                 put_str(&mut out, transactional_id);
                 producer.encode(&mut out);
                 last_producer.encode(&mut out);
                 out.put_i32(*timeout_ms);
             }
-            Self::PartitionsAddedToTxn {
-                transactional_id,
-                at_ms,
-                partitions,
-            } => {
+            Self::PartitionsAddedToTxn { transactional_id, at_ms, partitions } => {
                 out.put_u8(9);
                 put_str(&mut out, transactional_id);
                 out.put_i64(*at_ms);
@@ -85,32 +72,19 @@ impl Entry {
                     out.put_i32(*partition);
                 });
             }
-            Self::GroupAddedToTxn {
-                transactional_id,
-                at_ms,
-                group,
-            } => {
+            Self::GroupAddedToTxn { transactional_id, at_ms, group } => {
                 out.put_u8(10);
                 put_str(&mut out, transactional_id);
                 out.put_i64(*at_ms);
                 put_str(&mut out, group);
             }
-            Self::TxnOffsetsCommitted {
-                producer_id,
-                group,
-                offsets,
-            } => {
+            Self::TxnOffsetsCommitted { producer_id, group, offsets } => {
                 out.put_u8(11);
                 out.put_i64(*producer_id);
                 put_str(&mut out, group);
                 put_all(&mut out, offsets, |out, offset| offset.encode(out));
             }
-            Self::TxnEnded {
-                transactional_id,
-                committed,
-                producer_epoch,
-                markers,
-            } => {
+            Self::TxnEnded { transactional_id, committed, producer_epoch, markers } => {
                 out.put_u8(12);
                 put_str(&mut out, transactional_id);
                 out.put_u8(u8::from(*committed));
@@ -122,32 +96,19 @@ impl Entry {
     }
 
     pub fn decode(payload: Bytes) -> Result<Self, Malformed> {
-        let mut from = Payload {
-            size: payload.len(),
-            rest: payload,
-        };
+        let mut from = Payload { size: payload.len(), rest: payload };
         let entry = match from.rest.try_get_u8()? {
-            1 => Self::ClusterCreated {
-                cluster_id: from.str()?,
-            },
+            1 => Self::ClusterCreated { cluster_id: from.str()? },
             2 => Self::TopicCreated {
                 topic: from.str()?,
                 partitions: from.rest.try_get_i32()?,
                 configs: from.all(|from| Ok((from.str()?, from.str()?)))?,
             },
-            3 => Self::PartitionsAdded {
-                topic: from.str()?,
-                total: from.rest.try_get_i32()?,
-            },
+            3 => Self::PartitionsAdded { topic: from.str()?, total: from.rest.try_get_i32()? },
             4 => Self::TopicDeleted { topic: from.str()? },
             5 => Self::BatchAppended(Append::decode(&mut from)?),
-            6 => Self::OffsetsCommitted {
-                group: from.str()?,
-                offsets: from.all(OffsetCommit::decode)?,
-            },
-            7 => Self::ProducerIdAllocated {
-                producer_id: from.rest.try_get_i64()?,
-            },
+            6 => Self::OffsetsCommitted { group: from.str()?, offsets: from.all(OffsetCommit::decode)? },
+            7 => Self::ProducerIdAllocated { producer_id: from.rest.try_get_i64()? },
             8 => Self::TransactionInitialized {
                 transactional_id: from.str()?,
                 producer: ProducerIdAndEpoch::decode(&mut from)?,
@@ -177,11 +138,7 @@ impl Entry {
             },
             _ => return Err(Malformed),
         };
-        if from.rest.is_empty() {
-            Ok(entry)
-        } else {
-            Err(Malformed)
-        }
+        if from.rest.is_empty() { Ok(entry) } else { Err(Malformed) }
     }
 }
 
@@ -232,10 +189,7 @@ impl ProducerIdAndEpoch {
     }
 
     fn decode(from: &mut Payload) -> Result<Self, Malformed> {
-        Ok(Self {
-            id: from.rest.try_get_i64()?,
-            epoch: from.rest.try_get_i16()?,
-        })
+        Ok(Self { id: from.rest.try_get_i64()?, epoch: from.rest.try_get_i16()? })
     }
 }
 

@@ -90,9 +90,7 @@ impl Member {
 
     pub fn metadata(&self, protocol: &str) -> Bytes {
         let found = self.protocols.iter().find(|(name, _)| name == protocol);
-        found
-            .map(|(_, metadata)| metadata.clone())
-            .unwrap_or_default()
+        found.map(|(_, metadata)| metadata.clone()).unwrap_or_default()
     }
 
     /// It is heard of: the session begins anew.

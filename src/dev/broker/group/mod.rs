@@ -80,14 +80,10 @@ impl Groups {
         let known = self.groups.contains_key(id);
         if known || join.member_id.is_empty() {
             let group = self.groups.entry(id.to_owned());
-            group
-                .or_insert_with(|| Group::new(now))
-                .join(join, reply, now);
+            group.or_insert_with(|| Group::new(now)).join(join, reply, now);
         } else {
-            let _ = reply.send(Err(JoinRefused {
-                error: ResponseError::UnknownMemberId,
-                member_id: join.member_id,
-            }));
+            let _ = reply
+                .send(Err(JoinRefused { error: ResponseError::UnknownMemberId, member_id: join.member_id }));
         }
         answer
     }
@@ -102,12 +98,7 @@ impl Groups {
         self.known(id)?.sync(caller, assignments, now)
     }
 
-    pub fn heartbeat(
-        &mut self,
-        id: &str,
-        caller: Caller,
-        now: Instant,
-    ) -> Result<(), ResponseError> {
+    pub fn heartbeat(&mut self, id: &str, caller: Caller, now: Instant) -> Result<(), ResponseError> {
         self.known(id)?.heartbeat(caller, now)
     }
 
@@ -122,12 +113,7 @@ impl Groups {
     }
 
     /// May this caller commit offsets (`validateOffsetCommit`, `doCommitOffsets`)?
-    pub fn check_commit(
-        &mut self,
-        id: &str,
-        caller: Caller,
-        now: Instant,
-    ) -> Result<(), ResponseError> {
+    pub fn check_commit(&mut self, id: &str, caller: Caller, now: Instant) -> Result<(), ResponseError> {
         let Some(group) = self.groups.get_mut(id) else {
             return match caller.generation < 0 {
                 true => Ok(()),
@@ -172,9 +158,7 @@ impl Groups {
     }
 
     fn known(&mut self, id: &str) -> Result<&mut Group, ResponseError> {
-        self.groups
-            .get_mut(id)
-            .ok_or(ResponseError::UnknownMemberId)
+        self.groups.get_mut(id).ok_or(ResponseError::UnknownMemberId)
     }
 }
 
@@ -259,11 +243,7 @@ impl Group {
     }
 
     /// `validateCurrentMember`
-    fn check_member(
-        &self,
-        member_id: &str,
-        instance_id: Option<&str>,
-    ) -> Result<(), ResponseError> {
+    fn check_member(&self, member_id: &str, instance_id: Option<&str>) -> Result<(), ResponseError> {
         match instance_id {
             Some(instance) => match self.static_members.get(instance) {
                 Some(current) if current == member_id => Ok(()),
@@ -297,12 +277,7 @@ impl Group {
         };
         let sessions = self.members.values().filter_map(Member::session_end);
         let pending = self.pending.values().copied();
-        phase
-            .into_iter()
-            .chain(self.sync_deadline)
-            .chain(sessions)
-            .chain(pending)
-            .min()
+        phase.into_iter().chain(self.sync_deadline).chain(sessions).chain(pending).min()
     }
 
     fn is_forgotten(&self, now: Instant) -> bool {

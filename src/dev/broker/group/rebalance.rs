@@ -17,11 +17,7 @@ impl Group {
             let _ = reply.send(Err(JoinRefused { error, member_id }));
         };
         if !self.accepts(&join) {
-            return refuse(
-                reply,
-                ResponseError::InconsistentGroupProtocol,
-                join.member_id,
-            );
+            return refuse(reply, ResponseError::InconsistentGroupProtocol, join.member_id);
         }
         if join.member_id.is_empty() {
             let prefix = join.instance_id.as_ref().unwrap_or(&join.client_id);
@@ -62,9 +58,7 @@ impl Group {
             member.synced = true;
             member.await_sync(reply);
         }
-        if self.phase == Phase::CompletingRebalance
-            && self.leader.as_deref() == Some(caller.member_id)
-        {
+        if self.phase == Phase::CompletingRebalance && self.leader.as_deref() == Some(caller.member_id) {
             let mut assignments: HashMap<_, _> = assignments.into_iter().collect();
             for member in self.members.values_mut() {
                 member.assignment = assignments.remove(&member.id).unwrap_or_default();
@@ -93,8 +87,7 @@ impl Group {
             .members
             .values()
             .filter(|member| {
-                member.session_end().is_some_and(|end| end <= now)
-                    || (never_synced && !member.synced)
+                member.session_end().is_some_and(|end| end <= now) || (never_synced && !member.synced)
             })
             .map(|member| member.id.clone())
             .collect();
@@ -138,10 +131,7 @@ impl Group {
 
     /// Ends the join phase as soon as nobody is missing; the first of a group takes its time.
     pub(super) fn complete_join_when_ready(&mut self, now: Instant) {
-        if let Phase::PreparingRebalance(Preparing {
-            initial_limit: None,
-            ..
-        }) = self.phase
+        if let Phase::PreparingRebalance(Preparing { initial_limit: None, .. }) = self.phase
             && self.pending.is_empty()
             && self.members.values().all(Member::awaits_join)
         {
@@ -154,21 +144,15 @@ impl Group {
             return !join.protocol_type.is_empty() && !join.protocols.is_empty();
         }
         self.protocol_type() == join.protocol_type
-            && join
-                .protocols
-                .iter()
-                .any(|(name, _)| self.all_support(name))
+            && join.protocols.iter().any(|(name, _)| self.all_support(name))
     }
 
     fn all_support(&self, protocol: &str) -> bool {
-        self.members
-            .values()
-            .all(|member| member.supports(protocol))
+        self.members.values().all(|member| member.supports(protocol))
     }
 
     fn add(&mut self, id: String, join: Join, reply: oneshot::Sender<JoinReply>, now: Instant) {
-        self.protocol_type
-            .get_or_insert_with(|| join.protocol_type.clone());
+        self.protocol_type.get_or_insert_with(|| join.protocol_type.clone());
         if self.members.is_empty() {
             self.protocol_type = Some(join.protocol_type.clone());
         }
@@ -279,8 +263,7 @@ impl Group {
     /// `onCompleteJoin`: those who came make up the next generation.
     fn complete_join(&mut self, now: Instant) {
         // A static member may take until its session ends.
-        self.members
-            .retain(|_, member| member.awaits_join() || member.instance_id.is_some());
+        self.members.retain(|_, member| member.awaits_join() || member.instance_id.is_some());
         let leader_joined = |group: &Self| {
             let leader = group.leader.as_ref().and_then(|id| group.members.get(id));
             leader.is_some_and(Member::awaits_join)
@@ -291,11 +274,8 @@ impl Group {
         }
         if self.leader.is_none() && !self.members.is_empty() {
             let deadline = now + self.rebalance_timeout();
-            self.phase = Phase::PreparingRebalance(Preparing {
-                deadline,
-                initial_limit: None,
-                member_added: false,
-            });
+            self.phase =
+                Phase::PreparingRebalance(Preparing { deadline, initial_limit: None, member_added: false });
             return;
         }
         self.generation = self.generation.wrapping_add(1).max(1);

@@ -1,0 +1,19 @@
+//! What clients may expect of a Kafka broker, checked with librdkafka and with bare requests.
+//!
+//! Runs against the embedded broker, or against the cluster at `KAFKA_BOOTSTRAP_SERVERS` (Apache Kafka
+//! 3.9): whatever is asserted here holds for both. Only `durability` looks at the embedded broker
+//! alone.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod admin;
+mod durability;
+mod fencing;
+mod groups;
+mod harness;
+mod membership;
+mod produce_fetch;
+mod protocol;
+mod raw;
+mod transactions;
+mod versions;
