@@ -1,5 +1,7 @@
 //! The layers point one way: dev -> services -> {http, kafka, registry} -> event -> vehicle.
 
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

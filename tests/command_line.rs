@@ -1,5 +1,7 @@
 //! What the command line says when something is wrong.
 
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::process::{Command, Output};

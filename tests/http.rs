@@ -1,5 +1,7 @@
 //! What stock and ads answer over HTTP.
 
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use reqwest::header::{ALLOW, CONTENT_TYPE, LOCATION};

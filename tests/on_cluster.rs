@@ -3,6 +3,8 @@
 //! The engines are those that `KAFKA_BOOTSTRAP_SERVERS`, `SCHEMA_REGISTRY_URL`, `TEST_POSTGRES_URL` and
 //! `TEST_MONGODB_URL` name, and each of the registries, past their balancer, in `TEST_SCHEMA_REGISTRIES`.
 
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use reqwest::StatusCode;

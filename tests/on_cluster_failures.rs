@@ -1,5 +1,7 @@
 //! The pipeline while nodes of the cluster die. Not beside other suites: they would feel it.
 
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::collections::HashSet;

@@ -1,5 +1,7 @@
 //! From POST /stock to GET /ads, whatever happens in between.
 
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::collections::HashSet;

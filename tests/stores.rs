@@ -3,6 +3,8 @@
 //! SQLite is always there. PostgreSQL and MongoDB are looked for at `TEST_POSTGRES_URL` and `TEST_MONGODB_URL`;
 //! where they are not, their tests say so, and fail when `REQUIRE_ENGINES=1`.
 
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::sync::Arc;

@@ -10,6 +10,7 @@ mod failure;
 mod in_flight;
 mod instance;
 mod marker;
+mod rebalance;
 mod record;
 mod topics;
 mod transaction;

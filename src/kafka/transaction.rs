@@ -1,6 +1,6 @@
 //! The one way to write to Kafka: records and progress in a single transaction.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rdkafka::consumer::ConsumerGroupMetadata;
@@ -102,6 +102,7 @@ impl TransactionalProducer {
             self.persistently("send_offsets_to_transaction", || {
                 self.producer.send_offsets_to_transaction(&offsets, group, CALL_TIMEOUT)
             })?;
+            self.await_deliveries();
             self.persistently("commit_transaction", || self.producer.commit_transaction(CALL_TIMEOUT))
         };
         let error = match attempt() {
@@ -128,6 +129,16 @@ impl TransactionalProducer {
                 }
                 Err((error, _)) => return Err(error),
             }
+        }
+    }
+
+    /// Waits, for a while, until the brokers have all records. The commit would wait for them too, but looks only
+    /// every 100 ms (`BaseProducer::flush`).
+    #[expect(clippy::disallowed_methods, reason = "librdkafka's queue cannot be awaited")]
+    fn await_deliveries(&self) {
+        let until = Instant::now() + CALL_TIMEOUT;
+        while self.producer.in_flight_count() > 0 && Instant::now() < until && !self.shutdown.is_cancelled() {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 

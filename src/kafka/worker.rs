@@ -5,10 +5,9 @@
 //! note of a rebalance, which the loop handles before anything else. No transaction is open while the loop polls,
 //! so a partition is never lost half-way through one.
 
-use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -16,17 +15,18 @@ use futures::FutureExt as _;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::{ClientContext, TopicPartitionList};
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{Instrument as _, Span};
 
 use super::args::KafkaArgs;
-use super::client::{LoggingContext, client_config};
+use super::client::client_config;
 use super::failure::Failure;
 use super::in_flight::InFlight;
+use super::rebalance::{RebalanceEvent, RebalanceLog};
 use super::record::{OutgoingRecord, Record};
 use super::transaction::{CommitError, Progress, TransactionalProducer};
 use crate::backoff::Backoff;
@@ -386,49 +386,4 @@ async fn handle_until_settled<H: Handler>(
     tracing::error!(topic, partition, offset, reason, "a record goes to the dead-letter topic");
     dead_letters.inc();
     Some(OutgoingRecord::dead_letter(record, group, &reason))
-}
-
-enum RebalanceEvent {
-    Assigned(Vec<i32>),
-    Revoked(Vec<i32>),
-    Failed(KafkaError),
-}
-
-/// Notes rebalances for the loop.
-#[derive(Default)]
-struct RebalanceLog {
-    events: Mutex<VecDeque<RebalanceEvent>>,
-}
-
-impl RebalanceLog {
-    fn take(&self) -> VecDeque<RebalanceEvent> {
-        std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl ClientContext for RebalanceLog {
-    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
-        LoggingContext.log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        LoggingContext.error(error, reason);
-    }
-}
-
-impl ConsumerContext for RebalanceLog {
-    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        let partitions = |list: &TopicPartitionList| -> Vec<i32> {
-            list.elements()
-                .iter()
-                .map(rdkafka::topic_partition_list::TopicPartitionListElem::partition)
-                .collect()
-        };
-        let event = match rebalance {
-            Rebalance::Assign(list) => RebalanceEvent::Assigned(partitions(list)),
-            Rebalance::Revoke(list) => RebalanceEvent::Revoked(partitions(list)),
-            Rebalance::Error(error) => RebalanceEvent::Failed(error.clone()),
-        };
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).push_back(event);
-    }
 }

@@ -4,7 +4,7 @@
 //! 3.9): whatever is asserted here holds for both. Only `durability` looks at the embedded broker
 //! alone.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod admin;
 mod durability;

@@ -22,6 +22,11 @@
 //! function that replays the journal at start. One lock guards all state. It is held for checks, index updates
 //! and writes into the page cache, never across an await.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "sizes are bounded by the largest request, offsets are not negative, and clocks fit"
+)]
+
 mod api;
 mod batch;
 mod connection;

@@ -234,13 +234,13 @@ mod tests {
                 max_timestamp: timestamp,
                 ..self.header(producer_id, attributes, records)
             };
-            let stored = Stored { position: self.partition.end_offset() as u64, length: 1 };
+            let stored = Stored { position: self.partition.end_offset().cast_unsigned(), length: 1 };
             self.partition.append(&header, stored);
         }
 
         fn end(&mut self, producer_id: i64, committed: bool) {
             let header = self.header(producer_id, TRANSACTIONAL, 1);
-            let stored = Stored { position: self.partition.end_offset() as u64, length: 1 };
+            let stored = Stored { position: self.partition.end_offset().cast_unsigned(), length: 1 };
             self.partition.append_marker(&header, stored, committed);
         }
     }

@@ -126,7 +126,7 @@ impl State {
                 ongoing.groups.insert(group.to_string());
             }
             Entry::TxnOffsetsCommitted { producer_id, group, offsets } => {
-                self.group_offsets(group).commit_pending(*producer_id, offsets, position)
+                self.group_offsets(group).commit_pending(*producer_id, offsets, position);
             }
             Entry::TxnEnded { transactional_id, committed, producer_epoch, markers } => {
                 for marker in markers {

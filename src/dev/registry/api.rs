@@ -211,7 +211,7 @@ async fn versions_by_id(state: Shared, id: web::Path<String>) -> Result<HttpResp
 /// Refuses what would not be kept to.
 async fn set_config(body: web::Bytes) -> Result<HttpResponse, ApiError> {
     let wanted: Value = serde_json::from_slice(&body).unwrap_or_default();
-    match wanted["compatibility"].as_str() {
+    match wanted.get("compatibility").and_then(Value::as_str) {
         Some("NONE") => Ok(reply(json!({ "compatibility": "NONE" }))),
         _ => Err(ApiError::new(42203, "this registry checks no compatibility: only NONE can be set")),
     }

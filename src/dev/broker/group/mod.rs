@@ -285,3 +285,73 @@ impl Group {
         matches!(self.phase, Phase::Empty { since } if expired(since)) && self.pending.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    fn join(groups: &mut Groups, member_id: &str, now: Instant) -> oneshot::Receiver<JoinReply> {
+        let join = Join {
+            member_id: member_id.to_owned(),
+            instance_id: None,
+            client_id: "client".to_owned(),
+            client_host: "/127.0.0.1".to_owned(),
+            session_timeout: Duration::from_secs(10),
+            rebalance_timeout: LIMIT,
+            protocol_type: "consumer".to_owned(),
+            protocols: vec![("range".to_owned(), Bytes::new())],
+            requires_known_member_id: false,
+        };
+        groups.join("group", join, now)
+    }
+
+    fn joined(mut answer: oneshot::Receiver<JoinReply>) -> Joined {
+        answer.try_recv().unwrap().unwrap()
+    }
+
+    #[test]
+    fn members_that_start_together_share_the_first_generation() {
+        let (mut groups, start) = (Groups::default(), Instant::now());
+        let first = join(&mut groups, "", start);
+        let second = join(&mut groups, "", start + INITIAL_REBALANCE_DELAY / 2);
+        // The second one's arrival lengthens the wait, once.
+        groups.expire(start + INITIAL_REBALANCE_DELAY);
+        let third = join(&mut groups, "", start + INITIAL_REBALANCE_DELAY);
+        let mut now = start;
+        while groups.get("group").unwrap().state() == "PreparingRebalance" {
+            now = groups.next_deadline().unwrap();
+            groups.expire(now);
+        }
+        assert!(now < start + INITIAL_REBALANCE_DELAY * 4);
+        let all = [joined(first), joined(second), joined(third)];
+        assert!(all.iter().all(|joined| joined.generation == 1));
+        let led: Vec<usize> = all.iter().map(|joined| joined.members.len()).collect();
+        assert_eq!(led, [3, 0, 0]);
+    }
+
+    #[test]
+    fn who_does_not_join_again_within_the_rebalance_timeout_is_left_behind() {
+        let (mut groups, start) = (Groups::default(), Instant::now());
+        let first = join(&mut groups, "", start);
+        let now = start + INITIAL_REBALANCE_DELAY;
+        groups.expire(now);
+        let first = joined(first);
+        let mut caller = Caller { member_id: &first.member_id, instance_id: None, generation: 1 };
+        groups.sync("group", caller, Vec::new(), now).unwrap();
+        let second = join(&mut groups, "", now);
+        let mut at = now;
+        while at < now + LIMIT {
+            let rebalancing = Err(ResponseError::RebalanceInProgress);
+            assert_eq!(groups.heartbeat("group", caller, at), rebalancing);
+            at += Duration::from_secs(5);
+            groups.expire(at);
+        }
+        let second = joined(second);
+        assert_eq!((second.generation, second.members.len()), (2, 1));
+        caller.generation = 2;
+        let refused = Err(ResponseError::UnknownMemberId);
+        assert_eq!(groups.heartbeat("group", caller, at), refused);
+    }
+}
