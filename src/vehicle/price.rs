@@ -12,8 +12,9 @@ impl Price {
     /// ISO 4217.
     pub const UNIT: &str = "USD";
 
-    /// Beyond this an `f64` can no longer hold every cent.
-    const MAX_CENTS: i64 = 1 << 52;
+    /// Up to here a division by 100 and back rounds to the same cent: both roundings together are off by less
+    /// than 2^50 · 2^-52.
+    const MAX_CENTS: i64 = 1 << 50;
 
     pub fn from_cents(cents: i64) -> Self {
         Self { cents }
@@ -25,7 +26,7 @@ impl Price {
     /// What is wrong with it, when it is not finite, less than one cent, or too large to be kept to the cent.
     pub fn parse(amount: f64) -> Result<Self, String> {
         let cents = (amount * 100.0).round();
-        #[expect(clippy::cast_precision_loss, reason = "2^52 is exact in an f64")]
+        #[expect(clippy::cast_precision_loss, reason = "2^50 is exact in an f64")]
         if !(1.0..=Self::MAX_CENTS as f64).contains(&cents) {
             return Err(format!("{amount} is not a price"));
         }
@@ -37,7 +38,7 @@ impl Price {
     pub fn amount(self) -> f64 {
         #[expect(
             clippy::cast_precision_loss,
-            reason = "prices stay below 2^52 cents, which an f64 holds exactly"
+            reason = "prices stay below 2^50 cents, which an f64 holds exactly"
         )]
         let cents = self.cents as f64;
         cents / 100.0

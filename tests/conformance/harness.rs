@@ -52,6 +52,7 @@ pub fn unique(prefix: &str) -> String {
 }
 
 /// Tries until there is an answer.
+#[expect(clippy::disallowed_methods, reason = "a pause between tries, in a test that blocks")]
 pub fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {

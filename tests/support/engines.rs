@@ -1,5 +1,6 @@
 //! Databases of a test's own, on the engines that are there.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
@@ -16,7 +17,9 @@ pub fn address(engine: &str, variable: &str) -> Option<String> {
     if address.is_none() {
         let required = std::env::var("REQUIRE_ENGINES").is_ok_and(|value| value == "1");
         assert!(!required, "REQUIRE_ENGINES=1, but {variable} does not say where {engine} is");
-        eprintln!("skipped: {variable} does not say where {engine} is");
+        let test = std::thread::current().name().unwrap_or("a test").to_owned();
+        // Not by a macro, whose output a test that passes does not show.
+        writeln!(std::io::stderr(), "skipped {test}: {variable} does not say where {engine} is").unwrap();
     }
     address
 }
