@@ -10,6 +10,7 @@ pub mod event;
 pub mod http;
 pub mod kafka;
 pub mod registry;
+pub mod secret;
 pub mod shutdown;
 pub mod stock;
 pub mod store;

@@ -10,17 +10,18 @@ use std::path::{Path, PathBuf};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("vehicle", &[]),
     ("backoff", &[]),
+    ("secret", &[]),
     ("shutdown", &[]),
     ("telemetry", &[]),
     ("store", &[]),
     ("event", &["vehicle"]),
-    ("registry", &["event"]),
-    ("kafka", &["backoff", "event", "registry"]),
+    ("registry", &["event", "secret"]),
+    ("kafka", &["backoff", "event", "registry", "secret"]),
     ("http", &["backoff", "store", "vehicle"]),
-    ("stock", &["backoff", "event", "http", "kafka", "registry", "shutdown", "store", "vehicle"]),
+    ("stock", &["backoff", "event", "http", "kafka", "registry", "secret", "shutdown", "store", "vehicle"]),
     ("estimate", &["event", "http", "kafka", "registry", "shutdown", "vehicle"]),
-    ("ads", &["event", "http", "kafka", "registry", "shutdown", "store", "vehicle"]),
-    ("dev", &["ads", "estimate", "http", "kafka", "registry", "shutdown", "stock", "store"]),
+    ("ads", &["event", "http", "kafka", "registry", "secret", "shutdown", "store", "vehicle"]),
+    ("dev", &["ads", "estimate", "event", "http", "kafka", "registry", "shutdown", "stock", "store"]),
     ("cli", &["ads", "dev", "estimate", "shutdown", "stock", "telemetry"]),
 ];
 

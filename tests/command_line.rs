@@ -72,6 +72,19 @@ fn a_wrong_setting_ends_with_1_and_names_the_flag() {
 }
 
 #[test]
+fn a_wrong_value_that_may_be_a_secret_is_not_repeated() {
+    for (variable, value) in [
+        ("DATABASE_URL", "mysql://user:hidden@host/db"),
+        ("KAFKA_PROPERTIES", "sasl.password:hidden"),
+        ("SCHEMA_REGISTRY_URL", "ftp://user:hidden@host"),
+    ] {
+        let output = Command::new(BINARY).arg("stock").env(variable, value).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{variable}");
+        assert!(!stderr(&output).contains("hidden"), "{}", stderr(&output));
+    }
+}
+
+#[test]
 fn help_shows_every_setting_with_its_variable_and_no_secret() {
     for command in ["stock", "estimate", "ads", "dev"] {
         let output = Command::new(BINARY)

@@ -162,48 +162,131 @@ async fn a_record_that_can_never_succeed_goes_to_the_dead_letters_and_the_next_i
 #[tokio::test]
 async fn an_estimator_joins_from_another_process_and_its_end_is_no_loss() {
     let platform = Platform::start(&["--processing-time", "2s", "--roles", "stock,estimate,ads"]).await;
-    let metrics = "estimate_partitions_assigned";
-    let port = support::free_port();
-    let mut joined = RoleProcess::spawn(&[
-        "estimate",
-        "--processing-time",
-        "2s",
-        "--port",
-        &port.to_string(),
-        "--kafka-bootstrap-servers",
-        platform.kafka(),
-        "--schema-registry-url",
-        platform.registry(),
-    ]);
-    let url = format!("http://127.0.0.1:{port}/metrics");
-    eventually("the joined estimator to get a partition", async || {
-        let text = reqwest::get(&url).await.ok()?.text().await.ok()?;
-        let line = text.lines().find(|line| line.starts_with(metrics))?;
-        (line != format!("{metrics} 0")).then_some(())
-    })
-    .await;
+    let mut joined = Estimator::join(&platform, &["--processing-time", "2s"]);
+    joined.await_partitions(|count| count > 0).await;
 
     let accepted: Vec<String> = (0..60).map(|number| format!("shared-{number}")).collect();
     for vin in &accepted {
         platform.accept(vin).await;
     }
-    assert_eq!(terminate(&mut joined.child).await.code(), Some(0));
+    assert_eq!(terminate(&mut joined.process.child).await.code(), Some(0));
     let ads = platform.await_ads(accepted.len()).await;
     assert_same(vins(&ads), accepted.clone());
     assert_eq!(read_all(platform.kafka(), PROCESSED).await.len(), accepted.len());
     platform.finish().await;
 }
 
+/// An estimator in a process of its own, which shows its metrics.
+struct Estimator {
+    process: RoleProcess,
+    metrics: String,
+}
+
+impl Estimator {
+    fn join(platform: &Platform, arguments: &[&str]) -> Self {
+        let port = support::free_port().to_string();
+        let mut all = vec!["estimate", "--port", &port];
+        all.extend(["--kafka-bootstrap-servers", platform.kafka()]);
+        all.extend(["--schema-registry-url", platform.registry()]);
+        all.extend(arguments);
+        Self { process: RoleProcess::spawn(&all), metrics: format!("http://127.0.0.1:{port}/metrics") }
+    }
+
+    async fn metric(&self, name: &str) -> Option<i64> {
+        let text = reqwest::get(&self.metrics).await.ok()?.text().await.ok()?;
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    }
+
+    async fn await_partitions(&self, expected: impl Fn(i64) -> bool) {
+        eventually("the estimator's partitions", async || {
+            self.metric("estimate_partitions_assigned").await.filter(|count| expected(*count))
+        })
+        .await;
+    }
+}
+
 #[tokio::test]
 async fn a_full_estimator_stops_reading_and_goes_on_when_there_is_room() {
-    let arguments = ["--processing-time", "200ms", "--max-in-flight", "5", "--roles", "stock,estimate,ads"];
-    let platform = Platform::start(&arguments).await;
+    let platform = Platform::start(&["--roles", "stock,ads"]).await;
+    let estimator = Estimator::join(&platform, &["--processing-time", "300ms", "--max-in-flight", "5"]);
+    estimator.await_partitions(|count| count == 3).await;
     let accepted: Vec<String> = (0..50).map(|number| format!("bounded-{number}")).collect();
     for vin in &accepted {
         platform.accept(vin).await;
     }
+    let mut most = 0;
+    let ads = eventually("all ads", async || {
+        most = most.max(estimator.metric("estimate_records_in_flight").await?);
+        let ads = platform.ads().await;
+        (ads.len() >= accepted.len()).then_some(ads)
+    })
+    .await;
+    assert!((1..=5).contains(&most), "{most} in flight");
+    assert_same(vins(&ads), accepted);
+    platform.finish().await;
+}
+
+#[tokio::test]
+async fn a_partition_that_was_lost_while_paused_is_read_when_it_comes_back() {
+    let platform = Platform::start(&["--roles", "stock,ads"]).await;
+    let arguments = ["--processing-time", "2s", "--max-in-flight", "6"];
+    let first = Estimator::join(&platform, &arguments);
+    first.await_partitions(|count| count == 3).await;
+    let mut accepted: Vec<String> = (0..20).map(|number| format!("paused-{number}")).collect();
+    for vin in &accepted {
+        platform.accept(vin).await;
+    }
+    eventually("the first estimator to be full", async || {
+        first.metric("estimate_records_in_flight").await.filter(|count| *count >= 6)
+    })
+    .await;
+    let mut second = Estimator::join(&platform, &arguments);
+    second.await_partitions(|count| count > 0).await;
+    platform.await_ads(accepted.len()).await;
+    assert_eq!(terminate(&mut second.process.child).await.code(), Some(0));
+    first.await_partitions(|count| count == 3).await;
+    for number in 0..5 {
+        let vin = format!("afterwards-{number}");
+        platform.accept(&vin).await;
+        accepted.push(vin);
+    }
     let ads = platform.await_ads(accepted.len()).await;
     assert_same(vins(&ads), accepted);
+    platform.finish().await;
+}
+
+#[tokio::test]
+async fn a_large_record_that_breaks_its_schema_goes_to_the_dead_letters_too() {
+    let platform = Platform::start(&["--processing-time", "0s"]).await;
+    platform.accept("before").await;
+    platform.await_ads(1).await;
+    let mut large = read_all(platform.kafka(), CREATED).await[0].payload().unwrap()[..5].to_vec();
+    large.extend_from_slice(format!(r#"{{"vin":"{}"}}"#, "x".repeat(900_000)).as_bytes());
+    produce(platform.kafka(), CREATED, None, &large).await;
+    platform.accept("behind").await;
+    platform.await_ads(2).await;
+    let letters = eventually("the dead letter", async || {
+        let letters = read_all(platform.kafka(), "stock.vehicle-created.dlq").await;
+        (!letters.is_empty()).then_some(letters)
+    })
+    .await;
+    assert_eq!(letters[0].payload(), Some(large.as_slice()));
+    platform.finish().await;
+}
+
+#[tokio::test]
+async fn a_role_whose_brokers_hang_ends_within_its_deadline() {
+    let platform = Platform::start(&["--roles", "none"]).await;
+    let mut estimator = Estimator::join(&platform, &["--processing-time", "1h"]);
+    estimator.await_partitions(|count| count == 3).await;
+    let signal = |signal: &str| {
+        let sent = std::process::Command::new("kill").args([signal, &platform.pid().to_string()]).status();
+        assert!(sent.unwrap().success());
+    };
+    signal("-STOP");
+    let status = terminate(&mut estimator.process.child).await;
+    signal("-CONT");
+    assert_eq!(status.code(), Some(0));
     platform.finish().await;
 }
 

@@ -19,6 +19,7 @@ use crate::event::VEHICLE_PROCESSED;
 use crate::http::{Health, HttpArgs, HttpServer};
 use crate::kafka::{ClusterCheck, Instance, KafkaArgs, Naming, Worker, WorkerMetrics};
 use crate::registry::{Codec, RegistryArgs};
+use crate::secret::SecretParser;
 use crate::shutdown::ShutdownArgs;
 use crate::store::DatabaseUrl;
 use ingest::Ingest;
@@ -44,6 +45,7 @@ pub struct AdsArgs {
         value_name = "URL",
         default_value = "mongodb://127.0.0.1:27017/vehicles",
         hide_env_values = true,
+        value_parser = SecretParser::new(str::parse::<DatabaseUrl>),
         help_heading = "Database"
     )]
     pub database_url: DatabaseUrl,

@@ -19,8 +19,9 @@ use tracing::Instrument as _;
 
 use crate::ads::{self, AdsArgs};
 use crate::estimate::{self, EstimateArgs, WorkArgs};
+use crate::event::{VEHICLE_CREATED, VEHICLE_PROCESSED};
 use crate::http::{HttpArgs, HttpServer};
-use crate::kafka::KafkaArgs;
+use crate::kafka::{ClusterCheck, KafkaArgs};
 use crate::registry::RegistryArgs;
 use crate::shutdown::ShutdownArgs;
 use crate::stock::{self, StockArgs};
@@ -134,7 +135,7 @@ pub async fn run(args: DevArgs, shutdown: CancellationToken) -> anyhow::Result<(
         .await
         .context("cannot start the Kafka broker")?;
     let plan = Plan {
-        kafka: KafkaArgs::at(broker.address().to_string()),
+        kafka: KafkaArgs::single_node(broker.address()),
         registry: RegistryArgs::at(reserved.registry.address())?,
         data_dir: reserved.data_dir,
         work: args.work.clone(),
@@ -149,6 +150,10 @@ pub async fn run(args: DevArgs, shutdown: CancellationToken) -> anyhow::Result<(
     };
     // Nobody may be reading; the platform runs all the same.
     let _ = writeln!(std::io::stdout(), "{}", endpoints.describe(&args));
+
+    let topics = [VEHICLE_CREATED, VEHICLE_PROCESSED].map(|event| event.topic.to_owned());
+    // Here and not only by the roles: those that join from outside would ask for three replicas.
+    ClusterCheck::new(&plan.kafka, topics.to_vec())?.check().await?;
 
     // The roles end first, then what they stand on.
     let infrastructure = CancellationToken::new();

@@ -88,7 +88,7 @@ impl HttpServer {
         let server = actix_web::HttpServer::new(app)
             .workers(SERVING_THREADS)
             .disable_signals()
-            .shutdown_timeout(grace.as_secs())
+            .shutdown_timeout(grace.as_millis().div_ceil(1_000).try_into().unwrap_or(u64::MAX))
             .listen(self.listener)
             .context("cannot serve HTTP")?
             .run();

@@ -1,8 +1,11 @@
 //! Where Kafka is, and how to speak to it.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use clap::Args;
+
+use crate::secret::SecretParser;
 
 const DEFAULT_BOOTSTRAP_SERVERS: &str = "127.0.0.1:9092";
 
@@ -16,10 +19,17 @@ const RESERVED: &[&str] = &[
     "enable.auto.offset.store",
     "enable.idempotence",
     "group.id",
+    "group.instance.id",
+    "group.protocol",
     "isolation.level",
+    "max.in.flight",
+    "max.in.flight.requests.per.connection",
+    "message.send.max.retries",
     "metadata.broker.list",
     "partition.assignment.strategy",
     "request.required.acks",
+    "retries",
+    "transaction.timeout.ms",
     "transactional.id",
 ];
 
@@ -41,7 +51,8 @@ pub struct KafkaArgs {
         env = "KAFKA_PROPERTIES",
         value_name = "KEY=VALUE",
         value_delimiter = '\n',
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = SecretParser::new(str::parse::<Property>)
     )]
     pub properties: Vec<Property>,
 
@@ -53,19 +64,25 @@ pub struct KafkaArgs {
     #[arg(long, env = "TOPIC_PARTITIONS", value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=10_000))]
     pub topic_partitions: i32,
 
-    /// Replicas of a topic that has to be created [default: the brokers' default.replication.factor]
-    #[arg(long, env = "TOPIC_REPLICATION_FACTOR", value_name = "N", value_parser = clap::value_parser!(i32).range(1..=100))]
-    pub topic_replication_factor: Option<i32>,
+    /// Replicas of a topic that has to be created
+    #[arg(long, env = "TOPIC_REPLICATION_FACTOR", value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=100))]
+    pub topic_replication_factor: i32,
 
-    /// min.insync.replicas of a topic that has to be created [default: the brokers']
-    #[arg(long, env = "TOPIC_MIN_INSYNC_REPLICAS", value_name = "N", value_parser = clap::value_parser!(i32).range(1..=100))]
-    pub topic_min_insync_replicas: Option<i32>,
+    /// min.insync.replicas of a topic that has to be created: so many hold a record before it counts as written
+    #[arg(long, env = "TOPIC_MIN_INSYNC_REPLICAS", value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(i32).range(1..=100))]
+    pub topic_min_insync_replicas: i32,
 }
 
 impl KafkaArgs {
-    /// The cluster behind `bootstrap_servers`, everything else at its default.
-    pub fn at(bootstrap_servers: String) -> Self {
-        Self { bootstrap_servers: Some(bootstrap_servers), topic_partitions: 3, ..Self::default() }
+    /// The lone broker at `address`.
+    pub fn single_node(address: SocketAddr) -> Self {
+        Self {
+            bootstrap_servers: Some(address.to_string()),
+            topic_partitions: 3,
+            topic_replication_factor: 1,
+            topic_min_insync_replicas: 1,
+            ..Self::default()
+        }
     }
 
     pub fn bootstrap_servers(&self) -> &str {

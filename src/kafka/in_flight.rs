@@ -11,6 +11,8 @@ struct Lane<T> {
     epoch: u64,
     /// Dropped with the lane; cancels what still runs for it.
     guard: T,
+    /// Everything below was admitted before.
+    next: i64,
     entries: VecDeque<Entry>,
 }
 
@@ -42,7 +44,8 @@ impl<T> InFlight<T> {
     pub(super) fn assign(&mut self, partition: i32, guard: T) {
         self.revoke(partition);
         self.next_epoch += 1;
-        self.lanes.insert(partition, Lane { epoch: self.next_epoch, guard, entries: VecDeque::new() });
+        self.lanes
+            .insert(partition, Lane { epoch: self.next_epoch, guard, next: 0, entries: VecDeque::new() });
     }
 
     /// Drops all that is in flight from a partition; how much that was.
@@ -60,9 +63,10 @@ impl<T> InFlight<T> {
     /// is not assigned, or the record was taken in before.
     pub(super) fn admit(&mut self, partition: i32, offset: i64) -> Option<(u64, &T)> {
         let lane = self.lanes.get_mut(&partition)?;
-        if lane.entries.back().is_some_and(|last| last.offset >= offset) {
+        if offset < lane.next {
             return None;
         }
+        lane.next = offset + 1;
         lane.entries.push_back(Entry { offset, output: None });
         self.len += 1;
         Some((lane.epoch, &lane.guard))
@@ -166,8 +170,12 @@ mod tests {
     fn a_record_that_is_read_twice_is_admitted_once() {
         let mut in_flight = InFlight::new();
         in_flight.assign(0, ());
-        assert!(in_flight.admit(0, 3).is_some());
+        let (epoch, ()) = in_flight.admit(0, 3).unwrap();
         assert!(in_flight.admit(0, 3).is_none());
+        in_flight.complete(0, epoch, 3, None);
+        in_flight.advance(&[(0, 4)]);
+        assert!(in_flight.admit(0, 3).is_none(), "not even after it was committed");
+        assert!(in_flight.admit(0, 4).is_some());
     }
 
     proptest! {

@@ -5,18 +5,19 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::types::RDKafkaErrorCode;
-use tokio::sync::OnceCell;
 
 use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
 use super::client::{LoggingContext, client_config, dead_letter_topic};
+
+/// A dead letter is its record and some headers more: the limit of Apache Kafka, and room for these.
+const DEAD_LETTER_MAX_BYTES: &str = "2097152";
 
 /// Creates the topics of a role, and looks whether the cluster answers.
 pub struct ClusterCheck {
     kafka: KafkaArgs,
     topics: Vec<String>,
     admin: Arc<AdminClient<LoggingContext>>,
-    created: OnceCell<()>,
 }
 
 impl ClusterCheck {
@@ -28,54 +29,76 @@ impl ClusterCheck {
         let admin = client_config(kafka)
             .create_with_context(LoggingContext)
             .context("cannot set up a Kafka client; see --kafka-property")?;
-        Ok(Self { kafka: kafka.clone(), topics, admin: Arc::new(admin), created: OnceCell::new() })
+        Ok(Self { kafka: kafka.clone(), topics, admin: Arc::new(admin) })
     }
 
+    /// Creates what is missing. Cheap when nothing is.
+    ///
     /// # Errors
     /// When the brokers do not answer, or refuse to create a topic; another try may succeed.
     pub async fn check(&self) -> anyhow::Result<()> {
-        self.created.get_or_try_init(|| self.create_topics()).await?;
+        let mut missing = Vec::new();
+        for topic in &self.topics {
+            for name in [topic.clone(), dead_letter_topic(topic)] {
+                if !self.exists(name.clone()).await? {
+                    missing.push(name);
+                }
+            }
+        }
+        if missing.is_empty() { Ok(()) } else { self.create(&missing).await }
+    }
+
+    async fn exists(&self, topic: String) -> anyhow::Result<bool> {
         let admin = Arc::clone(&self.admin);
-        let topic = self.topics.first().cloned();
-        let fetch = move || admin.inner().fetch_metadata(topic.as_deref(), CALL_TIMEOUT).map(drop);
-        tokio::task::spawn_blocking(fetch)
+        let fetch = move || admin.inner().fetch_metadata(Some(&topic), CALL_TIMEOUT);
+        let metadata = tokio::task::spawn_blocking(fetch)
             .await
             .context("asking for metadata panicked")?
-            .with_context(|| self.no_answer())
+            .with_context(|| self.no_answer())?;
+        Ok(metadata.topics().iter().all(|topic| topic.error().is_none()))
     }
 
-    fn no_answer(&self) -> String {
-        format!("no broker answers at {}", self.kafka.bootstrap_servers())
-    }
-
-    async fn create_topics(&self) -> anyhow::Result<()> {
+    async fn create(&self, names: &[String]) -> anyhow::Result<()> {
         let kafka = &self.kafka;
-        let names: Vec<_> =
-            self.topics.iter().flat_map(|topic| [topic.clone(), dead_letter_topic(topic)]).collect();
-        let min_insync_replicas = kafka.topic_min_insync_replicas.map(|replicas| replicas.to_string());
-        let new_topics: Vec<_> = names
+        let min_insync_replicas = kafka.topic_min_insync_replicas.to_string();
+        let topics: Vec<_> = names
             .iter()
             .map(|name| {
-                // -1 asks for the brokers' default (KIP-464).
-                let replication = TopicReplication::Fixed(kafka.topic_replication_factor.unwrap_or(-1));
-                let topic = NewTopic::new(name, kafka.topic_partitions, replication);
-                match &min_insync_replicas {
-                    Some(replicas) => topic.set("min.insync.replicas", replicas),
-                    None => topic,
+                let replication = TopicReplication::Fixed(kafka.topic_replication_factor);
+                let topic = NewTopic::new(name, kafka.topic_partitions, replication)
+                    .set("min.insync.replicas", &min_insync_replicas);
+                if self.topics.contains(name) {
+                    topic
+                } else {
+                    topic.set("max.message.bytes", DEAD_LETTER_MAX_BYTES)
                 }
             })
             .collect();
         let options =
             AdminOptions::new().request_timeout(Some(CALL_TIMEOUT)).operation_timeout(Some(CALL_TIMEOUT));
-        let results =
-            self.admin.create_topics(&new_topics, &options).await.with_context(|| self.no_answer())?;
+        let results = self.admin.create_topics(&topics, &options).await.with_context(|| self.no_answer())?;
+        let mut refused = Vec::new();
         for result in results {
             match result {
                 Ok(topic) => tracing::info!(topic, "created a topic"),
+                // By another role, at the same time.
                 Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((topic, code)) => bail!("the brokers refuse to create the topic {topic}: {code}"),
+                Err((topic, RDKafkaErrorCode::InvalidReplicationFactor)) => {
+                    let factor = kafka.topic_replication_factor;
+                    refused.push(format!(
+                        "{topic}: there are fewer than {factor} brokers (--topic-replication-factor)"
+                    ));
+                }
+                Err((topic, code)) => refused.push(format!("{topic}: {code}")),
             }
         }
+        if !refused.is_empty() {
+            bail!("the brokers refuse to create {}", refused.join(", "));
+        }
         Ok(())
+    }
+
+    fn no_answer(&self) -> String {
+        format!("no broker answers at {}", self.kafka.bootstrap_servers())
     }
 }

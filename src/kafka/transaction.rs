@@ -13,13 +13,21 @@ use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
 use super::client::{LoggingContext, client_config};
 use super::record::OutgoingRecord;
+use crate::backoff::Backoff;
 
 /// A transaction here takes milliseconds. One that a killed process left open holds its readers back until the
 /// process returns under its name, or for this long.
 const TRANSACTION_TIMEOUT_MS: &str = "20000";
 
-/// Before a call is repeated that failed at once.
-const PAUSE: Duration = Duration::from_millis(50);
+/// More than the brokers take.
+const MESSAGE_MAX_BYTES: &str = "100000000";
+
+const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(10);
+const DELIVERY_PAUSE: Duration = Duration::from_millis(1);
+/// The thread sleeps through a shutdown for so long at most.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// For each call on the way out.
+const LAST_CALL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The next offset to read, for each partition of one topic that moves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,11 +80,13 @@ impl TransactionalProducer {
             .set("transactional.id", transactional_id)
             .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)
             .set("linger.ms", "0")
+            // The brokers judge how large a record may be: to refuse one here would only stop the line.
+            .set("message.max.bytes", MESSAGE_MAX_BYTES)
             .create_with_context(LoggingContext)
             .context("cannot set up a Kafka producer; see --kafka-property")?;
         let producer = Self { producer, shutdown };
         producer
-            .persistently("init_transactions", || producer.producer.init_transactions(CALL_TIMEOUT))
+            .persistently("init_transactions", |timeout| producer.producer.init_transactions(timeout))
             .context("cannot begin transactions")?;
         Ok(producer)
     }
@@ -99,20 +109,21 @@ impl TransactionalProducer {
                 self.enqueue(record)?;
             }
             let offsets = progress.as_list()?;
-            self.persistently("send_offsets_to_transaction", || {
-                self.producer.send_offsets_to_transaction(&offsets, group, CALL_TIMEOUT)
+            self.persistently("send_offsets_to_transaction", |timeout| {
+                self.producer.send_offsets_to_transaction(&offsets, group, timeout)
             })?;
             self.await_deliveries();
-            self.persistently("commit_transaction", || self.producer.commit_transaction(CALL_TIMEOUT))
+            self.persistently("commit_transaction", |timeout| self.producer.commit_transaction(timeout))
         };
         let error = match attempt() {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
-        if is_lost(&error) {
+        // On the way out there is no time to abort: the successor does it when it takes over the id.
+        if is_lost(&error) || self.shutdown.is_cancelled() {
             return Err(CommitError::Lost(error));
         }
-        match self.persistently("abort_transaction", || self.producer.abort_transaction(CALL_TIMEOUT)) {
+        match self.persistently("abort_transaction", |timeout| self.producer.abort_transaction(timeout)) {
             Ok(()) => Err(CommitError::Aborted(error)),
             Err(abort_error) => Err(CommitError::Lost(abort_error)),
         }
@@ -125,7 +136,7 @@ impl TransactionalProducer {
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _))
                     if !self.shutdown.is_cancelled() =>
                 {
-                    self.pause();
+                    pause(QUEUE_FULL_PAUSE);
                 }
                 Err((error, _)) => return Err(error),
             }
@@ -134,11 +145,10 @@ impl TransactionalProducer {
 
     /// Waits, for a while, until the brokers have all records. The commit would wait for them too, but looks only
     /// every 100 ms (`BaseProducer::flush`).
-    #[expect(clippy::disallowed_methods, reason = "librdkafka's queue cannot be awaited")]
     fn await_deliveries(&self) {
-        let until = Instant::now() + CALL_TIMEOUT;
-        while self.producer.in_flight_count() > 0 && Instant::now() < until && !self.shutdown.is_cancelled() {
-            std::thread::sleep(Duration::from_millis(1));
+        let until = Instant::now() + self.call_timeout();
+        while self.producer.in_flight_count() > 0 && Instant::now() < until {
+            pause(DELIVERY_PAUSE);
         }
     }
 
@@ -147,25 +157,30 @@ impl TransactionalProducer {
     fn persistently(
         &self,
         call: &'static str,
-        mut attempt: impl FnMut() -> Result<(), KafkaError>,
+        mut attempt: impl FnMut(Duration) -> Result<(), KafkaError>,
     ) -> Result<(), KafkaError> {
+        let mut backoff = Backoff::new();
         loop {
-            match attempt() {
+            match attempt(self.call_timeout()) {
                 Err(KafkaError::Transaction(error))
                     if error.is_retriable() && !self.shutdown.is_cancelled() =>
                 {
                     tracing::warn!(call, %error, "waiting for the brokers");
-                    self.pause();
+                    pause(backoff.next_pause().min(LONGEST_PAUSE));
                 }
                 result => return result,
             }
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "librdkafka's queue and coordinator cannot be awaited")]
-    fn pause(&self) {
-        std::thread::sleep(PAUSE);
+    fn call_timeout(&self) -> Duration {
+        if self.shutdown.is_cancelled() { LAST_CALL_TIMEOUT } else { CALL_TIMEOUT }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "librdkafka's queues and coordinators cannot be awaited")]
+fn pause(pause: Duration) {
+    std::thread::sleep(pause);
 }
 
 /// Neither committed nor to be aborted by this producer: a fatal error, or a call given up half-way on shutdown.

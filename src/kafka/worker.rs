@@ -17,7 +17,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{Instrument as _, Span};
@@ -39,8 +39,10 @@ const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
 const COMMIT_LIMIT: usize = 5_000;
 /// Records read in a row before the loop looks at what else there is to do.
 const READ_LIMIT: usize = 1_000;
-/// Tries, about half a minute, before a record that names an unknown schema counts as poison.
-const UNKNOWN_TRIES: u32 = 12;
+/// How long it may take to leave the group.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a registry may take to learn of the schema that a record names, before the record counts as poison.
+const UNKNOWN_LIMIT: Duration = Duration::from_secs(60);
 
 /// The work that is done on each record.
 pub trait Handler: Send + Sync + 'static {
@@ -104,7 +106,7 @@ impl<H: Handler> Worker<H> {
     /// Works until the shutdown is cancelled, on a thread of its own. On the way out finished work is committed.
     ///
     /// # Errors
-    /// When no thread can be started, or a setting is not one of librdkafka's.
+    /// When it panicked.
     pub async fn run(self) -> anyhow::Result<()> {
         let runtime = Handle::current();
         let span = Span::current();
@@ -157,7 +159,6 @@ enum Outcome {
 struct Session<'a, H> {
     worker: &'a Worker<H>,
     runtime: &'a Handle,
-    // Dropped before the producer: a member leaves its group first.
     consumer: BaseConsumer<RebalanceLog>,
     producer: TransactionalProducer,
     in_flight: InFlight<DropGuard>,
@@ -197,6 +198,12 @@ impl<'a, H: Handler> Session<'a, H> {
     }
 
     fn run(mut self) -> anyhow::Result<()> {
+        let result = self.work();
+        self.leave();
+        result
+    }
+
+    fn work(&mut self) -> anyhow::Result<()> {
         let mut commit_at = Instant::now();
         let mut backoff = Backoff::new();
         while !self.worker.shutdown.is_cancelled() {
@@ -217,6 +224,26 @@ impl<'a, H: Handler> Session<'a, H> {
         }
         self.collect();
         self.commit().map(drop)
+    }
+
+    /// Leaves the group and closes the clients, on a thread of its own: with the brokers away librdkafka takes
+    /// its time, for which a process that ends need not wait.
+    fn leave(self) {
+        let Self { consumer, producer, .. } = self;
+        let (left, closed) = mpsc::channel();
+        std::thread::spawn(move || {
+            // A member leaves its group first.
+            drop(consumer);
+            drop(producer);
+            // Nobody may be waiting any more.
+            let _ = left.send(());
+        });
+        if closed.recv_timeout(LEAVE_TIMEOUT).is_err() {
+            tracing::warn!(
+                group = self.worker.group,
+                "the brokers do not answer, so the group is left without a word"
+            );
+        }
     }
 
     fn read(&mut self) -> anyhow::Result<()> {
@@ -245,12 +272,7 @@ impl<'a, H: Handler> Session<'a, H> {
                     for &partition in &partitions {
                         self.in_flight.assign(partition, CancellationToken::new().drop_guard());
                     }
-                    if self.paused {
-                        let added = self.list_of(&partitions);
-                        if let Err(error) = self.consumer.pause(&added) {
-                            tracing::warn!(%error, ?partitions, "cannot pause the partitions");
-                        }
-                    }
+                    self.align(&partitions);
                     tracing::info!(group = self.worker.group, ?partitions, "partitions assigned");
                 }
                 RebalanceEvent::Revoked(partitions) => {
@@ -327,6 +349,16 @@ impl<'a, H: Handler> Session<'a, H> {
         Ok(())
     }
 
+    /// Brings newly assigned partitions in line with the others. A partition that was paused when it was lost is
+    /// still paused when it comes back: librdkafka keeps that over assignments.
+    fn align(&self, partitions: &[i32]) {
+        let list = self.list_of(partitions);
+        let aligned = if self.paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
+        if let Err(error) = aligned {
+            tracing::warn!(%error, ?partitions, "cannot pause or resume the partitions");
+        }
+    }
+
     fn is_full(&self) -> bool {
         self.in_flight.len() >= self.worker.max_in_flight
     }
@@ -344,7 +376,16 @@ impl<'a, H: Handler> Session<'a, H> {
         if let Some((code, reason)) = self.consumer.client().fatal_error() {
             return Err(error).with_context(|| format!("the consumer failed: {code}: {reason}"));
         }
-        tracing::debug!(group = self.worker.group, %error, "reading failed, librdkafka tries again");
+        match error.rdkafka_error_code() {
+            // Told by what watches the cluster.
+            Some(
+                RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::Resolve,
+            ) => tracing::debug!(group = self.worker.group, %error, "reading failed, librdkafka tries again"),
+            _ => tracing::warn!(group = self.worker.group, %error, "reading failed, librdkafka tries again"),
+        }
         Ok(())
     }
 
@@ -362,9 +403,8 @@ async fn handle_until_settled<H: Handler>(
     dead_letters: &Counter,
 ) -> Option<OutgoingRecord> {
     let mut backoff = Backoff::new();
-    let mut tries = 0;
+    let mut unknown_since = None;
     let reason = loop {
-        tries += 1;
         // Without an answer the partition would wait for ever behind a record that makes its handler panic.
         let failure = match AssertUnwindSafe(handler.handle(&record)).catch_unwind().await {
             Ok(Ok(output)) => return output,
@@ -373,12 +413,11 @@ async fn handle_until_settled<H: Handler>(
         };
         match failure {
             Failure::Poison(reason) => break reason,
-            Failure::Unknown(reason) if tries >= UNKNOWN_TRIES => break reason,
-            Failure::Unknown(reason) | Failure::Transient(reason) => {
-                let pause = backoff.next_pause();
-                let Record { topic, partition, offset, .. } = &record;
-                tracing::warn!(topic, partition, offset, reason, ?pause, "a record has to wait");
-                tokio::time::sleep(pause).await;
+            Failure::Unknown(reason) if is_over(&mut unknown_since) => break reason,
+            Failure::Unknown(reason) => wait(&record, &reason, backoff.next_pause()).await,
+            Failure::Transient(reason) => {
+                unknown_since = None;
+                wait(&record, &reason, backoff.next_pause()).await;
             }
         }
     };
@@ -386,4 +425,16 @@ async fn handle_until_settled<H: Handler>(
     tracing::error!(topic, partition, offset, reason, "a record goes to the dead-letter topic");
     dead_letters.inc();
     Some(OutgoingRecord::dead_letter(record, group, &reason))
+}
+
+/// Whether [`UNKNOWN_LIMIT`] has passed `since` the first call.
+fn is_over(since: &mut Option<Instant>) -> bool {
+    since.get_or_insert_with(Instant::now).elapsed() >= UNKNOWN_LIMIT
+}
+
+/// For each record only at debug: when something is away, thousands wait, and what watches it has told.
+async fn wait(record: &Record, reason: &str, pause: Duration) {
+    let Record { topic, partition, offset, .. } = record;
+    tracing::debug!(topic, partition, offset, reason, ?pause, "a record has to wait");
+    tokio::time::sleep(pause).await;
 }

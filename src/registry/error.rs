@@ -29,11 +29,13 @@ impl CodecError {
     }
 }
 
-impl From<SRCError> for CodecError {
-    fn from(error: SRCError) -> Self {
+impl CodecError {
+    /// Of a look-up or a registration. Nothing but the registry's own word makes a schema unknown, and nothing
+    /// here is the value's fault.
+    pub(super) fn of_registry(error: &SRCError) -> Self {
         // A schema that the record's schema refers to was not to be had.
         if let Some(inner) = error.source().and_then(|source| source.downcast_ref::<SRCError>()) {
-            return Self::from(inner.clone());
+            return Self::of_registry(inner);
         }
         let message = match &error.cause {
             Some(cause) => format!("{}: {cause}", error.error),
@@ -45,11 +47,11 @@ impl From<SRCError> for CodecError {
             // https://docs.confluent.io/platform/current/schema-registry/develop/api.html#errors
             Some(40401..=40403) => Self::UnknownSchema(message),
             Some(_) => Self::Unavailable(message),
-            None if error.source().is_some_and(|source| source.is::<reqwest::Error>()) => {
+            None if error.retriable || error.source().is_some_and(|source| source.is::<reqwest::Error>()) => {
                 Self::Unavailable(message)
             }
-            None if error.retriable => Self::Unavailable(message),
-            None => Self::Rejected(message),
+            // An answer that makes no sense, such as a schema of another type.
+            None => Self::UnknownSchema(message),
         }
     }
 }

@@ -9,9 +9,10 @@ mod args;
 mod error;
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use anyhow::Context;
+use jsonschema::Validator;
 use schema_registry_converter::async_impl::json::{JsonDecoder, JsonEncoder, JsonSchema};
 use schema_registry_converter::async_impl::schema_registry::{SrSettings, get_all_subjects, post_schema};
 use schema_registry_converter::schema_registry_common::{
@@ -34,6 +35,8 @@ pub struct Codec {
     decoder: JsonDecoder,
     /// By schema id, each with a URL of its own, under which the decoder keeps what it compiled.
     schemas: RwLock<HashMap<u32, Arc<JsonSchema>>>,
+    /// By topic, of what is written.
+    validators: Mutex<HashMap<&'static str, Arc<Validator>>>,
     registered: OnceCell<()>,
 }
 
@@ -48,6 +51,7 @@ impl Codec {
             decoder: JsonDecoder::new(settings.clone()),
             settings,
             schemas: RwLock::default(),
+            validators: Mutex::default(),
             registered: OnceCell::new(),
         })
     }
@@ -65,11 +69,18 @@ impl Codec {
         event: &E,
     ) -> Result<Vec<u8>, CodecError> {
         let value = serde_json::to_value(event).map_err(CodecError::rejected)?;
+        // The encoder checks too, but its error does not tell the event's fault from the registry's.
+        if let Err(error) = self.validator(event_type)?.validate(&value) {
+            return Err(CodecError::Rejected(format!("{} at {}", error.masked(), error.instance_path())));
+        }
         let schema = SuppliedSchema::new(None, SchemaType::Json, event_type.schema.to_owned());
         let subject = SubjectNameStrategy::TopicNameStrategyWithSchema(topic.to_owned(), false, schema);
         self.encoder.encode(&value, subject).await.map_err(|error| {
             self.encoder.remove_errors_from_cache();
-            CodecError::from(error)
+            match CodecError::of_registry(&error) {
+                CodecError::UnknownSchema(message) => CodecError::Unavailable(message),
+                error => error,
+            }
         })
     }
 
@@ -87,7 +98,7 @@ impl Codec {
         };
         let schema = self.schema(id).await?;
         let value = serde_json::from_slice(json).map_err(CodecError::rejected)?;
-        self.decoder.validate(&schema, &value).map_err(CodecError::from)?;
+        self.decoder.validate(&schema, &value).map_err(|error| CodecError::Rejected(error.error))?;
         serde_json::from_value(value).map_err(CodecError::rejected)
     }
 
@@ -99,13 +110,24 @@ impl Codec {
         let register = async || -> Result<(), CodecError> {
             for (event_type, topic) in written {
                 let schema = SuppliedSchema::new(None, SchemaType::Json, event_type.schema.to_owned());
-                post_schema(&self.settings, format!("{topic}-value"), schema).await?;
+                let registered = post_schema(&self.settings, format!("{topic}-value"), schema).await;
+                registered.map_err(|error| CodecError::of_registry(&error))?;
             }
             Ok(())
         };
         self.registered.get_or_try_init(register).await?;
-        get_all_subjects(&self.settings).await?;
-        Ok(())
+        get_all_subjects(&self.settings).await.map(drop).map_err(|error| CodecError::of_registry(&error))
+    }
+
+    fn validator(&self, event_type: EventType) -> Result<Arc<Validator>, CodecError> {
+        let mut validators = self.validators.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(validator) = validators.get(event_type.topic) {
+            return Ok(Arc::clone(validator));
+        }
+        let schema = serde_json::from_str(event_type.schema).map_err(CodecError::rejected)?;
+        let validator = Arc::new(jsonschema::validator_for(&schema).map_err(CodecError::rejected)?);
+        validators.insert(event_type.topic, Arc::clone(&validator));
+        Ok(validator)
     }
 
     async fn schema(&self, id: u32) -> Result<Arc<JsonSchema>, CodecError> {
@@ -115,7 +137,7 @@ impl Codec {
         }
         let fetched = self.decoder.get_schema(id).await.map_err(|error| {
             self.decoder.remove_errors_from_cache();
-            CodecError::from(error)
+            CodecError::of_registry(&error)
         })?;
         let mut schema = (*fetched).clone();
         schema.url = format!("{}/schemas/ids/{id}", self.base_url)

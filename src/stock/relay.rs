@@ -104,8 +104,8 @@ impl Relay {
         let name = naming.group(&format!("ms-vehicles-stock.{identity}"));
 
         let producer = TransactionalProducer::new(&self.kafka, &name, self.shutdown.clone())?;
-        let marker = Marker::new(&self.kafka, &name, &topic)?;
-        let mut batch = marker.committed()?.unwrap_or(0);
+        let marker = Marker::read(&self.kafka, &name, &topic)?;
+        let mut batch = marker.committed().unwrap_or(0);
         runtime.block_on(outbox.recover(batch))?;
 
         while !self.shutdown.is_cancelled() {
@@ -135,7 +135,7 @@ impl Relay {
     ) -> anyhow::Result<()> {
         let mut backoff = Backoff::new();
         loop {
-            match producer.commit(records, &marker.progress(batch + 1), &marker.group()?) {
+            match producer.commit(records, &marker.progress(batch + 1), marker.group()) {
                 Ok(()) => return Ok(()),
                 Err(error @ CommitError::Aborted(_)) if !self.shutdown.is_cancelled() => {
                     let pause = backoff.next_pause();

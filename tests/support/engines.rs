@@ -18,8 +18,9 @@ pub fn address(engine: &str, variable: &str) -> Option<String> {
         let required = std::env::var("REQUIRE_ENGINES").is_ok_and(|value| value == "1");
         assert!(!required, "REQUIRE_ENGINES=1, but {variable} does not say where {engine} is");
         let test = std::thread::current().name().unwrap_or("a test").to_owned();
-        // Not by a macro, whose output a test that passes does not show.
-        writeln!(std::io::stderr(), "skipped {test}: {variable} does not say where {engine} is").unwrap();
+        // Not by eprintln, whose output a test that passes does not show.
+        let mut stderr = std::io::stderr();
+        writeln!(stderr, "skipped {test}: {variable} does not say where {engine} is").unwrap();
     }
     address
 }

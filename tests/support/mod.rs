@@ -85,6 +85,10 @@ impl Platform {
         &self.process.registry
     }
 
+    pub fn pid(&self) -> u32 {
+        self.process.child.id()
+    }
+
     pub fn data_dir(&self) -> &Path {
         self.data_dir.path()
     }

@@ -15,8 +15,8 @@ use uuid::Uuid;
 use super::AdStore;
 use crate::ads::ad::{Ad, AdId, Offer};
 use crate::http::PageRequest;
-use crate::store::StoreError;
 use crate::store::sqlite::{SqliteFile, open};
+use crate::store::{StoreError, in_time};
 use crate::vehicle::{Odometer, Price, Vin};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("src/ads/migrations/sqlite");
@@ -122,7 +122,7 @@ impl AdStore for SqliteAds {
         let rows: Vec<AdRow> = new.iter().map(AdRow::from).collect();
         // A task of its own: a caller that goes away must not leave the one connection in mid-transaction.
         let inserted = tokio::spawn(async move {
-            let mut file = file.lock().await;
+            let mut file = in_time(async { Ok(file.lock().await) }).await?;
             let insert_all = async |connection: &mut _| {
                 let mut inserted = 0;
                 // One by one: diesel-async cannot insert several rows at once into SQLite.

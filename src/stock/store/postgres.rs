@@ -56,25 +56,31 @@ impl PostgresVehicles {
         self.pool.get().await.map_err(StoreError::unavailable)
     }
 
-    async fn connect(&self) -> Result<AsyncPgConnection, StoreError> {
-        AsyncPgConnection::establish(self.url.as_str()).await.map_err(StoreError::unavailable)
-    }
-
     async fn migrate(&self) -> Result<(), StoreError> {
-        let mut connection = self.connect().await?;
-        // Instances that start together migrate one after the other; the lock ends with the connection.
-        select(pg_advisory_lock(MIGRATION_LOCK)).execute(&mut connection).await?;
-        AsyncMigrationHarness::new(connection)
-            .run_pending_migrations(MIGRATIONS)
-            .map(drop)
-            .map_err(|error| StoreError::Internal(anyhow!("cannot migrate: {error}")))
+        let url = self.url.clone();
+        // A task of its own, for the harness blocks its thread.
+        in_time(async { tokio::spawn(migrate(url)).await.map_err(StoreError::internal)? }).await
     }
+}
+
+async fn connect(url: &DatabaseUrl) -> Result<AsyncPgConnection, StoreError> {
+    AsyncPgConnection::establish(url.as_str()).await.map_err(StoreError::unavailable)
+}
+
+async fn migrate(url: DatabaseUrl) -> Result<(), StoreError> {
+    let mut connection = connect(&url).await?;
+    // Instances that start together migrate one after the other; the lock ends with the connection.
+    select(pg_advisory_lock(MIGRATION_LOCK)).execute(&mut connection).await?;
+    AsyncMigrationHarness::new(connection)
+        .run_pending_migrations(MIGRATIONS)
+        .map(drop)
+        .map_err(|error| StoreError::Internal(anyhow!("cannot migrate: {error}")))
 }
 
 #[async_trait]
 impl VehicleStore for PostgresVehicles {
     async fn check(&self) -> Result<(), StoreError> {
-        self.migrated.get_or_try_init(|| in_time(self.migrate())).await?;
+        self.migrated.get_or_try_init(|| self.migrate()).await?;
         in_time(async { sql::ping(&mut *self.connection().await?).await }).await
     }
 
@@ -103,7 +109,7 @@ impl VehicleStore for PostgresVehicles {
             return Ok(None);
         }
         in_time(async {
-            let mut connection = self.connect().await?;
+            let mut connection = connect(&self.url).await?;
             let locked: bool = select(pg_try_advisory_lock(OUTBOX_LOCK.into_sql::<BigInt>()))
                 .get_result(&mut connection)
                 .await?;

@@ -17,8 +17,8 @@ use tokio::sync::Mutex;
 use super::{Insertion, Outbox, OutboxEntry, VehicleStore};
 use crate::event::TraceContext;
 use crate::http::PageRequest;
-use crate::store::StoreError;
 use crate::store::sqlite::{SqliteFile, open};
+use crate::store::{StoreError, in_time};
 use crate::vehicle::{StockedVehicle, Vehicle, VehicleId};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("src/stock/migrations/sqlite");
@@ -51,7 +51,7 @@ impl VehicleStore for SqliteVehicles {
         let vehicle = vehicle.clone();
         // A task of its own: a caller that goes away must not leave the one connection in mid-transaction.
         let inserted = tokio::spawn(async move {
-            let mut file = file.lock().await;
+            let mut file = in_time(async { Ok(file.lock().await) }).await?;
             file.connection
                 .immediate_transaction(async |connection| sql::insert(connection, &vehicle, trace).await)
                 .await
