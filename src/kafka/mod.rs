@@ -7,6 +7,7 @@
 mod args;
 mod client;
 mod failure;
+mod handler;
 mod in_flight;
 mod instance;
 mod marker;
@@ -19,12 +20,13 @@ mod worker;
 pub use args::KafkaArgs;
 pub use client::Naming;
 pub use failure::Failure;
+pub use handler::Handler;
 pub use instance::Instance;
 pub use marker::Marker;
 pub use record::{OutgoingRecord, Record};
 pub use topics::ClusterCheck;
 pub use transaction::{CommitError, Progress, TransactionalProducer};
-pub use worker::{Handler, Worker, WorkerMetrics};
+pub use worker::{Worker, WorkerMetrics};
 
 /// How long one call to the brokers may take before it is tried again.
 const CALL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);

@@ -7,9 +7,6 @@ use rdkafka::producer::BaseRecord;
 use super::client::dead_letter_topic;
 use crate::event::TraceContext;
 
-/// The longest reason in a dead letter, in characters: errors of a validator may quote the whole value.
-const MAX_REASON_CHARS: usize = 1_000;
-
 type RecordHeaders = Vec<(String, Option<Vec<u8>>)>;
 
 /// A record as it was read.
@@ -73,7 +70,7 @@ impl OutgoingRecord {
     pub fn dead_letter(record: Record, group: &str, reason: &str) -> Self {
         let mut headers = record.headers;
         let said = [
-            ("dlq.reason", reason.chars().take(MAX_REASON_CHARS).collect()),
+            ("dlq.reason", reason.to_owned()),
             ("dlq.topic", record.topic.clone()),
             ("dlq.partition", record.partition.to_string()),
             ("dlq.offset", record.offset.to_string()),

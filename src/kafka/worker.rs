@@ -5,13 +5,11 @@
 //! note of a rebalance, which the loop handles before anything else. No transaction is open while the loop polls,
 //! so a partition is never lost half-way through one.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use futures::FutureExt as _;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -24,7 +22,7 @@ use tracing::{Instrument as _, Span};
 
 use super::args::KafkaArgs;
 use super::client::client_config;
-use super::failure::Failure;
+use super::handler::{Handler, handle_until_settled};
 use super::in_flight::InFlight;
 use super::rebalance::{RebalanceEvent, RebalanceLog};
 use super::record::{OutgoingRecord, Record};
@@ -41,16 +39,6 @@ const COMMIT_LIMIT: usize = 5_000;
 const READ_LIMIT: usize = 1_000;
 /// How long it may take to leave the group.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a registry may take to learn of the schema that a record names, before the record counts as poison.
-const UNKNOWN_LIMIT: Duration = Duration::from_secs(60);
-
-/// The work that is done on each record.
-pub trait Handler: Send + Sync + 'static {
-    /// Does the work: what is to be written, if anything. Runs concurrently for many records, and again for the
-    /// same record after a failure that may pass, or when a process died before it was committed.
-    fn handle(&self, record: &Record)
-    -> impl Future<Output = Result<Option<OutgoingRecord>, Failure>> + Send;
-}
 
 /// What a worker counts.
 #[derive(Clone, Debug, Default)]
@@ -393,48 +381,4 @@ impl<'a, H: Handler> Session<'a, H> {
         self.worker.metrics.in_flight.set(self.in_flight.len() as i64);
         self.worker.metrics.partitions.set(self.in_flight.partitions().len() as i64);
     }
-}
-
-/// Tries until the record is done or proven poison.
-async fn handle_until_settled<H: Handler>(
-    handler: &H,
-    record: Record,
-    group: &str,
-    dead_letters: &Counter,
-) -> Option<OutgoingRecord> {
-    let mut backoff = Backoff::new();
-    let mut unknown_since = None;
-    let reason = loop {
-        // Without an answer the partition would wait for ever behind a record that makes its handler panic.
-        let failure = match AssertUnwindSafe(handler.handle(&record)).catch_unwind().await {
-            Ok(Ok(output)) => return output,
-            Ok(Err(failure)) => failure,
-            Err(_) => Failure::Poison("the work on it panicked".to_owned()),
-        };
-        match failure {
-            Failure::Poison(reason) => break reason,
-            Failure::Unknown(reason) if is_over(&mut unknown_since) => break reason,
-            Failure::Unknown(reason) => wait(&record, &reason, backoff.next_pause()).await,
-            Failure::Transient(reason) => {
-                unknown_since = None;
-                wait(&record, &reason, backoff.next_pause()).await;
-            }
-        }
-    };
-    let Record { topic, partition, offset, .. } = &record;
-    tracing::error!(topic, partition, offset, reason, "a record goes to the dead-letter topic");
-    dead_letters.inc();
-    Some(OutgoingRecord::dead_letter(record, group, &reason))
-}
-
-/// Whether [`UNKNOWN_LIMIT`] has passed `since` the first call.
-fn is_over(since: &mut Option<Instant>) -> bool {
-    since.get_or_insert_with(Instant::now).elapsed() >= UNKNOWN_LIMIT
-}
-
-/// For each record only at debug: when something is away, thousands wait, and what watches it has told.
-async fn wait(record: &Record, reason: &str, pause: Duration) {
-    let Record { topic, partition, offset, .. } = record;
-    tracing::debug!(topic, partition, offset, reason, ?pause, "a record has to wait");
-    tokio::time::sleep(pause).await;
 }
