@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::ad::Ad;
 use super::store::AdStore;
 use crate::http::{Page, PageRequest, Problem, QueryParams};
-use crate::vehicle::whole_as_integer;
+use crate::vehicle::{Price, whole_as_integer};
 
 pub(super) fn routes(store: Arc<dyn AdStore>) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
     let store = web::Data::from(store);
@@ -38,7 +38,7 @@ struct AdBody {
     #[serde(serialize_with = "whole_as_integer")]
     odometer: f64,
     odometer_unit: String,
-    price: f64,
+    price: Price,
     price_unit: String,
 }
 
@@ -55,7 +55,7 @@ impl From<Ad> for AdBody {
             year: offer.year,
             odometer: offer.odometer.get(),
             odometer_unit: offer.odometer_unit,
-            price: offer.price.amount(),
+            price: offer.price,
             price_unit: offer.price_unit,
         }
     }

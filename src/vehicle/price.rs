@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use serde::ser::Error as _;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
 /// A price in US dollars, kept in cents so that it always has two decimals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Price {
@@ -45,9 +49,17 @@ impl Price {
     }
 }
 
+/// The amount, always with two decimals.
 impl fmt::Display for Price {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{:02} {}", self.cents / 100, self.cents % 100, Self::UNIT)
+        write!(f, "{}.{:02}", self.cents / 100, self.cents % 100)
+    }
+}
+
+/// As a JSON number that shows both decimals: `1234.50`. Only for serde_json.
+impl Serialize for Price {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        RawValue::from_string(self.to_string()).map_err(S::Error::custom)?.serialize(serializer)
     }
 }
 
@@ -80,7 +92,9 @@ mod tests {
     }
 
     #[test]
-    fn a_price_is_shown_with_two_decimals_and_its_unit() {
-        assert_eq!(Price::from_cents(123_405).to_string(), "1234.05 USD");
+    fn a_price_is_written_as_a_number_with_two_decimals() {
+        for (cents, written) in [(123_405, "1234.05"), (1_236_010, "12360.10"), (500_000, "5000.00")] {
+            assert_eq!(serde_json::to_string(&Price::from_cents(cents)).unwrap(), written);
+        }
     }
 }
