@@ -103,6 +103,41 @@ fn committed_offsets_survive_and_so_does_the_group() {
 }
 
 #[test]
+fn offsets_in_a_transaction_survive_and_become_visible_with_its_commit_alone() {
+    let mut broker = Restartable::new();
+    let topic = topic_at(&broker.address(), 1);
+    let group = unique("group");
+    let committed = |broker: &Restartable| committed_at(&broker.address(), &group, &topic, 0);
+    let name = unique("txn");
+    let producer = broker.producer(&[("transactional.id", &name)]);
+    let consumer: BaseConsumer = config_for(&broker.address(), &[("group.id", &group)]).create().unwrap();
+    let metadata = consumer.group_metadata().unwrap();
+    producer.init_transactions(PATIENCE).unwrap();
+
+    producer.begin_transaction().unwrap();
+    send(&producer, &topic, 0, "committed").unwrap();
+    let seven = offsets(&topic, 0, Offset::Offset(7));
+    producer.send_offsets_to_transaction(&seven, &metadata, PATIENCE).unwrap();
+    broker.crash();
+    eventually("the transaction to commit", || producer.commit_transaction(PATIENCE).ok());
+    assert_eq!(committed(&broker), Some(7));
+    broker.crash();
+    assert_eq!(committed(&broker), Some(7));
+
+    producer.begin_transaction().unwrap();
+    eventually("the record to be sent", || send(&producer, &topic, 0, "aborted").ok());
+    let nine = offsets(&topic, 0, Offset::Offset(9));
+    eventually("the offsets to be sent", || {
+        producer.send_offsets_to_transaction(&nine, &metadata, PATIENCE).ok()
+    });
+    broker.crash();
+    eventually("the transaction to abort", || producer.abort_transaction(PATIENCE).ok());
+    broker.crash();
+    assert_eq!(committed(&broker), Some(7));
+    assert_eq!(broker.values(&topic, "read_committed"), ["committed"]);
+}
+
+#[test]
 fn a_batch_repeated_after_the_restart_is_not_stored_twice() {
     let mut broker = Restartable::new();
     let topic = topic_at(&broker.address(), 1);

@@ -108,7 +108,12 @@ impl Raw {
     }
 
     pub fn is_closed(&mut self) -> bool {
-        matches!(self.stream.read(&mut [0]), Ok(0) | Err(_))
+        use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+        match self.stream.read(&mut [0]) {
+            Ok(read) => read == 0,
+            // Anything else, a timeout above all, tells of a connection that is open.
+            Err(error) => matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset),
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A frame that was appended survives the death of the process (it is in the page cache), not a power
-//! cut: nothing here calls fsync.
+//! cut: no append calls fsync.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -47,8 +47,9 @@ pub struct Journal {
 impl Journal {
     /// Opens or creates the journal and hands each payload, with its position in the file, to `apply`.
     ///
-    /// A last frame that was not written to its end is cut off: it was never acknowledged. A flaw
-    /// with a whole frame after it is damage to acknowledged data, and an error.
+    /// A last frame that is not whole is cut off: a killed process leaves one that it had not yet acknowledged.
+    /// A flaw with a whole frame after it is damage to acknowledged data, and an error; a power cut, too, can
+    /// leave that.
     pub fn open(
         path: &Path,
         mut apply: impl FnMut(Bytes, u64) -> anyhow::Result<()>,

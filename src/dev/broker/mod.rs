@@ -11,8 +11,8 @@
 //! # Durability
 //!
 //! Whatever was acknowledged survives the death of the process, `kill -9` included: it is written to
-//! the journal before it is answered. There is no fsync before an answer, so a power cut may take the last
-//! seconds. Group membership is in memory only: after a restart members see UNKNOWN_MEMBER_ID and
+//! the journal before it is answered. There is no fsync before an answer: a power cut may take the last
+//! seconds, or leave a journal that is refused at the next start. Group membership is in memory only: after a restart members see UNKNOWN_MEMBER_ID and
 //! join again.
 //!
 //! # How it is built

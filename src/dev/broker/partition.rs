@@ -175,7 +175,11 @@ impl Partition {
     pub fn wake_on_append(&mut self, waiter: &Arc<Notify>) {
         // Fetches that gave up waiting are forgotten here, or an idle partition would collect them.
         self.waiting.retain(|waiter| waiter.strong_count() > 0);
-        self.waiting.push(Arc::downgrade(waiter));
+        let waiter = Arc::downgrade(waiter);
+        // One that was woken by another partition, and waits on.
+        if !self.waiting.iter().any(|waiting| waiting.ptr_eq(&waiter)) {
+            self.waiting.push(waiter);
+        }
     }
 
     /// Tells all who wait, as this partition changes or ceases to be.

@@ -23,7 +23,6 @@ use crate::dev::broker::{Core, Shared};
 const SESSION_TIMEOUT_MS: std::ops::RangeInclusive<i32> = 6000..=1_800_000;
 
 pub async fn join(shared: &Shared, request: JoinGroupRequest, call: &Call) -> JoinGroupResponse {
-    let protocol_type = request.protocol_type.clone();
     let member_id = request.member_id.to_string();
     let refused = |error| Err(JoinRefused { error, member_id });
     let reply = if request.group_id.is_empty() {
@@ -38,11 +37,7 @@ pub async fn join(shared: &Shared, request: JoinGroupRequest, call: &Call) -> Jo
         // The sender is gone when the same member joined again in the meantime.
         answer.await.unwrap_or_else(|_| refused(ResponseError::RebalanceInProgress))
     };
-    let mut response = join_response(reply);
-    if call.version >= 7 {
-        response.protocol_type = Some(protocol_type);
-    }
-    response
+    join_response(reply)
 }
 
 fn to_join(request: JoinGroupRequest, call: &Call) -> Join {

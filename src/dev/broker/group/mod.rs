@@ -271,7 +271,8 @@ impl Group {
 
     fn next_deadline(&self) -> Option<Instant> {
         let phase = match self.phase {
-            Phase::Empty { since } => Some(since + EMPTY_GROUP_KEPT),
+            // A member that is about to join keeps the group, and its own deadline wakes.
+            Phase::Empty { since } => self.pending.is_empty().then_some(since + EMPTY_GROUP_KEPT),
             Phase::PreparingRebalance(preparing) => Some(preparing.deadline),
             Phase::CompletingRebalance | Phase::Stable => None,
         };
