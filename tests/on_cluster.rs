@@ -20,12 +20,12 @@ async fn every_vehicle_becomes_one_ad_on_the_real_engines() {
     let Some(roles) = Roles::start("1s").await else { return };
     let accepted: Vec<String> = (0..500).map(|number| format!("real-{number}")).collect();
     for vin in &accepted {
-        roles.accept(vin).await;
+        roles.platform.accept(vin).await;
     }
-    let ads = roles.await_ads(accepted.len()).await;
+    let ads = roles.platform.await_ads(accepted.len()).await;
     assert_same(ads, accepted.clone());
     for event in ["stock.vehicle-created", "stock.vehicle-processed"] {
-        let records = read_all(roles.bootstrap(), &roles.topic(event)).await;
+        let records = read_all(roles.platform.bootstrap(), &roles.platform.topic(event)).await;
         assert_eq!(records.len(), accepted.len(), "{event}");
     }
     roles.finish().await;
@@ -38,15 +38,15 @@ async fn killed_roles_lose_and_double_nothing_on_the_real_engines() {
     for round in 0..3 {
         for number in 0..50 {
             let vin = format!("round-{round}-{number}");
-            roles.accept(&vin).await;
+            roles.platform.accept(&vin).await;
             accepted.push(vin);
         }
         roles.kill_and_restart_all().await;
     }
-    let ads = roles.await_ads(accepted.len()).await;
+    let ads = roles.platform.await_ads(accepted.len()).await;
     assert_same(ads, accepted.clone());
     for event in ["stock.vehicle-created", "stock.vehicle-processed"] {
-        let records = read_all(roles.bootstrap(), &roles.topic(event)).await;
+        let records = read_all(roles.platform.bootstrap(), &roles.platform.topic(event)).await;
         assert_eq!(records.len(), accepted.len(), "{event}");
     }
     roles.finish().await;

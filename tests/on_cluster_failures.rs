@@ -18,26 +18,26 @@ async fn survives_the_death_of(node: &'static str) {
     let mut accepted = Vec::new();
     for number in 0..100 {
         let vin = format!("before-{number}");
-        roles.accept(&vin).await;
+        roles.platform.accept(&vin).await;
         accepted.push(vin);
     }
     let Some(killed) = Killed::node(node) else { return };
     for number in 0..100 {
         let vin = format!("during-{number}");
-        roles.accept(&vin).await;
+        roles.platform.accept(&vin).await;
         accepted.push(vin);
     }
-    roles.await_ads(accepted.len()).await;
+    roles.platform.await_ads(accepted.len()).await;
     drop(killed);
     for number in 0..100 {
         let vin = format!("after-{number}");
-        roles.accept(&vin).await;
+        roles.platform.accept(&vin).await;
         accepted.push(vin);
     }
-    let ads = roles.await_ads(accepted.len()).await;
+    let ads = roles.platform.await_ads(accepted.len()).await;
     assert_same(ads, accepted.clone());
     for topic in TOPICS {
-        let records = read_all(roles.bootstrap(), &roles.topic(topic)).await;
+        let records = read_all(roles.platform.bootstrap(), &roles.platform.topic(topic)).await;
         let keys: HashSet<_> = records.iter().map(|record| rdkafka::Message::key(record).unwrap()).collect();
         assert_eq!((records.len(), keys.len()), (accepted.len(), accepted.len()), "{topic}");
     }
@@ -60,8 +60,8 @@ async fn with_a_registry_dead_schemas_are_registered_and_looked_up() {
     let Some(_killed) = Killed::node("registry-2") else { return };
     let Some(roles) = Roles::start("0s").await else { return };
     for number in 0..20 {
-        roles.accept(&format!("registered-{number}")).await;
+        roles.platform.accept(&format!("registered-{number}")).await;
     }
-    roles.await_ads(20).await;
+    roles.platform.await_ads(20).await;
     roles.finish().await;
 }

@@ -17,6 +17,11 @@ port() {
     esac
 }
 
+# Where a broker listens for the clients of one role, and where it tells them that it does: between the two there is
+# room for a proxy (tests/chaos), which can cut that role off. Roles are numbered from 1 to 4.
+role_port() { echo $((PORT_BASE + 200 + 10 * $2 + $(number "$1"))); }
+proxied_port() { echo $((PORT_BASE + 300 + 10 * $2 + $(number "$1"))); }
+
 bootstrap_servers() { echo "127.0.0.1:$(port kafka-1),127.0.0.1:$(port kafka-2),127.0.0.1:$(port kafka-3)"; }
 registry_url() { echo "http://127.0.0.1:$(port "$1")/apis/ccompat/v7"; }
 
@@ -55,12 +60,21 @@ admin.enableServer=false"
 }
 
 start_kafka() {
-    local node=$1 data=$DATA/$1 zookeepers
+    local node=$1 data=$DATA/$1 zookeepers listeners advertised protocols
     zookeepers=$(for peer in 1 2 3; do echo -n "127.0.0.1:$(port zookeeper-$peer),"; done)
+    listeners=PLAINTEXT://127.0.0.1:$(port "$node") advertised=$listeners protocols=PLAINTEXT:PLAINTEXT
+    for role in 1 2 3 4; do
+        listeners+=,ROLE$role://127.0.0.1:$(role_port "$node" $role)
+        advertised+=,ROLE$role://127.0.0.1:$(proxied_port "$node" $role)
+        protocols+=,ROLE$role:PLAINTEXT
+    done
     mkdir -p "$data"
     cat >"$data/server.properties" <<PROPERTIES
 broker.id=$(number "$node")
-listeners=PLAINTEXT://127.0.0.1:$(port "$node")
+listeners=$listeners
+advertised.listeners=$advertised
+listener.security.protocol.map=$protocols
+inter.broker.listener.name=PLAINTEXT
 log.dirs=$data/log
 zookeeper.connect=${zookeepers%,}/kafka
 zookeeper.connection.timeout.ms=60000
@@ -128,7 +142,6 @@ start_postgres() {
         as_postgres "$binaries/initdb" -D "$data/db" -U postgres -A scram-sha-256 --pwfile "$data/password" \
             >>"$LOGS/postgres.log" 2>&1 || fail "initdb failed, see $LOGS/postgres.log"
     fi
-    rm -f "$data/db/postmaster.pid"
     if [ "$(id -u)" -eq 0 ]; then
         launch postgres setpriv --reuid postgres --regid postgres --clear-groups \
             "$binaries/postgres" -D "$data/db" -h 127.0.0.1 -p "$(port postgres)" -k "$data/db" -c max_connections=300

@@ -1,61 +1,220 @@
 //! The four roles as processes, on engines that run already.
 
-use std::collections::HashSet;
-use std::process::{Child, Command};
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
-use reqwest::StatusCode;
+use reqwest::{Response, StatusCode};
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::engines::{MongoDatabase, PostgresDatabase, address};
-use super::{BINARY, eventually, free_port, next_page, terminate, vehicle};
+use super::{BINARY, eventually, free_port, next_page, signal, vehicle};
 
-/// stock, two estimators and ads, with topics, groups and databases of their own.
-pub struct Roles {
+/// Their places in [`Roles`].
+pub const STOCK: usize = 0;
+pub const ESTIMATES: [usize; 2] = [1, 2];
+pub const ADS: usize = 3;
+pub const NAMES: [&str; 4] = ["stock", "estimate-1", "estimate-2", "ads"];
+
+/// Where one role finds the engines.
+#[derive(Clone, Debug)]
+pub struct Engines {
+    pub kafka: String,
+    pub registry: String,
+    /// Of stock and ads: a URL, with the name of the database.
+    pub database: Option<String>,
+}
+
+/// What the roles are started with.
+pub struct Setup<'a> {
+    pub processing_time: &'a str,
+    /// The executable.
+    pub binary: &'a str,
+    /// Where each role's output goes, instead of to the test's.
+    pub logs: Option<PathBuf>,
+    /// Gives the address to use instead, for a role and what would be its engines.
+    pub reroute: &'a dyn Fn(usize, Engines) -> Engines,
+}
+
+impl Default for Setup<'_> {
+    fn default() -> Self {
+        Self { processing_time: "1s", binary: BINARY, logs: None, reroute: &|_, engines| engines }
+    }
+}
+
+/// One role, running or not.
+pub struct Role {
+    command: Vec<String>,
+    binary: String,
+    environment: [(&'static str, String); 3],
+    log: Option<PathBuf>,
+    child: Option<Child>,
+}
+
+impl Role {
+    pub fn start(&mut self) {
+        let mut command = Command::new(&self.binary);
+        command.args(&self.command).envs(self.environment.clone());
+        if let Some(path) = &self.log {
+            let log = File::options().create(true).append(true).open(path).unwrap();
+            command.stdout(log.try_clone().unwrap()).stderr(Stdio::from(log));
+        }
+        self.child = Some(command.spawn().unwrap());
+    }
+
+    /// At once (SIGKILL).
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+
+    /// In good order (SIGTERM): how it ended, and after how long.
+    pub async fn terminate(&mut self) -> (ExitStatus, Duration) {
+        let mut child = self.child.take().unwrap();
+        let asked = Instant::now();
+        signal(&child, "TERM");
+        let status = eventually("the role to end", async || child.try_wait().unwrap()).await;
+        (status, asked.elapsed())
+    }
+
+    /// Stops it in its tracks (SIGSTOP).
+    pub fn pause(&self) {
+        signal(self.child.as_ref().unwrap(), "STOP");
+    }
+
+    /// Lets it go on (SIGCONT).
+    pub fn resume(&self) {
+        signal(self.child.as_ref().unwrap(), "CONT");
+    }
+
+    /// How it ended, when it did although nobody asked it to.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.as_mut()?.try_wait().unwrap()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+}
+
+impl Drop for Role {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Where the roles listen, and what is theirs on the engines.
+pub struct Platform {
     kafka: String,
     registry: String,
     prefix: String,
     vehicles: PostgresDatabase,
     ads: MongoDatabase,
-    commands: Vec<Vec<String>>,
-    processes: Vec<Child>,
     stock_url: String,
+    estimate_urls: [String; 2],
     ads_url: String,
     client: reqwest::Client,
+}
+
+/// stock, two estimators and ads, with topics, groups and databases of their own.
+pub struct Roles {
+    pub roles: [Role; 4],
+    pub platform: Platform,
 }
 
 impl Roles {
     /// Starts them and waits until they are ready. `None`, after saying so, where an engine is missing.
     pub async fn start(processing_time: &str) -> Option<Self> {
+        let mut roles = Self::prepare(&Setup { processing_time, ..Setup::default() }).await?;
+        roles.start_all().await;
+        Some(roles)
+    }
+
+    /// The roles before their start.
+    pub async fn prepare(setup: &Setup<'_>) -> Option<Self> {
         let kafka = address("Kafka", "KAFKA_BOOTSTRAP_SERVERS")?;
         let registry = address("the schema registry", "SCHEMA_REGISTRY_URL")?;
         let (vehicles, ads) = (PostgresDatabase::create().await?, MongoDatabase::create().await?);
         let prefix = format!("test-{}.", Uuid::now_v7().simple());
         let (stock_port, ads_port) = (free_port(), free_port());
-        let own = |number: &str| format!("{prefix}{number}");
-        let commands = [
-            format!("stock --port {stock_port} --database-url {}", vehicles.url().as_str()),
-            format!("estimate --processing-time {processing_time} --instance-id {}", own("1")),
-            format!("estimate --processing-time {processing_time} --instance-id {}", own("2")),
-            format!("ads --port {ads_port} --database-url {} --instance-id {}", ads.url().as_str(), own("1")),
+        let estimate_ports = [free_port(), free_port()];
+        let role = |index: usize, command: String, database: Option<&str>| {
+            let engines = Engines {
+                kafka: kafka.clone(),
+                registry: registry.clone(),
+                database: database.map(str::to_owned),
+            };
+            let engines = (setup.reroute)(index, engines);
+            let mut command: Vec<_> = command.split(' ').map(str::to_owned).collect();
+            command.extend(engines.database.into_iter().flat_map(|url| ["--database-url".to_owned(), url]));
+            Role {
+                command,
+                binary: setup.binary.to_owned(),
+                environment: [
+                    ("KAFKA_BOOTSTRAP_SERVERS", engines.kafka),
+                    ("SCHEMA_REGISTRY_URL", engines.registry),
+                    ("KAFKA_PREFIX", prefix.clone()),
+                ],
+                log: setup.logs.as_ref().map(|logs| logs.join(format!("{}.log", NAMES[index]))),
+                child: None,
+            }
+        };
+        let estimate = |number: usize| {
+            let (index, port, time) = (ESTIMATES[number], estimate_ports[number], setup.processing_time);
+            let instance = format!("--port {port} --instance-id {prefix}{index}");
+            role(index, format!("estimate --processing-time {time} {instance}"), None)
+        };
+        let roles = [
+            role(STOCK, format!("stock --port {stock_port}"), Some(vehicles.url().as_str())),
+            estimate(0),
+            estimate(1),
+            role(ADS, format!("ads --port {ads_port} --instance-id {prefix}{ADS}"), Some(ads.url().as_str())),
         ];
-        let commands = commands.map(|command| command.split(' ').map(str::to_owned).collect()).to_vec();
-        let mut roles = Self {
+        let platform = Platform {
             kafka,
             registry,
             prefix,
             vehicles,
             ads,
-            commands,
-            processes: Vec::new(),
             stock_url: format!("http://127.0.0.1:{stock_port}"),
+            estimate_urls: estimate_ports.map(|port| format!("http://127.0.0.1:{port}")),
             ads_url: format!("http://127.0.0.1:{ads_port}"),
-            client: reqwest::Client::new(),
+            client: reqwest::Client::builder().timeout(Duration::from_secs(10)).build().unwrap(),
         };
-        roles.spawn_all().await;
-        Some(roles)
+        Some(Self { roles, platform })
     }
 
+    /// Starts those that do not run, and waits until stock and ads are ready.
+    pub async fn start_all(&mut self) {
+        for role in &mut self.roles {
+            if role.child.is_none() {
+                role.start();
+            }
+        }
+        self.platform.await_ready(&self.platform.stock_url).await;
+        self.platform.await_ready(&self.platform.ads_url).await;
+    }
+
+    pub async fn kill_and_restart_all(&mut self) {
+        self.roles.iter_mut().for_each(Role::kill);
+        self.start_all().await;
+    }
+
+    /// Ends the roles in good order, and removes what was theirs.
+    pub async fn finish(mut self) {
+        for (role, name) in self.roles.iter_mut().zip(NAMES) {
+            let (status, _) = role.terminate().await;
+            assert_eq!(status.code(), Some(0), "{name}");
+        }
+        self.platform.remove().await;
+    }
+}
+
+impl Platform {
     pub fn bootstrap(&self) -> &str {
         &self.kafka
     }
@@ -64,109 +223,129 @@ impl Roles {
         self.registry.trim_end_matches('/')
     }
 
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     pub fn topic(&self, event: &str) -> String {
         format!("{}{event}", self.prefix)
     }
 
-    async fn spawn_all(&mut self) {
-        self.processes = self.commands.iter().map(|command| self.spawn(command)).collect();
-        for url in [format!("{}/readyz", self.stock_url), format!("{}/readyz", self.ads_url)] {
-            eventually(&url, async || {
-                let answer = self.client.get(&url).send().await.ok()?;
-                answer.status().is_success().then_some(())
-            })
-            .await;
-        }
+    pub fn stock_url(&self) -> &str {
+        &self.stock_url
     }
 
-    fn spawn(&self, arguments: &[String]) -> Child {
-        Command::new(BINARY)
-            .args(arguments)
-            .env("KAFKA_BOOTSTRAP_SERVERS", &self.kafka)
-            .env("SCHEMA_REGISTRY_URL", &self.registry)
-            .env("KAFKA_PREFIX", &self.prefix)
-            .spawn()
-            .unwrap()
+    pub fn ads_url(&self) -> &str {
+        &self.ads_url
     }
 
-    pub async fn kill_and_restart_all(&mut self) {
-        self.kill_all();
-        self.spawn_all().await;
+    /// Where `stock` keeps vehicles, and where `ads` keeps ads.
+    pub fn databases(&self) -> [&str; 2] {
+        [self.vehicles.url().as_str(), self.ads.url().as_str()]
     }
 
-    fn kill_all(&mut self) {
-        for process in &mut self.processes {
-            process.kill().ok();
-            process.wait().ok();
-        }
-    }
-
-    /// Posts a vehicle until it is accepted, as a client that wants to be served does.
-    pub async fn accept(&self, vin: &str) {
-        let url = format!("{}/stock", self.stock_url);
-        eventually(vin, async || {
-            let answer = self.client.post(&url).json(&vehicle(vin)).send().await.ok()?;
-            // A conflict is the answer to a try whose own answer was lost.
-            matches!(answer.status(), StatusCode::CREATED | StatusCode::CONFLICT).then_some(())
+    async fn await_ready(&self, role: &str) {
+        let url = format!("{role}/readyz");
+        eventually(&url, async || {
+            let answer = self.client.get(&url).send().await.ok()?;
+            answer.status().is_success().then_some(())
         })
         .await;
     }
 
-    /// Waits for `count` ads; their vins.
-    pub async fn await_ads(&self, count: usize) -> Vec<String> {
-        eventually(&format!("{count} ads"), async || {
-            let mut vins = Vec::new();
-            let mut next = Some(format!("{}/ads?limit=1000", self.ads_url));
-            while let Some(url) = next {
-                let answer = self.client.get(&url).send().await.ok()?;
-                next = next_page(&self.ads_url, &answer);
-                let page: Vec<Value> = answer.json().await.ok()?;
-                vins.extend(page.iter().map(|ad| ad["vin"].as_str().unwrap().to_owned()));
-            }
-            (vins.iter().collect::<HashSet<_>>().len() >= count).then_some(vins)
-        })
-        .await
+    /// `None` when there was no answer.
+    pub async fn post(&self, vin: &str) -> Option<Response> {
+        self.client.post(format!("{}/stock", self.stock_url)).json(&vehicle(vin)).send().await.ok()
     }
 
-    /// Ends the roles in good order, and removes what was theirs.
-    pub async fn finish(mut self) {
-        for process in &mut self.processes {
-            assert_eq!(terminate(process).await.code(), Some(0));
+    /// Posts a vehicle until it is accepted, as a client that wants to be served does.
+    pub async fn accept(&self, vin: &str) {
+        eventually(vin, async || {
+            // A conflict is the answer to a try whose own answer was lost.
+            let status = self.post(vin).await?.status();
+            matches!(status, StatusCode::CREATED | StatusCode::CONFLICT).then_some(())
+        })
+        .await;
+    }
+
+    /// How many vehicles each estimator holds. `None` when one did not answer.
+    pub async fn in_flight(&self) -> Option<[usize; 2]> {
+        let mut held = [0; 2];
+        for (held, url) in held.iter_mut().zip(&self.estimate_urls) {
+            let metrics = self.client.get(format!("{url}/metrics")).send().await.ok()?.text().await.ok()?;
+            let gauge = "estimate_records_in_flight ";
+            *held = metrics.lines().find_map(|line| line.strip_prefix(gauge)?.parse().ok())?;
         }
+        Some(held)
+    }
+
+    /// The page of ads at `url`, and where the next is. `None` when there was no answer.
+    pub async fn ads_page(&self, url: &str) -> Option<(Vec<Value>, Option<String>)> {
+        let answer = self.client.get(url).send().await.ok()?;
+        let next = next_page(&self.ads_url, &answer);
+        Some((answer.error_for_status().ok()?.json().await.ok()?, next))
+    }
+
+    /// The vins of all ads. `None` when there was no answer.
+    pub async fn ad_vins(&self) -> Option<Vec<String>> {
+        let mut vins = Vec::new();
+        let mut next = Some(format!("{}/ads?limit=1000", self.ads_url));
+        while let Some(url) = next {
+            let (page, following) = self.ads_page(&url).await?;
+            vins.extend(page.iter().map(|ad| ad["vin"].as_str().unwrap().to_owned()));
+            next = following;
+        }
+        Some(vins)
+    }
+
+    /// Waits for `count` ads; their vins.
+    pub async fn await_ads(&self, count: usize) -> Vec<String> {
+        eventually(&format!("{count} ads"), async || self.ad_vins().await.filter(|vins| vins.len() >= count))
+            .await
+    }
+
+    /// Removes what is the platform's on the databases.
+    pub async fn remove(&self) {
         self.vehicles.drop_database().await;
         self.ads.drop_database().await;
     }
 }
 
-/// A node of the cluster that is dead until this is dropped.
-pub struct Killed {
+/// A node of the cluster, which its script ends and starts.
+#[derive(Clone)]
+pub struct Node {
     script: String,
-    node: &'static str,
+    pub name: &'static str,
 }
+
+impl Node {
+    /// `None`, after saying so, where the cluster has no script.
+    pub fn named(name: &'static str) -> Option<Self> {
+        Some(Self { script: address("the script of the cluster", "TEST_CLUSTER")?, name })
+    }
+
+    /// One of the script's commands on a node. Blocks until it is done.
+    pub fn run(&self, command: &str) {
+        let output = Command::new(&self.script).args([command, self.name]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "cannot {command} {}: {said}", self.name);
+    }
+}
+
+/// A node of the cluster that is dead until this is dropped.
+pub struct Killed(Node);
 
 impl Killed {
     /// Kills a node at once. `None`, after saying so, where the cluster has no script for that.
-    pub fn node(node: &'static str) -> Option<Self> {
-        let script = address("the script of the cluster", "TEST_CLUSTER")?;
-        let killed = Self { script, node };
-        killed.run("kill");
-        Some(killed)
-    }
-
-    fn run(&self, command: &str) {
-        let status = Command::new(&self.script).args([command, self.node]).status().unwrap();
-        assert!(status.success(), "cannot {command} {}", self.node);
+    pub fn node(name: &'static str) -> Option<Self> {
+        let node = Node::named(name)?;
+        node.run("kill");
+        Some(Self(node))
     }
 }
 
 impl Drop for Killed {
     fn drop(&mut self) {
-        self.run("start");
-    }
-}
-
-impl Drop for Roles {
-    fn drop(&mut self) {
-        self.kill_all();
+        self.0.run("start");
     }
 }

@@ -10,10 +10,13 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::DEADLINE;
 
-/// Writes one record.
+/// Writes one record, once.
 pub async fn produce(bootstrap: &str, topic: &str, key: Option<&str>, value: &[u8]) {
-    let producer: FutureProducer =
-        ClientConfig::new().set("bootstrap.servers", bootstrap).set("acks", "all").create().unwrap();
+    let producer: FutureProducer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("enable.idempotence", "true")
+        .create()
+        .unwrap();
     let mut record = FutureRecord::to(topic).payload(value);
     if let Some(key) = key {
         record = record.key(key);

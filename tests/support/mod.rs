@@ -255,9 +255,14 @@ impl Drop for RoleProcess {
 
 /// Sends SIGTERM, and waits for the end.
 pub async fn terminate(child: &mut Child) -> ExitStatus {
-    let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
-    assert!(sent.success());
+    signal(child, "TERM");
     eventually("the process to end", async || child.try_wait().unwrap()).await
+}
+
+/// Sends a signal, named without SIG.
+pub fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
 }
 
 /// Panics with both when they differ, but for order.

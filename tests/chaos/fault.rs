@@ -1,0 +1,115 @@
+//! What is done to the platform, drawn from a seed.
+
+use std::fmt;
+use std::time::Duration;
+
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+
+use crate::support::cluster::{ADS, ESTIMATES, NAMES, STOCK};
+
+pub const NODES: [&str; 12] = [
+    "kafka-1",
+    "kafka-2",
+    "kafka-3",
+    "zookeeper-1",
+    "zookeeper-2",
+    "zookeeper-3",
+    "registry-1",
+    "registry-2",
+    "registry-3",
+    "nginx",
+    "postgres",
+    "mongodb",
+];
+
+/// What a role reaches over a line of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// All brokers.
+    Kafka,
+    /// One broker, from 1 to 3.
+    Broker(usize),
+    Registry,
+    Database,
+}
+
+impl Engine {
+    pub fn of(role: usize) -> Vec<Self> {
+        let mut engines =
+            vec![Self::Kafka, Self::Broker(1), Self::Broker(2), Self::Broker(3), Self::Registry];
+        if role == STOCK || role == ADS {
+            engines.push(Self::Database);
+        }
+        engines
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    KillRole(usize),
+    TerminateRole(usize),
+    /// Longer than the session timeout of its group.
+    PauseRole(usize),
+    KillNode(&'static str),
+    StopNode(&'static str),
+    PauseNode(&'static str),
+    /// Closes the connections of a role to an engine, and keeps it away.
+    Sever(usize, Engine),
+    /// Lets nothing through between a role and an engine.
+    Silence(usize, Engine),
+    /// A record that can never be read, on one of the two topics.
+    Poison(usize),
+}
+
+impl Fault {
+    /// What is done, and for how long.
+    pub fn draw(rng: &mut StdRng) -> (Self, Duration) {
+        let role = *[STOCK, ESTIMATES[0], ESTIMATES[1], ADS].choose(rng).unwrap();
+        let node = *NODES.choose(rng).unwrap();
+        let engine = *Engine::of(role).choose(rng).unwrap();
+        let (fault, from, to) = match rng.random_range(0..20) {
+            0..4 => (Self::KillRole(role), 0, 5_000),
+            4..6 => (Self::TerminateRole(role), 0, 5_000),
+            6..8 => (Self::PauseRole(role), 8_000, 15_000),
+            8..11 => (Self::KillNode(node), 0, 15_000),
+            11..12 => (Self::StopNode(node), 0, 10_000),
+            12..14 => (Self::PauseNode(node), 3_000, 15_000),
+            14..16 => (Self::Sever(role, engine), 100, 15_000),
+            16..18 => (Self::Silence(role, engine), 1_000, 20_000),
+            _ => (Self::Poison(rng.random_range(0..2)), 0, 1),
+        };
+        (fault, Duration::from_millis(rng.random_range(from..to)))
+    }
+
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::KillRole(_) => "roles killed",
+            Self::TerminateRole(_) => "roles terminated",
+            Self::PauseRole(_) => "roles paused",
+            Self::KillNode(_) => "nodes killed",
+            Self::StopNode(_) => "nodes stopped",
+            Self::PauseNode(_) => "nodes paused",
+            Self::Sever(..) => "lines severed",
+            Self::Silence(..) => "lines silenced",
+            Self::Poison(_) => "poison records",
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::KillRole(role) => write!(f, "kill {}", NAMES[*role]),
+            Self::TerminateRole(role) => write!(f, "terminate {}", NAMES[*role]),
+            Self::PauseRole(role) => write!(f, "pause {}", NAMES[*role]),
+            Self::KillNode(node) => write!(f, "kill {node}"),
+            Self::StopNode(node) => write!(f, "stop {node}"),
+            Self::PauseNode(node) => write!(f, "pause {node}"),
+            Self::Sever(role, engine) => write!(f, "sever {} from {engine:?}", NAMES[*role]),
+            Self::Silence(role, engine) => write!(f, "silence {} to {engine:?}", NAMES[*role]),
+            Self::Poison(topic) => write!(f, "poison topic {topic}"),
+        }
+    }
+}

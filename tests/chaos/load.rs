@@ -1,0 +1,89 @@
+//! A steady load of POSTs, and a ledger of what was accepted, outside the platform.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use reqwest::StatusCode;
+use tokio::task::JoinSet;
+
+use crate::support::cluster::Platform;
+
+/// When each vehicle was accepted, and the stalls that clients saw.
+#[derive(Default)]
+pub struct Ledger {
+    entries: Mutex<Vec<(String, Instant)>>,
+    longest_post: Mutex<Duration>,
+}
+
+impl Ledger {
+    fn enter(&self, vin: String, first_try: Instant) {
+        let now = Instant::now();
+        self.entries.lock().unwrap().push((vin, now));
+        let mut longest = self.longest_post.lock().unwrap();
+        *longest = longest.max(now - first_try);
+    }
+
+    pub fn vins(&self) -> HashSet<String> {
+        self.entries.lock().unwrap().iter().map(|(vin, _)| vin.clone()).collect()
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.lock().unwrap().len()
+    }
+
+    /// How many were accepted before `time`.
+    pub fn accepted_before(&self, time: Instant) -> usize {
+        // Clients race for the lock, so the order is right to some microseconds.
+        self.entries.lock().unwrap().partition_point(|(_, accepted)| *accepted < time)
+    }
+
+    /// The longest that a client tried until its vehicle was accepted.
+    pub fn longest_post(&self) -> Duration {
+        *self.longest_post.lock().unwrap()
+    }
+}
+
+/// Posts the vehicles that `next` numbers, from several clients that pause for `pace` in between and do not give up:
+/// returns once each vehicle was accepted.
+pub async fn drive(
+    platform: Arc<Platform>,
+    ledger: Arc<Ledger>,
+    clients: u32,
+    pace: Duration,
+    next: impl Fn() -> Option<u64> + Clone + Send + 'static,
+) {
+    let mut tasks = JoinSet::new();
+    for _ in 0..clients {
+        let (platform, ledger, next) = (Arc::clone(&platform), Arc::clone(&ledger), next.clone());
+        tasks.spawn(async move {
+            let mut ticks = tokio::time::interval(pace);
+            while let Some(number) = next() {
+                ticks.tick().await;
+                let vin = format!("vin-{number}");
+                let first_try = Instant::now();
+                post_until_accepted(&platform, &vin).await;
+                ledger.enter(vin, first_try);
+            }
+        });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended.unwrap();
+    }
+}
+
+async fn post_until_accepted(platform: &Platform, vin: &str) {
+    loop {
+        match platform.post(vin).await {
+            // The answer to a try whose own answer was lost.
+            Some(answer) if answer.status() == StatusCode::CONFLICT => return,
+            Some(answer) if answer.status() == StatusCode::CREATED => return,
+            Some(answer) if answer.status() == StatusCode::SERVICE_UNAVAILABLE => {
+                assert!(answer.headers().contains_key("retry-after"), "a 503 without Retry-After");
+            }
+            Some(answer) => panic!("{vin}: {} {:?}", answer.status(), answer.text().await),
+            None => {}
+        }
+        tokio::time::sleep(Duration::from_millis(rand::random_range(100..400))).await;
+    }
+}

@@ -1,0 +1,243 @@
+//! The platform on the cluster, with a proxy on each line, and what can be done to them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+
+use crate::fault::{Engine, Fault, NODES};
+use crate::proxy::{Line, Proxy};
+use crate::support::BINARY;
+use crate::support::cluster::{ADS, Engines, NAMES, Node, Platform, Role, Roles, STOCK, Setup};
+use crate::support::engines::address;
+use crate::support::kafka::produce;
+
+pub const TOPICS: [&str; 2] = ["stock.vehicle-created", "stock.vehicle-processed"];
+
+/// A role has to end within its deadline, which is 10 s; on top of that comes what a busy machine takes.
+const TERMINATION_LIMIT: Duration = Duration::from_secs(12);
+
+/// The lines of one role.
+struct Lines {
+    brokers: Vec<Proxy>,
+    registry: Proxy,
+    database: Option<Proxy>,
+}
+
+impl Lines {
+    fn to(&self, engine: Engine) -> Vec<Proxy> {
+        match engine {
+            Engine::Kafka => self.brokers.clone(),
+            Engine::Broker(number) => vec![self.brokers[number - 1].clone()],
+            Engine::Registry => vec![self.registry.clone()],
+            Engine::Database => self.database.iter().cloned().collect(),
+        }
+    }
+}
+
+/// Each role, line and node has one fault at a time.
+pub struct World {
+    pub platform: Arc<Platform>,
+    roles: Vec<Mutex<Role>>,
+    lines: Vec<Mutex<Lines>>,
+    nodes: BTreeMap<&'static str, Mutex<Node>>,
+    began: Instant,
+    counts: Mutex<BTreeMap<&'static str, usize>>,
+    poisons: Mutex<[Vec<Vec<u8>>; 2]>,
+    /// What should not have happened: a role that ended by itself, or not as it was asked to.
+    breaches: Mutex<Vec<String>>,
+}
+
+impl World {
+    /// Starts the roles. `None`, after saying so, where there is no cluster.
+    pub async fn start(processing_time: &str, logs: &Path) -> Option<Self> {
+        let base: u16 = address("the cluster", "TEST_CLUSTER_PORT_BASE")?.parse().unwrap();
+        let mut nodes = BTreeMap::new();
+        for name in NODES {
+            nodes.insert(name, Mutex::new(Node::named(name)?));
+        }
+        let engine = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        let mut lines = Vec::new();
+        let mut addresses = Vec::new();
+        for number in 1..=4 {
+            let mut brokers = Vec::new();
+            for broker in 1..=3 {
+                // As the brokers advertise it: see role_port and proxied_port in tests/cluster/nodes.sh.
+                let (listens, advertises) =
+                    (base + 200 + 10 * number + broker, base + 300 + 10 * number + broker);
+                brokers.push(Proxy::start(advertises, engine(listens)).await.0);
+            }
+            let (registry, registry_port) = Proxy::start(0, engine(base + 40)).await;
+            let database_at = match usize::from(number) - 1 {
+                STOCK => Some(base + 50),
+                ADS => Some(base + 60),
+                _ => None,
+            };
+            let (database, database_port) = match database_at {
+                Some(port) => {
+                    let (proxy, proxy_port) = Proxy::start(0, engine(port)).await;
+                    (Some(proxy), Some((port, proxy_port)))
+                }
+                None => (None, None),
+            };
+            let bootstrap: Vec<_> =
+                (1..=3).map(|broker| format!("127.0.0.1:{}", base + 300 + 10 * number + broker)).collect();
+            addresses.push((bootstrap.join(","), registry_port, database_port));
+            lines.push(Mutex::new(Lines { brokers, registry, database }));
+        }
+        let reroute = |role: usize, direct: Engines| {
+            let (bootstrap, registry_port, database_port) = &addresses[role];
+            let moved = |url: String, from: u16, to: u16| {
+                let (from, to) = (format!(":{from}/"), format!(":{to}/"));
+                assert!(url.contains(&from), "an engine is not where the cluster has it");
+                url.replace(&from, &to)
+            };
+            Engines {
+                kafka: bootstrap.clone(),
+                registry: moved(direct.registry, base + 40, *registry_port),
+                database: direct.database.zip(*database_port).map(|(url, (from, to))| moved(url, from, to)),
+            }
+        };
+        let binary = std::env::var("CHAOS_BINARY").unwrap_or_else(|_| BINARY.to_owned());
+        let setup =
+            Setup { processing_time, binary: &binary, logs: Some(logs.to_owned()), reroute: &reroute };
+        let mut roles = Roles::prepare(&setup).await?;
+        roles.start_all().await;
+        Some(Self {
+            platform: Arc::new(roles.platform),
+            roles: roles.roles.into_iter().map(Mutex::new).collect(),
+            lines,
+            nodes,
+            began: Instant::now(),
+            counts: Mutex::default(),
+            poisons: Mutex::default(),
+            breaches: Mutex::default(),
+        })
+    }
+
+    /// Does it, and undoes it after `hold`.
+    pub async fn inject(&self, fault: Fault, hold: Duration) {
+        match fault {
+            Fault::KillRole(role) => {
+                let mut role = self.roles[role].lock().await;
+                self.tell(fault, hold).await;
+                role.kill();
+                tokio::time::sleep(hold).await;
+                role.start();
+            }
+            Fault::TerminateRole(index) => {
+                let mut role = self.roles[index].lock().await;
+                self.tell(fault, hold).await;
+                let (status, took) = role.terminate().await;
+                if status.code() != Some(0) || took > TERMINATION_LIMIT {
+                    let what = format!("{} ended on SIGTERM after {took:?} with {status}", NAMES[index]);
+                    self.breaches.lock().await.push(what);
+                }
+                tokio::time::sleep(hold).await;
+                role.start();
+            }
+            Fault::PauseRole(role) => {
+                let role = self.roles[role].lock().await;
+                self.tell(fault, hold).await;
+                role.pause();
+                tokio::time::sleep(hold).await;
+                role.resume();
+            }
+            Fault::KillNode(node) => self.disturb(fault, node, "kill", "start", hold).await,
+            Fault::StopNode(node) => self.disturb(fault, node, "stop", "start", hold).await,
+            Fault::PauseNode(node) => self.disturb(fault, node, "pause", "resume", hold).await,
+            Fault::Sever(role, engine) => self.cut(fault, role, engine, Line::Severed, hold).await,
+            Fault::Silence(role, engine) => self.cut(fault, role, engine, Line::Silent, hold).await,
+            Fault::Poison(topic) => {
+                let mut poisons = self.poisons.lock().await;
+                self.tell(fault, hold).await;
+                let value = format!("poison {}", poisons[topic].len()).into_bytes();
+                produce(self.platform.bootstrap(), &self.platform.topic(TOPICS[topic]), None, &value).await;
+                poisons[topic].push(value);
+            }
+        }
+    }
+
+    async fn disturb(&self, fault: Fault, node: &str, how: &'static str, back: &'static str, hold: Duration) {
+        let node = self.nodes[node].lock().await;
+        self.tell(fault, hold).await;
+        let run = async |command: &'static str| {
+            let node = node.clone();
+            tokio::task::spawn_blocking(move || node.run(command)).await.unwrap();
+        };
+        run(how).await;
+        tokio::time::sleep(hold).await;
+        run(back).await;
+    }
+
+    async fn cut(&self, fault: Fault, role: usize, engine: Engine, line: Line, hold: Duration) {
+        let lines = self.lines[role].lock().await;
+        self.tell(fault, hold).await;
+        let cut = lines.to(engine);
+        cut.iter().for_each(|proxy| proxy.set(line));
+        tokio::time::sleep(hold).await;
+        cut.iter().for_each(|proxy| proxy.set(Line::Open));
+    }
+
+    async fn tell(&self, fault: Fault, hold: Duration) {
+        *self.counts.lock().await.entry(fault.kind()).or_default() += 1;
+        let at = self.began.elapsed().as_secs_f64();
+        println!("{at:7.1} s  {fault} ({:.1} s)", hold.as_secs_f64());
+    }
+
+    /// Notes each role that ended although nobody asked it to, and starts it again.
+    pub async fn look_after_roles(&self) {
+        for (role, name) in self.roles.iter().zip(NAMES) {
+            // Locked: something is done to it.
+            let Ok(mut role) = role.try_lock() else { continue };
+            if let Some(status) = role.ended() {
+                let at = self.began.elapsed().as_secs_f64();
+                println!("{at:7.1} s  {name} ended by itself: {status}");
+                self.breaches.lock().await.push(format!("{name} ended by itself with {status}"));
+                role.start();
+            }
+        }
+    }
+
+    /// The memory that each role has in RAM, in MiB.
+    pub fn memory(&self) -> Vec<u64> {
+        let mut sizes = Vec::new();
+        for role in &self.roles {
+            // Locked: something is done to it.
+            sizes.push(role.try_lock().map_or(0, |role| resident_mib(role.pid())));
+        }
+        sizes
+    }
+
+    /// Ends the roles in good order.
+    pub async fn end(&self) {
+        for (role, name) in self.roles.iter().zip(NAMES) {
+            let (status, took) = role.lock().await.terminate().await;
+            if status.code() != Some(0) || took > TERMINATION_LIMIT {
+                self.breaches.lock().await.push(format!("{name} ended after {took:?} with {status}"));
+            }
+        }
+    }
+
+    pub async fn counts(&self) -> BTreeMap<&'static str, usize> {
+        self.counts.lock().await.clone()
+    }
+
+    /// What was put on each of the two topics.
+    pub async fn poisons(&self) -> [Vec<Vec<u8>>; 2] {
+        self.poisons.lock().await.clone()
+    }
+
+    pub async fn breaches(&self) -> Vec<String> {
+        self.breaches.lock().await.clone()
+    }
+}
+
+pub fn resident_mib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
+    line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap_or(0) / 1024
+}
