@@ -5,12 +5,17 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::ads::{self, AdsArgs};
+use crate::audit::{self, AuditArgs};
 #[cfg(feature = "embedded")]
 use crate::dev::{self, DevArgs};
+use crate::dlq::{self, DlqArgs};
 use crate::estimate::{self, EstimateArgs};
 use crate::shutdown::run_until_signal;
 use crate::stock::{self, StockArgs};
 use crate::telemetry::LogArgs;
+
+/// How long a command that is no role may take to end: it has nothing to bring home.
+const TOOL_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Takes vehicles, estimates their prices, and advertises them, over Apache Kafka
 #[derive(Debug, Parser)]
@@ -34,6 +39,10 @@ pub enum Command {
     /// Run the whole platform in this process, with nothing installed
     #[cfg(feature = "embedded")]
     Dev(DevArgs),
+    /// Check that every vehicle in stock has one ad, or is on its way to it; repair what is lost
+    Audit(AuditArgs),
+    /// Look into the dead-letter topics, and replay or discard what lies there
+    Dlq(DlqArgs),
 }
 
 impl Command {
@@ -49,6 +58,8 @@ impl Command {
             Self::Ads(args) => run_until_signal(timeout, |shutdown| ads::run(args, shutdown)).await,
             #[cfg(feature = "embedded")]
             Self::Dev(args) => run_until_signal(timeout, |shutdown| dev::run(args, shutdown)).await,
+            Self::Audit(args) => run_until_signal(timeout, |shutdown| audit::run(args, shutdown)).await,
+            Self::Dlq(args) => run_until_signal(timeout, |shutdown| dlq::run(args, shutdown)).await,
         }
     }
 
@@ -59,6 +70,7 @@ impl Command {
             Self::Ads(args) => args.shutdown.shutdown_timeout,
             #[cfg(feature = "embedded")]
             Self::Dev(args) => args.shutdown.shutdown_timeout,
+            Self::Audit(_) | Self::Dlq(_) => TOOL_SHUTDOWN_TIMEOUT,
         }
     }
 }

@@ -1,10 +1,12 @@
 //! The vehicle platform: see README.md for what it does, and the modules for how.
 
 pub mod ads;
+pub mod audit;
 pub mod backoff;
 pub mod cli;
 #[cfg(feature = "embedded")]
 pub mod dev;
+pub mod dlq;
 pub mod estimate;
 pub mod event;
 pub mod http;

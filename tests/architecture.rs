@@ -1,4 +1,4 @@
-//! The layers point one way: dev -> services -> {http, kafka, registry} -> event -> vehicle.
+//! The layers point one way: {dev, audit, dlq} -> services -> {http, kafka, registry} -> event -> vehicle.
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -22,7 +22,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("estimate", &["event", "http", "kafka", "registry", "shutdown", "vehicle"]),
     ("ads", &["event", "http", "kafka", "registry", "secret", "shutdown", "store", "vehicle"]),
     ("dev", &["ads", "estimate", "event", "http", "kafka", "registry", "shutdown", "stock", "store"]),
-    ("cli", &["ads", "dev", "estimate", "shutdown", "stock", "telemetry"]),
+    ("dlq", &["event", "kafka", "registry"]),
+    (
+        "audit",
+        &["ads", "estimate", "event", "http", "kafka", "registry", "secret", "stock", "store", "vehicle"],
+    ),
+    ("cli", &["ads", "audit", "dev", "dlq", "estimate", "shutdown", "stock", "telemetry"]),
 ];
 
 fn source_files(directory: &Path) -> Vec<PathBuf> {

@@ -15,6 +15,7 @@ use vehicle_platform::ads::{Ad, Offer};
 use vehicle_platform::event::{TraceContext, VehicleCreated};
 use vehicle_platform::http::PageRequest;
 use vehicle_platform::stock::store::{Insertion, PostgresVehicles, SqliteVehicles, VehicleStore};
+use vehicle_platform::store::Access;
 use vehicle_platform::vehicle::{Odometer, Price, StockedVehicle, Vehicle, VehicleId, Vin, parse_vehicle};
 
 fn vehicle(vin: &str) -> Vehicle {
@@ -196,18 +197,18 @@ fn asked<'a, T, S: Asked<'a, T>>(store: &'a Arc<T>) -> S {
 
 async fn sqlite_vehicles() -> Option<(SqliteVehicles, engines::Directory)> {
     let directory = engines::Directory::new();
-    let store = SqliteVehicles::open(directory.file("stock.db")).await.unwrap();
+    let store = SqliteVehicles::open(directory.file("stock.db"), Access::Owner).await.unwrap();
     Some((store, directory))
 }
 
 async fn postgres_vehicles() -> Option<(PostgresVehicles, engines::PostgresDatabase)> {
     let database = engines::PostgresDatabase::create().await?;
-    Some((PostgresVehicles::new(database.url()).unwrap(), database))
+    Some((PostgresVehicles::new(database.url(), Access::Owner).unwrap(), database))
 }
 
 async fn sqlite_ads() -> Option<(SqliteAds, engines::Directory)> {
     let directory = engines::Directory::new();
-    let store = SqliteAds::open(directory.file("ads.db")).await.unwrap();
+    let store = SqliteAds::open(directory.file("ads.db"), Access::Owner).await.unwrap();
     Some((store, directory))
 }
 

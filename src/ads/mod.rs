@@ -21,13 +21,17 @@ use crate::kafka::{ClusterCheck, Instance, KafkaArgs, Naming, Worker, WorkerMetr
 use crate::registry::{Codec, RegistryArgs};
 use crate::secret::SecretParser;
 use crate::shutdown::ShutdownArgs;
-use crate::store::DatabaseUrl;
+use crate::store::{Access, DatabaseUrl};
 use ingest::Ingest;
 
-const GROUP: &str = "ms-vehicles-ads";
+/// The consumer group.
+pub const GROUP: &str = "ms-vehicles-ads";
 
 /// Records that wait for the database at most.
 const MAX_IN_FLIGHT: usize = 5_000;
+
+/// On this machine.
+pub const DEFAULT_DATABASE_URL: &str = "mongodb://127.0.0.1:27017/vehicles";
 
 #[derive(Args, Clone, Debug)]
 pub struct AdsArgs {
@@ -43,7 +47,7 @@ pub struct AdsArgs {
         long,
         env = "DATABASE_URL",
         value_name = "URL",
-        default_value = "mongodb://127.0.0.1:27017/vehicles",
+        default_value = DEFAULT_DATABASE_URL,
         hide_env_values = true,
         value_parser = SecretParser::new(str::parse::<DatabaseUrl>),
         help_heading = "Database"
@@ -84,7 +88,7 @@ pub async fn run(args: AdsArgs, shutdown: CancellationToken) -> anyhow::Result<(
 /// As [`run`].
 pub async fn run_on(server: HttpServer, args: AdsArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
     let database_url = DatabaseUrl::resolve(&args.database_url, args.database_url_file.as_ref())?;
-    let store = store::open(&database_url).await?;
+    let store = store::open(&database_url, Access::Owner).await?;
     let codec = Arc::new(Codec::new(&args.registry)?);
     let naming = Naming::new(&args.kafka);
     let topic = naming.topic(VEHICLE_PROCESSED);

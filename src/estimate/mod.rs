@@ -18,7 +18,8 @@ use crate::shutdown::ShutdownArgs;
 pub use estimator::{Estimator, SimulatedEstimator};
 use pricing::Pricing;
 
-const GROUP: &str = "ms-price-estimate";
+/// The consumer group.
+pub const GROUP: &str = "ms-price-estimate";
 
 #[derive(Args, Clone, Debug)]
 pub struct EstimateArgs {

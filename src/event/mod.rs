@@ -11,7 +11,7 @@ pub use trace_context::TraceContext;
 use crate::vehicle::{Price, StockedVehicle, whole_as_integer};
 
 /// What travels on a topic, and the JSON Schema that it keeps to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EventType {
     /// Without the prefix that a cluster may be shared by.
     pub topic: &'static str,

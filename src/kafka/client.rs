@@ -30,11 +30,6 @@ impl Naming {
     }
 }
 
-/// The dead-letter topic of `topic`.
-pub(super) fn dead_letter_topic(topic: &str) -> String {
-    format!("{topic}.dlq")
-}
-
 /// The settings of any client: the user's first, then ours, which win.
 pub(super) fn client_config(kafka: &KafkaArgs) -> ClientConfig {
     let mut config = ClientConfig::new();

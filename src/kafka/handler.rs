@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt as _;
 use prometheus_client::metrics::counter::Counter;
 
+use super::dead_letter::DeadLetter;
 use super::failure::Failure;
 use super::record::{OutgoingRecord, Record};
 use crate::backoff::Backoff;
@@ -54,7 +55,7 @@ pub(super) async fn handle_until_settled<H: Handler>(
     let Record { topic, partition, offset, .. } = &record;
     tracing::error!(topic, partition, offset, reason, "a record goes to the dead-letter topic");
     dead_letters.inc();
-    Some(OutgoingRecord::dead_letter(record, group, &reason))
+    Some(DeadLetter::of(record, group, &reason))
 }
 
 /// Whether [`UNKNOWN_LIMIT`] has passed `since` the first call.

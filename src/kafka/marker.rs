@@ -4,12 +4,12 @@
 //! The brokers forget the offsets of such a group `offsets.retention.minutes` (7 days) after its last commit.
 
 use anyhow::Context as _;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
+use rdkafka::consumer::{Consumer as _, ConsumerGroupMetadata};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
-use super::client::{LoggingContext, client_config};
+use super::reader::observer;
 use super::transaction::Progress;
 
 /// The offset of a group in partition 0 of a topic.
@@ -25,13 +25,7 @@ impl Marker {
     /// # Errors
     /// When the brokers do not tell it, or a setting is not one of librdkafka's.
     pub fn read(kafka: &KafkaArgs, group: &str, topic: &str) -> anyhow::Result<Self> {
-        let consumer: BaseConsumer<_> = client_config(kafka)
-            .set("group.id", group)
-            .set("enable.auto.commit", "false")
-            // Waits for transactions under way, whose outcome decides the number (KIP-447).
-            .set("isolation.level", "read_committed")
-            .create_with_context(LoggingContext)
-            .context("cannot set up a Kafka consumer; see --kafka-property")?;
+        let consumer = observer(kafka, group)?;
         let mut list = TopicPartitionList::new();
         list.add_partition(topic, 0);
         let unknown = "the brokers do not tell what was published";

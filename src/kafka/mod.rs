@@ -6,11 +6,13 @@
 
 mod args;
 mod client;
+mod dead_letter;
 mod failure;
 mod handler;
 mod in_flight;
 mod instance;
 mod marker;
+mod reader;
 mod rebalance;
 mod record;
 mod topics;
@@ -19,10 +21,12 @@ mod worker;
 
 pub use args::KafkaArgs;
 pub use client::Naming;
+pub use dead_letter::{DeadLetter, Position, Settlement, for_each_dead_letter};
 pub use failure::Failure;
 pub use handler::Handler;
 pub use instance::Instance;
 pub use marker::Marker;
+pub use reader::{TopicReader, committed_offsets};
 pub use record::{OutgoingRecord, Record};
 pub use topics::ClusterCheck;
 pub use transaction::{CommitError, Progress, TransactionalProducer};

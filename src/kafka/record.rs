@@ -4,10 +4,9 @@ use rdkafka::Message;
 use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 
-use super::client::dead_letter_topic;
 use crate::event::TraceContext;
 
-type RecordHeaders = Vec<(String, Option<Vec<u8>>)>;
+pub(super) type RecordHeaders = Vec<(String, Option<Vec<u8>>)>;
 
 /// A record as it was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,21 +65,6 @@ impl OutgoingRecord {
         Self { topic, key: Some(key), value: Some(value), headers: vec![header] }
     }
 
-    /// `record`, untouched, with headers that say why and whence it came, for its dead-letter topic.
-    pub fn dead_letter(record: Record, group: &str, reason: &str) -> Self {
-        let mut headers = record.headers;
-        let said = [
-            ("dlq.reason", reason.to_owned()),
-            ("dlq.topic", record.topic.clone()),
-            ("dlq.partition", record.partition.to_string()),
-            ("dlq.offset", record.offset.to_string()),
-            ("dlq.timestamp", record.timestamp.map(|at| at.to_string()).unwrap_or_default()),
-            ("dlq.group", group.to_owned()),
-        ];
-        headers.extend(said.map(|(name, value)| (name.to_owned(), Some(value.into_bytes()))));
-        Self { topic: dead_letter_topic(&record.topic), key: record.key, value: record.value, headers }
-    }
-
     pub(super) fn as_base_record(&self) -> BaseRecord<'_, [u8], [u8]> {
         let headers = self
             .headers
@@ -92,42 +76,5 @@ impl OutgoingRecord {
         record.key = self.key.as_deref();
         record.payload = self.value.as_deref();
         record
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_dead_letter_keeps_the_bytes_and_says_why_and_whence() {
-        let record = Record {
-            topic: "t".to_owned(),
-            partition: 2,
-            offset: 41,
-            timestamp: Some(1_000),
-            key: None,
-            value: Some(vec![0, 255]),
-            headers: vec![("own".to_owned(), Some(b"kept".to_vec()))],
-        };
-        let letter = OutgoingRecord::dead_letter(record, "group", "not framed");
-        assert_eq!((letter.topic.as_str(), letter.key, letter.value), ("t.dlq", None, Some(vec![0, 255])));
-        let said: Vec<_> = letter
-            .headers
-            .iter()
-            .map(|(key, value)| format!("{key}={}", String::from_utf8_lossy(value.as_deref().unwrap())))
-            .collect();
-        assert_eq!(
-            said,
-            [
-                "own=kept",
-                "dlq.reason=not framed",
-                "dlq.topic=t",
-                "dlq.partition=2",
-                "dlq.offset=41",
-                "dlq.timestamp=1000",
-                "dlq.group=group"
-            ]
-        );
     }
 }

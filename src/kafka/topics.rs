@@ -8,7 +8,8 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
-use super::client::{LoggingContext, client_config, dead_letter_topic};
+use super::client::{LoggingContext, client_config};
+use super::dead_letter::dead_letter_topic;
 
 /// A dead letter is its record and some headers more: the limit of Apache Kafka, and room for these.
 const DEAD_LETTER_MAX_BYTES: &str = "2097152";

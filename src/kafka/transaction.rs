@@ -1,4 +1,4 @@
-//! The one way to write to Kafka: records and progress in a single transaction.
+//! The one way to write to Kafka: records, and progress if there is any, in a single transaction.
 
 use std::time::{Duration, Instant};
 
@@ -103,15 +103,36 @@ impl TransactionalProducer {
         progress: &Progress,
         group: &ConsumerGroupMetadata,
     ) -> Result<(), CommitError> {
+        self.transact(records, Some((progress, group)))
+    }
+
+    /// Writes `records`, all or none.
+    ///
+    /// # Errors
+    /// See [`CommitError`].
+    pub fn publish<'a>(
+        &self,
+        records: impl IntoIterator<Item = &'a OutgoingRecord>,
+    ) -> Result<(), CommitError> {
+        self.transact(records, None)
+    }
+
+    fn transact<'a>(
+        &self,
+        records: impl IntoIterator<Item = &'a OutgoingRecord>,
+        consumed: Option<(&Progress, &ConsumerGroupMetadata)>,
+    ) -> Result<(), CommitError> {
         let attempt = || -> Result<(), KafkaError> {
             self.producer.begin_transaction()?;
             for record in records {
                 self.enqueue(record)?;
             }
-            let offsets = progress.as_list()?;
-            self.persistently("send_offsets_to_transaction", |timeout| {
-                self.producer.send_offsets_to_transaction(&offsets, group, timeout)
-            })?;
+            if let Some((progress, group)) = consumed {
+                let offsets = progress.as_list()?;
+                self.persistently("send_offsets_to_transaction", |timeout| {
+                    self.producer.send_offsets_to_transaction(&offsets, group, timeout)
+                })?;
+            }
             self.await_deliveries();
             self.persistently("commit_transaction", |timeout| self.producer.commit_transaction(timeout))
         };

@@ -27,6 +27,14 @@ pub use error::CodecError;
 
 use crate::event::EventType;
 
+/// The JSON in a framed value, unread. `None` when the value is not framed.
+pub fn unframed(value: &[u8]) -> Option<&[u8]> {
+    match get_bytes_result(Some(value)) {
+        BytesResult::Valid(_, json) => Some(json),
+        _ => None,
+    }
+}
+
 /// Encodes and decodes record values against the schemas of a registry.
 pub struct Codec {
     base_url: String,

@@ -18,9 +18,12 @@ use crate::kafka::{ClusterCheck, KafkaArgs, Naming};
 use crate::registry::{Codec, RegistryArgs};
 use crate::secret::SecretParser;
 use crate::shutdown::ShutdownArgs;
-use crate::store::DatabaseUrl;
+use crate::store::{Access, DatabaseUrl};
 use api::StockApi;
 use relay::{Relay, RelayMetrics};
+
+/// On this machine.
+pub const DEFAULT_DATABASE_URL: &str = "postgres://postgres:postgres@127.0.0.1:5432/stock";
 
 #[derive(Args, Clone, Debug)]
 pub struct StockArgs {
@@ -36,7 +39,7 @@ pub struct StockArgs {
         long,
         env = "DATABASE_URL",
         value_name = "URL",
-        default_value = "postgres://postgres:postgres@127.0.0.1:5432/stock",
+        default_value = DEFAULT_DATABASE_URL,
         hide_env_values = true,
         value_parser = SecretParser::new(str::parse::<DatabaseUrl>),
         help_heading = "Database"
@@ -72,7 +75,7 @@ pub async fn run(args: StockArgs, shutdown: CancellationToken) -> anyhow::Result
 /// As [`run`].
 pub async fn run_on(server: HttpServer, args: StockArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
     let database_url = DatabaseUrl::resolve(&args.database_url, args.database_url_file.as_ref())?;
-    let store = store::open(&database_url).await?;
+    let store = store::open(&database_url, Access::Owner).await?;
     let codec = Arc::new(Codec::new(&args.registry)?);
     let topic = Naming::new(&args.kafka).topic(VEHICLE_CREATED);
     let arrivals = Arc::new(Notify::new());

@@ -58,6 +58,15 @@ impl From<DieselError> for StoreError {
     }
 }
 
+/// As what a process opens a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It keeps its data there, and creates what is missing.
+    Owner,
+    /// It looks into what is another's, and leaves it as it is.
+    Observer,
+}
+
 /// Does `work`, within [`STORE_TIMEOUT`].
 ///
 /// # Errors

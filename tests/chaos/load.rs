@@ -81,6 +81,8 @@ async fn post_until_accepted(platform: &Platform, vin: &str) {
             Some(answer) if answer.status() == StatusCode::SERVICE_UNAVAILABLE => {
                 assert!(answer.headers().contains_key("retry-after"), "a 503 without Retry-After");
             }
+            // The request was still under way when the process was paused (RFC 9110, section 15.5.9).
+            Some(answer) if answer.status() == StatusCode::REQUEST_TIMEOUT => {}
             Some(answer) => panic!("{vin}: {} {:?}", answer.status(), answer.text().await),
             None => {}
         }

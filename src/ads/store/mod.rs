@@ -13,7 +13,7 @@ pub use sqlite::SqliteAds;
 
 use super::ad::{Ad, AdId};
 use crate::http::PageRequest;
-use crate::store::{DatabaseUrl, StoreError};
+use crate::store::{Access, DatabaseUrl, StoreError};
 
 /// The ads.
 #[async_trait]
@@ -28,15 +28,18 @@ pub trait AdStore: Send + Sync {
     async fn page(&self, request: &PageRequest<AdId>) -> Result<Vec<Ad>, StoreError>;
 
     async fn get(&self, id: AdId) -> Result<Option<Ad>, StoreError>;
+
+    /// The ads of a vin, of which there should be one at most.
+    async fn find(&self, vin: &str) -> Result<Vec<Ad>, StoreError>;
 }
 
 /// The store that the scheme of `url` names.
 ///
 /// # Errors
 /// When it is none of ours, or its file cannot be opened.
-pub async fn open(url: &DatabaseUrl) -> anyhow::Result<Arc<dyn AdStore>> {
+pub async fn open(url: &DatabaseUrl, access: Access) -> anyhow::Result<Arc<dyn AdStore>> {
     Ok(match (url.scheme(), url.sqlite_path()) {
-        (_, Some(path)) => Arc::new(SqliteAds::open(path.into()).await?),
+        (_, Some(path)) => Arc::new(SqliteAds::open(path.into(), access).await?),
         ("mongodb" | "mongodb+srv", None) => Arc::new(MongoAds::new(url).await?),
         (scheme, None) => bail!("--database-url: ads are kept in mongodb:// or sqlite:, not in {scheme}"),
     })

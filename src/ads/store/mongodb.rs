@@ -158,6 +158,14 @@ impl AdStore for MongoAds {
             async { self.collection.find_one(doc! { "_id": id.to_string() }).await.map_err(store_error) };
         in_time(find).await?.map(Ad::try_from).transpose()
     }
+
+    async fn find(&self, vin: &str) -> Result<Vec<Ad>, StoreError> {
+        let find = async {
+            let cursor = self.collection.find(doc! { "vin": vin }).await.map_err(store_error)?;
+            cursor.try_collect::<Vec<_>>().await.map_err(store_error)
+        };
+        in_time(find).await?.into_iter().map(Ad::try_from).collect()
+    }
 }
 
 /// How many documents were there already, when nothing else went wrong.

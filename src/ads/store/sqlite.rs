@@ -16,7 +16,7 @@ use super::AdStore;
 use crate::ads::ad::{Ad, AdId, Offer};
 use crate::http::PageRequest;
 use crate::store::sqlite::{SqliteFile, open};
-use crate::store::{StoreError, in_time};
+use crate::store::{Access, StoreError, in_time};
 use crate::vehicle::{Odometer, Price, Vin};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("src/ads/migrations/sqlite");
@@ -100,12 +100,12 @@ pub struct SqliteAds {
 }
 
 impl SqliteAds {
-    /// Opens the file, which is created when it is missing.
+    /// Opens the file; its owner creates it when it is missing.
     ///
     /// # Errors
-    /// When it cannot be opened, or another process has it.
-    pub async fn open(path: PathBuf) -> anyhow::Result<Self> {
-        Ok(Self { file: Arc::new(Mutex::new(open(path, MIGRATIONS).await?)) })
+    /// When it cannot be opened, or another process owns it as well.
+    pub async fn open(path: PathBuf, access: Access) -> anyhow::Result<Self> {
+        Ok(Self { file: Arc::new(Mutex::new(open(path, MIGRATIONS, access).await?)) })
     }
 }
 
@@ -155,5 +155,10 @@ impl AdStore for SqliteAds {
         let row: Option<AdRow> =
             ads::table.find(id.to_string()).first(&mut file.connection).await.optional()?;
         row.map(Ad::try_from).transpose()
+    }
+    async fn find(&self, vin: &str) -> Result<Vec<Ad>, StoreError> {
+        let mut file = self.file.lock().await;
+        let rows: Vec<AdRow> = ads::table.filter(ads::vin.eq(vin)).load(&mut file.connection).await?;
+        rows.into_iter().map(Ad::try_from).collect()
     }
 }

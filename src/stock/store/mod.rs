@@ -14,7 +14,7 @@ pub use sqlite::SqliteVehicles;
 
 use crate::event::TraceContext;
 use crate::http::PageRequest;
-use crate::store::{DatabaseUrl, StoreError};
+use crate::store::{Access, DatabaseUrl, StoreError};
 use crate::vehicle::{StockedVehicle, Vehicle, VehicleId};
 
 /// What became of a vehicle that was to be kept.
@@ -38,6 +38,12 @@ pub trait VehicleStore: Send + Sync {
     async fn page(&self, request: &PageRequest<VehicleId>) -> Result<Vec<StockedVehicle>, StoreError>;
 
     async fn get(&self, id: VehicleId) -> Result<Option<StockedVehicle>, StoreError>;
+
+    async fn find(&self, vin: &str) -> Result<Option<StockedVehicle>, StoreError>;
+
+    /// The vins of up to `limit` events that are still to be published, oldest first, each with a key: of those
+    /// after the key `after`.
+    async fn unpublished(&self, after: Option<i64>, limit: i64) -> Result<Vec<(i64, String)>, StoreError>;
 
     /// How many events are still to be published.
     async fn outbox_depth(&self) -> Result<i64, StoreError>;
@@ -79,10 +85,10 @@ pub trait Outbox: Send {
 ///
 /// # Errors
 /// When it is none of ours, or its file cannot be opened.
-pub async fn open(url: &DatabaseUrl) -> anyhow::Result<Arc<dyn VehicleStore>> {
+pub async fn open(url: &DatabaseUrl, access: Access) -> anyhow::Result<Arc<dyn VehicleStore>> {
     Ok(match (url.scheme(), url.sqlite_path()) {
-        (_, Some(path)) => Arc::new(SqliteVehicles::open(path.into()).await?),
-        ("postgres" | "postgresql", None) => Arc::new(PostgresVehicles::new(url)?),
+        (_, Some(path)) => Arc::new(SqliteVehicles::open(path.into(), access).await?),
+        ("postgres" | "postgresql", None) => Arc::new(PostgresVehicles::new(url, access)?),
         (scheme, None) => {
             bail!("--database-url: stock keeps vehicles in postgres:// or sqlite:, not in {scheme}")
         }

@@ -17,7 +17,7 @@ use tokio::sync::OnceCell;
 use super::{Insertion, Outbox, OutboxEntry, VehicleStore};
 use crate::event::TraceContext;
 use crate::http::PageRequest;
-use crate::store::{DatabaseUrl, StoreError, in_time};
+use crate::store::{Access, DatabaseUrl, StoreError, in_time};
 use crate::vehicle::{StockedVehicle, Vehicle, VehicleId};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("src/stock/migrations/postgres");
@@ -43,10 +43,15 @@ impl PostgresVehicles {
     ///
     /// # Errors
     /// When no pool can be built.
-    pub fn new(url: &DatabaseUrl) -> anyhow::Result<Self> {
+    pub fn new(url: &DatabaseUrl, access: Access) -> anyhow::Result<Self> {
         let manager = AsyncDieselConnectionManager::<AsyncPgConnection>::new(url.as_str());
         let pool = Pool::builder(manager).max_size(CONNECTIONS).build()?;
-        Ok(Self { url: url.clone(), pool, migrated: OnceCell::new() })
+        // Whoever only looks takes the tables as they are.
+        let migrated = match access {
+            Access::Owner => OnceCell::new(),
+            Access::Observer => OnceCell::new_with(Some(())),
+        };
+        Ok(Self { url: url.clone(), pool, migrated })
     }
 
     async fn connection(&self) -> Result<Object<AsyncPgConnection>, StoreError> {
@@ -98,6 +103,14 @@ impl VehicleStore for PostgresVehicles {
 
     async fn get(&self, id: VehicleId) -> Result<Option<StockedVehicle>, StoreError> {
         in_time(async { sql::get(&mut *self.connection().await?, id).await }).await
+    }
+
+    async fn find(&self, vin: &str) -> Result<Option<StockedVehicle>, StoreError> {
+        in_time(async { sql::find(&mut *self.connection().await?, vin).await }).await
+    }
+
+    async fn unpublished(&self, after: Option<i64>, limit: i64) -> Result<Vec<(i64, String)>, StoreError> {
+        in_time(async { sql::unpublished(&mut *self.connection().await?, after, limit).await }).await
     }
 
     async fn outbox_depth(&self) -> Result<i64, StoreError> {

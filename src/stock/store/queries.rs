@@ -149,6 +149,29 @@ macro_rules! queries {
             row.map(read).transpose()
         }
 
+        pub(super) async fn find(
+            connection: &mut $connection,
+            vin: &str,
+        ) -> Result<Option<StockedVehicle>, StoreError> {
+            let row: Option<VehicleRow> =
+                vehicles::table.filter(vehicles::vin.eq(vin)).first(connection).await.optional()?;
+            row.map(read).transpose()
+        }
+
+        pub(super) async fn unpublished(
+            connection: &mut $connection,
+            after: Option<i64>,
+            limit: i64,
+        ) -> Result<Vec<(i64, String)>, StoreError> {
+            Ok(outbox::table
+                .filter(outbox::id.gt(after.unwrap_or(i64::MIN)))
+                .order(outbox::id)
+                .limit(limit)
+                .select((outbox::id, outbox::vin))
+                .load(connection)
+                .await?)
+        }
+
         pub(super) async fn ping(connection: &mut $connection) -> Result<(), StoreError> {
             diesel::select(1_i32.into_sql::<diesel::sql_types::Integer>())
                 .get_result::<i32>(connection)

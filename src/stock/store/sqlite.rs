@@ -18,7 +18,7 @@ use super::{Insertion, Outbox, OutboxEntry, VehicleStore};
 use crate::event::TraceContext;
 use crate::http::PageRequest;
 use crate::store::sqlite::{SqliteFile, open};
-use crate::store::{StoreError, in_time};
+use crate::store::{Access, StoreError, in_time};
 use crate::vehicle::{StockedVehicle, Vehicle, VehicleId};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("src/stock/migrations/sqlite");
@@ -30,12 +30,12 @@ pub struct SqliteVehicles {
 }
 
 impl SqliteVehicles {
-    /// Opens the file, which is created when it is missing.
+    /// Opens the file; its owner creates it when it is missing.
     ///
     /// # Errors
-    /// When it cannot be opened, or another process has it.
-    pub async fn open(path: PathBuf) -> anyhow::Result<Self> {
-        let file = open(path, MIGRATIONS).await?;
+    /// When it cannot be opened, or another process owns it as well.
+    pub async fn open(path: PathBuf, access: Access) -> anyhow::Result<Self> {
+        let file = open(path, MIGRATIONS, access).await?;
         Ok(Self { file: Arc::new(Mutex::new(file)), outbox: Arc::default() })
     }
 }
@@ -65,6 +65,14 @@ impl VehicleStore for SqliteVehicles {
 
     async fn get(&self, id: VehicleId) -> Result<Option<StockedVehicle>, StoreError> {
         sql::get(&mut self.file.lock().await.connection, id).await
+    }
+
+    async fn find(&self, vin: &str) -> Result<Option<StockedVehicle>, StoreError> {
+        sql::find(&mut self.file.lock().await.connection, vin).await
+    }
+
+    async fn unpublished(&self, after: Option<i64>, limit: i64) -> Result<Vec<(i64, String)>, StoreError> {
+        sql::unpublished(&mut self.file.lock().await.connection, after, limit).await
     }
 
     async fn outbox_depth(&self) -> Result<i64, StoreError> {

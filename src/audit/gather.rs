@@ -1,0 +1,201 @@
+//! Looks at every place, in the order that makes the answer true while the platform works on.
+//!
+//! Along the data's way: what had left a place when it was looked at has arrived at the next one when that is. Only
+//! vehicles that were there in the beginning are judged; newer ones are known, so that their ads have an owner.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use tokio::runtime::Handle;
+
+use super::Sources;
+use super::scratch::Scratch;
+use super::trail::Place;
+use crate::ads;
+use crate::estimate;
+use crate::event::{EventType, VEHICLE_CREATED, VEHICLE_PROCESSED};
+use crate::http::PageRequest;
+use crate::kafka::{Record, TopicReader, committed_offsets, for_each_dead_letter};
+use crate::registry::unframed;
+use crate::vehicle::VehicleId;
+
+/// Rows read from a database at once.
+const PAGE: usize = 5_000;
+/// Between two words on how far it has come.
+const WORD: Duration = Duration::from_secs(5);
+
+/// Set on an event that an audit puts back.
+pub(super) const REANNOUNCED_HEADER: &str = "audit.reannounced";
+
+/// What was seen, and what is not a vehicle's.
+pub(super) struct Gathered {
+    pub(super) scratch: Scratch,
+    /// Letters that wait in the dead-letter topics.
+    pub(super) dead_letters: u64,
+}
+
+/// Looks at everything once. Blocks.
+pub(super) fn gather(sources: &Sources, runtime: &Handle) -> anyhow::Result<Gathered> {
+    let mut gatherer = Gatherer { sources, runtime, scratch: Scratch::new()?, dead_letters: 0 };
+    let last = gatherer.vehicles(None, Place::Vehicles)?;
+    gatherer.outbox()?;
+    let created = gatherer.committed(estimate::GROUP, VEHICLE_CREATED)?;
+    let processed = gatherer.committed(ads::GROUP, VEHICLE_PROCESSED)?;
+    gatherer.dead_letters(VEHICLE_CREATED, Place::Created, Place::CreatedDead)?;
+    gatherer.dead_letters(VEHICLE_PROCESSED, Place::Processed, Place::ProcessedDead)?;
+    gatherer.events(VEHICLE_CREATED, Place::Created, &created)?;
+    gatherer.events(VEHICLE_PROCESSED, Place::Processed, &processed)?;
+    gatherer.ads()?;
+    gatherer.vehicles(last, Place::NewVehicles)?;
+    Ok(Gathered { scratch: gatherer.scratch, dead_letters: gatherer.dead_letters })
+}
+
+struct Gatherer<'a> {
+    sources: &'a Sources,
+    runtime: &'a Handle,
+    scratch: Scratch,
+    dead_letters: u64,
+}
+
+impl Gatherer<'_> {
+    /// From the one after `after` on; the last one that there is.
+    fn vehicles(&mut self, mut after: Option<VehicleId>, place: Place) -> anyhow::Result<Option<VehicleId>> {
+        let mut progress = Progress::new("vehicles");
+        loop {
+            let page =
+                self.runtime.block_on(self.sources.vehicles.page(&PageRequest { limit: PAGE, after }))?;
+            progress.advance(page.len());
+            let Some(last) = page.last() else { break };
+            after = Some(last.id);
+            for stocked in page {
+                let vin = stocked.vehicle.vin.into();
+                self.scratch.see(vin, place, stocked.created_at.timestamp_millis(), false)?;
+            }
+        }
+        progress.finish();
+        Ok(after)
+    }
+
+    fn outbox(&mut self) -> anyhow::Result<()> {
+        let mut progress = Progress::new("outbox");
+        let mut after = None;
+        loop {
+            let limit = i64::try_from(PAGE).unwrap_or(i64::MAX);
+            let page = self.runtime.block_on(self.sources.vehicles.unpublished(after, limit))?;
+            progress.advance(page.len());
+            let Some((last, _)) = page.last() else { break };
+            after = Some(*last);
+            for (_, vin) in page {
+                self.scratch.see(vin, Place::Outbox, 0, false)?;
+            }
+        }
+        progress.finish();
+        Ok(())
+    }
+
+    fn committed(&self, group: &str, event: EventType) -> anyhow::Result<BTreeMap<i32, i64>> {
+        let naming = &self.sources.naming;
+        committed_offsets(&self.sources.kafka, &naming.group(group), &naming.topic(event))
+    }
+
+    fn dead_letters(&mut self, event: EventType, place: Place, dead: Place) -> anyhow::Result<()> {
+        let mut progress = Progress::new("dead letters");
+        let topic = self.sources.naming.topic(event);
+        for_each_dead_letter(&self.sources.kafka, &topic, |letter, waits| {
+            progress.advance(1);
+            if let Some((partition, offset)) = letter.origin() {
+                self.scratch.see_dead(place, partition, offset)?;
+            }
+            if waits {
+                self.dead_letters += 1;
+                if let Some(vin) = vin_of(letter.record()) {
+                    self.scratch.see(vin, dead, letter.record().timestamp.unwrap_or(0), false)?;
+                }
+            }
+            Ok(())
+        })?;
+        progress.finish();
+        Ok(())
+    }
+
+    fn events(
+        &mut self,
+        event: EventType,
+        place: Place,
+        committed: &BTreeMap<i32, i64>,
+    ) -> anyhow::Result<()> {
+        let mut progress = Progress::new(event.topic);
+        TopicReader::open(&self.sources.kafka, &self.sources.naming.topic(event))?.for_each(|record| {
+            progress.advance(1);
+            if self.scratch.is_dead(place, record.partition, record.offset)? {
+                return Ok(());
+            }
+            let unread = committed.get(&record.partition).is_none_or(|next| record.offset >= *next);
+            let place = if record.header(REANNOUNCED_HEADER).is_some() { Place::Reannounced } else { place };
+            match vin_of(&record) {
+                Some(vin) => self.scratch.see(vin, place, record.timestamp.unwrap_or(0), unread),
+                None => Ok(()),
+            }
+        })?;
+        progress.finish();
+        Ok(())
+    }
+
+    fn ads(&mut self) -> anyhow::Result<()> {
+        let mut progress = Progress::new("ads");
+        let mut after = None;
+        loop {
+            let page = self.runtime.block_on(self.sources.ads.page(&PageRequest { limit: PAGE, after }))?;
+            progress.advance(page.len());
+            let Some(last) = page.last() else { break };
+            after = Some(last.id);
+            for ad in page {
+                self.scratch.see(
+                    ad.offer.vin.into(),
+                    Place::Ads,
+                    ad.published_at.timestamp_millis(),
+                    false,
+                )?;
+            }
+        }
+        progress.finish();
+        Ok(())
+    }
+}
+
+/// By the value, for the original services write no key; a value that cannot be read may still have one.
+pub(super) fn vin_of(record: &Record) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Vin {
+        vin: String,
+    }
+    let value = record.value.as_deref().and_then(unframed);
+    let vin = value.and_then(|json| serde_json::from_slice::<Vin>(json).ok()).map(|vin| vin.vin);
+    vin.or_else(|| String::from_utf8(record.key.clone()?).ok())
+}
+
+/// Tells the log how far it has come.
+struct Progress {
+    what: &'static str,
+    count: usize,
+    told: Instant,
+}
+
+impl Progress {
+    fn new(what: &'static str) -> Self {
+        Self { what, count: 0, told: Instant::now() }
+    }
+
+    fn advance(&mut self, by: usize) {
+        self.count += by;
+        if self.told.elapsed() > WORD {
+            tracing::info!(what = self.what, count = self.count, "reading");
+            self.told = Instant::now();
+        }
+    }
+
+    fn finish(&self) {
+        tracing::debug!(what = self.what, count = self.count, "read");
+    }
+}

@@ -1,0 +1,235 @@
+//! Reconciles what stock promised with what became of it: vehicles, both topics, dead letters, ads.
+
+mod gather;
+mod path;
+mod report;
+mod scratch;
+mod trail;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use chrono::{TimeDelta, Utc};
+use clap::Args;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use crate::ads::store::AdStore;
+use crate::event::{TraceContext, VEHICLE_CREATED, VehicleCreated};
+use crate::kafka::{KafkaArgs, Naming, OutgoingRecord, TransactionalProducer};
+use crate::registry::{Codec, RegistryArgs};
+use crate::secret::SecretParser;
+use crate::stock::store::VehicleStore;
+use crate::store::{Access, DatabaseUrl};
+use crate::{ads, stock};
+use gather::{Gathered, REANNOUNCED_HEADER, gather};
+use report::Report;
+use trail::Finding;
+
+/// One at a time: a second audit that repairs fences the first, whose transactions then fail.
+const TRANSACTIONAL_ID: &str = "vehicle-platform-audit";
+
+/// Vehicles announced again in one transaction at most.
+const BATCH_LIMIT: usize = 500;
+
+/// What the way of a vehicle takes beside the estimate.
+const GRACE: Duration = Duration::from_secs(10);
+
+#[derive(Args, Clone, Debug)]
+pub struct AuditArgs {
+    /// Announce vehicles again that were lost on the way to their ad; those that are still on their way, or are in a
+    /// dead-letter topic, are left alone
+    #[arg(long, conflicts_with = "vin")]
+    pub repair: bool,
+
+    /// Print the whole path of this vehicle instead
+    #[arg(long, value_name = "VIN")]
+    pub vin: Option<String>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+
+    /// How long an estimate takes; a vehicle that has moved no further for 10 s more is late
+    #[arg(long, env = "PROCESSING_TIME", value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub processing_time: Duration,
+
+    /// Where stock keeps vehicles: postgres://user:password@host/database or sqlite:<path>
+    #[arg(
+        long,
+        env = "STOCK_DATABASE_URL",
+        value_name = "URL",
+        default_value = stock::DEFAULT_DATABASE_URL,
+        hide_env_values = true,
+        value_parser = SecretParser::new(str::parse::<DatabaseUrl>),
+        help_heading = "Databases"
+    )]
+    pub stock_database_url: DatabaseUrl,
+
+    /// A file that holds the URL of stock's database
+    #[arg(long, env = "STOCK_DATABASE_URL_FILE", value_name = "PATH", help_heading = "Databases")]
+    pub stock_database_url_file: Option<PathBuf>,
+
+    /// Where ads keeps ads: mongodb://user:password@host/database or sqlite:<path>
+    #[arg(
+        long,
+        env = "ADS_DATABASE_URL",
+        value_name = "URL",
+        default_value = ads::DEFAULT_DATABASE_URL,
+        hide_env_values = true,
+        value_parser = SecretParser::new(str::parse::<DatabaseUrl>),
+        help_heading = "Databases"
+    )]
+    pub ads_database_url: DatabaseUrl,
+
+    /// A file that holds the URL of ads' database
+    #[arg(long, env = "ADS_DATABASE_URL_FILE", value_name = "PATH", help_heading = "Databases")]
+    pub ads_database_url_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+/// Everything that an audit looks into.
+struct Sources {
+    vehicles: Arc<dyn VehicleStore>,
+    ads: Arc<dyn AdStore>,
+    kafka: KafkaArgs,
+    naming: Naming,
+}
+
+/// Runs an audit.
+///
+/// # Errors
+/// When something does not answer, or not all is well.
+pub async fn run(args: AuditArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let vehicles = DatabaseUrl::resolve(&args.stock_database_url, args.stock_database_url_file.as_ref())?;
+    let ads = DatabaseUrl::resolve(&args.ads_database_url, args.ads_database_url_file.as_ref())?;
+    let sources = Sources {
+        vehicles: stock::store::open(&vehicles, Access::Observer).await.context("--stock-database-url")?,
+        ads: ads::store::open(&ads, Access::Observer).await.context("--ads-database-url")?,
+        kafka: args.kafka.clone(),
+        naming: Naming::new(&args.kafka),
+    };
+    let runtime = Handle::current();
+    let audit = tokio::task::spawn_blocking(move || match &args.vin {
+        Some(vin) => path::print_path(&sources, &runtime, vin, args.json, &mut io::stdout().lock()),
+        None => audit(&args, &sources, &runtime, &shutdown),
+    });
+    audit.await.context("the audit panicked")?
+}
+
+fn audit(
+    args: &AuditArgs,
+    sources: &Sources,
+    runtime: &Handle,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
+    // Before anything is looked at: what another audit announces later on fails.
+    let mut announcer = args.repair.then(|| Announcer::new(args, sources, runtime, shutdown)).transpose()?;
+    let allowed = TimeDelta::from_std(args.processing_time + GRACE).context("--processing-time")?;
+    let Gathered { scratch, dead_letters } = gather(sources, runtime)?;
+    let mut report = Report::new(dead_letters);
+    scratch.for_each_trail(|trail| {
+        if shutdown.is_cancelled() {
+            bail!("stopped before the end");
+        }
+        let (stage, findings) = trail.judge(Utc::now(), allowed);
+        if trail.created_at.is_some() {
+            report.count_vehicle(stage);
+        }
+        for finding in findings {
+            // It may have been taken while the audit went on.
+            if finding == Finding::AdWithoutVehicle
+                && runtime.block_on(sources.vehicles.find(&trail.vin))?.is_some()
+            {
+                continue;
+            }
+            report.add(finding, &trail.vin);
+            if let Some(announcer) = announcer.as_mut().filter(|_| finding.is_repaired_by_announcing()) {
+                announcer.announce(&trail.vin)?;
+            }
+        }
+        Ok(())
+    })?;
+    if let Some(announcer) = announcer {
+        report.count_repaired(announcer.finish()?);
+    }
+    let mut out = io::stdout().lock();
+    if args.json {
+        report.print_json(&mut out)?;
+    } else {
+        report.print(&mut out)?;
+    }
+    if !report.is_clean() {
+        bail!("not all is well");
+    }
+    Ok(())
+}
+
+/// Announces vehicles again, each in the very event that stock would write.
+struct Announcer<'a> {
+    producer: TransactionalProducer,
+    codec: Codec,
+    topic: String,
+    sources: &'a Sources,
+    runtime: &'a Handle,
+    records: Vec<OutgoingRecord>,
+    announced: u64,
+}
+
+impl<'a> Announcer<'a> {
+    fn new(
+        args: &AuditArgs,
+        sources: &'a Sources,
+        runtime: &'a Handle,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let id = sources.naming.group(TRANSACTIONAL_ID);
+        Ok(Self {
+            producer: TransactionalProducer::new(&args.kafka, &id, shutdown.clone())?,
+            codec: Codec::new(&args.registry)?,
+            topic: sources.naming.topic(VEHICLE_CREATED),
+            sources,
+            runtime,
+            records: Vec::new(),
+            announced: 0,
+        })
+    }
+
+    fn announce(&mut self, vin: &str) -> anyhow::Result<()> {
+        // Whoever removed it in the meantime did so on purpose.
+        let Some(stocked) = self.runtime.block_on(self.sources.vehicles.find(vin))? else { return Ok(()) };
+        let event = VehicleCreated::from(&stocked);
+        let value = self.runtime.block_on(self.codec.encode(VEHICLE_CREATED, &self.topic, &event))?;
+        let key = event.vin.into_bytes();
+        let mut record = OutgoingRecord::new(self.topic.clone(), key, value, TraceContext::new_root());
+        record.headers.push((REANNOUNCED_HEADER.to_owned(), Some(b"true".to_vec())));
+        self.records.push(record);
+        if self.records.len() >= BATCH_LIMIT { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> anyhow::Result<()> {
+        // Whether a transaction went out whose answer was lost is seen by the next audit.
+        self.producer.publish(&self.records).with_context(|| {
+            format!("{} vehicles were announced again; run the audit again for the others", self.announced)
+        })?;
+        self.announced += self.records.len() as u64;
+        self.records.clear();
+        Ok(())
+    }
+
+    /// How many were announced.
+    fn finish(mut self) -> anyhow::Result<u64> {
+        if !self.records.is_empty() {
+            self.flush()?;
+        }
+        Ok(self.announced)
+    }
+}

@@ -1,0 +1,139 @@
+//! The whole path of one vehicle.
+
+use std::io::Write;
+
+use anyhow::bail;
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Serialize;
+use tokio::runtime::Handle;
+
+use super::Sources;
+use super::gather::{REANNOUNCED_HEADER, vin_of};
+use crate::event::{EventType, TraceContext, VEHICLE_CREATED, VEHICLE_PROCESSED};
+use crate::kafka::{Record, TopicReader, for_each_dead_letter};
+
+/// Rows of the outbox looked through at once.
+const PAGE: i64 = 5_000;
+
+/// One place where the vehicle was seen.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Step {
+    place: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    topic: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partition: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<i64>,
+    detail: String,
+}
+
+impl Step {
+    fn at(place: &'static str, time: Option<DateTime<Utc>>, detail: String) -> Self {
+        let time = time.map(|time| time.to_rfc3339_opts(SecondsFormat::Millis, true));
+        Self { place, time, topic: None, partition: None, offset: None, detail }
+    }
+
+    fn of_record(place: &'static str, record: &Record, detail: String) -> Self {
+        let time = record.timestamp.and_then(DateTime::from_timestamp_millis);
+        Self {
+            topic: Some(record.topic.clone()),
+            partition: Some(record.partition),
+            offset: Some(record.offset),
+            ..Self::at(place, time, detail)
+        }
+    }
+}
+
+/// Prints all places where `vin` is to be seen, in the order of the data's way. Blocks.
+///
+/// # Errors
+/// When it is nowhere, or something does not answer.
+pub(super) fn print_path(
+    sources: &Sources,
+    runtime: &Handle,
+    vin: &str,
+    json: bool,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let mut steps = Vec::new();
+    if let Some(stocked) = runtime.block_on(sources.vehicles.find(vin))? {
+        steps.push(Step::at("vehicle", Some(stocked.created_at), format!("/stock/{}", stocked.id.0)));
+    }
+    steps.extend(outbox(sources, runtime, vin)?);
+    for (event, place, dead) in [
+        (VEHICLE_CREATED, "created event", "dead letter of a created event"),
+        (VEHICLE_PROCESSED, "processed event", "dead letter of a processed event"),
+    ] {
+        steps.extend(events(sources, event, place, vin)?);
+        steps.extend(dead_letters(sources, event, dead, vin)?);
+    }
+    for ad in runtime.block_on(sources.ads.find(vin))? {
+        let detail = format!("/ads/{}, {:.2} {}", ad.id, ad.offer.price.amount(), ad.offer.price_unit);
+        steps.push(Step::at("ad", Some(ad.published_at), detail));
+    }
+    if steps.is_empty() {
+        bail!("there is no trace of the vin {vin:?}");
+    }
+    if json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&steps)?)?;
+        return Ok(());
+    }
+    for step in steps {
+        let lies = match (&step.topic, step.partition, step.offset) {
+            (Some(topic), Some(partition), Some(offset)) => {
+                format!("{topic}, partition {partition}, offset {offset}; ")
+            }
+            _ => String::new(),
+        };
+        let time = step.time.unwrap_or_default();
+        writeln!(out, "{time:<24}  {:<32}  {lies}{}", step.place, step.detail)?;
+    }
+    Ok(())
+}
+
+fn outbox(sources: &Sources, runtime: &Handle, vin: &str) -> anyhow::Result<Option<Step>> {
+    let mut after = None;
+    loop {
+        let page = runtime.block_on(sources.vehicles.unpublished(after, PAGE))?;
+        let Some((last, _)) = page.last() else { return Ok(None) };
+        after = Some(*last);
+        if let Some((key, _)) = page.iter().find(|(_, waiting)| waiting == vin) {
+            let detail = format!("entry {key}, still to be published");
+            return Ok(Some(Step::at("outbox", None, detail)));
+        }
+    }
+}
+
+fn events(sources: &Sources, event: EventType, place: &'static str, vin: &str) -> anyhow::Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    TopicReader::open(&sources.kafka, &sources.naming.topic(event))?.for_each(|record| {
+        if vin_of(&record).as_deref() == Some(vin) {
+            let again = record.header(REANNOUNCED_HEADER).map_or("", |_| ", announced again by an audit");
+            let trace = record.header(TraceContext::HEADER).unwrap_or(b"none").escape_ascii();
+            steps.push(Step::of_record(place, &record, format!("traceparent {trace}{again}")));
+        }
+        Ok(())
+    })?;
+    Ok(steps)
+}
+
+fn dead_letters(
+    sources: &Sources,
+    event: EventType,
+    place: &'static str,
+    vin: &str,
+) -> anyhow::Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    for_each_dead_letter(&sources.kafka, &sources.naming.topic(event), |letter, waits| {
+        if vin_of(letter.record()).as_deref() == Some(vin) {
+            let state = if waits { "waits" } else { "settled" };
+            steps.push(Step::of_record(place, letter.record(), format!("{state}: {}", letter.reason())));
+        }
+        Ok(())
+    })?;
+    Ok(steps)
+}

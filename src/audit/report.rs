@@ -1,0 +1,91 @@
+//! What an audit found, for people and for programs.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::trail::{Finding, Stage};
+
+/// Vins shown of each finding.
+const EXAMPLES: usize = 10;
+
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Report {
+    clean: bool,
+    vehicles: u64,
+    advertised: u64,
+    on_their_way: u64,
+    /// Records in the dead-letter topics, whether a vin can be read in them or not.
+    dead_letters: u64,
+    findings: BTreeMap<Finding, Found>,
+    /// Vehicles that were announced again.
+    repaired: u64,
+}
+
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Found {
+    count: u64,
+    /// Some of the vins.
+    examples: Vec<String>,
+}
+
+impl Report {
+    pub(super) fn new(dead_letters: u64) -> Self {
+        let findings = Finding::ALL.map(|finding| (finding, Found::default())).into();
+        Self { clean: dead_letters == 0, dead_letters, findings, ..Self::default() }
+    }
+
+    pub(super) fn count_vehicle(&mut self, stage: Option<Stage>) {
+        self.vehicles += 1;
+        match stage {
+            Some(Stage::Advertised) => self.advertised += 1,
+            Some(Stage::OnItsWay) => self.on_their_way += 1,
+            None => {}
+        }
+    }
+
+    pub(super) fn add(&mut self, finding: Finding, vin: &str) {
+        self.clean = false;
+        let found = self.findings.entry(finding).or_default();
+        found.count += 1;
+        if found.examples.len() < EXAMPLES {
+            found.examples.push(vin.to_owned());
+        }
+    }
+
+    pub(super) fn count_repaired(&mut self, vehicles: u64) {
+        self.repaired += vehicles;
+    }
+
+    pub(super) fn is_clean(&self) -> bool {
+        self.clean
+    }
+
+    pub(super) fn print_json(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(out, "{}", serde_json::to_string_pretty(self)?)
+    }
+
+    pub(super) fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(out, "{:>10}  vehicles in stock", self.vehicles)?;
+        writeln!(out, "{:>10}  with an ad", self.advertised)?;
+        writeln!(out, "{:>10}  on their way", self.on_their_way)?;
+        for (finding, found) in &self.findings {
+            let (what, way_out) = finding.describe();
+            if found.count == 0 {
+                writeln!(out, "{:>10}  {what}", 0)?;
+            } else {
+                writeln!(out, "{:>10}  {what}: {way_out}", found.count)?;
+                let more = if found.count > EXAMPLES as u64 { ", ..." } else { "" };
+                writeln!(out, "{:>10}  {}{more}", "", found.examples.join(", "))?;
+            }
+        }
+        writeln!(out, "{:>10}  dead letters", self.dead_letters)?;
+        if self.repaired > 0 {
+            writeln!(out, "{:>10}  announced again", self.repaired)?;
+        }
+        Ok(())
+    }
+}

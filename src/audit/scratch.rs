@@ -1,0 +1,235 @@
+//! A temporary database in which all that was seen is sorted by vin, so that memory stays bounded.
+//!
+//! SQLite keeps it in a file of its own in the directory for temporary files (`TMPDIR`) as soon as it is larger than
+//! the cache, and removes it at the end: about 100 bytes a vehicle and place.
+
+use anyhow::Context as _;
+use diesel::connection::{DefaultLoadingMode, SimpleConnection as _};
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Nullable, Text};
+
+use super::trail::{Place, Trail};
+
+/// Rows inserted at once.
+const BATCH: usize = 5_000;
+
+diesel::table! {
+    sighting (vin, place) {
+        vin -> Text,
+        place -> Integer,
+        at -> BigInt,
+        unread -> Integer,
+    }
+}
+
+diesel::table! {
+    dead_record (place, partition, position) {
+        place -> Integer,
+        partition -> Integer,
+        position -> BigInt,
+    }
+}
+
+type Row = (String, i32, i64, i32);
+
+/// By vin, all that was seen of it.
+const TRAILS: &str = "
+    SELECT vin,
+        MIN(CASE WHEN place = 0 THEN at END)                        AS created_at,
+        SUM(place = 1)                                              AS is_new,
+        SUM(place = 2)                                              AS outbox,
+        SUM(place = 3)                                              AS created,
+        SUM(place = 4)                                              AS reannounced,
+        SUM(place = 6)                                              AS processed,
+        SUM(unread)                                                 AS unread,
+        MAX(CASE WHEN unread = 1 THEN at END)                       AS unread_since,
+        SUM(place IN (5, 7))                                        AS dead_letters,
+        SUM(place = 8)                                              AS ads
+    FROM sighting GROUP BY vin ORDER BY vin";
+
+#[derive(QueryableByName)]
+struct TrailRow {
+    #[diesel(sql_type = Text)]
+    vin: String,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    created_at: Option<i64>,
+    #[diesel(sql_type = BigInt)]
+    is_new: i64,
+    #[diesel(sql_type = BigInt)]
+    outbox: i64,
+    #[diesel(sql_type = BigInt)]
+    created: i64,
+    #[diesel(sql_type = BigInt)]
+    reannounced: i64,
+    #[diesel(sql_type = BigInt)]
+    processed: i64,
+    #[diesel(sql_type = BigInt)]
+    unread: i64,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    unread_since: Option<i64>,
+    #[diesel(sql_type = BigInt)]
+    dead_letters: i64,
+    #[diesel(sql_type = BigInt)]
+    ads: i64,
+}
+
+impl From<TrailRow> for Trail {
+    fn from(row: TrailRow) -> Self {
+        Self {
+            vin: row.vin,
+            created_at: row.created_at,
+            is_new: row.is_new > 0,
+            outbox: row.outbox,
+            created: row.created,
+            reannounced: row.reannounced,
+            processed: row.processed,
+            unread: row.unread,
+            unread_since: row.unread_since,
+            dead_letters: row.dead_letters,
+            ads: row.ads,
+        }
+    }
+}
+
+/// What was seen so far.
+pub(super) struct Scratch {
+    connection: SqliteConnection,
+    waiting: Vec<Row>,
+    has_dead_records: bool,
+}
+
+impl Scratch {
+    /// # Errors
+    /// When there is no place for temporary files.
+    pub(super) fn new() -> anyhow::Result<Self> {
+        // Without a name it is private, and gone when it is closed (<https://www.sqlite.org/inmemorydb.html#temp_db>).
+        let mut connection = SqliteConnection::establish("").context("cannot open a temporary database")?;
+        connection
+            .batch_execute(
+                "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA temp_store = FILE;
+                 PRAGMA cache_size = -32768; PRAGMA locking_mode = EXCLUSIVE;
+                 CREATE TABLE sighting (vin TEXT NOT NULL, place INTEGER NOT NULL, at INTEGER NOT NULL,
+                     unread INTEGER NOT NULL);
+                 CREATE TABLE dead_record (place INTEGER NOT NULL, partition INTEGER NOT NULL,
+                     position INTEGER NOT NULL, PRIMARY KEY (place, partition, position)) WITHOUT ROWID;",
+            )
+            .context("cannot set up a temporary database")?;
+        Ok(Self { connection, waiting: Vec::with_capacity(BATCH), has_dead_records: false })
+    }
+
+    /// Notes that `vin` was seen; `at`: when it came there, in milliseconds since the Unix epoch.
+    pub(super) fn see(&mut self, vin: String, place: Place, at: i64, unread: bool) -> anyhow::Result<()> {
+        self.waiting.push((vin, place as i32, at, i32::from(unread)));
+        if self.waiting.len() < BATCH { Ok(()) } else { self.flush() }
+    }
+
+    /// Notes that the record at this position of a topic went to the dead-letter topic.
+    pub(super) fn see_dead(&mut self, place: Place, partition: i32, position: i64) -> anyhow::Result<()> {
+        self.has_dead_records = true;
+        diesel::insert_or_ignore_into(dead_record::table)
+            .values((
+                dead_record::place.eq(place as i32),
+                dead_record::partition.eq(partition),
+                dead_record::position.eq(position),
+            ))
+            .execute(&mut self.connection)?;
+        Ok(())
+    }
+
+    pub(super) fn is_dead(&mut self, place: Place, partition: i32, position: i64) -> anyhow::Result<bool> {
+        if !self.has_dead_records {
+            return Ok(false);
+        }
+        let found = dead_record::table.find((place as i32, partition, position));
+        Ok(diesel::select(diesel::dsl::exists(found)).get_result(&mut self.connection)?)
+    }
+
+    fn flush(&mut self) -> anyhow::Result<()> {
+        let rows: Vec<_> = self
+            .waiting
+            .drain(..)
+            .map(|(vin, place, at, unread)| {
+                (
+                    sighting::vin.eq(vin),
+                    sighting::place.eq(place),
+                    sighting::at.eq(at),
+                    sighting::unread.eq(unread),
+                )
+            })
+            .collect();
+        diesel::insert_into(sighting::table)
+            .values(rows)
+            .execute(&mut self.connection)
+            .context("cannot write to the temporary database; TMPDIR says where it is")?;
+        Ok(())
+    }
+
+    /// Hands over what was seen of each vin, in the order of the vins.
+    ///
+    /// # Errors
+    /// When there is no more place for temporary files, or those of `each`.
+    pub(super) fn for_each_trail(
+        mut self,
+        mut each: impl FnMut(Trail) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.flush()?;
+        let rows = diesel::sql_query(TRAILS)
+            .load_iter::<TrailRow, DefaultLoadingMode>(&mut self.connection)
+            .context("cannot sort the temporary database; TMPDIR says where it is")?;
+        for row in rows {
+            each(row?.into())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_seen_of_a_vin_comes_together() {
+        let mut scratch = Scratch::new().unwrap();
+        scratch.see("b".to_owned(), Place::Ads, 9, false).unwrap();
+        for (place, at, unread) in [
+            (Place::Vehicles, 1, false),
+            (Place::Created, 2, false),
+            (Place::Reannounced, 3, false),
+            (Place::Processed, 4, true),
+            (Place::Processed, 5, true),
+            (Place::CreatedDead, 6, false),
+        ] {
+            scratch.see("a".to_owned(), place, at, unread).unwrap();
+        }
+        let mut trails = Vec::new();
+        scratch
+            .for_each_trail(|trail| {
+                trails.push(trail);
+                Ok(())
+            })
+            .unwrap();
+        let a = Trail {
+            vin: "a".to_owned(),
+            created_at: Some(1),
+            created: 1,
+            reannounced: 1,
+            processed: 2,
+            unread: 2,
+            unread_since: Some(5),
+            dead_letters: 1,
+            ..Trail::default()
+        };
+        let b = Trail { vin: "b".to_owned(), ads: 1, ..Trail::default() };
+        assert_eq!(trails, [a, b]);
+    }
+
+    #[test]
+    fn a_dead_record_is_known_by_its_position() {
+        let mut scratch = Scratch::new().unwrap();
+        assert!(!scratch.is_dead(Place::Created, 0, 1).unwrap());
+        scratch.see_dead(Place::Created, 0, 1).unwrap();
+        scratch.see_dead(Place::Created, 0, 1).unwrap();
+        assert!(scratch.is_dead(Place::Created, 0, 1).unwrap());
+        assert!(!scratch.is_dead(Place::Processed, 0, 1).unwrap());
+    }
+}

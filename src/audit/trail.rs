@@ -1,0 +1,208 @@
+//! What was seen of one vin, and what that says.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+
+/// Where a vin can be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub(super) enum Place {
+    Vehicles = 0,
+    /// A vehicle that was taken after the audit began: it is known, and nothing is asked of it yet.
+    NewVehicles = 1,
+    Outbox = 2,
+    Created = 3,
+    /// An event that an earlier audit put back.
+    Reannounced = 4,
+    /// A letter that waits in the dead-letter topic of created vehicles.
+    CreatedDead = 5,
+    Processed = 6,
+    ProcessedDead = 7,
+    Ads = 8,
+}
+
+/// All that was seen of one vin.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Trail {
+    pub(super) vin: String,
+    /// When stock took it, in milliseconds since the Unix epoch; `None` when it is not in the stock that was looked
+    /// at first.
+    pub(super) created_at: Option<i64>,
+    pub(super) is_new: bool,
+    /// Events that wait to be published.
+    pub(super) outbox: i64,
+    /// Created events but those that were put back.
+    pub(super) created: i64,
+    pub(super) reannounced: i64,
+    pub(super) processed: i64,
+    /// Events, of either kind, whose reader has not committed them.
+    pub(super) unread: i64,
+    /// When the last of those was written.
+    pub(super) unread_since: Option<i64>,
+    pub(super) dead_letters: i64,
+    pub(super) ads: i64,
+}
+
+/// What is wrong with a vehicle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Finding {
+    WithoutEvent,
+    WithoutAd,
+    DeadLettered,
+    Late,
+    DoubledCreated,
+    DoubledProcessed,
+    DoubledAds,
+    AdWithoutVehicle,
+}
+
+impl Finding {
+    pub const ALL: [Self; 8] = [
+        Self::WithoutEvent,
+        Self::WithoutAd,
+        Self::DeadLettered,
+        Self::Late,
+        Self::DoubledCreated,
+        Self::DoubledProcessed,
+        Self::DoubledAds,
+        Self::AdWithoutVehicle,
+    ];
+
+    /// What it is, and the way out.
+    pub fn describe(self) -> (&'static str, &'static str) {
+        match self {
+            Self::WithoutEvent => {
+                ("vehicles without an event", "lost before Kafka; --repair announces them again")
+            }
+            Self::WithoutAd => {
+                ("vehicles without an ad", "lost behind their event; --repair announces them again")
+            }
+            Self::DeadLettered => ("vehicles in a dead-letter topic", "vehicle-platform dlq list"),
+            Self::Late => ("vehicles that are late", "still on their way: do estimate and ads run?"),
+            Self::DoubledCreated => ("vehicles created twice in Kafka", "ads shows them once all the same"),
+            Self::DoubledProcessed => ("vehicles processed twice", "ads shows the first price"),
+            Self::DoubledAds => ("vins with more than one ad", "is the unique index on vin there?"),
+            Self::AdWithoutVehicle => {
+                ("ads without a vehicle", "another producer, or another stock database")
+            }
+        }
+    }
+
+    /// Whether announcing the vehicle again helps.
+    pub(super) fn is_repaired_by_announcing(self) -> bool {
+        matches!(self, Self::WithoutEvent | Self::WithoutAd)
+    }
+}
+
+/// How far a vehicle has come, when nothing is wrong with that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Advertised,
+    OnItsWay,
+}
+
+impl Trail {
+    /// How far the vehicle has come, when it is one and all is well, and what is wrong; an ad without a vehicle has
+    /// to be confirmed. `allowed`: the time from one place to the next.
+    pub(super) fn judge(&self, now: DateTime<Utc>, allowed: TimeDelta) -> (Option<Stage>, Vec<Finding>) {
+        let mut findings = Vec::new();
+        let mut stage = None;
+        if let Some(created_at) = self.created_at {
+            match self.stage(created_at, now, allowed) {
+                Ok(reached) => stage = Some(reached),
+                Err(finding) => findings.push(finding),
+            }
+        } else if self.ads > 0 && !self.is_new {
+            findings.push(Finding::AdWithoutVehicle);
+        }
+        if self.created > 1 {
+            findings.push(Finding::DoubledCreated);
+        }
+        // Each announcement, an audit's too, may have been answered once.
+        if self.processed > (self.created + self.reannounced).max(1) {
+            findings.push(Finding::DoubledProcessed);
+        }
+        if self.ads > 1 {
+            findings.push(Finding::DoubledAds);
+        }
+        (stage, findings)
+    }
+
+    fn stage(&self, created_at: i64, now: DateTime<Utc>, allowed: TimeDelta) -> Result<Stage, Finding> {
+        if self.ads > 0 {
+            return Ok(Stage::Advertised);
+        }
+        if self.outbox > 0 || self.unread > 0 {
+            let since = self.unread_since.map_or(created_at, |written| written.max(created_at));
+            let age = now.timestamp_millis() - since;
+            return if age <= allowed.num_milliseconds() { Ok(Stage::OnItsWay) } else { Err(Finding::Late) };
+        }
+        if self.dead_letters > 0 {
+            return Err(Finding::DeadLettered);
+        }
+        if self.created + self.reannounced + self.processed > 0 {
+            Err(Finding::WithoutAd)
+        } else {
+            Err(Finding::WithoutEvent)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(1_000_000).unwrap()
+    }
+
+    fn vehicle() -> Trail {
+        Trail { created_at: Some(0), created: 1, ..Trail::default() }
+    }
+
+    fn judge(trail: &Trail) -> (Option<Stage>, Vec<Finding>) {
+        trail.judge(now(), TimeDelta::seconds(40))
+    }
+
+    #[test]
+    fn a_vehicle_with_an_ad_is_well_even_when_its_events_are_gone() {
+        assert_eq!(judge(&Trail { processed: 1, ads: 1, ..vehicle() }), (Some(Stage::Advertised), vec![]));
+        assert_eq!(judge(&Trail { created: 0, ads: 1, ..vehicle() }), (Some(Stage::Advertised), vec![]));
+    }
+
+    #[test]
+    fn what_its_readers_have_still_ahead_is_on_its_way_until_it_is_late() {
+        let young = Trail { unread: 1, unread_since: Some(990_000), ..vehicle() };
+        assert_eq!(judge(&young), (Some(Stage::OnItsWay), vec![]));
+        let old = Trail { unread_since: Some(900_000), ..young };
+        assert_eq!(judge(&old), (None, vec![Finding::Late]));
+        let unpublished = Trail { outbox: 1, created: 0, ..vehicle() };
+        assert_eq!(judge(&unpublished), (None, vec![Finding::Late]));
+    }
+
+    #[test]
+    fn what_is_nowhere_ahead_is_lost_where_it_was_seen_last() {
+        assert_eq!(judge(&vehicle()), (None, vec![Finding::WithoutAd]));
+        assert_eq!(judge(&Trail { processed: 1, ..vehicle() }), (None, vec![Finding::WithoutAd]));
+        assert_eq!(judge(&Trail { created: 0, ..vehicle() }), (None, vec![Finding::WithoutEvent]));
+        assert_eq!(judge(&Trail { dead_letters: 1, ..vehicle() }), (None, vec![Finding::DeadLettered]));
+    }
+
+    #[test]
+    fn doubles_are_found_but_not_those_that_a_repair_made() {
+        let doubled = Trail { created: 2, processed: 3, ads: 2, ..vehicle() };
+        let findings = vec![Finding::DoubledCreated, Finding::DoubledProcessed, Finding::DoubledAds];
+        assert_eq!(judge(&doubled), (Some(Stage::Advertised), findings));
+        let repaired = Trail { reannounced: 1, processed: 2, ads: 1, ..vehicle() };
+        assert_eq!(judge(&repaired), (Some(Stage::Advertised), vec![]));
+    }
+
+    #[test]
+    fn an_ad_needs_a_vehicle_but_an_event_alone_may_be_another_producers() {
+        let ad = Trail { created_at: None, ads: 1, ..vehicle() };
+        assert_eq!(judge(&ad), (None, vec![Finding::AdWithoutVehicle]));
+        assert_eq!(judge(&Trail { is_new: true, ..ad }), (None, vec![]));
+        assert_eq!(judge(&Trail { created_at: None, ..vehicle() }), (None, vec![]));
+    }
+}

@@ -1,0 +1,235 @@
+//! Looks into the dead-letter topics, and settles what lies there.
+
+mod letter_id;
+mod show;
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+
+use anyhow::{Context as _, bail};
+use chrono::{DateTime, SecondsFormat};
+use clap::{Args, Subcommand};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::event::{VEHICLE_CREATED, VEHICLE_PROCESSED};
+use crate::kafka::{
+    DeadLetter, KafkaArgs, Naming, OutgoingRecord, Settlement, TransactionalProducer, for_each_dead_letter,
+};
+use letter_id::LetterId;
+
+/// One at a time: a second fences the first, whose transactions then fail.
+const TRANSACTIONAL_ID: &str = "vehicle-platform-dlq";
+
+/// Letters settled in one transaction at most.
+const BATCH_LIMIT: usize = 500;
+
+#[derive(Args, Clone, Debug)]
+pub struct DlqArgs {
+    #[command(subcommand)]
+    pub command: DlqCommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum DlqCommand {
+    /// List the letters that wait, with the reason and where each record lay
+    List(ListArgs),
+    /// Show all of one letter
+    Show(ShowArgs),
+    /// Put records back on their topic, each once; mend the cause first, or they come back
+    Replay(SettleArgs),
+    /// Give letters up: they are not listed any more, nor is anything put back
+    Discard(SettleArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct ListArgs {
+    /// List the letters too that were replayed or discarded
+    #[arg(long)]
+    pub all: bool,
+
+    /// Print a JSON object a line
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct ShowArgs {
+    /// A letter, as it is listed: <topic>/<partition>/<offset>
+    #[arg(value_name = "LETTER")]
+    pub letter: LetterId,
+
+    /// Print the value alone, byte for byte
+    #[arg(long)]
+    pub raw: bool,
+
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct SettleArgs {
+    /// Letters, as they are listed: <topic>/<partition>/<offset>
+    #[arg(value_name = "LETTER", required_unless_present = "all", conflicts_with = "all")]
+    pub letters: Vec<LetterId>,
+
+    /// All letters that wait
+    #[arg(long)]
+    pub all: bool,
+
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+}
+
+/// Runs one of the commands.
+///
+/// # Errors
+/// When the brokers do not answer, or there is no such letter.
+pub async fn run(args: DlqArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let work = move || match args.command {
+        DlqCommand::List(args) => list(&args),
+        DlqCommand::Show(args) => show::show(&args),
+        DlqCommand::Replay(args) => settle(&args, Settlement::Replayed, &shutdown),
+        DlqCommand::Discard(args) => settle(&args, Settlement::Discarded, &shutdown),
+    };
+    tokio::task::spawn_blocking(work).await.context("the command panicked")?
+}
+
+fn for_each_letter(
+    kafka: &KafkaArgs,
+    mut each: impl FnMut(LetterId, DeadLetter, bool) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let naming = Naming::new(kafka);
+    for event in [VEHICLE_CREATED, VEHICLE_PROCESSED] {
+        for_each_dead_letter(kafka, &naming.topic(event), |letter, waits| {
+            each(LetterId { event, position: letter.position() }, letter, waits)
+        })?;
+    }
+    Ok(())
+}
+
+fn list(args: &ListArgs) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    let mut listed = 0;
+    for_each_letter(&args.kafka, |id, letter, waits| {
+        if !waits && !args.all {
+            return Ok(());
+        }
+        let died = time(letter.record().timestamp);
+        if args.json {
+            let origin = letter
+                .origin()
+                .map(|(partition, offset)| json!({ "partition": partition, "offset": offset }));
+            let line = json!({
+                "letter": id.to_string(), "waits": waits, "died": died, "reason": letter.reason(),
+                "group": letter.group(), "origin": origin, "written": time(letter.written()),
+            });
+            writeln!(out, "{line}")?;
+        } else {
+            if listed == 0 {
+                writeln!(out, "{:<36}  {:<24}  {:<9}  {:<14}  REASON", "LETTER", "DIED", "STATE", "LAY AT")?;
+            }
+            let state = if waits { "waits" } else { "settled" };
+            let origin =
+                letter.origin().map_or("-".to_owned(), |(partition, offset)| format!("{partition}/{offset}"));
+            let died = died.unwrap_or_default();
+            writeln!(out, "{id:<36}  {died:<24}  {state:<9}  {origin:<14}  {}", letter.reason())?;
+        }
+        listed += 1;
+        Ok(())
+    })?;
+    if listed == 0 && !args.json {
+        writeln!(out, "no letter waits")?;
+    }
+    Ok(())
+}
+
+fn settle(args: &SettleArgs, how: Settlement, shutdown: &CancellationToken) -> anyhow::Result<()> {
+    let naming = Naming::new(&args.kafka);
+    // Before the letters are read: from here on nobody else settles any.
+    let producer =
+        TransactionalProducer::new(&args.kafka, &naming.group(TRANSACTIONAL_ID), shutdown.clone())?;
+    let mut settler = Settler { producer, how, shutdown, ids: Vec::new(), records: Vec::new(), settled: 0 };
+    // The state of the letters that were named.
+    let mut named: BTreeMap<_, _> = args.letters.iter().map(|id| (*id, None)).collect();
+    for_each_letter(&args.kafka, |id, letter, waits| {
+        let records = || letter.settle(&naming.topic(id.event), how);
+        if let Some(state) = named.get_mut(&id) {
+            *state = Some((waits, records()));
+        } else if args.all && waits {
+            settler.add(id, records())?;
+        }
+        Ok(())
+    })?;
+    let mut refused = Vec::new();
+    for (id, state) in &named {
+        match state {
+            Some((true, _)) => {}
+            Some((false, _)) => refused.push(format!("{id} was settled before")),
+            None => refused.push(format!("there is no letter {id}")),
+        }
+    }
+    if !refused.is_empty() {
+        bail!("{}; nothing was changed", refused.join(", "));
+    }
+    for (id, state) in named {
+        settler.add(id, state.map(|(_, records)| records).unwrap_or_default())?;
+    }
+    settler.finish()
+}
+
+/// Settles letters, a batch in a transaction.
+struct Settler<'a> {
+    producer: TransactionalProducer,
+    how: Settlement,
+    shutdown: &'a CancellationToken,
+    ids: Vec<LetterId>,
+    records: Vec<OutgoingRecord>,
+    settled: usize,
+}
+
+impl Settler<'_> {
+    fn add(&mut self, id: LetterId, records: Vec<OutgoingRecord>) -> anyhow::Result<()> {
+        self.ids.push(id);
+        self.records.extend(records);
+        if self.ids.len() >= BATCH_LIMIT { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> anyhow::Result<()> {
+        if self.shutdown.is_cancelled() {
+            bail!("stopped after {} letters; the others wait as before", self.settled);
+        }
+        // A transaction whose outcome is unknown is told by the letters themselves when the command runs again.
+        self.producer.publish(&self.records).with_context(|| {
+            format!(
+                "{} letters were settled; run it again for the others, none is settled twice",
+                self.settled
+            )
+        })?;
+        let mut out = io::stdout().lock();
+        self.settled += self.ids.len();
+        self.records.clear();
+        for id in self.ids.drain(..) {
+            writeln!(out, "{} {id}", self.how.as_str())?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> anyhow::Result<()> {
+        if !self.ids.is_empty() {
+            self.flush()?;
+        } else if self.settled == 0 {
+            writeln!(io::stdout(), "no letter waits")?;
+        }
+        Ok(())
+    }
+}
+
+/// RFC 3339, to the millisecond.
+fn time(millis: Option<i64>) -> Option<String> {
+    let time = DateTime::from_timestamp_millis(millis?)?;
+    Some(time.to_rfc3339_opts(SecondsFormat::Millis, true))
+}

@@ -1,0 +1,69 @@
+//! All of one letter.
+
+use std::io::{self, Write as _};
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+use super::{ShowArgs, for_each_letter, time};
+use crate::kafka::DeadLetter;
+use crate::registry::unframed;
+
+pub(super) fn show(args: &ShowArgs) -> anyhow::Result<()> {
+    let mut found = None;
+    for_each_letter(&args.kafka, |id, letter, waits| {
+        if id == args.letter {
+            found = Some((letter, waits));
+        }
+        Ok(())
+    })?;
+    let (letter, waits) = found.with_context(|| format!("there is no letter {}", args.letter))?;
+    let mut out = io::stdout().lock();
+    if args.raw {
+        out.write_all(letter.record().value.as_deref().unwrap_or_default())?;
+    } else {
+        for (name, value) in describe(&letter, waits) {
+            writeln!(out, "{name:<10} {value}")?;
+        }
+    }
+    Ok(())
+}
+
+fn describe(letter: &DeadLetter, waits: bool) -> Vec<(&'static str, String)> {
+    let record = letter.record();
+    let unknown = || "unknown".to_owned();
+    let origin = letter.origin();
+    let mut lines = vec![
+        ("state", if waits { "waits" } else { "settled: replayed or discarded" }.to_owned()),
+        ("reason", letter.reason()),
+        ("died", time(record.timestamp).unwrap_or_else(unknown)),
+        ("read by", letter.group().unwrap_or_else(unknown)),
+        ("written", time(letter.written()).unwrap_or_else(unknown)),
+        (
+            "lay at",
+            origin.map_or_else(unknown, |(partition, offset)| {
+                format!("partition {partition}, offset {offset}")
+            }),
+        ),
+    ];
+    for (name, value) in letter.own_headers() {
+        lines.push(("header", format!("{name}: {}", text(value.as_deref()))));
+    }
+    lines.push(("key", text(record.key.as_deref())));
+    lines.push(("value", value(record.value.as_deref())));
+    lines
+}
+
+/// The JSON of a framed value, or what else there is.
+fn value(bytes: Option<&[u8]>) -> String {
+    let json: Option<Value> = bytes.and_then(unframed).and_then(|json| serde_json::from_slice(json).ok());
+    json.map_or_else(|| text(bytes), |json| format!("{json:#}"))
+}
+
+fn text(bytes: Option<&[u8]>) -> String {
+    match bytes {
+        None => "none".to_owned(),
+        // What is not printable is escaped, so that it does nothing to a terminal.
+        Some(bytes) => bytes.escape_ascii().to_string(),
+    }
+}

@@ -1,0 +1,171 @@
+//! Reads a topic from its first record to what is its last one when the reading begins.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::CALL_TIMEOUT;
+use super::args::KafkaArgs;
+use super::client::{LoggingContext, client_config};
+use super::record::Record;
+
+/// How long nothing may come. A transaction that its producer left open holds readers back until it times out,
+/// which ours do after 20 s.
+const PATIENCE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(100);
+
+/// The committed records of a topic at one moment. Belongs to no group, and changes nothing.
+pub struct TopicReader {
+    consumer: BaseConsumer<LoggingContext>,
+    topic: String,
+    /// What is left to be read: the end of each partition.
+    ends: BTreeMap<i32, i64>,
+    /// Whether the first record of each partition is still there.
+    is_whole: bool,
+}
+
+impl TopicReader {
+    /// Waits until the transactions are over that are open now, and may hold records back. Blocks.
+    ///
+    /// # Errors
+    /// When there is no such topic, or the brokers do not answer.
+    pub fn open(kafka: &KafkaArgs, topic: &str) -> anyhow::Result<Self> {
+        let unreadable = || format!("cannot read {topic}");
+        let everything = consumer(kafka, "read_uncommitted").with_context(unreadable)?;
+        let committed = consumer(kafka, "read_committed").with_context(unreadable)?;
+        let mut ends = BTreeMap::new();
+        let mut list = TopicPartitionList::new();
+        let mut is_whole = true;
+        for partition in partitions(&everything, topic).with_context(unreadable)? {
+            let (first, end) =
+                everything.fetch_watermarks(topic, partition, CALL_TIMEOUT).with_context(unreadable)?;
+            is_whole &= first == 0;
+            if first == end {
+                continue;
+            }
+            await_stable(&committed, topic, partition, end).with_context(unreadable)?;
+            list.add_partition_offset(topic, partition, Offset::Beginning).with_context(unreadable)?;
+            ends.insert(partition, end);
+        }
+        committed.assign(&list).with_context(unreadable)?;
+        Ok(Self { consumer: committed, topic: topic.to_owned(), ends, is_whole })
+    }
+
+    /// Whether nothing was removed from the topic since it was created.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    /// Hands each record over, those of a partition in their order.
+    ///
+    /// # Errors
+    /// When the brokers stop answering, or those of `each`.
+    pub fn for_each(mut self, mut each: impl FnMut(Record) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let mut progress = Instant::now();
+        while !self.ends.is_empty() {
+            match self.consumer.poll(POLL) {
+                Some(Ok(message)) => {
+                    progress = Instant::now();
+                    let record = Record::from(&message);
+                    let Some(&end) = self.ends.get(&record.partition) else { continue };
+                    if record.offset + 1 >= end {
+                        self.ends.remove(&record.partition);
+                    }
+                    if record.offset < end {
+                        each(record)?;
+                    }
+                }
+                // The end of what is committed, which is not before ours: see `await_stable`.
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    self.ends.remove(&partition);
+                }
+                Some(Err(error)) if self.consumer.client().fatal_error().is_some() => {
+                    return Err(error).with_context(|| format!("cannot read {}", self.topic));
+                }
+                Some(Err(error)) => tracing::debug!(topic = self.topic, %error, "reading goes on"),
+                None => {}
+            }
+            if progress.elapsed() > PATIENCE {
+                bail!("cannot read {}: the brokers do not answer", self.topic);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a group has committed in each partition of a topic that it ever read: the next offset that it will read.
+/// Waits for transactions under way, which may move it. Blocks.
+///
+/// # Errors
+/// When the brokers do not tell.
+pub fn committed_offsets(kafka: &KafkaArgs, group: &str, topic: &str) -> anyhow::Result<BTreeMap<i32, i64>> {
+    let unknown = || format!("the brokers do not tell what {group} has committed");
+    let consumer = observer(kafka, group)?;
+    let mut list = TopicPartitionList::new();
+    for partition in partitions(&consumer, topic).with_context(unknown)? {
+        list.add_partition(topic, partition);
+    }
+    let mut committed = BTreeMap::new();
+    for element in consumer.committed_offsets(list, CALL_TIMEOUT).with_context(unknown)?.elements() {
+        element.error().with_context(unknown)?;
+        if let Offset::Offset(next) = element.offset() {
+            committed.insert(element.partition(), next);
+        }
+    }
+    Ok(committed)
+}
+
+/// Asks for the offsets of a group without being its member.
+pub(super) fn observer(kafka: &KafkaArgs, group: &str) -> anyhow::Result<BaseConsumer<LoggingContext>> {
+    client_config(kafka)
+        .set("group.id", group)
+        .set("enable.auto.commit", "false")
+        // Waits for transactions under way, whose outcome decides the offsets (KIP-447).
+        .set("isolation.level", "read_committed")
+        .create_with_context(LoggingContext)
+        .context("cannot set up a Kafka consumer; see --kafka-property")
+}
+
+fn consumer(kafka: &KafkaArgs, isolation_level: &str) -> anyhow::Result<BaseConsumer<LoggingContext>> {
+    client_config(kafka)
+        // librdkafka asks for one, even of a consumer that never joins it.
+        .set("group.id", "vehicle-platform-reader")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("isolation.level", isolation_level)
+        .set("queued.max.messages.kbytes", "16384")
+        .create_with_context(LoggingContext)
+        .context("cannot set up a Kafka consumer; see --kafka-property")
+}
+
+fn partitions(consumer: &BaseConsumer<LoggingContext>, topic: &str) -> anyhow::Result<Vec<i32>> {
+    let metadata = consumer.fetch_metadata(Some(topic), CALL_TIMEOUT).context("no broker answers")?;
+    let topic = metadata.topics().first().filter(|topic| topic.error().is_none());
+    let topic = topic.context("there is no such topic (--kafka-prefix)")?;
+    Ok(topic.partitions().iter().map(|partition| partition.id()).collect())
+}
+
+/// Until all that lies before `end` is committed or aborted.
+#[expect(clippy::disallowed_methods, reason = "a blocking call")]
+fn await_stable(
+    committed: &BaseConsumer<LoggingContext>,
+    topic: &str,
+    partition: i32,
+    end: i64,
+) -> anyhow::Result<()> {
+    let began = Instant::now();
+    // The consumer's isolation level makes this the last stable offset.
+    while committed.fetch_watermarks(topic, partition, CALL_TIMEOUT)?.1 < end {
+        if began.elapsed() > PATIENCE {
+            bail!(
+                "partition {partition} has a transaction that was left open; try again when it has timed out"
+            );
+        }
+        std::thread::sleep(POLL);
+    }
+    Ok(())
+}
