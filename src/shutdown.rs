@@ -19,6 +19,32 @@ impl ShutdownArgs {
     pub fn grace(&self) -> Duration {
         self.shutdown_timeout.mul_f64(0.7)
     }
+
+    /// Waits for `work`, but once `shutdown` is cancelled only for this `share` of the whole time: whatever a broker
+    /// or a database keeps it waiting for, the next start takes it up where it was left.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub async fn bound(
+        &self,
+        share: f64,
+        shutdown: &CancellationToken,
+        what: &'static str,
+        work: impl Future<Output = anyhow::Result<()>>,
+    ) -> anyhow::Result<()> {
+        let limit = self.shutdown_timeout.mul_f64(share);
+        let too_late = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(limit).await;
+        };
+        tokio::select! {
+            result = work => result,
+            () = too_late => {
+                tracing::warn!(what, ?limit, "ending without it");
+                Ok(())
+            }
+        }
+    }
 }
 
 /// Runs `work` until it ends, or until it has ended on SIGTERM or SIGINT.

@@ -1,39 +1,36 @@
-//! The pipeline while nodes of the cluster die. Not beside other suites: they would feel it.
+//! The pipeline while nodes of the cluster die, and roles end or stand still. Not beside other suites: they would feel
+//! it.
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use support::assert_same;
-use support::cluster::{Killed, Roles};
+use reqwest::StatusCode;
+use support::cluster::{ADS, ESTIMATES, Killed, NAMES, Role, Roles, STOCK};
 use support::kafka::read_all;
+use support::{assert_same, eventually};
 
 const TOPICS: [&str; 2] = ["stock.vehicle-created", "stock.vehicle-processed"];
+const BROKERS: [&str; 3] = ["kafka-1", "kafka-2", "kafka-3"];
 
-/// Posts vehicles before, during and after the death of `node`; each becomes an ad, once.
-async fn survives_the_death_of(node: &'static str) {
-    let Some(roles) = Roles::start("2s").await else { return };
+/// Posts `count` vehicles; their vins.
+async fn accept(roles: &Roles, name: &str, count: usize) -> Vec<String> {
     let mut accepted = Vec::new();
-    for number in 0..100 {
-        let vin = format!("before-{number}");
+    for number in 0..count {
+        let vin = format!("{name}-{number}");
         roles.platform.accept(&vin).await;
         accepted.push(vin);
     }
-    let Some(killed) = Killed::node(node) else { return };
-    for number in 0..100 {
-        let vin = format!("during-{number}");
-        roles.platform.accept(&vin).await;
-        accepted.push(vin);
-    }
-    roles.platform.await_ads(accepted.len()).await;
-    drop(killed);
-    for number in 0..100 {
-        let vin = format!("after-{number}");
-        roles.platform.accept(&vin).await;
-        accepted.push(vin);
-    }
+    accepted
+}
+
+/// Each vehicle has one ad, and one record in each topic; no role ended, and all end well when they are asked to.
+async fn expect_one_ad_each(mut roles: Roles, accepted: Vec<String>) {
     let ads = roles.platform.await_ads(accepted.len()).await;
     assert_same(ads, accepted.clone());
     for topic in TOPICS {
@@ -41,7 +38,22 @@ async fn survives_the_death_of(node: &'static str) {
         let keys: HashSet<_> = records.iter().map(|record| rdkafka::Message::key(record).unwrap()).collect();
         assert_eq!((records.len(), keys.len()), (accepted.len(), accepted.len()), "{topic}");
     }
+    for (role, name) in roles.roles.iter_mut().zip(NAMES) {
+        assert_eq!(role.ended(), None, "{name} ended by itself");
+    }
     roles.finish().await;
+}
+
+/// Posts vehicles before, during and after the death of `node`; each becomes an ad, once.
+async fn survives_the_death_of(node: &'static str) {
+    let Some(roles) = Roles::start("2s").await else { return };
+    let mut accepted = accept(&roles, "before", 100).await;
+    let Some(killed) = Killed::node(node) else { return };
+    accepted.extend(accept(&roles, "during", 100).await);
+    roles.platform.await_ads(accepted.len()).await;
+    drop(killed);
+    accepted.extend(accept(&roles, "after", 100).await);
+    expect_one_ad_each(roles, accepted).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,9 +71,171 @@ async fn a_killed_zookeeper_is_no_loss() {
 async fn with_a_registry_dead_schemas_are_registered_and_looked_up() {
     let Some(_killed) = Killed::node("registry-2") else { return };
     let Some(roles) = Roles::start("0s").await else { return };
-    for number in 0..20 {
-        roles.platform.accept(&format!("registered-{number}")).await;
+    let accepted = accept(&roles, "registered", 20).await;
+    expect_one_ad_each(roles, accepted).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_all_brokers_away_vehicles_are_accepted_and_go_out_when_they_are_back() {
+    let Some(roles) = Roles::start("1s").await else { return };
+    let mut accepted = accept(&roles, "before", 20).await;
+    let mut killed = Vec::new();
+    for name in BROKERS {
+        let Some(broker) = Killed::node(name) else { return };
+        killed.push(broker);
     }
-    roles.platform.await_ads(20).await;
-    roles.finish().await;
+    for number in 0..50 {
+        let vin = format!("without-{number}");
+        let answer = roles.platform.post(&vin).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::CREATED);
+        accepted.push(vin);
+    }
+    drop(killed);
+    expect_one_ad_each(roles, accepted).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_postgresql_away_a_post_is_told_to_come_back_later() {
+    let Some(roles) = Roles::start("1s").await else { return };
+    let mut accepted = accept(&roles, "before", 20).await;
+    let Some(killed) = Killed::node("postgres") else { return };
+    let refused = eventually("a 503", async || {
+        roles.platform.post("refused").await.filter(|answer| answer.status() != StatusCode::CREATED)
+    })
+    .await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refused.headers().contains_key("retry-after"));
+    drop(killed);
+    accepted.extend(accept(&roles, "after", 20).await);
+    expect_one_ad_each(roles, accepted).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_mongodb_away_ads_keeps_its_partitions_and_skips_nothing() {
+    let Some(roles) = Roles::start("0s").await else { return };
+    let mut accepted = accept(&roles, "before", 20).await;
+    roles.platform.await_ads(accepted.len()).await;
+    let Some(killed) = Killed::node("mongodb") else { return };
+    accepted.extend(accept(&roles, "during", 50).await);
+    eventually("the records to wait", async || {
+        (roles.platform.metric(ADS, "ads_records_in_flight ").await? == 50).then_some(())
+    })
+    .await;
+    assert_eq!(roles.platform.metric(ADS, "ads_partitions_assigned ").await, Some(3));
+    drop(killed);
+    expect_one_ad_each(roles, accepted).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_registry_away_roles_wait_for_it_and_later_work_on_without() {
+    let Some(killed) = Killed::node("nginx") else { return };
+    let Some(mut roles) = Roles::prepare(&support::cluster::Setup::default()).await else { return };
+    roles.roles.iter_mut().for_each(Role::start);
+    let url = format!("{}/readyz", roles.platform.stock_url());
+    eventually("stock to say what it waits for", async || {
+        let answer = reqwest::get(&url).await.ok()?;
+        let missing: serde_json::Value = answer.json().await.ok()?;
+        let missing = missing["missing"].as_object()?;
+        (missing.len() == 1 && missing.contains_key("schema-registry")).then_some(())
+    })
+    .await;
+    let waits = roles.platform.post("waits").await.unwrap();
+    assert_eq!(waits.status(), StatusCode::CREATED);
+    drop(killed);
+    roles.start_all().await;
+    roles.platform.await_ads(1).await;
+
+    // All schemas are known by now.
+    let Some(_killed) = Killed::node("nginx") else { return };
+    let mut accepted = accept(&roles, "known", 20).await;
+    accepted.push("waits".to_owned());
+    expect_one_ad_each(roles, accepted).await;
+}
+
+/// It publishes nothing more for the partitions that it lost, although it has finished the work on them.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_estimator_that_stood_still_longer_than_its_session_doubles_nothing() {
+    let Some(roles) = Roles::start("2s").await else { return };
+    let mut accepted = accept(&roles, "warm-up", 20).await;
+    roles.platform.await_ads(accepted.len()).await;
+    let zombie = &roles.roles[ESTIMATES[0]];
+    accepted.extend(accept(&roles, "taken-over", 200).await);
+    let held = eventually("it to hold vehicles", async || {
+        let held = roles.platform.in_flight().await?[0];
+        (held > 0).then_some(held)
+    })
+    .await;
+    zombie.pause();
+    // The other one has estimated all: the partitions are its own by now.
+    roles.platform.await_ads(accepted.len()).await;
+    zombie.resume();
+    let processed = roles.platform.topic(TOPICS[1]);
+    eventually("it to notice its loss", async || (roles.platform.in_flight().await?[0] == 0).then_some(()))
+        .await;
+    accepted.extend(accept(&roles, "afterwards", 50).await);
+    roles.platform.await_ads(accepted.len()).await;
+    let mut counts: HashMap<Vec<u8>, usize> = HashMap::new();
+    for record in read_all(roles.platform.bootstrap(), &processed).await {
+        *counts.entry(rdkafka::Message::key(&record).unwrap().to_vec()).or_default() += 1;
+    }
+    assert!(counts.values().all(|&count| count == 1), "held {held}: {counts:?}");
+    expect_one_ad_each(roles, accepted).await;
+}
+
+/// A request that reached the vehicle's table is answered, whatever becomes of the process then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_is_terminated_under_load_cuts_no_accepted_request_off() {
+    let Some(Roles { mut roles, platform }) = Roles::start("1s").await else { return };
+    let platform = Arc::new(platform);
+    let over = Arc::new(AtomicBool::new(false));
+    let clients = (0..8).map(|client| {
+        let (platform, over) = (Arc::clone(&platform), Arc::clone(&over));
+        tokio::spawn(async move {
+            let (mut answered, mut refused) = (Vec::new(), Vec::new());
+            for number in 0.. {
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
+                let vin = format!("{client}-{number}");
+                match platform.post(&vin).await {
+                    Some(answer) if answer.status() == StatusCode::CREATED => answered.push(vin),
+                    Some(answer) => {
+                        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE, "{vin}");
+                        refused.push(vin);
+                    }
+                    None => {
+                        refused.push(vin);
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                }
+            }
+            (answered, refused)
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    for _ in 0..2 {
+        for index in [STOCK, ESTIMATES[0], ADS] {
+            let before = platform.ad_vins().await.map_or(0, |vins| vins.len());
+            eventually("ads to come", async || (platform.ad_vins().await?.len() > before).then_some(()))
+                .await;
+            let (status, took) = roles[index].terminate().await;
+            assert_eq!(status.code(), Some(0), "{} after {took:?}", NAMES[index]);
+            assert!(took < Duration::from_secs(10), "{} took {took:?}", NAMES[index]);
+            roles[index].start();
+        }
+    }
+    over.store(true, Ordering::Relaxed);
+    let mut accepted = Vec::new();
+    for client in clients {
+        let (answered, refused) = client.await.unwrap();
+        accepted.extend(answered);
+        for vin in refused {
+            // A conflict would mean that it had been accepted.
+            let again = eventually(&vin, async || platform.post(&vin).await).await;
+            assert_eq!(again.status(), StatusCode::CREATED, "{vin} was accepted without an answer");
+            accepted.push(vin);
+        }
+    }
+    let platform = Arc::into_inner(platform).unwrap();
+    expect_one_ad_each(Roles { roles, platform }, accepted).await;
 }

@@ -115,12 +115,14 @@ pub async fn run_on(server: HttpServer, args: AdsArgs, shutdown: CancellationTok
     // When one ends, all end.
     let work = async {
         let _ending = shutdown.drop_guard_ref();
-        worker.run().await
+        args.shutdown.bound(0.9, &shutdown, "worker", worker.run()).await
     };
     let serve = async {
         let _ending = shutdown.drop_guard_ref();
         let routes = api::routes(Arc::clone(&store));
-        server.serve(Arc::clone(&health), metrics, routes, shutdown.clone(), args.shutdown.grace()).await
+        let grace = args.shutdown.grace();
+        let serving = server.serve(Arc::clone(&health), metrics, routes, shutdown.clone(), grace);
+        args.shutdown.bound(0.9, &shutdown, "requests", serving).await
     };
     let (worked, (), served, (), (), ()) = tokio::join!(
         work,

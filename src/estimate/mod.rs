@@ -100,13 +100,15 @@ pub async fn run(args: EstimateArgs, shutdown: CancellationToken) -> anyhow::Res
     // When one ends, all end.
     let work = async {
         let _ending = shutdown.drop_guard_ref();
-        worker.run().await
+        args.shutdown.bound(0.9, &shutdown, "worker", worker.run()).await
     };
     let serve = async {
         let Some(server) = server else { return Ok(()) };
         let _ending = shutdown.drop_guard_ref();
         tracing::info!(address = %server.address(), "estimate listens");
-        server.serve(Arc::clone(&health), metrics, |_| {}, shutdown.clone(), args.shutdown.grace()).await
+        let grace = args.shutdown.grace();
+        let serving = server.serve(Arc::clone(&health), metrics, |_| {}, shutdown.clone(), grace);
+        args.shutdown.bound(0.9, &shutdown, "requests", serving).await
     };
     let (worked, served, (), ()) = tokio::join!(
         work,

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{Producer, ThreadedProducer};
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio_util::sync::CancellationToken;
 
 use super::CALL_TIMEOUT;
@@ -61,6 +61,7 @@ pub enum CommitError {
 
 /// A producer with a transactional id. Every call blocks.
 pub struct TransactionalProducer {
+    config: ClientConfig,
     producer: ThreadedProducer<LoggingContext>,
     shutdown: CancellationToken,
 }
@@ -76,19 +77,34 @@ impl TransactionalProducer {
         transactional_id: &str,
         shutdown: CancellationToken,
     ) -> anyhow::Result<Self> {
-        let producer: ThreadedProducer<LoggingContext> = client_config(kafka)
+        let mut config = client_config(kafka);
+        config
             .set("transactional.id", transactional_id)
             .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)
             .set("linger.ms", "0")
             // The brokers judge how large a record may be: to refuse one here would only stop the line.
-            .set("message.max.bytes", MESSAGE_MAX_BYTES)
-            .create_with_context(LoggingContext)
-            .context("cannot set up a Kafka producer; see --kafka-property")?;
-        let producer = Self { producer, shutdown };
-        producer
-            .persistently("init_transactions", |timeout| producer.producer.init_transactions(timeout))
-            .context("cannot begin transactions")?;
+            .set("message.max.bytes", MESSAGE_MAX_BYTES);
+        let producer = create(&config).context("cannot set up a Kafka producer; see --kafka-property")?;
+        let producer = Self { config, producer, shutdown };
+        producer.begin().context("cannot begin transactions")?;
         Ok(producer)
+    }
+
+    fn begin(&self) -> Result<(), KafkaError> {
+        self.persistently("init_transactions", |timeout| self.producer.init_transactions(timeout))
+    }
+
+    /// Aborts the transaction, by a new producer that takes over the id.
+    ///
+    /// `abort_transaction` would lose records of the next transaction: librdkafka gives them the sequence numbers of
+    /// records that it had sent and, with no answer yet, queued to send again. A broker that has those takes the new
+    /// ones for duplicates, and says that they are written (`rd_kafka_toppar_purge_queues` in librdkafka 2.12). A new
+    /// producer has a new epoch, in which the numbers begin anew.
+    fn abort(&mut self) -> Result<(), KafkaError> {
+        let abandoned = std::mem::replace(&mut self.producer, create(&self.config)?);
+        // With the brokers away librdkafka takes its time to close.
+        std::thread::spawn(move || drop(abandoned));
+        self.begin()
     }
 
     /// Writes `records` and moves `progress` of the group, both or neither.
@@ -98,7 +114,7 @@ impl TransactionalProducer {
     /// # Errors
     /// See [`CommitError`].
     pub fn commit<'a>(
-        &self,
+        &mut self,
         records: impl IntoIterator<Item = &'a OutgoingRecord>,
         progress: &Progress,
         group: &ConsumerGroupMetadata,
@@ -111,14 +127,14 @@ impl TransactionalProducer {
     /// # Errors
     /// See [`CommitError`].
     pub fn publish<'a>(
-        &self,
+        &mut self,
         records: impl IntoIterator<Item = &'a OutgoingRecord>,
     ) -> Result<(), CommitError> {
         self.transact(records, None)
     }
 
     fn transact<'a>(
-        &self,
+        &mut self,
         records: impl IntoIterator<Item = &'a OutgoingRecord>,
         consumed: Option<(&Progress, &ConsumerGroupMetadata)>,
     ) -> Result<(), CommitError> {
@@ -144,7 +160,7 @@ impl TransactionalProducer {
         if is_lost(&error) || self.shutdown.is_cancelled() {
             return Err(CommitError::Lost(error));
         }
-        match self.persistently("abort_transaction", |timeout| self.producer.abort_transaction(timeout)) {
+        match self.abort() {
             Ok(()) => Err(CommitError::Aborted(error)),
             Err(abort_error) => Err(CommitError::Lost(abort_error)),
         }
@@ -202,6 +218,10 @@ impl TransactionalProducer {
 #[expect(clippy::disallowed_methods, reason = "librdkafka's queues and coordinators cannot be awaited")]
 fn pause(pause: Duration) {
     std::thread::sleep(pause);
+}
+
+fn create(config: &ClientConfig) -> Result<ThreadedProducer<LoggingContext>, KafkaError> {
+    config.create_with_context(LoggingContext)
 }
 
 /// Neither committed nor to be aborted by this producer: a fatal error, or a call given up half-way on shutdown.

@@ -99,14 +99,15 @@ pub async fn run_on(server: HttpServer, args: StockArgs, shutdown: CancellationT
     let serve = async {
         let _ending = shutdown.drop_guard_ref();
         let grace = args.shutdown.grace();
-        let served = server.serve(Arc::clone(&health), metrics, api.routes(), shutdown.clone(), grace).await;
+        let serving = server.serve(Arc::clone(&health), metrics, api.routes(), shutdown.clone(), grace);
+        let served = args.shutdown.bound(0.75, &shutdown, "requests", serving).await;
         relay_shutdown.cancel();
         served
     };
     // When one ends, all end.
     let relay = async {
         let _ending = shutdown.drop_guard_ref();
-        relay.run().await
+        args.shutdown.bound(0.15, &relay_shutdown, "relay", relay.run()).await
     };
     let (served, relayed, (), (), ()) = tokio::join!(
         serve,

@@ -103,7 +103,7 @@ impl Relay {
         let identity = runtime.block_on(outbox.identity())?;
         let name = naming.group(&format!("ms-vehicles-stock.{identity}"));
 
-        let producer = TransactionalProducer::new(&self.kafka, &name, self.shutdown.clone())?;
+        let mut producer = TransactionalProducer::new(&self.kafka, &name, self.shutdown.clone())?;
         let marker = Marker::read(&self.kafka, &name, &topic)?;
         let mut batch = marker.committed().unwrap_or(0);
         runtime.block_on(outbox.recover(batch))?;
@@ -116,7 +116,7 @@ impl Relay {
                 continue;
             }
             let records = runtime.block_on(self.encode(&topic, &entries))?;
-            self.publish(runtime, &producer, &marker, batch, &records)?;
+            self.publish(runtime, &mut producer, &marker, batch, &records)?;
             self.metrics.published.inc_by(records.len() as u64);
             batch += 1;
             runtime.block_on(outbox.remove(batch - 1))?;
@@ -128,7 +128,7 @@ impl Relay {
     fn publish(
         &self,
         runtime: &Handle,
-        producer: &TransactionalProducer,
+        producer: &mut TransactionalProducer,
         marker: &Marker,
         batch: i64,
         records: &[OutgoingRecord],

@@ -13,12 +13,13 @@ use crate::support::eventually;
 use crate::support::kafka::read_all;
 use crate::world::TOPICS;
 
-const RECOUNT_AFTER: Duration = Duration::from_secs(3);
+/// Without a new ad for so long the list is read from its beginning again.
+const LOOK_BACK_AFTER: Duration = Duration::from_secs(3);
 
 /// Sees ads appear from outside, and how long none does although one is due.
 pub struct Watch {
     cursor: String,
-    seen: usize,
+    seen: HashSet<String>,
     progress: Instant,
     longest_stall: Duration,
 }
@@ -26,8 +27,8 @@ pub struct Watch {
 impl Watch {
     pub fn new(platform: &Platform) -> Self {
         Self {
-            cursor: format!("{}/ads?limit=1000", platform.ads_url()),
-            seen: 0,
+            cursor: beginning(platform),
+            seen: HashSet::new(),
             progress: Instant::now(),
             longest_stall: Duration::ZERO,
         }
@@ -35,27 +36,24 @@ impl Watch {
 
     /// Looks for new ads; `due`: how many there should be by now.
     pub async fn look(&mut self, platform: &Platform, due: usize) {
-        let before = self.seen;
+        let before = self.seen.len();
+        if before < due && self.stalled_for() > LOOK_BACK_AFTER {
+            // An ad may have become visible behind the cursor, when its batch took long.
+            self.cursor = beginning(platform);
+        }
         while let Some((page, next)) = platform.ads_page(&self.cursor).await {
-            self.seen += page.len();
+            self.seen.extend(page.iter().map(|ad| ad["vin"].as_str().unwrap().to_owned()));
             match (next, page.last()) {
                 (Some(next), _) => self.cursor = next,
                 (None, Some(last)) => {
                     let last = last["id"].as_str().unwrap();
-                    self.cursor = format!("{}/ads?limit=1000&after={last}", platform.ads_url());
+                    self.cursor = format!("{}&after={last}", beginning(platform));
                     break;
                 }
                 (None, None) => break,
             }
         }
-        // An ad may have become visible behind the cursor, when its batch took long.
-        if self.seen < due
-            && self.stalled_for() > RECOUNT_AFTER
-            && let Some(vins) = platform.ad_vins().await
-        {
-            self.seen = vins.len();
-        }
-        if self.seen > before || self.seen >= due {
+        if self.seen.len() > before || self.seen.len() >= due {
             self.progress = Instant::now();
         }
         self.longest_stall = self.longest_stall.max(self.progress.elapsed());
@@ -69,6 +67,10 @@ impl Watch {
     pub fn stalled_for(&self) -> Duration {
         self.progress.elapsed()
     }
+}
+
+fn beginning(platform: &Platform) -> String {
+    format!("{}/ads?limit=1000", platform.ads_url())
 }
 
 /// The difference between what the ledger promises and what there is.

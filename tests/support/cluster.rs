@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use reqwest::{Response, StatusCode};
@@ -239,9 +239,25 @@ impl Platform {
         &self.ads_url
     }
 
-    /// Where `stock` keeps vehicles, and where `ads` keeps ads.
-    pub fn databases(&self) -> [&str; 2] {
-        [self.vehicles.url().as_str(), self.ads.url().as_str()]
+    /// Runs one of the tools on this platform.
+    pub fn tool(&self, arguments: &[&str]) -> Output {
+        Command::new(BINARY)
+            .args(arguments)
+            .env("KAFKA_BOOTSTRAP_SERVERS", &self.kafka)
+            .env("SCHEMA_REGISTRY_URL", &self.registry)
+            .env("KAFKA_PREFIX", &self.prefix)
+            .env("STOCK_DATABASE_URL", self.vehicles.url().as_str())
+            .env("ADS_DATABASE_URL", self.ads.url().as_str())
+            .output()
+            .unwrap()
+    }
+
+    /// A number that `role` counts.
+    pub async fn metric(&self, role: usize, name: &str) -> Option<usize> {
+        let [first, second] = &self.estimate_urls;
+        let url = [&self.stock_url, first, second, &self.ads_url][role];
+        let metrics = self.client.get(format!("{url}/metrics")).send().await.ok()?.text().await.ok()?;
+        metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
     }
 
     async fn await_ready(&self, role: &str) {
@@ -270,13 +286,8 @@ impl Platform {
 
     /// How many vehicles each estimator holds. `None` when one did not answer.
     pub async fn in_flight(&self) -> Option<[usize; 2]> {
-        let mut held = [0; 2];
-        for (held, url) in held.iter_mut().zip(&self.estimate_urls) {
-            let metrics = self.client.get(format!("{url}/metrics")).send().await.ok()?.text().await.ok()?;
-            let gauge = "estimate_records_in_flight ";
-            *held = metrics.lines().find_map(|line| line.strip_prefix(gauge)?.parse().ok())?;
-        }
-        Some(held)
+        let held = |role| self.metric(role, "estimate_records_in_flight ");
+        Some([held(ESTIMATES[0]).await?, held(ESTIMATES[1]).await?])
     }
 
     /// The page of ads at `url`, and where the next is. `None` when there was no answer.

@@ -9,7 +9,7 @@ pub mod kafka;
 use std::fmt::Debug;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use reqwest::{Response, StatusCode};
@@ -153,6 +153,19 @@ impl Platform {
             (ads.len() >= count).then_some(ads)
         })
         .await
+    }
+
+    /// Runs one of the tools on this platform.
+    pub fn tool(&self, arguments: &[&str]) -> Output {
+        let database = |name: &str| format!("sqlite:{}", self.data_dir().join(name).display());
+        Command::new(BINARY)
+            .args(arguments)
+            .env("KAFKA_BOOTSTRAP_SERVERS", self.kafka())
+            .env("SCHEMA_REGISTRY_URL", self.registry())
+            .env("STOCK_DATABASE_URL", database("stock.db"))
+            .env("ADS_DATABASE_URL", database("ads.db"))
+            .output()
+            .unwrap()
     }
 
     /// Ends the platform in good order; it must have nothing left to do.
