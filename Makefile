@@ -25,6 +25,21 @@ cluster-down: ## Stop it; DATA=1 removes its data, too
 test-cluster: ## Run the tests that can run on the real engines on them
 	tests/cluster/test
 
+.PHONY: chaos
+chaos: ## Kill, stop and cut off whatever there is under load, and look what is lost; CHAOS_MINUTES=10, CHAOS_SEED=any
+	CHAOS_MINUTES=$${CHAOS_MINUTES:-10} tests/cluster/with cargo test --test chaos whatever -- --nocapture
+
+.PHONY: chaos-broken
+chaos-broken: ## Show that make chaos can fail: run it against a build that loses vehicles
+	tests/chaos/broken
+
+.PHONY: backlog
+backlog: ## Let 100,000 vehicles wait in the estimators while Kafka is restarted node by node
+	cargo build --release
+	CHAOS_BINARY=$(CURDIR)/target/release/vehicle-platform BACKLOG_VEHICLES=$${BACKLOG_VEHICLES:-100000} \
+	BACKLOG_PROCESSING_TIME=$${BACKLOG_PROCESSING_TIME:-10m} \
+	tests/cluster/with cargo test --test chaos vehicles_that_wait -- --nocapture
+
 .PHONY: lint
 lint: ## Check format and lints, with and without the embedded platform
 	cargo fmt --check
