@@ -138,32 +138,39 @@ impl TransactionalProducer {
         records: impl IntoIterator<Item = &'a OutgoingRecord>,
         consumed: Option<(&Progress, &ConsumerGroupMetadata)>,
     ) -> Result<(), CommitError> {
-        let attempt = || -> Result<(), KafkaError> {
-            self.producer.begin_transaction()?;
-            for record in records {
-                self.enqueue(record)?;
+        if let Err(error) = self.prepare(records, consumed) {
+            // On the way out there is no time to abort: the successor does it when it takes over the id.
+            if is_lost(&error) || self.shutdown.is_cancelled() {
+                return Err(CommitError::Lost(error));
             }
-            if let Some((progress, group)) = consumed {
-                let offsets = progress.as_list()?;
-                self.persistently("send_offsets_to_transaction", |timeout| {
-                    self.producer.send_offsets_to_transaction(&offsets, group, timeout)
-                })?;
-            }
-            self.await_deliveries();
-            self.persistently("commit_transaction", |timeout| self.producer.commit_transaction(timeout))
-        };
-        let error = match attempt() {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
-        };
-        // On the way out there is no time to abort: the successor does it when it takes over the id.
-        if is_lost(&error) || self.shutdown.is_cancelled() {
-            return Err(CommitError::Lost(error));
+            return match self.abort() {
+                Ok(()) => Err(CommitError::Aborted(error)),
+                Err(abort_error) => Err(CommitError::Lost(abort_error)),
+            };
         }
-        match self.abort() {
-            Ok(()) => Err(CommitError::Aborted(error)),
-            Err(abort_error) => Err(CommitError::Lost(abort_error)),
+        // From here on the brokers may have committed it, even when librdkafka says that it has to be aborted.
+        self.persistently("commit_transaction", |timeout| self.producer.commit_transaction(timeout))
+            .map_err(CommitError::Lost)
+    }
+
+    /// Everything but the commit: until that is asked for nothing can become visible.
+    fn prepare<'a>(
+        &self,
+        records: impl IntoIterator<Item = &'a OutgoingRecord>,
+        consumed: Option<(&Progress, &ConsumerGroupMetadata)>,
+    ) -> Result<(), KafkaError> {
+        self.producer.begin_transaction()?;
+        for record in records {
+            self.enqueue(record)?;
         }
+        if let Some((progress, group)) = consumed {
+            let offsets = progress.as_list()?;
+            self.persistently("send_offsets_to_transaction", |timeout| {
+                self.producer.send_offsets_to_transaction(&offsets, group, timeout)
+            })?;
+        }
+        self.await_deliveries();
+        Ok(())
     }
 
     fn enqueue(&self, record: &OutgoingRecord) -> Result<(), KafkaError> {
