@@ -1,13 +1,12 @@
 //! The command line.
 
-use std::time::Duration;
-
 use clap::{Parser, Subcommand};
 
 use crate::ads::{self, AdsArgs};
 #[cfg(feature = "embedded")]
 use crate::dev::{self, DevArgs};
 use crate::estimate::{self, EstimateArgs};
+use crate::healthcheck::{self, HealthcheckArgs};
 use crate::shutdown::run_until_signal;
 use crate::stock::{self, StockArgs};
 use crate::telemetry::LogArgs;
@@ -34,6 +33,8 @@ pub enum Command {
     /// Run the whole platform in this process, with nothing installed
     #[cfg(feature = "embedded")]
     Dev(DevArgs),
+    /// Ask a role on this machine whether it is ready
+    Healthcheck(HealthcheckArgs),
 }
 
 impl Command {
@@ -42,23 +43,22 @@ impl Command {
     /// # Errors
     /// Those of the command.
     pub async fn run(self) -> anyhow::Result<()> {
-        let timeout = self.shutdown_timeout();
         match self {
-            Self::Stock(args) => run_until_signal(timeout, |shutdown| stock::run(args, shutdown)).await,
-            Self::Estimate(args) => run_until_signal(timeout, |shutdown| estimate::run(args, shutdown)).await,
-            Self::Ads(args) => run_until_signal(timeout, |shutdown| ads::run(args, shutdown)).await,
+            Self::Stock(args) => {
+                run_until_signal(args.shutdown.shutdown_timeout, |shutdown| stock::run(args, shutdown)).await
+            }
+            Self::Estimate(args) => {
+                run_until_signal(args.shutdown.shutdown_timeout, |shutdown| estimate::run(args, shutdown))
+                    .await
+            }
+            Self::Ads(args) => {
+                run_until_signal(args.shutdown.shutdown_timeout, |shutdown| ads::run(args, shutdown)).await
+            }
             #[cfg(feature = "embedded")]
-            Self::Dev(args) => run_until_signal(timeout, |shutdown| dev::run(args, shutdown)).await,
-        }
-    }
-
-    fn shutdown_timeout(&self) -> Duration {
-        match self {
-            Self::Stock(args) => args.shutdown.shutdown_timeout,
-            Self::Estimate(args) => args.shutdown.shutdown_timeout,
-            Self::Ads(args) => args.shutdown.shutdown_timeout,
-            #[cfg(feature = "embedded")]
-            Self::Dev(args) => args.shutdown.shutdown_timeout,
+            Self::Dev(args) => {
+                run_until_signal(args.shutdown.shutdown_timeout, |shutdown| dev::run(args, shutdown)).await
+            }
+            Self::Healthcheck(args) => healthcheck::run(args).await,
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod dev;
 pub mod estimate;
 pub mod event;
+pub mod healthcheck;
 pub mod http;
 pub mod kafka;
 pub mod registry;

@@ -22,7 +22,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("estimate", &["event", "http", "kafka", "registry", "shutdown", "vehicle"]),
     ("ads", &["event", "http", "kafka", "registry", "secret", "shutdown", "store", "vehicle"]),
     ("dev", &["ads", "estimate", "event", "http", "kafka", "registry", "shutdown", "stock", "store"]),
-    ("cli", &["ads", "dev", "estimate", "shutdown", "stock", "telemetry"]),
+    ("healthcheck", &[]),
+    ("cli", &["ads", "dev", "estimate", "healthcheck", "shutdown", "stock", "telemetry"]),
 ];
 
 fn source_files(directory: &Path) -> Vec<PathBuf> {
