@@ -1,5 +1,7 @@
 .DEFAULT_GOAL := help
 
+COMPOSE := docker compose --project-directory compose --profile observability
+
 .PHONY: help
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -7,6 +9,26 @@ help: ## Show this list
 .PHONY: dev
 dev: ## Run the whole platform in one process, with nothing installed
 	cargo run --release -- dev
+
+.PHONY: up
+up: ## Start the cluster, 17 containers, and wait until all are healthy
+	@compose/up
+
+.PHONY: down
+down: ## Stop it; what it keeps stays
+	$(COMPOSE) down --remove-orphans
+
+.PHONY: logs
+logs: ## Follow its log; SERVICE=stock that of one service
+	$(COMPOSE) logs --follow --tail 100 $(SERVICE)
+
+.PHONY: ps
+ps: ## List its containers
+	$(COMPOSE) ps --all
+
+.PHONY: smoke
+smoke: ## Post a vehicle to it, and wait for the ad
+	@compose/smoke
 
 .PHONY: test
 test: ## Run the tests
@@ -47,6 +69,7 @@ lint: ## Check format and lints, with and without the embedded platform
 	cargo clippy --no-default-features -- -D warnings
 
 .PHONY: clean
-clean: ## Remove what was built, and the data of make dev
+clean: ## Remove what was built, the data of make dev, and the cluster with its data and passwords
 	cargo clean
 	rm -rf data
+	@if docker info >/dev/null 2>&1; then $(COMPOSE) down --volumes --remove-orphans --rmi local && rm -rf compose/secrets; fi

@@ -1,7 +1,5 @@
 //! The command line.
 
-use std::time::Duration;
-
 use clap::{Parser, Subcommand};
 
 use crate::ads::{self, AdsArgs};
@@ -10,6 +8,7 @@ use crate::audit::{self, AuditArgs};
 use crate::dev::{self, DevArgs};
 use crate::dlq::{self, DlqArgs};
 use crate::estimate::{self, EstimateArgs};
+use crate::healthcheck::{self, HealthcheckArgs};
 use crate::shutdown::run_until_signal;
 use crate::stock::{self, StockArgs};
 use crate::telemetry::LogArgs;
@@ -43,6 +42,8 @@ pub enum Command {
     Audit(AuditArgs),
     /// Look into the dead-letter topics, and replay or discard what lies there
     Dlq(DlqArgs),
+    /// Ask a role on this machine whether it is ready
+    Healthcheck(HealthcheckArgs),
 }
 
 impl Command {
@@ -51,26 +52,28 @@ impl Command {
     /// # Errors
     /// Those of the command.
     pub async fn run(self) -> anyhow::Result<()> {
-        let timeout = self.shutdown_timeout();
         match self {
-            Self::Stock(args) => run_until_signal(timeout, |shutdown| stock::run(args, shutdown)).await,
-            Self::Estimate(args) => run_until_signal(timeout, |shutdown| estimate::run(args, shutdown)).await,
-            Self::Ads(args) => run_until_signal(timeout, |shutdown| ads::run(args, shutdown)).await,
+            Self::Stock(args) => {
+                run_until_signal(args.shutdown.shutdown_timeout, |shutdown| stock::run(args, shutdown)).await
+            }
+            Self::Estimate(args) => {
+                run_until_signal(args.shutdown.shutdown_timeout, |shutdown| estimate::run(args, shutdown))
+                    .await
+            }
+            Self::Ads(args) => {
+                run_until_signal(args.shutdown.shutdown_timeout, |shutdown| ads::run(args, shutdown)).await
+            }
             #[cfg(feature = "embedded")]
-            Self::Dev(args) => run_until_signal(timeout, |shutdown| dev::run(args, shutdown)).await,
-            Self::Audit(args) => run_until_signal(timeout, |shutdown| audit::run(args, shutdown)).await,
-            Self::Dlq(args) => run_until_signal(timeout, |shutdown| dlq::run(args, shutdown)).await,
-        }
-    }
-
-    fn shutdown_timeout(&self) -> Duration {
-        match self {
-            Self::Stock(args) => args.shutdown.shutdown_timeout,
-            Self::Estimate(args) => args.shutdown.shutdown_timeout,
-            Self::Ads(args) => args.shutdown.shutdown_timeout,
-            #[cfg(feature = "embedded")]
-            Self::Dev(args) => args.shutdown.shutdown_timeout,
-            Self::Audit(_) | Self::Dlq(_) => TOOL_SHUTDOWN_TIMEOUT,
+            Self::Dev(args) => {
+                run_until_signal(args.shutdown.shutdown_timeout, |shutdown| dev::run(args, shutdown)).await
+            }
+            Self::Audit(args) => {
+                run_until_signal(TOOL_SHUTDOWN_TIMEOUT, |shutdown| audit::run(args, shutdown)).await
+            }
+            Self::Dlq(args) => {
+                run_until_signal(TOOL_SHUTDOWN_TIMEOUT, |shutdown| dlq::run(args, shutdown)).await
+            }
+            Self::Healthcheck(args) => healthcheck::run(args).await,
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod dev;
 pub mod dlq;
 pub mod estimate;
 pub mod event;
+pub mod healthcheck;
 pub mod http;
 pub mod kafka;
 pub mod registry;

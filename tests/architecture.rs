@@ -27,7 +27,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "audit",
         &["ads", "estimate", "event", "http", "kafka", "registry", "secret", "stock", "store", "vehicle"],
     ),
-    ("cli", &["ads", "audit", "dev", "dlq", "estimate", "shutdown", "stock", "telemetry"]),
+    ("healthcheck", &[]),
+    ("cli", &["ads", "audit", "dev", "dlq", "estimate", "healthcheck", "shutdown", "stock", "telemetry"]),
 ];
 
 fn source_files(directory: &Path) -> Vec<PathBuf> {

@@ -4,12 +4,18 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::process::{Command, Output};
 
-use support::{BINARY, Platform};
+use support::{BINARY, Platform, RoleProcess, eventually, free_port};
 
 fn run(arguments: &[&str]) -> Output {
     Command::new(BINARY).args(arguments).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
 }
 
 fn stderr(output: &Output) -> String {
@@ -48,6 +54,7 @@ fn wrong_usage_ends_with_2_and_names_the_flag() {
         (vec!["stock", "--schema-registry-url", "h:8081"], "--schema-registry-url"),
         (vec!["stock", "--kafka-property", "isolation.level=read_uncommitted"], "--kafka-property"),
         (vec!["dev", "--roles", "stok"], "--roles"),
+        (vec!["healthcheck"], "--port"),
         (vec!["nothing"], "nothing"),
     ] {
         let output = run(&arguments);
@@ -69,6 +76,64 @@ fn a_wrong_setting_ends_with_1_and_names_the_flag() {
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
         assert!(stderr(&output).contains(named), "{}", stderr(&output));
     }
+}
+
+#[tokio::test]
+async fn a_health_check_ends_well_when_the_role_is_ready() {
+    let platform = Platform::start(&[]).await;
+    for url in [platform.stock(), platform.ads_url()] {
+        let (_, port) = url.rsplit_once(':').unwrap();
+        let output = run(&["healthcheck", "--port", port]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert_eq!(stdout(&output), "ready\n");
+    }
+    platform.finish().await;
+}
+
+#[tokio::test]
+async fn a_health_check_names_what_a_role_waits_for() {
+    let (port, nowhere) = (free_port().to_string(), free_port().to_string());
+    let kafka = format!("127.0.0.1:{nowhere}");
+    let registry = format!("http://127.0.0.1:{nowhere}");
+    let arguments = ["--kafka-bootstrap-servers", &kafka, "--schema-registry-url", &registry];
+    let _estimate = RoleProcess::spawn(&[&["estimate", "--port", &port], &arguments[..]].concat());
+    let output = eventually("an answer of the role", async || {
+        // The role may be on the port that the variable names, and a proxy must not come between.
+        let mut command = Command::new(BINARY);
+        command.arg("healthcheck").env("PORT", &port).env("http_proxy", &registry);
+        let output = command.output().unwrap();
+        (!stderr(&output).contains("no role answers")).then_some(output)
+    })
+    .await;
+    assert_eq!(output.status.code(), Some(1));
+    for dependency in ["kafka (", "schema-registry ("] {
+        assert!(stderr(&output).contains(dependency), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_health_check_of_nothing_names_the_address() {
+    let port = free_port().to_string();
+    let output = run(&["healthcheck", "--port", &port]);
+    assert_eq!(output.status.code(), Some(1));
+    let named = format!("http://127.0.0.1:{port}/readyz");
+    assert!(stderr(&output).contains(&named), "{}", stderr(&output));
+}
+
+#[test]
+fn a_health_check_of_another_program_says_so() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let other = std::thread::spawn(move || {
+        let (connection, _) = listener.accept().unwrap();
+        let mut request = BufReader::new(&connection).lines();
+        assert!(request.any(|line| line.unwrap().is_empty()), "the request has no end");
+        (&connection).write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").unwrap();
+    });
+    let output = run(&["healthcheck", "--port", &port]);
+    other.join().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("another program"), "{}", stderr(&output));
 }
 
 #[test]

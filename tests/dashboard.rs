@@ -1,0 +1,65 @@
+//! The dashboard shows what the roles measure.
+
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use support::{Platform, RoleProcess, eventually, free_port};
+
+/// The queries of all panels.
+fn queries() -> Vec<String> {
+    let dashboard: Value =
+        serde_json::from_str(include_str!("../compose/grafana/dashboards/pipeline.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    targets.map(|target| target["expr"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The metrics of the roles in a query: each name begins with its role's.
+fn metrics(query: &str) -> BTreeSet<String> {
+    let words = query.split(|character: char| !(character.is_ascii_alphanumeric() || character == '_'));
+    let ours = |word: &&str| ["stock_", "estimate_", "ads_"].iter().any(|role| word.starts_with(role));
+    words.filter(ours).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn every_metric_on_the_dashboard_is_one_that_a_role_serves() {
+    let platform = Platform::start(&["--processing-time", "0s"]).await;
+    let port = free_port().to_string();
+    let _estimate = RoleProcess::spawn(&[
+        "estimate",
+        "--port",
+        &port,
+        "--kafka-bootstrap-servers",
+        platform.kafka(),
+        "--schema-registry-url",
+        platform.registry(),
+        "--topic-replication-factor",
+        "1",
+        "--topic-min-insync-replicas",
+        "1",
+    ]);
+    platform.accept("measured").await;
+    platform.await_ads(1).await;
+
+    let estimate = format!("http://127.0.0.1:{port}");
+    let mut served = String::new();
+    for base in [platform.stock(), platform.ads_url(), &estimate] {
+        let url = format!("{base}/metrics");
+        served += &eventually(&url, async || reqwest::get(&url).await.ok()?.text().await.ok()).await;
+    }
+    let shown: BTreeSet<_> = queries().iter().flat_map(|query| metrics(query)).collect();
+    assert!(shown.len() > 8, "{shown:?}");
+    for metric in shown {
+        let sample = |line: &str| line.strip_prefix(&metric).is_some_and(|rest| rest.starts_with([' ', '{']));
+        assert!(served.lines().any(sample), "{metric} is none of\n{served}");
+    }
+    for labels in [r#"method="POST",route="/stock""#, r#"method="GET",route="/ads""#] {
+        assert!(queries().iter().any(|query| query.contains(labels)), "{labels}");
+        assert!(served.contains(labels), "{labels} are none of\n{served}");
+    }
+    platform.finish().await;
+}
