@@ -1,7 +1,5 @@
 //! The command line.
 
-use std::time::Duration;
-
 use clap::{Parser, Subcommand};
 
 use crate::ads::{self, AdsArgs};
@@ -14,9 +12,6 @@ use crate::healthcheck::{self, HealthcheckArgs};
 use crate::shutdown::run_until_signal;
 use crate::stock::{self, StockArgs};
 use crate::telemetry::LogArgs;
-
-/// How long a command that is no role may take to end: it has nothing to bring home.
-const TOOL_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Takes vehicles, estimates their prices, and advertises them, over Apache Kafka
 #[derive(Debug, Parser)]
@@ -69,12 +64,9 @@ impl Command {
             Self::Dev(args) => {
                 run_until_signal(args.shutdown.shutdown_timeout, |shutdown| dev::run(args, shutdown)).await
             }
-            Self::Audit(args) => {
-                run_until_signal(TOOL_SHUTDOWN_TIMEOUT, |shutdown| audit::run(args, shutdown)).await
-            }
-            Self::Dlq(args) => {
-                run_until_signal(TOOL_SHUTDOWN_TIMEOUT, |shutdown| dlq::run(args, shutdown)).await
-            }
+            // A signal may end these at any point: what they write is written by transactions.
+            Self::Audit(args) => audit::run(args).await,
+            Self::Dlq(args) => dlq::run(args).await,
             Self::Healthcheck(args) => healthcheck::run(args).await,
         }
     }

@@ -16,8 +16,6 @@ fn main() {
     };
     let code = match runtime.block_on(cli.command.run()) {
         Ok(()) => 0,
-        // Whoever read the output has seen enough.
-        Err(error) if is_broken_pipe(&error) => 0,
         Err(error) => {
             eprintln!("error: {error:#}");
             1
@@ -25,9 +23,4 @@ fn main() {
     };
     // Not by returning: that would wait for threads that are still inside a call to an absent broker.
     process::exit(code);
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let io = error.downcast_ref::<std::io::Error>();
-    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }

@@ -20,11 +20,10 @@ impl ShutdownArgs {
         self.shutdown_timeout.mul_f64(0.7)
     }
 
-    /// Waits for `work`, but once `shutdown` is cancelled only for this `share` of the whole time: whatever a broker
-    /// or a database keeps it waiting for, the next start takes it up where it was left.
+    /// Waits for `work`, but once `shutdown` is cancelled only for this `share` of the whole time.
     ///
     /// # Errors
-    /// Those of `work`.
+    /// Those of `work`; that it did not end in time.
     pub async fn bound(
         &self,
         share: f64,
@@ -39,11 +38,30 @@ impl ShutdownArgs {
         };
         tokio::select! {
             result = work => result,
-            () = too_late => {
-                tracing::warn!(what, ?limit, "ending without it");
-                Ok(())
-            }
+            () = too_late => bail!("{what} did not end within {limit:?} (--shutdown-timeout)"),
         }
+    }
+
+    /// As [`Self::bound`], for work that can be left at any point, because the next start takes it up there: a broker
+    /// that does not answer must not keep the process.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub async fn bound_or_leave(
+        &self,
+        share: f64,
+        shutdown: &CancellationToken,
+        what: &'static str,
+        work: impl Future<Output = anyhow::Result<()>>,
+    ) -> anyhow::Result<()> {
+        let result = self.bound(share, shutdown, what, work).await;
+        if shutdown.is_cancelled()
+            && let Err(error) = &result
+        {
+            tracing::warn!(%error, "ending without it");
+            return Ok(());
+        }
+        result
     }
 }
 

@@ -8,6 +8,7 @@ pub mod store;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use clap::Args;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
@@ -88,7 +89,7 @@ pub async fn run(args: AdsArgs, shutdown: CancellationToken) -> anyhow::Result<(
 /// As [`run`].
 pub async fn run_on(server: HttpServer, args: AdsArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
     let database_url = DatabaseUrl::resolve(&args.database_url, args.database_url_file.as_ref())?;
-    let store = store::open(&database_url, Access::Owner).await?;
+    let store = store::open(&database_url, Access::Owner).await.context("--database-url")?;
     let codec = Arc::new(Codec::new(&args.registry)?);
     let naming = Naming::new(&args.kafka);
     let topic = naming.topic(VEHICLE_PROCESSED);
@@ -115,7 +116,7 @@ pub async fn run_on(server: HttpServer, args: AdsArgs, shutdown: CancellationTok
     // When one ends, all end.
     let work = async {
         let _ending = shutdown.drop_guard_ref();
-        args.shutdown.bound(0.9, &shutdown, "worker", worker.run()).await
+        args.shutdown.bound_or_leave(0.9, &shutdown, "worker", worker.run()).await
     };
     let serve = async {
         let _ending = shutdown.drop_guard_ref();

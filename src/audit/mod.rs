@@ -108,7 +108,7 @@ struct Sources {
 ///
 /// # Errors
 /// When something does not answer, or not all is well.
-pub async fn run(args: AuditArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(args: AuditArgs) -> anyhow::Result<()> {
     let vehicles = DatabaseUrl::resolve(&args.stock_database_url, args.stock_database_url_file.as_ref())?;
     let ads = DatabaseUrl::resolve(&args.ads_database_url, args.ads_database_url_file.as_ref())?;
     let sources = Sources {
@@ -120,26 +120,18 @@ pub async fn run(args: AuditArgs, shutdown: CancellationToken) -> anyhow::Result
     let runtime = Handle::current();
     let audit = tokio::task::spawn_blocking(move || match &args.vin {
         Some(vin) => path::print_path(&sources, &runtime, vin, args.json, &mut io::stdout().lock()),
-        None => audit(&args, &sources, &runtime, &shutdown),
+        None => audit(&args, &sources, &runtime),
     });
     audit.await.context("the audit panicked")?
 }
 
-fn audit(
-    args: &AuditArgs,
-    sources: &Sources,
-    runtime: &Handle,
-    shutdown: &CancellationToken,
-) -> anyhow::Result<()> {
+fn audit(args: &AuditArgs, sources: &Sources, runtime: &Handle) -> anyhow::Result<()> {
     // Before anything is looked at: what another audit announces later on fails.
-    let mut announcer = args.repair.then(|| Announcer::new(args, sources, runtime, shutdown)).transpose()?;
+    let mut announcer = args.repair.then(|| Announcer::new(args, sources, runtime)).transpose()?;
     let allowed = TimeDelta::from_std(args.processing_time + GRACE).context("--processing-time")?;
     let Gathered { scratch, dead_letters } = gather(sources, runtime)?;
     let mut report = Report::new(dead_letters);
     scratch.for_each_trail(|trail| {
-        if shutdown.is_cancelled() {
-            bail!("stopped before the end");
-        }
         let (stage, findings) = trail.judge(Utc::now(), allowed);
         if trail.created_at.is_some() {
             report.count_vehicle(stage);
@@ -158,19 +150,15 @@ fn audit(
         }
         Ok(())
     })?;
-    if let Some(announcer) = announcer {
-        report.count_repaired(announcer.finish()?);
-    }
+    let announced = announcer.map_or(Ok(0), Announcer::finish);
+    report.count_repaired(*announced.as_ref().unwrap_or(&0));
     let mut out = io::stdout().lock();
-    if args.json {
-        report.print_json(&mut out)?;
-    } else {
-        report.print(&mut out)?;
-    }
+    let printed = if args.json { report.print_json(&mut out) } else { report.print(&mut out) };
+    announced?;
     if !report.is_clean() {
         bail!("not all is well");
     }
-    Ok(())
+    Ok(printed?)
 }
 
 /// Announces vehicles again, each in the very event that stock would write.
@@ -185,15 +173,10 @@ struct Announcer<'a> {
 }
 
 impl<'a> Announcer<'a> {
-    fn new(
-        args: &AuditArgs,
-        sources: &'a Sources,
-        runtime: &'a Handle,
-        shutdown: &CancellationToken,
-    ) -> anyhow::Result<Self> {
+    fn new(args: &AuditArgs, sources: &'a Sources, runtime: &'a Handle) -> anyhow::Result<Self> {
         let id = sources.naming.group(TRANSACTIONAL_ID);
         Ok(Self {
-            producer: TransactionalProducer::new(&args.kafka, &id, shutdown.clone())?,
+            producer: TransactionalProducer::new(&args.kafka, &id, CancellationToken::new())?,
             codec: Codec::new(&args.registry)?,
             topic: sources.naming.topic(VEHICLE_CREATED),
             sources,

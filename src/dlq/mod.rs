@@ -23,6 +23,7 @@ const TRANSACTIONAL_ID: &str = "vehicle-platform-dlq";
 
 /// Letters settled in one transaction at most.
 const BATCH_LIMIT: usize = 500;
+const BATCH_BYTES: usize = 16 * 1024 * 1024;
 
 #[derive(Args, Clone, Debug)]
 pub struct DlqArgs {
@@ -38,7 +39,8 @@ pub enum DlqCommand {
     Show(ShowArgs),
     /// Put records back on their topic, each once; mend the cause first, or they come back
     Replay(SettleArgs),
-    /// Give letters up: they are not listed any more, nor is anything put back
+    /// Give letters up: they are not listed any more, and nothing is put back (an audit that repairs announces such a
+    /// vehicle anew)
     Discard(SettleArgs),
 }
 
@@ -88,14 +90,22 @@ pub struct SettleArgs {
 ///
 /// # Errors
 /// When the brokers do not answer, or there is no such letter.
-pub async fn run(args: DlqArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(args: DlqArgs) -> anyhow::Result<()> {
     let work = move || match args.command {
-        DlqCommand::List(args) => list(&args),
-        DlqCommand::Show(args) => show::show(&args),
-        DlqCommand::Replay(args) => settle(&args, Settlement::Replayed, &shutdown),
-        DlqCommand::Discard(args) => settle(&args, Settlement::Discarded, &shutdown),
+        DlqCommand::List(args) => unless_unread(list(&args)),
+        DlqCommand::Show(args) => unless_unread(show::show(&args)),
+        DlqCommand::Replay(args) => settle(&args, Settlement::Replayed),
+        DlqCommand::Discard(args) => settle(&args, Settlement::Discarded),
     };
     tokio::task::spawn_blocking(work).await.context("the command panicked")?
+}
+
+/// Whoever closes the pipe has read enough.
+fn unless_unread(result: anyhow::Result<()>) -> anyhow::Result<()> {
+    result.or_else(|error| match error.downcast_ref::<io::Error>() {
+        Some(io) if io.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(error),
+    })
 }
 
 fn for_each_letter(
@@ -147,12 +157,12 @@ fn list(args: &ListArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn settle(args: &SettleArgs, how: Settlement, shutdown: &CancellationToken) -> anyhow::Result<()> {
+fn settle(args: &SettleArgs, how: Settlement) -> anyhow::Result<()> {
     let naming = Naming::new(&args.kafka);
     // Before the letters are read: from here on nobody else settles any.
     let producer =
-        TransactionalProducer::new(&args.kafka, &naming.group(TRANSACTIONAL_ID), shutdown.clone())?;
-    let mut settler = Settler { producer, how, shutdown, ids: Vec::new(), records: Vec::new(), settled: 0 };
+        TransactionalProducer::new(&args.kafka, &naming.group(TRANSACTIONAL_ID), CancellationToken::new())?;
+    let mut settler = Settler { producer, how, ids: Vec::new(), records: Vec::new(), bytes: 0, settled: 0 };
     // The state of the letters that were named.
     let mut named: BTreeMap<_, _> = args.letters.iter().map(|id| (*id, None)).collect();
     for_each_letter(&args.kafka, |id, letter, waits| {
@@ -182,26 +192,26 @@ fn settle(args: &SettleArgs, how: Settlement, shutdown: &CancellationToken) -> a
 }
 
 /// Settles letters, a batch in a transaction.
-struct Settler<'a> {
+struct Settler {
     producer: TransactionalProducer,
     how: Settlement,
-    shutdown: &'a CancellationToken,
     ids: Vec<LetterId>,
     records: Vec<OutgoingRecord>,
+    /// Of their values.
+    bytes: usize,
     settled: usize,
 }
 
-impl Settler<'_> {
+impl Settler {
     fn add(&mut self, id: LetterId, records: Vec<OutgoingRecord>) -> anyhow::Result<()> {
         self.ids.push(id);
+        self.bytes +=
+            records.iter().filter_map(|record| record.value.as_deref()).map(<[u8]>::len).sum::<usize>();
         self.records.extend(records);
-        if self.ids.len() >= BATCH_LIMIT { self.flush() } else { Ok(()) }
+        if self.ids.len() >= BATCH_LIMIT || self.bytes >= BATCH_BYTES { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> anyhow::Result<()> {
-        if self.shutdown.is_cancelled() {
-            bail!("stopped after {} letters; the others wait as before", self.settled);
-        }
         // A transaction whose outcome is unknown is told by the letters themselves when the command runs again.
         self.producer.publish(&self.records).with_context(|| {
             format!(
@@ -212,6 +222,7 @@ impl Settler<'_> {
         let mut out = io::stdout().lock();
         self.settled += self.ids.len();
         self.records.clear();
+        self.bytes = 0;
         for id in self.ids.drain(..) {
             writeln!(out, "{} {id}", self.how.as_str())?;
         }
@@ -222,7 +233,7 @@ impl Settler<'_> {
         if !self.ids.is_empty() {
             self.flush()?;
         } else if self.settled == 0 {
-            writeln!(io::stdout(), "no letter waits")?;
+            let _ = writeln!(io::stdout(), "no letter waits");
         }
         Ok(())
     }

@@ -100,7 +100,7 @@ pub async fn run(args: EstimateArgs, shutdown: CancellationToken) -> anyhow::Res
     // When one ends, all end.
     let work = async {
         let _ending = shutdown.drop_guard_ref();
-        args.shutdown.bound(0.9, &shutdown, "worker", worker.run()).await
+        args.shutdown.bound_or_leave(0.9, &shutdown, "worker", worker.run()).await
     };
     let serve = async {
         let Some(server) = server else { return Ok(()) };

@@ -151,6 +151,10 @@ fn text(record: &Record, header: &str) -> Option<String> {
 
 /// The letter that `record` settles, when it is a settlement.
 fn settled(record: &Record) -> Option<Position> {
+    // A letter may carry such headers of its own.
+    if record.value.is_some() || record.header(REASON).is_some() {
+        return None;
+    }
     text(record, SETTLED)?;
     Some((text(record, SETTLED_PARTITION)?.parse().ok()?, text(record, SETTLED_OFFSET)?.parse().ok()?))
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::CALL_TIMEOUT;
@@ -24,8 +24,6 @@ pub struct TopicReader {
     topic: String,
     /// What is left to be read: the end of each partition.
     ends: BTreeMap<i32, i64>,
-    /// Whether the first record of each partition is still there.
-    is_whole: bool,
 }
 
 impl TopicReader {
@@ -39,11 +37,9 @@ impl TopicReader {
         let committed = consumer(kafka, "read_committed").with_context(unreadable)?;
         let mut ends = BTreeMap::new();
         let mut list = TopicPartitionList::new();
-        let mut is_whole = true;
         for partition in partitions(&everything, topic).with_context(unreadable)? {
             let (first, end) =
                 everything.fetch_watermarks(topic, partition, CALL_TIMEOUT).with_context(unreadable)?;
-            is_whole &= first == 0;
             if first == end {
                 continue;
             }
@@ -52,12 +48,7 @@ impl TopicReader {
             ends.insert(partition, end);
         }
         committed.assign(&list).with_context(unreadable)?;
-        Ok(Self { consumer: committed, topic: topic.to_owned(), ends, is_whole })
-    }
-
-    /// Whether nothing was removed from the topic since it was created.
-    pub fn is_whole(&self) -> bool {
-        self.is_whole
+        Ok(Self { consumer: committed, topic: topic.to_owned(), ends })
     }
 
     /// Hands each record over, those of a partition in their order.
@@ -66,10 +57,10 @@ impl TopicReader {
     /// When the brokers stop answering, or those of `each`.
     pub fn for_each(mut self, mut each: impl FnMut(Record) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let mut progress = Instant::now();
+        let mut last_error = None;
         while !self.ends.is_empty() {
             match self.consumer.poll(POLL) {
                 Some(Ok(message)) => {
-                    progress = Instant::now();
                     let record = Record::from(&message);
                     let Some(&end) = self.ends.get(&record.partition) else { continue };
                     if record.offset + 1 >= end {
@@ -78,19 +69,29 @@ impl TopicReader {
                     if record.offset < end {
                         each(record)?;
                     }
+                    progress = Instant::now();
                 }
                 // The end of what is committed, which is not before ours: see `await_stable`.
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     self.ends.remove(&partition);
                 }
-                Some(Err(error)) if self.consumer.client().fatal_error().is_some() => {
+                // The brokers removed records that were still to be read.
+                Some(Err(error))
+                    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset)
+                        || self.consumer.client().fatal_error().is_some() =>
+                {
                     return Err(error).with_context(|| format!("cannot read {}", self.topic));
                 }
-                Some(Err(error)) => tracing::debug!(topic = self.topic, %error, "reading goes on"),
+                Some(Err(error)) => last_error = Some(error),
                 None => {}
             }
             if progress.elapsed() > PATIENCE {
-                bail!("cannot read {}: the brokers do not answer", self.topic);
+                let reason = last_error.map(|error| error.to_string());
+                bail!(
+                    "cannot read {}: {}",
+                    self.topic,
+                    reason.as_deref().unwrap_or("the brokers do not answer")
+                );
             }
         }
         Ok(())
@@ -110,7 +111,7 @@ pub fn committed_offsets(kafka: &KafkaArgs, group: &str, topic: &str) -> anyhow:
         list.add_partition(topic, partition);
     }
     let mut committed = BTreeMap::new();
-    for element in consumer.committed_offsets(list, CALL_TIMEOUT).with_context(unknown)?.elements() {
+    for element in consumer.committed_offsets(list, PATIENCE).with_context(unknown)?.elements() {
         element.error().with_context(unknown)?;
         if let Offset::Offset(next) = element.offset() {
             committed.insert(element.partition(), next);
@@ -136,6 +137,7 @@ fn consumer(kafka: &KafkaArgs, isolation_level: &str) -> anyhow::Result<BaseCons
         .set("group.id", "vehicle-platform-reader")
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
+        .set("auto.offset.reset", "error")
         .set("isolation.level", isolation_level)
         .set("queued.max.messages.kbytes", "16384")
         .create_with_context(LoggingContext)

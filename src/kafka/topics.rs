@@ -71,7 +71,8 @@ impl ClusterCheck {
                 if self.topics.contains(name) {
                     topic
                 } else {
-                    topic.set("max.message.bytes", DEAD_LETTER_MAX_BYTES)
+                    // A letter waits until someone settles it.
+                    topic.set("max.message.bytes", DEAD_LETTER_MAX_BYTES).set("retention.ms", "-1")
                 }
             })
             .collect();

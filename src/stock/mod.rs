@@ -7,6 +7,7 @@ pub mod store;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use clap::Args;
 use prometheus_client::registry::Registry;
 use tokio::sync::Notify;
@@ -75,7 +76,7 @@ pub async fn run(args: StockArgs, shutdown: CancellationToken) -> anyhow::Result
 /// As [`run`].
 pub async fn run_on(server: HttpServer, args: StockArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
     let database_url = DatabaseUrl::resolve(&args.database_url, args.database_url_file.as_ref())?;
-    let store = store::open(&database_url, Access::Owner).await?;
+    let store = store::open(&database_url, Access::Owner).await.context("--database-url")?;
     let codec = Arc::new(Codec::new(&args.registry)?);
     let topic = Naming::new(&args.kafka).topic(VEHICLE_CREATED);
     let arrivals = Arc::new(Notify::new());
@@ -107,7 +108,7 @@ pub async fn run_on(server: HttpServer, args: StockArgs, shutdown: CancellationT
     // When one ends, all end.
     let relay = async {
         let _ending = shutdown.drop_guard_ref();
-        args.shutdown.bound(0.15, &relay_shutdown, "relay", relay.run()).await
+        args.shutdown.bound_or_leave(0.15, &relay_shutdown, "relay", relay.run()).await
     };
     let (served, relayed, (), (), ()) = tokio::join!(
         serve,

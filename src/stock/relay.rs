@@ -19,7 +19,7 @@ use tracing::Span;
 use super::store::{OutboxEntry, VehicleStore};
 use crate::backoff::Backoff;
 use crate::event::{TraceContext, VEHICLE_CREATED, VehicleCreated};
-use crate::kafka::{CommitError, KafkaArgs, Marker, Naming, OutgoingRecord, TransactionalProducer};
+use crate::kafka::{KafkaArgs, Marker, Naming, OutgoingRecord, TransactionalProducer};
 use crate::registry::{Codec, CodecError};
 
 /// Events published by one transaction at most.
@@ -116,35 +116,14 @@ impl Relay {
                 continue;
             }
             let records = runtime.block_on(self.encode(&topic, &entries))?;
-            self.publish(runtime, &mut producer, &marker, batch, &records)?;
+            // Never tried again within the session: whether the outbox is still ours has to be asked first.
+            producer.commit(&records, &marker.progress(batch + 1), marker.group())?;
             self.metrics.published.inc_by(records.len() as u64);
             batch += 1;
             runtime.block_on(outbox.remove(batch - 1))?;
             *backoff = Backoff::new();
         }
         Ok(())
-    }
-
-    fn publish(
-        &self,
-        runtime: &Handle,
-        producer: &mut TransactionalProducer,
-        marker: &Marker,
-        batch: i64,
-        records: &[OutgoingRecord],
-    ) -> anyhow::Result<()> {
-        let mut backoff = Backoff::new();
-        loop {
-            match producer.commit(records, &marker.progress(batch + 1), marker.group()) {
-                Ok(()) => return Ok(()),
-                Err(error @ CommitError::Aborted(_)) if !self.shutdown.is_cancelled() => {
-                    let pause = backoff.next_pause();
-                    tracing::warn!(%error, ?pause, "will publish again");
-                    runtime.block_on(self.pause(pause));
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
     }
 
     async fn encode(&self, topic: &str, entries: &[OutboxEntry]) -> anyhow::Result<Vec<OutgoingRecord>> {

@@ -74,10 +74,11 @@ impl Role {
 
     /// In good order (SIGTERM): how it ended, and after how long.
     pub async fn terminate(&mut self) -> (ExitStatus, Duration) {
-        let mut child = self.child.take().unwrap();
+        let child = self.child.as_mut().unwrap();
         let asked = Instant::now();
-        signal(&child, "TERM");
+        signal(child, "TERM");
         let status = eventually("the role to end", async || child.try_wait().unwrap()).await;
+        self.child = None;
         (status, asked.elapsed())
     }
 

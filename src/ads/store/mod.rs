@@ -41,6 +41,6 @@ pub async fn open(url: &DatabaseUrl, access: Access) -> anyhow::Result<Arc<dyn A
     Ok(match (url.scheme(), url.sqlite_path()) {
         (_, Some(path)) => Arc::new(SqliteAds::open(path.into(), access).await?),
         ("mongodb" | "mongodb+srv", None) => Arc::new(MongoAds::new(url).await?),
-        (scheme, None) => bail!("--database-url: ads are kept in mongodb:// or sqlite:, not in {scheme}"),
+        (scheme, None) => bail!("ads are kept in mongodb:// or sqlite:, not in {scheme}"),
     })
 }

@@ -156,6 +156,7 @@ impl AdStore for SqliteAds {
             ads::table.find(id.to_string()).first(&mut file.connection).await.optional()?;
         row.map(Ad::try_from).transpose()
     }
+
     async fn find(&self, vin: &str) -> Result<Vec<Ad>, StoreError> {
         let mut file = self.file.lock().await;
         let rows: Vec<AdRow> = ads::table.filter(ads::vin.eq(vin)).load(&mut file.connection).await?;

@@ -90,7 +90,7 @@ pub async fn open(url: &DatabaseUrl, access: Access) -> anyhow::Result<Arc<dyn V
         (_, Some(path)) => Arc::new(SqliteVehicles::open(path.into(), access).await?),
         ("postgres" | "postgresql", None) => Arc::new(PostgresVehicles::new(url, access)?),
         (scheme, None) => {
-            bail!("--database-url: stock keeps vehicles in postgres:// or sqlite:, not in {scheme}")
+            bail!("stock keeps vehicles in postgres:// or sqlite:, not in {scheme}")
         }
     })
 }
