@@ -17,14 +17,15 @@ use clap::Args;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use crate::ads;
 use crate::ads::store::AdStore;
 use crate::event::{TraceContext, VEHICLE_CREATED, VehicleCreated};
 use crate::kafka::{KafkaArgs, Naming, OutgoingRecord, TransactionalProducer};
 use crate::registry::{Codec, RegistryArgs};
 use crate::secret::SecretParser;
+use crate::stock;
 use crate::stock::store::VehicleStore;
 use crate::store::{Access, DatabaseUrl};
-use crate::{ads, stock};
 use gather::{Gathered, REANNOUNCED_HEADER, gather};
 use report::Report;
 use trail::Finding;
