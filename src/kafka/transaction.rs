@@ -22,6 +22,9 @@ const TRANSACTION_TIMEOUT_MS: &str = "20000";
 /// More than the brokers take.
 const MESSAGE_MAX_BYTES: &str = "100000000";
 
+/// Longer than the brokers let a transaction stay open.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
+
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(10);
 const DELIVERY_PAUSE: Duration = Duration::from_millis(1);
 /// The thread sleeps through a shutdown for so long at most.
@@ -91,7 +94,19 @@ impl TransactionalProducer {
     }
 
     fn begin(&self) -> Result<(), KafkaError> {
-        self.persistently("init_transactions", |timeout| self.producer.init_transactions(timeout))
+        let mut backoff = Backoff::new();
+        loop {
+            match self.producer.init_transactions(self.call_timeout()) {
+                // Called again, it goes on with what it waited for.
+                Err(KafkaError::Transaction(error))
+                    if error.is_retriable() && !self.shutdown.is_cancelled() =>
+                {
+                    tracing::warn!(%error, "waiting for the brokers to begin transactions");
+                    pause(backoff.next_pause().min(LONGEST_PAUSE));
+                }
+                result => return result,
+            }
+        }
     }
 
     /// Aborts the transaction, by a new producer that takes over the id.
@@ -149,8 +164,7 @@ impl TransactionalProducer {
             };
         }
         // From here on the brokers may have committed it, even when librdkafka says that it has to be aborted.
-        self.persistently("commit_transaction", |timeout| self.producer.commit_transaction(timeout))
-            .map_err(CommitError::Lost)
+        self.producer.commit_transaction(COMMIT_TIMEOUT).map_err(CommitError::Lost)
     }
 
     /// Everything but the commit: until that is asked for nothing can become visible.
@@ -164,10 +178,8 @@ impl TransactionalProducer {
             self.enqueue(record)?;
         }
         if let Some((progress, group)) = consumed {
-            let offsets = progress.as_list()?;
-            self.persistently("send_offsets_to_transaction", |timeout| {
-                self.producer.send_offsets_to_transaction(&offsets, group, timeout)
-            })?;
+            // Tried once: taken up again after a timeout, librdkafka's call may never return (seen with 2.12).
+            self.producer.send_offsets_to_transaction(&progress.as_list()?, group, self.call_timeout())?;
         }
         self.await_deliveries();
         Ok(())
@@ -193,27 +205,6 @@ impl TransactionalProducer {
         let until = Instant::now() + self.call_timeout();
         while self.producer.in_flight_count() > 0 && Instant::now() < until {
             pause(DELIVERY_PAUSE);
-        }
-    }
-
-    /// Repeats a call that timed out, which librdkafka takes up where it was, until it succeeds, fails for good,
-    /// or `shutdown`.
-    fn persistently(
-        &self,
-        call: &'static str,
-        mut attempt: impl FnMut(Duration) -> Result<(), KafkaError>,
-    ) -> Result<(), KafkaError> {
-        let mut backoff = Backoff::new();
-        loop {
-            match attempt(self.call_timeout()) {
-                Err(KafkaError::Transaction(error))
-                    if error.is_retriable() && !self.shutdown.is_cancelled() =>
-                {
-                    tracing::warn!(call, %error, "waiting for the brokers");
-                    pause(backoff.next_pause().min(LONGEST_PAUSE));
-                }
-                result => return result,
-            }
         }
     }
 

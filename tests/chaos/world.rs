@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +20,10 @@ pub const TOPICS: [&str; 2] = ["stock.vehicle-created", "stock.vehicle-processed
 
 /// A role has to end within its deadline, which is 10 s; on top of that comes what a busy machine takes.
 const TERMINATION_LIMIT: Duration = Duration::from_secs(12);
+
+const SIGTERM: i32 = 15;
+/// A process that is younger may not have got to the point at which it listens to signals.
+const YOUTH: Duration = Duration::from_secs(2);
 
 /// The lines of one role.
 struct Lines {
@@ -132,7 +137,8 @@ impl World {
                 let mut role = self.roles[index].lock().await;
                 self.tell(fault, hold).await;
                 let (status, took) = role.terminate().await;
-                if status.code() != Some(0) || took > TERMINATION_LIMIT {
+                let killed_before_it_could_listen = status.signal() == Some(SIGTERM) && role.age() < YOUTH;
+                if (status.code() != Some(0) && !killed_before_it_could_listen) || took > TERMINATION_LIMIT {
                     let what = format!("{} ended on SIGTERM after {took:?} with {status}", NAMES[index]);
                     self.breaches.lock().await.push(what);
                 }

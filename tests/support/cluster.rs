@@ -51,6 +51,7 @@ pub struct Role {
     environment: [(&'static str, String); 3],
     log: Option<PathBuf>,
     child: Option<Child>,
+    started: Instant,
 }
 
 impl Role {
@@ -61,6 +62,7 @@ impl Role {
             let log = File::options().create(true).append(true).open(path).unwrap();
             command.stdout(log.try_clone().unwrap()).stderr(Stdio::from(log));
         }
+        self.started = Instant::now();
         self.child = Some(command.spawn().unwrap());
     }
 
@@ -95,6 +97,11 @@ impl Role {
     /// How it ended, when it did although nobody asked it to.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.as_mut()?.try_wait().unwrap()
+    }
+
+    /// Since it was started last.
+    pub fn age(&self) -> Duration {
+        self.started.elapsed()
     }
 
     pub fn pid(&self) -> u32 {
@@ -162,6 +169,7 @@ impl Roles {
                 ],
                 log: setup.logs.as_ref().map(|logs| logs.join(format!("{}.log", NAMES[index]))),
                 child: None,
+                started: Instant::now(),
             }
         };
         let estimate = |number: usize| {
