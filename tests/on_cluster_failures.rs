@@ -94,6 +94,29 @@ async fn with_all_brokers_away_vehicles_are_accepted_and_go_out_when_they_are_ba
     expect_one_ad_each(roles, accepted).await;
 }
 
+/// The one that published loses the outbox to the other half-way through a batch, and finds the brokers again.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_stocks_double_and_lose_nothing_when_the_outbox_changes_hands() {
+    let Some(roles) = Roles::start("1s").await else { return };
+    let mut second = roles.roles[STOCK].twin();
+    second.start();
+    let mut accepted = accept(&roles, "before", 20).await;
+    roles.platform.await_ads(accepted.len()).await;
+    let mut killed = Vec::new();
+    for name in BROKERS {
+        let Some(broker) = Killed::node(name) else { return };
+        killed.push(broker);
+    }
+    accepted.extend(accept(&roles, "claimed", 30).await);
+    // Its restart ends the connection whose lock the outbox belongs to.
+    drop(Killed::node("postgres"));
+    accepted.extend(accept(&roles, "not-claimed", 30).await);
+    drop(killed);
+    roles.platform.await_ads(accepted.len()).await;
+    assert_eq!(second.terminate().await.0.code(), Some(0));
+    expect_one_ad_each(roles, accepted).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn with_postgresql_away_a_post_is_told_to_come_back_later() {
     let Some(roles) = Roles::start("1s").await else { return };

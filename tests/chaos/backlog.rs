@@ -15,6 +15,8 @@ use crate::verdict::Verdict;
 use crate::world::{TOPICS, resident_mib};
 
 const CLIENTS: u32 = 32;
+/// Of one estimator that may hold all of 100,000 vehicles; each is some hundred bytes and a timer.
+const MEMORY_LIMIT_MIB: u64 = 300;
 
 /// `make backlog` runs it: `BACKLOG_VEHICLES` are posted, and estimated for `BACKLOG_PROCESSING_TIME`, which has to be
 /// longer than posting them and restarting the brokers takes.
@@ -45,10 +47,7 @@ async fn vehicles_that_wait_in_the_estimators_survive_a_restart_of_kafka_node_by
     let next = move || Some(posted.fetch_add(1, Ordering::Relaxed)).filter(|number| *number < count as u64);
     load::drive(Arc::clone(&platform), Arc::clone(&ledger), CLIENTS, Duration::from_millis(1), next).await;
     say(&format!("{} vehicles accepted", ledger.len()));
-    eventually("all vehicles to wait in the estimators", async || {
-        (platform.in_flight().await?.iter().sum::<usize>() == count).then_some(())
-    })
-    .await;
+    await_all_waiting(&platform, count).await;
     for name in ["kafka-1", "kafka-2", "kafka-3"] {
         let Some(node) = Node::named(name) else { return };
         say(&format!("{:?} wait, {name} is restarted", platform.in_flight().await));
@@ -56,7 +55,11 @@ async fn vehicles_that_wait_in_the_estimators_survive_a_restart_of_kafka_node_by
         node.run("start");
         await_replicas(&platform).await;
     }
+    // What a rebalance dropped is read again.
+    await_all_waiting(&platform, count).await;
     say(&format!("{:?} wait, all brokers are back", platform.in_flight().await));
+    let memory = estimators.map(resident_mib);
+    assert!(memory.iter().all(|&mib| mib < MEMORY_LIMIT_MIB), "{memory:?} MiB resident");
 
     let mut seen = 0;
     let mut progress = Instant::now();
@@ -76,6 +79,13 @@ async fn vehicles_that_wait_in_the_estimators_survive_a_restart_of_kafka_node_by
         assert_eq!(role.terminate().await.0.code(), Some(0), "{name}");
     }
     platform.remove().await;
+}
+
+async fn await_all_waiting(platform: &Platform, count: usize) {
+    eventually("all vehicles to wait in the estimators", async || {
+        (platform.in_flight().await?.iter().sum::<usize>() == count).then_some(())
+    })
+    .await;
 }
 
 /// Waits until every partition has all its replicas in sync, as one does before the next restart.

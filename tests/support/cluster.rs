@@ -66,6 +66,21 @@ impl Role {
         self.child = Some(command.spawn().unwrap());
     }
 
+    /// A second process of the same role, not yet started.
+    pub fn twin(&self) -> Self {
+        let mut command = self.command.clone();
+        let port = command.iter().position(|argument| argument == "--port").unwrap() + 1;
+        command[port] = free_port().to_string();
+        Self {
+            command,
+            binary: self.binary.clone(),
+            environment: self.environment.clone(),
+            log: self.log.clone(),
+            child: None,
+            started: Instant::now(),
+        }
+    }
+
     /// At once (SIGKILL).
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
