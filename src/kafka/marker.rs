@@ -3,6 +3,8 @@
 //!
 //! The brokers forget the offsets of such a group `offsets.retention.minutes` (7 days) after its last commit.
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
 use rdkafka::consumer::{Consumer as _, ConsumerGroupMetadata};
 use rdkafka::{Offset, TopicPartitionList};
@@ -15,7 +17,7 @@ use super::transaction::Progress;
 /// The offset of a group in partition 0 of a topic.
 pub struct Marker {
     topic: String,
-    group: ConsumerGroupMetadata,
+    group: Arc<ConsumerGroupMetadata>,
     committed: Option<i64>,
 }
 
@@ -37,7 +39,7 @@ impl Marker {
             _ => None,
         };
         let group = consumer.group_metadata().context("the consumer has no group")?;
-        Ok(Self { topic: topic.to_owned(), group, committed })
+        Ok(Self { topic: topic.to_owned(), group: Arc::new(group), committed })
     }
 
     /// The number as it was read, or `None` when there never was one.
@@ -50,7 +52,7 @@ impl Marker {
         Progress { topic: self.topic.clone(), next: vec![(0, number)] }
     }
 
-    pub fn group(&self) -> &ConsumerGroupMetadata {
+    pub fn group(&self) -> &Arc<ConsumerGroupMetadata> {
         &self.group
     }
 }

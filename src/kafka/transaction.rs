@@ -1,5 +1,6 @@
 //! The one way to write to Kafka: records, and progress if there is any, in a single transaction.
 
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -21,6 +22,9 @@ const TRANSACTION_TIMEOUT_MS: &str = "20000";
 
 /// More than the brokers take.
 const MESSAGE_MAX_BYTES: &str = "100000000";
+
+/// What a call may take beyond its timeout before it counts as stuck.
+const OVERTIME: Duration = Duration::from_secs(5);
 
 /// Longer than the brokers let a transaction stay open.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -50,22 +54,33 @@ impl Progress {
     }
 }
 
+/// Why a call to librdkafka did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    #[error("{0} did not return within {1:?}")]
+    Stuck(&'static str, Duration),
+}
+
 /// Why a transaction did not commit.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
     /// It was aborted, so nothing of it will ever be seen: it can be tried again as it was.
     #[error("the transaction was aborted: {0}")]
-    Aborted(KafkaError),
+    Aborted(CallError),
     /// Its outcome is unknown, or the producer was fenced: make a new producer and ask the cluster what was
     /// committed.
     #[error("the producer is lost: {0}")]
-    Lost(KafkaError),
+    Lost(CallError),
 }
+
+type Inner = ThreadedProducer<LoggingContext>;
 
 /// A producer with a transactional id. Every call blocks.
 pub struct TransactionalProducer {
     config: ClientConfig,
-    producer: ThreadedProducer<LoggingContext>,
+    producer: Arc<Inner>,
     shutdown: CancellationToken,
 }
 
@@ -88,20 +103,23 @@ impl TransactionalProducer {
             // The brokers judge how large a record may be: to refuse one here would only stop the line.
             .set("message.max.bytes", MESSAGE_MAX_BYTES);
         let producer = create(&config).context("cannot set up a Kafka producer; see --kafka-property")?;
-        let producer = Self { config, producer, shutdown };
+        let mut producer = Self { config, producer, shutdown };
         producer.begin().context("cannot begin transactions")?;
         Ok(producer)
     }
 
-    fn begin(&self) -> Result<(), KafkaError> {
+    fn begin(&mut self) -> Result<(), CallError> {
         let mut backoff = Backoff::new();
         loop {
-            match self.producer.init_transactions(self.call_timeout()) {
-                // Called again, it goes on with what it waited for.
-                Err(KafkaError::Transaction(error))
-                    if error.is_retriable() && !self.shutdown.is_cancelled() =>
-                {
+            let timeout = self.call_timeout();
+            let begun =
+                self.call("init_transactions", timeout, move |producer| producer.init_transactions(timeout));
+            match begun {
+                Err(error) if is_retriable(&error) && !self.shutdown.is_cancelled() => {
                     tracing::warn!(%error, "waiting for the brokers to begin transactions");
+                    if matches!(error, CallError::Stuck(..)) {
+                        self.replace()?;
+                    }
                     pause(backoff.next_pause().min(LONGEST_PAUSE));
                 }
                 result => return result,
@@ -115,11 +133,41 @@ impl TransactionalProducer {
     /// records that it had sent and, with no answer yet, queued to send again. A broker that has those takes the new
     /// ones for duplicates, and says that they are written (`rd_kafka_toppar_purge_queues` in librdkafka 2.12). A new
     /// producer has a new epoch, in which the numbers begin anew.
-    fn abort(&mut self) -> Result<(), KafkaError> {
+    fn abort(&mut self) -> Result<(), CallError> {
+        self.replace()?;
+        self.begin()
+    }
+
+    fn replace(&mut self) -> Result<(), KafkaError> {
         let abandoned = std::mem::replace(&mut self.producer, create(&self.config)?);
         // With the brokers away librdkafka takes its time to close.
         std::thread::spawn(move || drop(abandoned));
-        self.begin()
+        Ok(())
+    }
+
+    /// Makes a call that has a `timeout` of its own, on a thread of its own: `rd_kafka_send_offsets_to_transaction` of
+    /// librdkafka 2.12 may never return after a coordinator was lost. The thread and its producer are left behind
+    /// then.
+    fn call(
+        &self,
+        name: &'static str,
+        timeout: Duration,
+        call: impl FnOnce(&Inner) -> Result<(), KafkaError> + Send + 'static,
+    ) -> Result<(), CallError> {
+        let (done, returned) = mpsc::channel();
+        let producer = Arc::clone(&self.producer);
+        std::thread::spawn(move || {
+            let result = call(&producer);
+            // Before the answer, so that whoever hears of it holds the only reference.
+            drop(producer);
+            // Nobody may be waiting any more.
+            let _ = done.send(result);
+        });
+        let limit = timeout + OVERTIME;
+        match returned.recv_timeout(limit) {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(CallError::Stuck(name, limit)),
+        }
     }
 
     /// Writes `records` and moves `progress` of the group, both or neither.
@@ -132,7 +180,7 @@ impl TransactionalProducer {
         &mut self,
         records: impl IntoIterator<Item = &'a OutgoingRecord>,
         progress: &Progress,
-        group: &ConsumerGroupMetadata,
+        group: &Arc<ConsumerGroupMetadata>,
     ) -> Result<(), CommitError> {
         self.transact(records, Some((progress, group)))
     }
@@ -151,7 +199,7 @@ impl TransactionalProducer {
     fn transact<'a>(
         &mut self,
         records: impl IntoIterator<Item = &'a OutgoingRecord>,
-        consumed: Option<(&Progress, &ConsumerGroupMetadata)>,
+        consumed: Option<(&Progress, &Arc<ConsumerGroupMetadata>)>,
     ) -> Result<(), CommitError> {
         if let Err(error) = self.prepare(records, consumed) {
             // On the way out there is no time to abort: the successor does it when it takes over the id.
@@ -164,22 +212,27 @@ impl TransactionalProducer {
             };
         }
         // From here on the brokers may have committed it, even when librdkafka says that it has to be aborted.
-        self.producer.commit_transaction(COMMIT_TIMEOUT).map_err(CommitError::Lost)
+        self.call("commit_transaction", COMMIT_TIMEOUT, |producer| {
+            producer.commit_transaction(COMMIT_TIMEOUT)
+        })
+        .map_err(CommitError::Lost)
     }
 
     /// Everything but the commit: until that is asked for nothing can become visible.
     fn prepare<'a>(
         &self,
         records: impl IntoIterator<Item = &'a OutgoingRecord>,
-        consumed: Option<(&Progress, &ConsumerGroupMetadata)>,
-    ) -> Result<(), KafkaError> {
+        consumed: Option<(&Progress, &Arc<ConsumerGroupMetadata>)>,
+    ) -> Result<(), CallError> {
         self.producer.begin_transaction()?;
         for record in records {
             self.enqueue(record)?;
         }
         if let Some((progress, group)) = consumed {
-            // Tried once: taken up again after a timeout, librdkafka's call may never return (seen with 2.12).
-            self.producer.send_offsets_to_transaction(&progress.as_list()?, group, self.call_timeout())?;
+            let (offsets, group, timeout) = (progress.as_list()?, Arc::clone(group), self.call_timeout());
+            self.call("send_offsets_to_transaction", timeout, move |producer| {
+                producer.send_offsets_to_transaction(&offsets, &group, timeout)
+            })?;
         }
         self.await_deliveries();
         Ok(())
@@ -218,15 +271,24 @@ fn pause(pause: Duration) {
     std::thread::sleep(pause);
 }
 
-fn create(config: &ClientConfig) -> Result<ThreadedProducer<LoggingContext>, KafkaError> {
-    config.create_with_context(LoggingContext)
+fn create(config: &ClientConfig) -> Result<Arc<Inner>, KafkaError> {
+    config.create_with_context(LoggingContext).map(Arc::new)
 }
 
-/// Neither committed nor to be aborted by this producer: a fatal error, or a call given up half-way on shutdown.
-fn is_lost(error: &KafkaError) -> bool {
+/// Whether librdkafka goes on with it when it is called again, or has to be given up for a new producer.
+fn is_retriable(error: &CallError) -> bool {
     match error {
-        KafkaError::Transaction(error) => error.is_fatal() || !error.txn_requires_abort(),
-        KafkaError::MessageProduction(code) => *code == RDKafkaErrorCode::Fatal,
-        _ => false,
+        CallError::Kafka(KafkaError::Transaction(error)) => error.is_retriable(),
+        CallError::Kafka(_) => false,
+        CallError::Stuck(..) => true,
+    }
+}
+
+/// Neither committed nor to be aborted by this producer: a fatal error.
+fn is_lost(error: &CallError) -> bool {
+    match error {
+        CallError::Kafka(KafkaError::Transaction(error)) => error.is_fatal(),
+        CallError::Kafka(KafkaError::MessageProduction(code)) => *code == RDKafkaErrorCode::Fatal,
+        CallError::Kafka(_) | CallError::Stuck(..) => false,
     }
 }

@@ -304,7 +304,7 @@ impl<'a, H: Handler> Session<'a, H> {
         if finished.records == 0 {
             return Ok(Outcome::Settled);
         }
-        let group = self.consumer.group_metadata().context("the consumer has no group")?;
+        let group = Arc::new(self.consumer.group_metadata().context("the consumer has no group")?);
         let progress = Progress { topic: self.worker.topic.clone(), next: finished.next };
         match self.producer.commit(finished.outputs, &progress, &group) {
             Ok(()) => {

@@ -142,6 +142,10 @@ start_postgres() {
         as_postgres "$binaries/initdb" -D "$data/db" -U postgres -A scram-sha-256 --pwfile "$data/password" \
             >>"$LOGS/postgres.log" 2>&1 || fail "initdb failed, see $LOGS/postgres.log"
     fi
+    # Of a process that was killed; one that nobody has waited for yet would still count as running.
+    if [ -f "$data/db/postmaster.pid" ] && ! is_alive "$(head -1 "$data/db/postmaster.pid")"; then
+        rm "$data/db/postmaster.pid"
+    fi
     if [ "$(id -u)" -eq 0 ]; then
         launch postgres setpriv --reuid postgres --regid postgres --clear-groups \
             "$binaries/postgres" -D "$data/db" -h 127.0.0.1 -p "$(port postgres)" -k "$data/db" -c max_connections=300
