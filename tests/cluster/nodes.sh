@@ -144,7 +144,7 @@ start_postgres() {
     fi
     # Of a process that was killed; one that nobody has waited for yet would still count as running.
     if [ -f "$data/db/postmaster.pid" ] && ! is_alive "$(head -1 "$data/db/postmaster.pid")"; then
-        rm "$data/db/postmaster.pid"
+        rm -f "$data/db/postmaster.pid" "$data/db"/.s.PGSQL.*
     fi
     if [ "$(id -u)" -eq 0 ]; then
         launch postgres setpriv --reuid postgres --regid postgres --clear-groups \
