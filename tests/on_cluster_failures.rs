@@ -166,12 +166,13 @@ async fn with_the_registry_away_roles_wait_for_it_and_later_work_on_without() {
     assert_eq!(waits.status(), StatusCode::CREATED);
     drop(killed);
     roles.start_all().await;
-    roles.platform.await_ads(1).await;
-
-    // All schemas are known by now.
-    let Some(_killed) = Killed::node("nginx") else { return };
-    let mut accepted = accept(&roles, "known", 20).await;
+    // Enough for each of the two estimators to have read some, and so to know all schemas.
+    let mut accepted = accept(&roles, "with", 60).await;
     accepted.push("waits".to_owned());
+    roles.platform.await_ads(accepted.len()).await;
+
+    let Some(_killed) = Killed::node("nginx") else { return };
+    accepted.extend(accept(&roles, "without", 20).await);
     expect_one_ad_each(roles, accepted).await;
 }
 
