@@ -22,8 +22,16 @@ const POLL: Duration = Duration::from_millis(100);
 pub struct TopicReader {
     consumer: BaseConsumer<LoggingContext>,
     topic: String,
-    /// What is left to be read: the end of each partition.
-    ends: BTreeMap<i32, i64>,
+    /// The partitions of which something is left to be read.
+    left: BTreeMap<i32, Left>,
+}
+
+/// What is left to be read of a partition.
+struct Left {
+    next: i64,
+    end: i64,
+    /// Whether the brokers said that there is no more, and were asked again.
+    doubted: bool,
 }
 
 impl TopicReader {
@@ -35,7 +43,7 @@ impl TopicReader {
         let unreadable = || format!("cannot read {topic}");
         let everything = consumer(kafka, "read_uncommitted").with_context(unreadable)?;
         let committed = consumer(kafka, "read_committed").with_context(unreadable)?;
-        let mut ends = BTreeMap::new();
+        let mut left = BTreeMap::new();
         let mut list = TopicPartitionList::new();
         for partition in partitions(&everything, topic).with_context(unreadable)? {
             let (first, end) =
@@ -45,10 +53,10 @@ impl TopicReader {
             }
             await_stable(&committed, topic, partition, end).with_context(unreadable)?;
             list.add_partition_offset(topic, partition, Offset::Beginning).with_context(unreadable)?;
-            ends.insert(partition, end);
+            left.insert(partition, Left { next: first, end, doubted: false });
         }
         committed.assign(&list).with_context(unreadable)?;
-        Ok(Self { consumer: committed, topic: topic.to_owned(), ends })
+        Ok(Self { consumer: committed, topic: topic.to_owned(), left })
     }
 
     /// Hands each record over, those of a partition in their order.
@@ -58,23 +66,23 @@ impl TopicReader {
     pub fn for_each(mut self, mut each: impl FnMut(Record) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let mut progress = Instant::now();
         let mut last_error = None;
-        while !self.ends.is_empty() {
+        while !self.left.is_empty() {
             match self.consumer.poll(POLL) {
                 Some(Ok(message)) => {
                     let record = Record::from(&message);
-                    let Some(&end) = self.ends.get(&record.partition) else { continue };
+                    let Some(left) = self.left.get_mut(&record.partition) else { continue };
+                    left.next = record.offset + 1;
+                    let end = left.end;
                     if record.offset + 1 >= end {
-                        self.ends.remove(&record.partition);
+                        self.left.remove(&record.partition);
                     }
                     if record.offset < end {
                         each(record)?;
                     }
                     progress = Instant::now();
                 }
-                // The end of what is committed, which is not before ours: see `await_stable`.
-                Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    self.ends.remove(&partition);
-                }
+                // What lies between the last record and the end are the marks of transactions, which nobody is shown.
+                Some(Err(KafkaError::PartitionEOF(partition))) => self.doubt(partition)?,
                 // The brokers removed records that were still to be read.
                 Some(Err(error))
                     if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset)
@@ -95,6 +103,22 @@ impl TopicReader {
             }
         }
         Ok(())
+    }
+
+    /// A broker that has just become the leader may not yet know how much of what it holds is committed, and takes
+    /// its records for all there is. So the end is believed when it is said once more, after the leader has told that
+    /// it knows of ours.
+    fn doubt(&mut self, partition: i32) -> anyhow::Result<()> {
+        let Some(left) = self.left.get_mut(&partition) else { return Ok(()) };
+        if left.doubted {
+            self.left.remove(&partition);
+            return Ok(());
+        }
+        left.doubted = true;
+        let again = await_stable(&self.consumer, &self.topic, partition, left.end).and_then(|()| {
+            Ok(self.consumer.seek(&self.topic, partition, Offset::Offset(left.next), CALL_TIMEOUT)?)
+        });
+        again.with_context(|| format!("cannot read {}", self.topic))
     }
 }
 
