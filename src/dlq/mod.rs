@@ -10,7 +10,6 @@ use anyhow::{Context as _, bail};
 use chrono::{DateTime, SecondsFormat};
 use clap::{Args, Subcommand};
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
 use crate::event::{VEHICLE_CREATED, VEHICLE_PROCESSED};
 use crate::kafka::{
@@ -160,8 +159,7 @@ fn list(args: &ListArgs) -> anyhow::Result<()> {
 fn settle(args: &SettleArgs, how: Settlement) -> anyhow::Result<()> {
     let naming = Naming::new(&args.kafka);
     // Before the letters are read: from here on nobody else settles any.
-    let producer =
-        TransactionalProducer::new(&args.kafka, &naming.group(TRANSACTIONAL_ID), CancellationToken::new())?;
+    let producer = TransactionalProducer::of_tool(&args.kafka, &naming.group(TRANSACTIONAL_ID))?;
     let mut settler = Settler { producer, how, ids: Vec::new(), records: Vec::new(), bytes: 0, settled: 0 };
     // The state of the letters that were named.
     let mut named: BTreeMap<_, _> = args.letters.iter().map(|id| (*id, None)).collect();

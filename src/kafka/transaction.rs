@@ -33,6 +33,8 @@ const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(10);
 const DELIVERY_PAUSE: Duration = Duration::from_millis(1);
 /// The thread sleeps through a shutdown for so long at most.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// How long a tool waits for the brokers to begin: somebody sits before it.
+const TOOL_PATIENCE: Duration = Duration::from_secs(60);
 /// For each call on the way out.
 const LAST_CALL_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -81,6 +83,8 @@ type Inner = ThreadedProducer<LoggingContext>;
 pub struct TransactionalProducer {
     config: ClientConfig,
     producer: Arc<Inner>,
+    /// How long to wait for the brokers to begin.
+    patience: Duration,
     shutdown: CancellationToken,
 }
 
@@ -95,6 +99,23 @@ impl TransactionalProducer {
         transactional_id: &str,
         shutdown: CancellationToken,
     ) -> anyhow::Result<Self> {
+        Self::begun(kafka, transactional_id, Duration::MAX, shutdown)
+    }
+
+    /// As [`Self::new`], but gives up after a minute, and runs until it is dropped.
+    ///
+    /// # Errors
+    /// As [`Self::new`], and when the brokers do not answer.
+    pub fn of_tool(kafka: &KafkaArgs, transactional_id: &str) -> anyhow::Result<Self> {
+        Self::begun(kafka, transactional_id, TOOL_PATIENCE, CancellationToken::new())
+    }
+
+    fn begun(
+        kafka: &KafkaArgs,
+        transactional_id: &str,
+        patience: Duration,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<Self> {
         let mut config = client_config(kafka);
         config
             .set("transactional.id", transactional_id)
@@ -103,19 +124,24 @@ impl TransactionalProducer {
             // The brokers judge how large a record may be: to refuse one here would only stop the line.
             .set("message.max.bytes", MESSAGE_MAX_BYTES);
         let producer = create(&config).context("cannot set up a Kafka producer; see --kafka-property")?;
-        let mut producer = Self { config, producer, shutdown };
+        let mut producer = Self { config, producer, patience, shutdown };
         producer.begin().context("cannot begin transactions")?;
         Ok(producer)
     }
 
     fn begin(&mut self) -> Result<(), CallError> {
         let mut backoff = Backoff::new();
+        let started = Instant::now();
         loop {
             let timeout = self.call_timeout();
             let begun =
                 self.call("init_transactions", timeout, move |producer| producer.init_transactions(timeout));
             match begun {
-                Err(error) if is_retriable(&error) && !self.shutdown.is_cancelled() => {
+                Err(error)
+                    if is_retriable(&error)
+                        && !self.shutdown.is_cancelled()
+                        && started.elapsed() < self.patience =>
+                {
                     tracing::warn!(%error, "waiting for the brokers to begin transactions");
                     if matches!(error, CallError::Stuck(..)) {
                         self.replace()?;
