@@ -12,6 +12,7 @@ use crate::healthcheck::{self, HealthcheckArgs};
 use crate::shutdown::run_until_signal;
 use crate::stock::{self, StockArgs};
 use crate::telemetry::LogArgs;
+use crate::trace::TraceArgs;
 
 /// Takes vehicles, estimates their prices, and advertises them, over Apache Kafka
 #[derive(Debug, Parser)]
@@ -22,6 +23,9 @@ pub struct Cli {
 
     #[command(flatten)]
     pub log: LogArgs,
+
+    #[command(flatten)]
+    pub trace: TraceArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -44,6 +48,20 @@ pub enum Command {
 }
 
 impl Command {
+    /// As it is written on the command line.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Stock(_) => "stock",
+            Self::Estimate(_) => "estimate",
+            Self::Ads(_) => "ads",
+            #[cfg(feature = "embedded")]
+            Self::Dev(_) => "dev",
+            Self::Audit(_) => "audit",
+            Self::Dlq(_) => "dlq",
+            Self::Healthcheck(_) => "healthcheck",
+        }
+    }
+
     /// Runs it until it is done, or was ended by a signal.
     ///
     /// # Errors

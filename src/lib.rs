@@ -18,4 +18,5 @@ pub mod shutdown;
 pub mod stock;
 pub mod store;
 pub mod telemetry;
+pub mod trace;
 pub mod vehicle;

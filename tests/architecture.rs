@@ -14,21 +14,31 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("shutdown", &[]),
     ("telemetry", &[]),
     ("store", &[]),
+    ("trace", &[]),
     ("event", &["vehicle"]),
     ("registry", &["event", "secret"]),
-    ("kafka", &["backoff", "event", "registry", "secret"]),
+    ("kafka", &["backoff", "event", "registry", "secret", "trace"]),
     ("http", &["backoff", "store", "vehicle"]),
-    ("stock", &["backoff", "event", "http", "kafka", "registry", "secret", "shutdown", "store", "vehicle"]),
-    ("estimate", &["event", "http", "kafka", "registry", "shutdown", "vehicle"]),
-    ("ads", &["event", "http", "kafka", "registry", "secret", "shutdown", "store", "vehicle"]),
+    (
+        "stock",
+        &["backoff", "event", "http", "kafka", "registry", "secret", "shutdown", "store", "trace", "vehicle"],
+    ),
+    ("estimate", &["event", "http", "kafka", "registry", "shutdown", "trace", "vehicle"]),
+    ("ads", &["event", "http", "kafka", "registry", "secret", "shutdown", "store", "trace", "vehicle"]),
     ("dev", &["ads", "estimate", "event", "http", "kafka", "registry", "shutdown", "stock", "store"]),
     ("dlq", &["event", "kafka", "registry"]),
     (
         "audit",
-        &["ads", "estimate", "event", "http", "kafka", "registry", "secret", "stock", "store", "vehicle"],
+        &[
+            "ads", "estimate", "event", "http", "kafka", "registry", "secret", "stock", "store", "trace",
+            "vehicle",
+        ],
     ),
     ("healthcheck", &[]),
-    ("cli", &["ads", "audit", "dev", "dlq", "estimate", "healthcheck", "shutdown", "stock", "telemetry"]),
+    (
+        "cli",
+        &["ads", "audit", "dev", "dlq", "estimate", "healthcheck", "shutdown", "stock", "telemetry", "trace"],
+    ),
 ];
 
 fn source_files(directory: &Path) -> Vec<PathBuf> {

@@ -12,10 +12,11 @@ use std::sync::Arc;
 use support::engines;
 use vehicle_platform::ads::store::{AdStore, MongoAds, SqliteAds};
 use vehicle_platform::ads::{Ad, Offer};
-use vehicle_platform::event::{TraceContext, VehicleCreated};
+use vehicle_platform::event::VehicleCreated;
 use vehicle_platform::http::PageRequest;
 use vehicle_platform::stock::store::{Insertion, PostgresVehicles, SqliteVehicles, VehicleStore};
 use vehicle_platform::store::Access;
+use vehicle_platform::trace::TraceContext;
 use vehicle_platform::vehicle::{Odometer, Price, StockedVehicle, Vehicle, VehicleId, Vin, parse_vehicle};
 
 fn vehicle(vin: &str) -> Vehicle {

@@ -10,6 +10,7 @@ use super::store::AdStore;
 use crate::event::VehicleProcessed;
 use crate::kafka::{Failure, Handler, OutgoingRecord, Record};
 use crate::registry::Codec;
+use crate::trace::TraceContext;
 
 /// Ads that are written together at most.
 const BATCH_LIMIT: usize = 500;
@@ -35,7 +36,7 @@ impl Ingest {
 }
 
 impl Handler for Ingest {
-    async fn handle(&self, record: &Record) -> Result<Option<OutgoingRecord>, Failure> {
+    async fn handle(&self, record: &Record, _: TraceContext) -> Result<Option<OutgoingRecord>, Failure> {
         let processed: VehicleProcessed = self.codec.decode(record.value.as_deref()).await?;
         let offer = Offer::try_from(processed).map_err(Failure::Poison)?;
         let (answer, kept) = oneshot::channel();

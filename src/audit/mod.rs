@@ -15,17 +15,17 @@ use anyhow::{Context as _, bail};
 use chrono::{TimeDelta, Utc};
 use clap::Args;
 use tokio::runtime::Handle;
-use tokio_util::sync::CancellationToken;
 
 use crate::ads;
 use crate::ads::store::AdStore;
-use crate::event::{TraceContext, VEHICLE_CREATED, VehicleCreated};
+use crate::event::{VEHICLE_CREATED, VehicleCreated};
 use crate::kafka::{KafkaArgs, Naming, OutgoingRecord, TransactionalProducer};
 use crate::registry::{Codec, RegistryArgs};
 use crate::secret::SecretParser;
 use crate::stock;
 use crate::stock::store::VehicleStore;
 use crate::store::{Access, DatabaseUrl};
+use crate::trace::TraceContext;
 use gather::{Gathered, REANNOUNCED_HEADER, gather};
 use report::Report;
 use trail::Finding;
@@ -177,7 +177,7 @@ impl<'a> Announcer<'a> {
     fn new(args: &AuditArgs, sources: &'a Sources, runtime: &'a Handle) -> anyhow::Result<Self> {
         let id = sources.naming.group(TRANSACTIONAL_ID);
         Ok(Self {
-            producer: TransactionalProducer::new(&args.kafka, &id, CancellationToken::new())?,
+            producer: TransactionalProducer::of_tool(&args.kafka, &id)?,
             codec: Codec::new(&args.registry)?,
             topic: sources.naming.topic(VEHICLE_CREATED),
             sources,

@@ -9,8 +9,9 @@ use tokio::runtime::Handle;
 
 use super::Sources;
 use super::gather::{REANNOUNCED_HEADER, vin_of};
-use crate::event::{EventType, TraceContext, VEHICLE_CREATED, VEHICLE_PROCESSED};
+use crate::event::{EventType, VEHICLE_CREATED, VEHICLE_PROCESSED};
 use crate::kafka::{Record, TopicReader, for_each_dead_letter};
+use crate::trace::TraceContext;
 
 /// Rows of the outbox looked through at once.
 const PAGE: i64 = 5_000;

@@ -6,6 +6,7 @@ use super::estimator::Estimator;
 use crate::event::{VEHICLE_PROCESSED, VehicleCreated};
 use crate::kafka::{Failure, Handler, OutgoingRecord, Record};
 use crate::registry::Codec;
+use crate::trace::TraceContext;
 
 pub(super) struct Pricing<E> {
     pub(super) codec: Arc<Codec>,
@@ -15,13 +16,13 @@ pub(super) struct Pricing<E> {
 }
 
 impl<E: Estimator> Handler for Pricing<E> {
-    async fn handle(&self, record: &Record) -> Result<Option<OutgoingRecord>, Failure> {
+    async fn handle(&self, record: &Record, trace: TraceContext) -> Result<Option<OutgoingRecord>, Failure> {
         let vehicle: VehicleCreated = self.codec.decode(record.value.as_deref()).await?;
         let price = self.estimator.estimate(&vehicle).await?;
         let processed = vehicle.priced(price);
         let value = self.codec.encode(VEHICLE_PROCESSED, &self.topic, &processed).await?;
         // By the event and not by the record that was read: the original services write no key.
         let key = processed.vehicle.vin.into_bytes();
-        Ok(Some(OutgoingRecord::new(self.topic.clone(), key, value, record.trace())))
+        Ok(Some(OutgoingRecord::new(self.topic.clone(), key, value, trace)))
     }
 }

@@ -2,11 +2,7 @@
 //!
 //! The services meet only here.
 
-mod trace_context;
-
 use serde::{Deserialize, Serialize};
-
-pub use trace_context::TraceContext;
 
 use crate::vehicle::{Price, StockedVehicle, whole_as_integer};
 

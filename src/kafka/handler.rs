@@ -8,8 +8,9 @@ use prometheus_client::metrics::counter::Counter;
 
 use super::dead_letter::DeadLetter;
 use super::failure::Failure;
-use super::record::{OutgoingRecord, Record};
+use super::record::{OutgoingRecord, Record, describe_processed};
 use crate::backoff::Backoff;
+use crate::trace::{Span, TraceContext};
 
 /// How long a registry may take to learn of the schema that a record names, before the record counts as poison.
 const UNKNOWN_LIMIT: Duration = Duration::from_secs(60);
@@ -19,10 +20,14 @@ const MAX_REASON_CHARS: usize = 1_000;
 
 /// The work that is done on each record.
 pub trait Handler: Send + Sync + 'static {
-    /// Does the work: what is to be written, if anything. Runs concurrently for many records, and again for the
-    /// same record after a failure that may pass, or when a process died before it was committed.
-    fn handle(&self, record: &Record)
-    -> impl Future<Output = Result<Option<OutgoingRecord>, Failure>> + Send;
+    /// Does the work, as this step of a `trace`: what is to be written, if anything. Runs concurrently for many
+    /// records, and again for the same record after a failure that may pass, or when a process died before it was
+    /// committed.
+    fn handle(
+        &self,
+        record: &Record,
+        trace: TraceContext,
+    ) -> impl Future<Output = Result<Option<OutgoingRecord>, Failure>> + Send;
 }
 
 /// Tries until the record is done or proven poison.
@@ -32,12 +37,16 @@ pub(super) async fn handle_until_settled<H: Handler>(
     group: &str,
     dead_letters: &Counter,
 ) -> Option<OutgoingRecord> {
+    let span = Span::follow(record.header(TraceContext::HEADER));
     let mut backoff = Backoff::new();
     let mut unknown_since = None;
     let reason = loop {
         // Without an answer the partition would wait for ever behind a record that makes its handler panic.
-        let failure = match AssertUnwindSafe(handler.handle(&record)).catch_unwind().await {
-            Ok(Ok(output)) => return output,
+        let failure = match AssertUnwindSafe(handler.handle(&record, span.context())).catch_unwind().await {
+            Ok(Ok(output)) => {
+                span.end(|| describe_processed(&record, group));
+                return output;
+            }
             Ok(Err(failure)) => failure,
             Err(_) => Failure::Poison("the work on it panicked".to_owned()),
         };
@@ -55,6 +64,7 @@ pub(super) async fn handle_until_settled<H: Handler>(
     let Record { topic, partition, offset, .. } = &record;
     tracing::error!(topic, partition, offset, reason, "a record goes to the dead-letter topic");
     dead_letters.inc();
+    span.end(|| describe_processed(&record, group).failed(&reason));
     Some(DeadLetter::of(record, group, &reason))
 }
 

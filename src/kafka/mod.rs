@@ -27,7 +27,7 @@ pub use handler::Handler;
 pub use instance::Instance;
 pub use marker::Marker;
 pub use reader::{TopicReader, committed_offsets};
-pub use record::{OutgoingRecord, Record};
+pub use record::{OutgoingRecord, Record, describe_sent};
 pub use topics::ClusterCheck;
 pub use transaction::{CommitError, Progress, TransactionalProducer};
 pub use worker::{Worker, WorkerMetrics};

@@ -4,7 +4,7 @@ use rdkafka::Message;
 use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 
-use crate::event::TraceContext;
+use crate::trace::{Description, SpanKind, TraceContext};
 
 pub(super) type RecordHeaders = Vec<(String, Option<Vec<u8>>)>;
 
@@ -25,10 +25,32 @@ impl Record {
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         self.headers.iter().rfind(|(key, _)| key == name)?.1.as_deref()
     }
+}
 
-    /// The next step of the trace that the record belongs to.
-    pub fn trace(&self) -> TraceContext {
-        TraceContext::follow(self.header(TraceContext::HEADER))
+/// The step in which a group's member worked on a record.
+pub(super) fn describe_processed(record: &Record, group: &str) -> Description {
+    describe(SpanKind::Consumer, "process", &record.topic, record.key.as_deref())
+        .with("messaging.consumer.group.name", group.to_owned())
+        .with("messaging.destination.partition.id", record.partition.to_string())
+        .with("messaging.kafka.offset", record.offset)
+}
+
+/// The step in which a record was written.
+pub fn describe_sent(record: &OutgoingRecord) -> Description {
+    describe(SpanKind::Producer, "send", &record.topic, record.key.as_deref())
+}
+
+fn describe(kind: SpanKind, operation: &'static str, topic: &str, key: Option<&[u8]>) -> Description {
+    let description = Description::new(kind, format!("{operation} {topic}"))
+        .with("messaging.system", "kafka")
+        .with("messaging.operation.name", operation)
+        .with("messaging.operation.type", operation)
+        .with("messaging.destination.name", topic.to_owned());
+    match key {
+        Some(key) => {
+            description.with("messaging.kafka.message.key", String::from_utf8_lossy(key).into_owned())
+        }
+        None => description,
     }
 }
 

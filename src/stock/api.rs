@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix_web::http::header;
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
 use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
@@ -12,8 +12,8 @@ use serde::Serialize;
 use tokio::sync::Notify;
 
 use super::store::{Insertion, VehicleStore};
-use crate::event::TraceContext;
 use crate::http::{Page, PageRequest, Problem, QueryParams, json_document};
+use crate::trace::{Description, Span, SpanKind, TraceContext};
 use crate::vehicle::{StockedVehicle, VehicleId, parse_vehicle, whole_as_integer};
 
 /// What the routes share.
@@ -97,10 +97,29 @@ async fn create(
     request: HttpRequest,
     body: Result<web::Bytes, actix_web::Error>,
 ) -> Result<HttpResponse, Problem> {
-    let document = json_document(&request, body)?;
-    let vehicle = parse_vehicle(&document, Utc::now().year()).map_err(Problem::invalid_fields)?;
     let traceparent = request.headers().get(TraceContext::HEADER).map(header::HeaderValue::as_bytes);
-    match api.store.insert(&vehicle, TraceContext::follow(traceparent)).await? {
+    let span = Span::follow(traceparent);
+    let answer = take(&api, &request, body, span.context()).await;
+    span.end(|| {
+        let status = answer.as_ref().map_or_else(Problem::status_code, HttpResponse::status);
+        let description = Description::new(SpanKind::Server, "POST /stock".to_owned())
+            .with("http.request.method", "POST")
+            .with("http.route", "/stock")
+            .with("http.response.status_code", i64::from(status.as_u16()));
+        if status.is_server_error() { description.failed(status.as_str()) } else { description }
+    });
+    answer
+}
+
+async fn take(
+    api: &StockApi,
+    request: &HttpRequest,
+    body: Result<web::Bytes, actix_web::Error>,
+    trace: TraceContext,
+) -> Result<HttpResponse, Problem> {
+    let document = json_document(request, body)?;
+    let vehicle = parse_vehicle(&document, Utc::now().year()).map_err(Problem::invalid_fields)?;
+    match api.store.insert(&vehicle, trace).await? {
         Insertion::Stocked(stocked) => {
             api.accepted.inc();
             api.arrivals.notify_one();

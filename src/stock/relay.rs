@@ -14,13 +14,13 @@ use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing::Span;
 
 use super::store::{OutboxEntry, VehicleStore};
 use crate::backoff::Backoff;
-use crate::event::{TraceContext, VEHICLE_CREATED, VehicleCreated};
-use crate::kafka::{KafkaArgs, Marker, Naming, OutgoingRecord, TransactionalProducer};
+use crate::event::{VEHICLE_CREATED, VehicleCreated};
+use crate::kafka::{KafkaArgs, Marker, Naming, OutgoingRecord, TransactionalProducer, describe_sent};
 use crate::registry::{Codec, CodecError};
+use crate::trace::Span;
 
 /// Events published by one transaction at most.
 const BATCH_LIMIT: i64 = 500;
@@ -69,7 +69,7 @@ impl Relay {
     /// When it panicked.
     pub async fn run(self) -> anyhow::Result<()> {
         let runtime = Handle::current();
-        let span = Span::current();
+        let span = tracing::Span::current();
         tokio::task::spawn_blocking(move || span.in_scope(|| self.run_sessions(&runtime)))
             .await
             .context("the relay panicked")
@@ -115,10 +115,13 @@ impl Relay {
                 runtime.block_on(self.await_arrivals());
                 continue;
             }
-            let records = runtime.block_on(self.encode(&topic, &entries))?;
+            let (records, spans) = runtime.block_on(self.encode(&topic, &entries))?;
             // Never tried again within the session: whether the outbox is still ours has to be asked first.
             producer.commit(&records, &marker.progress(batch + 1), marker.group())?;
             self.metrics.published.inc_by(records.len() as u64);
+            for (record, span) in records.iter().zip(spans) {
+                span.end(|| describe_sent(record));
+            }
             batch += 1;
             runtime.block_on(outbox.remove(batch - 1))?;
             *backoff = Backoff::new();
@@ -126,16 +129,23 @@ impl Relay {
         Ok(())
     }
 
-    async fn encode(&self, topic: &str, entries: &[OutboxEntry]) -> anyhow::Result<Vec<OutgoingRecord>> {
+    async fn encode(
+        &self,
+        topic: &str,
+        entries: &[OutboxEntry],
+    ) -> anyhow::Result<(Vec<OutgoingRecord>, Vec<Span>)> {
         let mut records = Vec::with_capacity(entries.len());
+        let mut spans = Vec::with_capacity(entries.len());
         for entry in entries {
             let event: VehicleCreated =
                 serde_json::from_str(&entry.event).context("unreadable outbox entry")?;
-            let trace = TraceContext::follow(Some(entry.traceparent.as_bytes()));
+            let span = Span::follow(Some(entry.traceparent.as_bytes()));
             let value = self.encode_patiently(topic, &event).await?;
-            records.push(OutgoingRecord::new(topic.to_owned(), entry.vin.clone().into_bytes(), value, trace));
+            let key = entry.vin.clone().into_bytes();
+            records.push(OutgoingRecord::new(topic.to_owned(), key, value, span.context()));
+            spans.push(span);
         }
-        Ok(records)
+        Ok((records, spans))
     }
 
     /// Waits for the registry without giving up the producer and the outbox.

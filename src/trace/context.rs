@@ -6,8 +6,9 @@ use std::str::FromStr;
 /// A `traceparent` (<https://www.w3.org/TR/trace-context/#traceparent-header>).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceContext {
-    trace_id: u128,
-    parent_id: u64,
+    pub(super) trace_id: u128,
+    /// Of the step that hands it on: the parent of the next one.
+    pub(super) parent_id: u64,
     flags: u8,
 }
 
@@ -28,17 +29,13 @@ impl TraceContext {
 
     /// The next step of the same trace.
     #[must_use]
-    pub fn child(self) -> Self {
+    pub(super) fn child(self) -> Self {
         Self { parent_id: rand::random_range(1..=u64::MAX), ..self }
     }
 
-    /// The next step of the trace that `traceparent` names; a new trace when it names none, as the
-    /// recommendation asks of a receiver that cannot parse it.
-    pub fn follow(traceparent: Option<&[u8]>) -> Self {
-        traceparent
-            .and_then(|bytes| std::str::from_utf8(bytes).ok())
-            .and_then(|text| text.parse::<Self>().ok())
-            .map_or_else(Self::new_root, Self::child)
+    /// Whether whoever began the trace wants it to be recorded.
+    pub(super) fn is_sampled(self) -> bool {
+        self.flags & Self::SAMPLED != 0
     }
 }
 
@@ -97,9 +94,10 @@ mod tests {
     #[test]
     fn a_child_keeps_the_trace_and_changes_the_parent() {
         let parent: TraceContext = EXAMPLE.parse().unwrap();
-        let child = TraceContext::follow(Some(EXAMPLE.as_bytes()));
+        let child = parent.child();
         assert_eq!(child.trace_id, parent.trace_id);
         assert_ne!(child.parent_id, parent.parent_id);
+        assert!(child.is_sampled());
     }
 
     #[test]

@@ -12,9 +12,9 @@ use async_trait::async_trait;
 pub use postgres::PostgresVehicles;
 pub use sqlite::SqliteVehicles;
 
-use crate::event::TraceContext;
 use crate::http::PageRequest;
 use crate::store::{Access, DatabaseUrl, StoreError};
+use crate::trace::TraceContext;
 use crate::vehicle::{StockedVehicle, Vehicle, VehicleId};
 
 /// What became of a vehicle that was to be kept.

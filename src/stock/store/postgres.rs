@@ -15,9 +15,9 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use tokio::sync::OnceCell;
 
 use super::{Insertion, Outbox, OutboxEntry, VehicleStore};
-use crate::event::TraceContext;
 use crate::http::PageRequest;
 use crate::store::{Access, DatabaseUrl, StoreError, in_time};
+use crate::trace::TraceContext;
 use crate::vehicle::{StockedVehicle, Vehicle, VehicleId};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("src/stock/migrations/postgres");

@@ -41,11 +41,12 @@ macro_rules! queries {
         use diesel::prelude::*;
         use diesel_async::RunQueryDsl;
 
-        use $crate::event::{TraceContext, VehicleCreated};
+        use $crate::event::VehicleCreated;
         use $crate::http::PageRequest;
         use $crate::stock::store::queries::{VehicleRow, entry, now, stocked};
         use $crate::stock::store::{Insertion, OutboxEntry};
         use $crate::store::StoreError;
+        use $crate::trace::TraceContext;
         use $crate::vehicle::{StockedVehicle, Vehicle, VehicleId};
 
         diesel::table! {

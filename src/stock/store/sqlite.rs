@@ -15,10 +15,10 @@ use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use tokio::sync::Mutex;
 
 use super::{Insertion, Outbox, OutboxEntry, VehicleStore};
-use crate::event::TraceContext;
 use crate::http::PageRequest;
 use crate::store::sqlite::{SqliteFile, open};
 use crate::store::{Access, StoreError, in_time};
+use crate::trace::TraceContext;
 use crate::vehicle::{StockedVehicle, Vehicle, VehicleId};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("src/stock/migrations/sqlite");
