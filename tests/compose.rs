@@ -181,7 +181,10 @@ fn three_ports_are_published_and_on_this_machine_only() {
     };
     let expected = ["127.0.0.1:3002:3002", "127.0.0.1:3003:3003", "127.0.0.1:8080:8080"];
     assert_eq!(published(services()), set(expected));
-    assert_eq!(published(all_services()), set(expected.into_iter().chain(["127.0.0.1:3000:3000"])));
+    assert_eq!(
+        published(all_services()),
+        set(expected.into_iter().chain(["127.0.0.1:3000:3000", "127.0.0.1:16686:16686"]))
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod support;
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use rdkafka::message::Message;
@@ -225,6 +226,30 @@ async fn a_full_estimator_stops_reading_and_goes_on_when_there_is_room() {
     .await;
     assert!((1..=5).contains(&most), "{most} in flight");
     assert_same(vins(&ads), accepted);
+    platform.finish().await;
+}
+
+#[tokio::test]
+async fn the_lag_counts_what_waits_in_the_topic_and_what_is_in_flight() {
+    let platform = Platform::start(&["--roles", "stock,ads"]).await;
+    let slow = Estimator::join(&platform, &["--processing-time", "1h", "--max-in-flight", "5"]);
+    slow.await_partitions(|count| count == 3).await;
+    for number in 0..30 {
+        platform.accept(&format!("lagging-{number}")).await;
+    }
+    let await_lag = async |estimator: &Estimator, expected: RangeInclusive<i64>| {
+        eventually(&format!("a lag of {expected:?}"), async || {
+            estimator.metric("estimate_group_lag").await.filter(|lag| expected.contains(lag))
+        })
+        .await
+    };
+    // Each was published by a transaction, which leaves a mark of its own at most.
+    await_lag(&slow, 30..=60).await;
+    drop(slow);
+    let quick = Estimator::join(&platform, &["--processing-time", "0s"]);
+    platform.await_ads(30).await;
+    // The mark behind the last record of each partition.
+    await_lag(&quick, 0..=3).await;
     platform.finish().await;
 }
 

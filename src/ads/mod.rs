@@ -18,7 +18,7 @@ pub use ad::{Ad, AdId, Offer};
 
 use crate::event::VEHICLE_PROCESSED;
 use crate::http::{Health, HttpArgs, HttpServer};
-use crate::kafka::{ClusterCheck, Instance, KafkaArgs, Naming, Worker, WorkerMetrics};
+use crate::kafka::{ClusterCheck, GroupLag, Instance, KafkaArgs, Naming, Worker, WorkerMetrics};
 use crate::registry::{Codec, RegistryArgs};
 use crate::secret::SecretParser;
 use crate::shutdown::ShutdownArgs;
@@ -100,6 +100,7 @@ pub async fn run_on(server: HttpServer, args: AdsArgs, shutdown: CancellationTok
     metrics.register("ads_published", "Ads that became visible", published.clone());
     let health = Arc::new(Health::new(&["database", "kafka", "schema-registry"]));
     let cluster = ClusterCheck::new(&args.kafka, vec![topic.clone()])?;
+    let lag = GroupLag::register(&args.kafka, &group, &topic, &mut metrics)?;
     tracing::info!(address = %server.address(), "ads listens");
 
     let (ingest, writer) = Ingest::new(Arc::clone(&codec), Arc::clone(&store), published);
@@ -125,10 +126,11 @@ pub async fn run_on(server: HttpServer, args: AdsArgs, shutdown: CancellationTok
         let serving = server.serve(Arc::clone(&health), metrics, routes, shutdown.clone(), grace);
         args.shutdown.bound(0.9, &shutdown, "requests", serving).await
     };
-    let (worked, (), served, (), (), ()) = tokio::join!(
+    let (worked, (), served, (), (), (), ()) = tokio::join!(
         work,
         writer,
         serve,
+        lag.watch(&shutdown),
         health.watch("database", &shutdown, async || Ok(store.check().await?)),
         health.watch("kafka", &shutdown, async || cluster.check().await),
         health.watch("schema-registry", &shutdown, async || Ok(codec.check(&[]).await?)),

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event::{VEHICLE_CREATED, VEHICLE_PROCESSED};
 use crate::http::{Health, HttpArgs, HttpServer};
-use crate::kafka::{ClusterCheck, Instance, KafkaArgs, Naming, Worker, WorkerMetrics};
+use crate::kafka::{ClusterCheck, GroupLag, Instance, KafkaArgs, Naming, Worker, WorkerMetrics};
 use crate::registry::{Codec, RegistryArgs};
 use crate::shutdown::ShutdownArgs;
 pub use estimator::{Estimator, SimulatedEstimator};
@@ -81,6 +81,7 @@ pub async fn run(args: EstimateArgs, shutdown: CancellationToken) -> anyhow::Res
     let mut metrics = Registry::with_prefix("estimate");
     let health = Arc::new(Health::new(&["kafka", "schema-registry"]));
     let cluster = ClusterCheck::new(&args.kafka, vec![created.clone(), processed.clone()])?;
+    let lag = GroupLag::register(&args.kafka, &group, &created, &mut metrics)?;
     tracing::info!(instance = instance.name(), group, "estimate starts");
 
     let worker = Worker {
@@ -110,9 +111,10 @@ pub async fn run(args: EstimateArgs, shutdown: CancellationToken) -> anyhow::Res
         let serving = server.serve(Arc::clone(&health), metrics, |_| {}, shutdown.clone(), grace);
         args.shutdown.bound(0.9, &shutdown, "requests", serving).await
     };
-    let (worked, served, (), ()) = tokio::join!(
+    let (worked, served, (), (), ()) = tokio::join!(
         work,
         serve,
+        lag.watch(&shutdown),
         health.watch("kafka", &shutdown, async || cluster.check().await),
         health.watch("schema-registry", &shutdown, async || {
             Ok(codec.check(&[(VEHICLE_PROCESSED, &processed)]).await?)

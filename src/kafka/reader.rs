@@ -168,7 +168,7 @@ fn consumer(kafka: &KafkaArgs, isolation_level: &str) -> anyhow::Result<BaseCons
         .context("cannot set up a Kafka consumer; see --kafka-property")
 }
 
-fn partitions(consumer: &BaseConsumer<LoggingContext>, topic: &str) -> anyhow::Result<Vec<i32>> {
+pub(super) fn partitions(consumer: &BaseConsumer<LoggingContext>, topic: &str) -> anyhow::Result<Vec<i32>> {
     let metadata = consumer.fetch_metadata(Some(topic), CALL_TIMEOUT).context("no broker answers")?;
     let topic = metadata.topics().first().filter(|topic| topic.error().is_none());
     let topic = topic.context("there is no such topic (--kafka-prefix)")?;
