@@ -31,6 +31,8 @@ async fn every_metric_on_the_dashboard_is_one_that_a_role_serves() {
     let port = free_port().to_string();
     let _estimate = RoleProcess::spawn(&[
         "estimate",
+        "--processing-time",
+        "0s",
         "--port",
         &port,
         "--kafka-bootstrap-servers",
