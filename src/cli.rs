@@ -12,7 +12,7 @@ use crate::healthcheck::{self, HealthcheckArgs};
 use crate::shutdown::run_until_signal;
 use crate::stock::{self, StockArgs};
 use crate::telemetry::LogArgs;
-use crate::trace::TraceArgs;
+use crate::trace;
 
 /// Takes vehicles, estimates their prices, and advertises them, over Apache Kafka
 #[derive(Debug, Parser)]
@@ -23,9 +23,6 @@ pub struct Cli {
 
     #[command(flatten)]
     pub log: LogArgs,
-
-    #[command(flatten)]
-    pub trace: TraceArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -48,20 +45,6 @@ pub enum Command {
 }
 
 impl Command {
-    /// As it is written on the command line.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Stock(_) => "stock",
-            Self::Estimate(_) => "estimate",
-            Self::Ads(_) => "ads",
-            #[cfg(feature = "embedded")]
-            Self::Dev(_) => "dev",
-            Self::Audit(_) => "audit",
-            Self::Dlq(_) => "dlq",
-            Self::Healthcheck(_) => "healthcheck",
-        }
-    }
-
     /// Runs it until it is done, or was ended by a signal.
     ///
     /// # Errors
@@ -69,17 +52,21 @@ impl Command {
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Stock(args) => {
+                trace::init(&args.trace, "stock")?;
                 run_until_signal(args.shutdown.shutdown_timeout, |shutdown| stock::run(args, shutdown)).await
             }
             Self::Estimate(args) => {
+                trace::init(&args.trace, "estimate")?;
                 run_until_signal(args.shutdown.shutdown_timeout, |shutdown| estimate::run(args, shutdown))
                     .await
             }
             Self::Ads(args) => {
+                trace::init(&args.trace, "ads")?;
                 run_until_signal(args.shutdown.shutdown_timeout, |shutdown| ads::run(args, shutdown)).await
             }
             #[cfg(feature = "embedded")]
             Self::Dev(args) => {
+                trace::init(&args.trace, "dev")?;
                 run_until_signal(args.shutdown.shutdown_timeout, |shutdown| dev::run(args, shutdown)).await
             }
             // A signal may end these at any point: what they write is written by transactions.

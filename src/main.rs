@@ -2,15 +2,11 @@ use std::process;
 
 use clap::Parser;
 use vehicle_platform::cli::Cli;
-use vehicle_platform::{telemetry, trace};
+use vehicle_platform::telemetry;
 
 fn main() {
     let cli = Cli::parse();
     telemetry::init(&cli.log);
-    if let Err(error) = trace::init(&cli.trace, cli.command.name()) {
-        eprintln!("error: {error:#}");
-        process::exit(1);
-    }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -25,7 +21,6 @@ fn main() {
             1
         }
     };
-    trace::finish();
     // Not by returning: that would wait for threads that are still inside a call to an absent broker.
     process::exit(code);
 }

@@ -5,7 +5,10 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::trace;
 
 #[derive(Args, Clone, Debug)]
 pub struct ShutdownArgs {
@@ -82,13 +85,20 @@ where
     let work = work(shutdown.clone());
     tokio::pin!(work);
     tokio::select! {
-        result = &mut work => return result,
+        result = &mut work => {
+            trace::finish(timeout).await;
+            return result;
+        }
         _ = terminate.recv() => tracing::info!(signal = "SIGTERM", "stopping"),
         _ = interrupt.recv() => tracing::info!(signal = "SIGINT", "stopping"),
     }
     shutdown.cancel();
-    match tokio::time::timeout(timeout, work).await {
-        Ok(result) => result,
+    let deadline = Instant::now() + timeout;
+    match tokio::time::timeout_at(deadline, work).await {
+        Ok(result) => {
+            trace::finish(deadline - Instant::now()).await;
+            result
+        }
         Err(_) => bail!("did not stop within {timeout:?} (--shutdown-timeout)"),
     }
 }

@@ -11,7 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("vehicle", &[]),
     ("backoff", &[]),
     ("secret", &[]),
-    ("shutdown", &[]),
+    ("shutdown", &["trace"]),
     ("telemetry", &[]),
     ("store", &[]),
     ("trace", &[]),
@@ -25,7 +25,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("estimate", &["event", "http", "kafka", "registry", "shutdown", "trace", "vehicle"]),
     ("ads", &["event", "http", "kafka", "registry", "secret", "shutdown", "store", "trace", "vehicle"]),
-    ("dev", &["ads", "estimate", "event", "http", "kafka", "registry", "shutdown", "stock", "store"]),
+    (
+        "dev",
+        &["ads", "estimate", "event", "http", "kafka", "registry", "shutdown", "stock", "store", "trace"],
+    ),
     ("dlq", &["event", "kafka", "registry"]),
     (
         "audit",

@@ -23,6 +23,7 @@ use crate::registry::{Codec, RegistryArgs};
 use crate::secret::SecretParser;
 use crate::shutdown::ShutdownArgs;
 use crate::store::{Access, DatabaseUrl};
+use crate::trace::TraceArgs;
 use ingest::Ingest;
 
 /// The consumer group.
@@ -72,6 +73,9 @@ pub struct AdsArgs {
 
     #[command(flatten)]
     pub shutdown: ShutdownArgs,
+
+    #[command(flatten)]
+    pub trace: TraceArgs,
 }
 
 /// Runs the role until `shutdown`.
@@ -99,8 +103,8 @@ pub async fn run_on(server: HttpServer, args: AdsArgs, shutdown: CancellationTok
     let published = Counter::default();
     metrics.register("ads_published", "Ads that became visible", published.clone());
     let health = Arc::new(Health::new(&["database", "kafka", "schema-registry"]));
-    let cluster = ClusterCheck::new(&args.kafka, vec![topic.clone()])?;
-    let lag = GroupLag::register(&args.kafka, &group, &topic, &mut metrics)?;
+    let cluster = ClusterCheck::new(&args.kafka, vec![topic.clone()], Some(&group))?;
+    let lag = GroupLag::register(&cluster, &topic, &mut metrics);
     tracing::info!(address = %server.address(), "ads listens");
 
     let (ingest, writer) = Ingest::new(Arc::clone(&codec), Arc::clone(&store), published);

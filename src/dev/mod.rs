@@ -26,6 +26,7 @@ use crate::registry::RegistryArgs;
 use crate::shutdown::ShutdownArgs;
 use crate::stock::{self, StockArgs};
 use crate::store::DatabaseUrl;
+use crate::trace::TraceArgs;
 use broker::Broker;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -68,6 +69,9 @@ pub struct DevArgs {
 
     #[command(flatten)]
     pub shutdown: ShutdownArgs,
+
+    #[command(flatten)]
+    pub trace: TraceArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -153,7 +157,7 @@ pub async fn run(args: DevArgs, shutdown: CancellationToken) -> anyhow::Result<(
 
     let topics = [VEHICLE_CREATED, VEHICLE_PROCESSED].map(|event| event.topic.to_owned());
     // Here and not only by the roles: those that join from outside would ask for three replicas.
-    ClusterCheck::new(&plan.kafka, topics.to_vec())?.check().await?;
+    ClusterCheck::new(&plan.kafka, topics.to_vec(), None)?.check().await?;
 
     // The roles end first, then what they stand on.
     let infrastructure = CancellationToken::new();
@@ -233,6 +237,8 @@ impl Plan {
             kafka: self.kafka.clone(),
             registry: self.registry.clone(),
             shutdown: self.shutdown.clone(),
+            // The process has one collector, which dev has set up.
+            trace: TraceArgs::default(),
         })
     }
 
@@ -246,6 +252,8 @@ impl Plan {
             kafka: self.kafka.clone(),
             registry: self.registry.clone(),
             shutdown: self.shutdown.clone(),
+            // The process has one collector, which dev has set up.
+            trace: TraceArgs::default(),
         }
     }
 
@@ -259,6 +267,8 @@ impl Plan {
             kafka: self.kafka.clone(),
             registry: self.registry.clone(),
             shutdown: self.shutdown.clone(),
+            // The process has one collector, which dev has set up.
+            trace: TraceArgs::default(),
         })
     }
 

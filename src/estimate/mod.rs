@@ -15,6 +15,7 @@ use crate::http::{Health, HttpArgs, HttpServer};
 use crate::kafka::{ClusterCheck, GroupLag, Instance, KafkaArgs, Naming, Worker, WorkerMetrics};
 use crate::registry::{Codec, RegistryArgs};
 use crate::shutdown::ShutdownArgs;
+use crate::trace::TraceArgs;
 pub use estimator::{Estimator, SimulatedEstimator};
 use pricing::Pricing;
 
@@ -46,6 +47,9 @@ pub struct EstimateArgs {
 
     #[command(flatten)]
     pub shutdown: ShutdownArgs,
+
+    #[command(flatten)]
+    pub trace: TraceArgs,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -80,8 +84,8 @@ pub async fn run(args: EstimateArgs, shutdown: CancellationToken) -> anyhow::Res
     let instance = Instance::claim("estimate", args.instance_id.as_deref());
     let mut metrics = Registry::with_prefix("estimate");
     let health = Arc::new(Health::new(&["kafka", "schema-registry"]));
-    let cluster = ClusterCheck::new(&args.kafka, vec![created.clone(), processed.clone()])?;
-    let lag = GroupLag::register(&args.kafka, &group, &created, &mut metrics)?;
+    let cluster = ClusterCheck::new(&args.kafka, vec![created.clone(), processed.clone()], Some(&group))?;
+    let lag = GroupLag::register(&cluster, &created, &mut metrics);
     tracing::info!(instance = instance.name(), group, "estimate starts");
 
     let worker = Worker {
@@ -109,12 +113,14 @@ pub async fn run(args: EstimateArgs, shutdown: CancellationToken) -> anyhow::Res
         tracing::info!(address = %server.address(), "estimate listens");
         let grace = args.shutdown.grace();
         let serving = server.serve(Arc::clone(&health), metrics, |_| {}, shutdown.clone(), grace);
-        args.shutdown.bound(0.9, &shutdown, "requests", serving).await
+        // Measured only where it can be seen.
+        let (served, ()) =
+            tokio::join!(args.shutdown.bound(0.9, &shutdown, "requests", serving), lag.watch(&shutdown));
+        served
     };
-    let (worked, served, (), (), ()) = tokio::join!(
+    let (worked, served, (), ()) = tokio::join!(
         work,
         serve,
-        lag.watch(&shutdown),
         health.watch("kafka", &shutdown, async || cluster.check().await),
         health.watch("schema-registry", &shutdown, async || {
             Ok(codec.check(&[(VEHICLE_PROCESSED, &processed)]).await?)

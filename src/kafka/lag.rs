@@ -1,89 +1,78 @@
 //! How far a consumer group is behind the end of its topic.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::{Offset, TopicPartitionList};
 use tokio_util::sync::CancellationToken;
 
 use super::CALL_TIMEOUT;
-use super::args::KafkaArgs;
-use super::client::LoggingContext;
-use super::reader::{observer, partitions};
+use super::observer::Observer;
+use super::topics::ClusterCheck;
 
-/// How old the lag may be that is told.
-const INTERVAL: Duration = Duration::from_secs(5);
+/// From one measurement to the next.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// Measures the lag of a group by asking the brokers, as Kafka's own tools do: so it is right, too, when no member
 /// reads. What ends a transaction takes an offset, and counts.
 pub struct GroupLag {
-    consumer: Arc<BaseConsumer<LoggingContext>>,
+    observer: Arc<Observer>,
     topic: String,
-    lag: Gauge,
+    /// Not a number while the brokers do not tell.
+    lag: Gauge<f64, AtomicU64>,
 }
 
 impl GroupLag {
-    /// A metric that is part of `registry`.
-    ///
-    /// # Errors
-    /// When a setting is not one of librdkafka's.
-    pub fn register(
-        kafka: &KafkaArgs,
-        group: &str,
-        topic: &str,
-        registry: &mut Registry,
-    ) -> anyhow::Result<Self> {
-        let lag = Gauge::default();
+    /// A metric that is part of `registry`, of the group that `cluster` was told of.
+    pub fn register(cluster: &ClusterCheck, topic: &str, registry: &mut Registry) -> Self {
+        let lag = Gauge::<f64, AtomicU64>::default();
+        lag.set(f64::NAN);
         registry.register(
             "group_lag",
             "Offsets between what the whole group has committed and the end of its topic",
             lag.clone(),
         );
-        Ok(Self { consumer: Arc::new(observer(kafka, group)?), topic: topic.to_owned(), lag })
+        Self { observer: cluster.observer(), topic: topic.to_owned(), lag }
     }
 
-    /// Measures now and then, until `shutdown`. While the brokers do not answer, the last lag stands.
+    /// Measures now and then, until `shutdown`.
     pub async fn watch(&self, shutdown: &CancellationToken) {
-        while !shutdown.is_cancelled() {
-            let (consumer, topic) = (Arc::clone(&self.consumer), self.topic.clone());
-            let measured = tokio::task::spawn_blocking(move || measure(&consumer, &topic));
-            let pause = async {
-                match measured.await {
-                    Ok(Ok(lag)) => {
-                        self.lag.set(lag);
-                    }
-                    Ok(Err(error)) => tracing::debug!(error = format!("{error:#}"), "the lag is not known"),
-                    Err(error) => tracing::error!(%error, "measuring the lag panicked"),
+        let measure = async || {
+            let (observer, topic) = (Arc::clone(&self.observer), self.topic.clone());
+            let measured = tokio::task::spawn_blocking(move || measure(&observer, &topic)).await;
+            let lag = match measured {
+                Ok(Ok(lag)) => lag,
+                Ok(Err(error)) => {
+                    // What watches the cluster tells when it is away.
+                    tracing::debug!(error = format!("{error:#}"), "the lag is not known");
+                    f64::NAN
                 }
-                tokio::time::sleep(INTERVAL).await;
+                Err(error) => {
+                    tracing::error!(%error, "measuring the lag panicked");
+                    f64::NAN
+                }
             };
+            self.lag.set(lag);
+            tokio::time::sleep(PAUSE).await;
+        };
+        loop {
             tokio::select! {
-                () = shutdown.cancelled() => {}
-                () = pause => {}
+                () = shutdown.cancelled() => return,
+                () = measure() => {}
             }
         }
     }
 }
 
-fn measure(consumer: &BaseConsumer<LoggingContext>, topic: &str) -> anyhow::Result<i64> {
-    let mut list = TopicPartitionList::new();
-    for partition in partitions(consumer, topic)? {
-        list.add_partition(topic, partition);
-    }
-    let committed =
-        consumer.committed_offsets(list, CALL_TIMEOUT).context("the brokers do not tell offsets")?;
-    let mut lag = 0;
-    for element in committed.elements() {
-        let (first, end) = consumer
-            .fetch_watermarks(topic, element.partition(), CALL_TIMEOUT)
-            .context("the brokers do not tell the end of a partition")?;
+#[expect(clippy::cast_precision_loss, reason = "a topic has fewer than 2^53 records")]
+fn measure(observer: &Observer, topic: &str) -> anyhow::Result<f64> {
+    let committed = observer.committed(topic, CALL_TIMEOUT)?;
+    let behind = observer.bounds(topic)?.into_iter().map(|(partition, (first, end))| {
         // A group that has committed nothing begins with the first record.
-        let next = if let Offset::Offset(next) = element.offset() { next.max(first) } else { first };
-        lag += (end - next).max(0);
-    }
-    Ok(lag)
+        let next = committed.get(&partition).map_or(first, |next| *next.max(&first));
+        (end - next).max(0)
+    });
+    Ok(behind.sum::<i64>() as f64)
 }

@@ -11,7 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
-use super::reader::observer;
+use super::observer::{Isolation, Observer};
 use super::transaction::Progress;
 
 /// The offset of a group in partition 0 of a topic.
@@ -27,7 +27,8 @@ impl Marker {
     /// # Errors
     /// When the brokers do not tell it, or a setting is not one of librdkafka's.
     pub fn read(kafka: &KafkaArgs, group: &str, topic: &str) -> anyhow::Result<Self> {
-        let consumer = observer(kafka, group)?;
+        let observer = Observer::new(kafka, Some(group), Isolation::ReadCommitted)?;
+        let consumer = observer.consumer()?;
         let mut list = TopicPartitionList::new();
         list.add_partition(topic, 0);
         let unknown = "the brokers do not tell what was published";

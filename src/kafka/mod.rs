@@ -13,6 +13,7 @@ mod in_flight;
 mod instance;
 mod lag;
 mod marker;
+mod observer;
 mod reader;
 mod rebalance;
 mod record;

@@ -11,6 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
 use super::client::{LoggingContext, client_config};
+use super::observer::{Isolation, Observer, partitions};
 use super::record::Record;
 
 /// How long nothing may come. A transaction that its producer left open holds readers back until it times out,
@@ -72,6 +73,7 @@ impl TopicReader {
                     let record = Record::from(&message);
                     let Some(left) = self.left.get_mut(&record.partition) else { continue };
                     left.next = record.offset + 1;
+                    left.doubted = false;
                     let end = left.end;
                     if record.offset + 1 >= end {
                         self.left.remove(&record.partition);
@@ -82,7 +84,10 @@ impl TopicReader {
                     progress = Instant::now();
                 }
                 // What lies between the last record and the end are the marks of transactions, which nobody is shown.
-                Some(Err(KafkaError::PartitionEOF(partition))) => self.doubt(partition)?,
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    self.doubt(partition)?;
+                    progress = Instant::now();
+                }
                 // The brokers removed records that were still to be read.
                 Some(Err(error))
                     if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset)
@@ -128,31 +133,9 @@ impl TopicReader {
 /// # Errors
 /// When the brokers do not tell.
 pub fn committed_offsets(kafka: &KafkaArgs, group: &str, topic: &str) -> anyhow::Result<BTreeMap<i32, i64>> {
-    let unknown = || format!("the brokers do not tell what {group} has committed");
-    let consumer = observer(kafka, group)?;
-    let mut list = TopicPartitionList::new();
-    for partition in partitions(&consumer, topic).with_context(unknown)? {
-        list.add_partition(topic, partition);
-    }
-    let mut committed = BTreeMap::new();
-    for element in consumer.committed_offsets(list, PATIENCE).with_context(unknown)?.elements() {
-        element.error().with_context(unknown)?;
-        if let Offset::Offset(next) = element.offset() {
-            committed.insert(element.partition(), next);
-        }
-    }
-    Ok(committed)
-}
-
-/// Asks for the offsets of a group without being its member.
-pub(super) fn observer(kafka: &KafkaArgs, group: &str) -> anyhow::Result<BaseConsumer<LoggingContext>> {
-    client_config(kafka)
-        .set("group.id", group)
-        .set("enable.auto.commit", "false")
-        // Waits for transactions under way, whose outcome decides the offsets (KIP-447).
-        .set("isolation.level", "read_committed")
-        .create_with_context(LoggingContext)
-        .context("cannot set up a Kafka consumer; see --kafka-property")
+    Observer::new(kafka, Some(group), Isolation::ReadCommitted)?
+        .committed(topic, PATIENCE)
+        .with_context(|| format!("the brokers do not tell what {group} has committed"))
 }
 
 fn consumer(kafka: &KafkaArgs, isolation_level: &str) -> anyhow::Result<BaseConsumer<LoggingContext>> {
@@ -161,6 +144,8 @@ fn consumer(kafka: &KafkaArgs, isolation_level: &str) -> anyhow::Result<BaseCons
         .set("group.id", "vehicle-platform-reader")
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
+        // The end is told by an answer without records, for which there is nothing to wait.
+        .set("fetch.wait.max.ms", "10")
         .set("auto.offset.reset", "error")
         .set("isolation.level", isolation_level)
         .set("queued.max.messages.kbytes", "16384")
@@ -168,14 +153,7 @@ fn consumer(kafka: &KafkaArgs, isolation_level: &str) -> anyhow::Result<BaseCons
         .context("cannot set up a Kafka consumer; see --kafka-property")
 }
 
-pub(super) fn partitions(consumer: &BaseConsumer<LoggingContext>, topic: &str) -> anyhow::Result<Vec<i32>> {
-    let metadata = consumer.fetch_metadata(Some(topic), CALL_TIMEOUT).context("no broker answers")?;
-    let topic = metadata.topics().first().filter(|topic| topic.error().is_none());
-    let topic = topic.context("there is no such topic (--kafka-prefix)")?;
-    Ok(topic.partitions().iter().map(|partition| partition.id()).collect())
-}
-
-/// Until all that lies before `end` is committed or aborted.
+/// Until all that lies before `end` is committed or aborted, and its leader knows that.
 #[expect(clippy::disallowed_methods, reason = "a blocking call")]
 fn await_stable(
     committed: &BaseConsumer<LoggingContext>,
@@ -184,14 +162,17 @@ fn await_stable(
     end: i64,
 ) -> anyhow::Result<()> {
     let began = Instant::now();
-    // The consumer's isolation level makes this the last stable offset.
-    while committed.fetch_watermarks(topic, partition, CALL_TIMEOUT)?.1 < end {
-        if began.elapsed() > PATIENCE {
-            bail!(
+    loop {
+        // The consumer's isolation level makes this the last stable offset.
+        let stable = committed.fetch_watermarks(topic, partition, CALL_TIMEOUT);
+        match stable {
+            Ok((_, stable)) if stable >= end => return Ok(()),
+            Ok(_) if began.elapsed() > PATIENCE => bail!(
                 "partition {partition} has a transaction that was left open; try again when it has timed out"
-            );
+            ),
+            // A leader that was just elected does not tell until it has caught up (KIP-207).
+            Err(error) if began.elapsed() > PATIENCE => return Err(error.into()),
+            Ok(_) | Err(_) => std::thread::sleep(POLL),
         }
-        std::thread::sleep(POLL);
     }
-    Ok(())
 }

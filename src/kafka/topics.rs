@@ -10,6 +10,7 @@ use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
 use super::client::{LoggingContext, client_config};
 use super::dead_letter::dead_letter_topic;
+use super::observer::{Isolation, Observer};
 
 /// A dead letter is its record and some headers more: the limit of Apache Kafka, and room for these.
 const DEAD_LETTER_MAX_BYTES: &str = "2097152";
@@ -18,19 +19,21 @@ const DEAD_LETTER_MAX_BYTES: &str = "2097152";
 pub struct ClusterCheck {
     kafka: KafkaArgs,
     topics: Vec<String>,
-    admin: Arc<AdminClient<LoggingContext>>,
+    observer: Arc<Observer>,
 }
 
 impl ClusterCheck {
-    /// `topics`: those that the role needs, without their dead-letter topics.
+    /// `topics`: those that the role needs, without their dead-letter topics; `group`: the role's, if it reads.
     ///
     /// # Errors
     /// When a setting is not one of librdkafka's.
-    pub fn new(kafka: &KafkaArgs, topics: Vec<String>) -> anyhow::Result<Self> {
-        let admin = client_config(kafka)
-            .create_with_context(LoggingContext)
-            .context("cannot set up a Kafka client; see --kafka-property")?;
-        Ok(Self { kafka: kafka.clone(), topics, admin: Arc::new(admin) })
+    pub fn new(kafka: &KafkaArgs, topics: Vec<String>, group: Option<&str>) -> anyhow::Result<Self> {
+        let observer = Observer::new(kafka, group, Isolation::ReadUncommitted)?;
+        Ok(Self { kafka: kafka.clone(), topics, observer: Arc::new(observer) })
+    }
+
+    pub(super) fn observer(&self) -> Arc<Observer> {
+        Arc::clone(&self.observer)
     }
 
     /// Creates what is missing. Cheap when nothing is.
@@ -50,13 +53,11 @@ impl ClusterCheck {
     }
 
     async fn exists(&self, topic: String) -> anyhow::Result<bool> {
-        let admin = Arc::clone(&self.admin);
-        let fetch = move || admin.inner().fetch_metadata(Some(&topic), CALL_TIMEOUT);
-        let metadata = tokio::task::spawn_blocking(fetch)
+        let observer = Arc::clone(&self.observer);
+        tokio::task::spawn_blocking(move || observer.has_topic(&topic))
             .await
             .context("asking for metadata panicked")?
-            .with_context(|| self.no_answer())?;
-        Ok(metadata.topics().iter().all(|topic| topic.error().is_none()))
+            .with_context(|| self.no_answer())
     }
 
     async fn create(&self, names: &[String]) -> anyhow::Result<()> {
@@ -78,7 +79,14 @@ impl ClusterCheck {
             .collect();
         let options =
             AdminOptions::new().request_timeout(Some(CALL_TIMEOUT)).operation_timeout(Some(CALL_TIMEOUT));
-        let results = self.admin.create_topics(&topics, &options).await.with_context(|| self.no_answer())?;
+        // Only now: it is seldom needed, and holds some megabytes.
+        let admin: AdminClient<_> = client_config(kafka)
+            .create_with_context(LoggingContext)
+            .context("cannot set up a Kafka client; see --kafka-property")?;
+        let results = admin.create_topics(&topics, &options).await;
+        // With the brokers away it takes its time to close.
+        std::thread::spawn(move || drop(admin));
+        let results = results.with_context(|| self.no_answer())?;
         let mut refused = Vec::new();
         for result in results {
             match result {

@@ -20,6 +20,7 @@ use crate::registry::{Codec, RegistryArgs};
 use crate::secret::SecretParser;
 use crate::shutdown::ShutdownArgs;
 use crate::store::{Access, DatabaseUrl};
+use crate::trace::TraceArgs;
 use api::StockApi;
 use relay::{Relay, RelayMetrics};
 
@@ -59,6 +60,9 @@ pub struct StockArgs {
 
     #[command(flatten)]
     pub shutdown: ShutdownArgs,
+
+    #[command(flatten)]
+    pub trace: TraceArgs,
 }
 
 /// Runs the role until `shutdown`.
@@ -96,7 +100,7 @@ pub async fn run_on(server: HttpServer, args: StockArgs, shutdown: CancellationT
         shutdown: CancellationToken::new(),
     };
     let relay_shutdown = relay.shutdown.clone();
-    let cluster = ClusterCheck::new(&args.kafka, vec![topic.clone()])?;
+    let cluster = ClusterCheck::new(&args.kafka, vec![topic.clone()], None)?;
     let serve = async {
         let _ending = shutdown.drop_guard_ref();
         let grace = args.shutdown.grace();

@@ -6,9 +6,9 @@ use std::str::FromStr;
 /// A `traceparent` (<https://www.w3.org/TR/trace-context/#traceparent-header>).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceContext {
-    pub(super) trace_id: u128,
+    pub(super) trace_id: [u8; 16],
     /// Of the step that hands it on: the parent of the next one.
-    pub(super) parent_id: u64,
+    pub(super) parent_id: [u8; 8],
     flags: u8,
 }
 
@@ -21,8 +21,8 @@ impl TraceContext {
     /// The start of a new trace.
     pub fn new_root() -> Self {
         Self {
-            trace_id: rand::random_range(1..=u128::MAX),
-            parent_id: rand::random_range(1..=u64::MAX),
+            trace_id: rand::random_range(1..=u128::MAX).to_be_bytes(),
+            parent_id: Self::new_id(),
             flags: Self::SAMPLED,
         }
     }
@@ -30,7 +30,11 @@ impl TraceContext {
     /// The next step of the same trace.
     #[must_use]
     pub(super) fn child(self) -> Self {
-        Self { parent_id: rand::random_range(1..=u64::MAX), ..self }
+        Self { parent_id: Self::new_id(), ..self }
+    }
+
+    fn new_id() -> [u8; 8] {
+        rand::random_range(1..=u64::MAX).to_be_bytes()
     }
 
     /// Whether whoever began the trace wants it to be recorded.
@@ -41,7 +45,8 @@ impl TraceContext {
 
 impl fmt::Display for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.parent_id, self.flags)
+        let (trace_id, parent_id) = (u128::from_be_bytes(self.trace_id), u64::from_be_bytes(self.parent_id));
+        write!(f, "00-{trace_id:032x}-{parent_id:016x}-{:02x}", self.flags)
     }
 }
 
@@ -70,7 +75,7 @@ impl FromStr for TraceContext {
         }
         let parent_id = u64::try_from(parent_id).map_err(|_| InvalidTraceContext)?;
         let flags = u8::try_from(flags).map_err(|_| InvalidTraceContext)?;
-        Ok(Self { trace_id, parent_id, flags })
+        Ok(Self { trace_id: trace_id.to_be_bytes(), parent_id: parent_id.to_be_bytes(), flags })
     }
 }
 
@@ -118,6 +123,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read_back(trace_id in 1..=u128::MAX, parent_id in 1..=u64::MAX, flags: u8) {
+            let (trace_id, parent_id) = (trace_id.to_be_bytes(), parent_id.to_be_bytes());
             let context = TraceContext { trace_id, parent_id, flags };
             prop_assert_eq!(context.to_string().parse(), Ok(context));
         }

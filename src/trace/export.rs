@@ -1,17 +1,22 @@
 //! Sends finished steps to an OpenTelemetry collector.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use clap::Args;
 use opentelemetry::trace::{SpanContext, SpanId, Status, TraceFlags, TraceId, TraceState};
 use opentelemetry::{InstrumentationScope, KeyValue};
-use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
+use opentelemetry_otlp::WithExportConfig as _;
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor as _};
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{
+    BatchSpanProcessor, SpanData, SpanEvents, SpanExporter, SpanLinks, SpanProcessor as _,
+};
+use reqwest::Url;
 
-use super::{Description, Span, TraceContext};
+use super::{Description, Span};
 
 /// How long the process may take for its last steps when it ends.
 const FINISH: Duration = Duration::from_secs(1);
@@ -19,46 +24,48 @@ const FINISH: Duration = Duration::from_secs(1);
 /// There is one collector for the whole process, as there is one log.
 static PROCESSOR: OnceLock<BatchSpanProcessor> = OnceLock::new();
 
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Traces")]
 pub struct TraceArgs {
     /// Where to send traces: the base URL of an OTLP/HTTP collector, such as http://127.0.0.1:4318 [default: nowhere]
-    #[arg(
-        long,
-        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
-        value_name = "URL",
-        value_parser = parse_endpoint,
-        global = true
-    )]
-    otlp_endpoint: Option<String>,
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL", value_parser = parse_endpoint)]
+    otlp_endpoint: Option<Endpoint>,
 }
 
-/// An empty variable is as good as none.
-fn parse_endpoint(text: &str) -> Result<String, String> {
-    let url = text.trim_end_matches('/');
-    match url.split_once("://") {
-        _ if url.is_empty() => Ok(String::new()),
-        Some(("http" | "https", rest)) if !rest.is_empty() => Ok(url.to_owned()),
-        _ => Err("must be a URL that begins with http:// or https://".to_owned()),
+/// The URL that spans go to; none where the variable is empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Endpoint(Option<Url>);
+
+fn parse_endpoint(text: &str) -> Result<Endpoint, String> {
+    if text.trim().is_empty() {
+        return Ok(Endpoint(None));
     }
+    let mut url = Url::parse(text.trim()).map_err(|error| format!("is not a URL: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err("must be an http or https address, like http://host:4318".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not hold credentials; OTEL_EXPORTER_OTLP_HEADERS may".to_owned());
+    }
+    url.set_path(&format!("{}/v1/traces", url.path().trim_end_matches('/')));
+    Ok(Endpoint(Some(url)))
 }
 
 /// Sends the steps of this process to the collector from here on, as those of `service`.
 ///
-/// Further variables that OpenTelemetry defines are heeded, such as `OTEL_EXPORTER_OTLP_HEADERS`,
-/// `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_BSP_MAX_QUEUE_SIZE`.
+/// `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_RESOURCE_ATTRIBUTES` and the variables of the batch span processor
+/// (`OTEL_BSP_...`) have the meaning that OpenTelemetry gives them.
 ///
 /// # Errors
-/// When the collector's URL is none.
+/// When one of these variables asks for what there is not.
 pub fn init(args: &TraceArgs, service: &'static str) -> anyhow::Result<()> {
-    let Some(endpoint) = args.otlp_endpoint.as_deref().filter(|url| !url.is_empty()) else {
-        return Ok(());
-    };
-    let exporter = SpanExporter::builder()
+    let Some(Endpoint(Some(url))) = &args.otlp_endpoint else { return Ok(()) };
+    let exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_http()
-        .with_endpoint(format!("{endpoint}/v1/traces"))
+        .with_endpoint(url.as_str())
         .build()
-        .context("--otlp-endpoint")?;
+        .context("cannot send traces (--otlp-endpoint)")?;
+    let exporter = Watched { exporter, fails: AtomicBool::new(false) };
     let mut processor = BatchSpanProcessor::builder(exporter).build();
     let resource = Resource::builder()
         .with_service_name(service)
@@ -71,12 +78,42 @@ pub fn init(args: &TraceArgs, service: &'static str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sends what is left, for a second at most.
-pub fn finish() {
-    if let Some(processor) = PROCESSOR.get()
-        && let Err(error) = processor.shutdown_with_timeout(FINISH)
-    {
+/// Sends what is left, for a second at most, or until the process has to be at its end.
+pub async fn finish(left: Duration) {
+    let finished = tokio::task::spawn_blocking(move || {
+        PROCESSOR.get().map_or(Ok(()), |processor| processor.shutdown_with_timeout(left.min(FINISH)))
+    });
+    if let Ok(Err(error)) = finished.await {
         tracing::warn!(%error, "the last traces did not reach the collector");
+    }
+}
+
+/// Tells once that the collector is away, and once that it is back.
+#[derive(Debug)]
+struct Watched<E> {
+    exporter: E,
+    fails: AtomicBool,
+}
+
+impl<E: SpanExporter> SpanExporter for Watched<E> {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let exported = self.exporter.export(batch).await;
+        match &exported {
+            Ok(()) if self.fails.swap(false, Ordering::Relaxed) => tracing::info!("traces are sent again"),
+            Err(error) if !self.fails.swap(true, Ordering::Relaxed) => {
+                tracing::warn!(%error, "traces are lost: the collector does not take them");
+            }
+            _ => {}
+        }
+        exported
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
     }
 }
 
@@ -92,13 +129,13 @@ pub(super) fn send(span: Span, describe: impl FnOnce() -> Description) {
 fn data(span: Span, description: Description) -> SpanData {
     SpanData {
         span_context: SpanContext::new(
-            TraceId::from_bytes(span.context.trace_id.to_be_bytes()),
-            span_id(span.context),
+            TraceId::from_bytes(span.context.trace_id),
+            SpanId::from_bytes(span.context.parent_id),
             TraceFlags::SAMPLED,
             false,
             TraceState::NONE,
         ),
-        parent_span_id: span.parent.map_or(SpanId::INVALID, span_id),
+        parent_span_id: span.parent.map_or(SpanId::INVALID, SpanId::from_bytes),
         parent_span_is_remote: span.parent.is_some(),
         span_kind: description.kind,
         name: description.name.into(),
@@ -111,10 +148,6 @@ fn data(span: Span, description: Description) -> SpanData {
         status: description.error.map_or(Status::Unset, Status::error),
         instrumentation_scope: InstrumentationScope::builder(env!("CARGO_PKG_NAME")).build(),
     }
-}
-
-fn span_id(context: TraceContext) -> SpanId {
-    SpanId::from_bytes(context.parent_id.to_be_bytes())
 }
 
 #[cfg(test)]
@@ -141,10 +174,12 @@ mod tests {
 
     #[test]
     fn a_collector_is_named_by_an_http_url_or_not_at_all() {
-        assert_eq!(parse_endpoint("http://localhost:4318/").as_deref(), Ok("http://localhost:4318"));
-        assert_eq!(parse_endpoint("").as_deref(), Ok(""));
-        for wrong in ["localhost:4318", "grpc://localhost:4317", "http://"] {
-            assert!(parse_endpoint(wrong).is_err(), "{wrong}");
+        let url = |text| parse_endpoint(text).map(|endpoint| endpoint.0.map(String::from));
+        assert_eq!(url("http://localhost:4318/"), Ok(Some("http://localhost:4318/v1/traces".to_owned())));
+        assert_eq!(url("https://host/base"), Ok(Some("https://host/base/v1/traces".to_owned())));
+        assert_eq!(url(""), Ok(None));
+        for wrong in ["localhost:4318", "grpc://localhost:4317", "http://", "http://user:word@host"] {
+            assert!(url(wrong).is_err(), "{wrong}");
         }
     }
 }

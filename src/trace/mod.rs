@@ -10,13 +10,15 @@ pub use export::{TraceArgs, finish, init};
 pub use opentelemetry::trace::SpanKind;
 use opentelemetry::{KeyValue, Value};
 
-/// A step of a trace, from its beginning on. One that is dropped before its end is never told.
+/// A step of a trace, from its beginning on. One that is dropped before its end is never told; one that is taken again,
+/// because a process died before it was committed, is told again.
 ///
 /// As small as that, because an estimator holds one for each vehicle that waits.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
     context: TraceContext,
-    parent: Option<TraceContext>,
+    /// The step that it follows.
+    parent: Option<[u8; 8]>,
     began: SystemTime,
 }
 
@@ -28,12 +30,12 @@ impl Span {
             .and_then(|bytes| std::str::from_utf8(bytes).ok())
             .and_then(|text| text.parse::<TraceContext>().ok());
         let context = parent.map_or_else(TraceContext::new_root, TraceContext::child);
-        Self { context, parent, began: SystemTime::now() }
+        Self { context, parent: parent.map(|parent| parent.parent_id), began: SystemTime::now() }
     }
 
     /// What the next step has to follow.
-    pub fn context(&self) -> TraceContext {
-        self.context
+    pub fn context(&self) -> &TraceContext {
+        &self.context
     }
 
     /// The step is done: it goes to the collector, where there is one. Never waits.
@@ -80,7 +82,7 @@ mod tests {
         let first = Span::follow(None);
         assert_eq!(first.parent, None);
         let next = Span::follow(Some(first.context().to_string().as_bytes()));
-        assert_eq!(next.parent, Some(first.context()));
+        assert_eq!(next.parent, Some(first.context.parent_id));
         assert_eq!(next.context().trace_id, first.context().trace_id);
         for wrong in [&b"00-abc"[..], b"\xff"] {
             let begun = Span::follow(Some(wrong));

@@ -1,0 +1,103 @@
+//! A client that asks the brokers about topics and groups, and is no member of any group.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::CALL_TIMEOUT;
+use super::args::KafkaArgs;
+use super::client::{LoggingContext, client_config};
+
+/// What counts as written, and as committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Isolation {
+    /// Waits for transactions under way, whose outcome decides the offsets (KIP-447).
+    ReadCommitted,
+    ReadUncommitted,
+}
+
+/// Asks, and forgets the answers. Every call blocks.
+pub(super) struct Observer {
+    /// `None` only while it is dropped.
+    consumer: Option<BaseConsumer<LoggingContext>>,
+}
+
+impl Observer {
+    /// `group`: whose offsets it will ask for, if it does.
+    pub(super) fn new(kafka: &KafkaArgs, group: Option<&str>, isolation: Isolation) -> anyhow::Result<Self> {
+        let mut config = client_config(kafka);
+        if let Some(group) = group {
+            config.set("group.id", group);
+        }
+        let isolation = match isolation {
+            Isolation::ReadCommitted => "read_committed",
+            Isolation::ReadUncommitted => "read_uncommitted",
+        };
+        let consumer = config
+            .set("enable.auto.commit", "false")
+            .set("isolation.level", isolation)
+            // They would pile up: it is polled only when something is asked.
+            .set("statistics.interval.ms", "0")
+            .create_with_context(LoggingContext)
+            .context("cannot set up a Kafka consumer; see --kafka-property")?;
+        Ok(Self { consumer: Some(consumer) })
+    }
+
+    pub(super) fn consumer(&self) -> anyhow::Result<&BaseConsumer<LoggingContext>> {
+        let consumer = self.consumer.as_ref().context("the client is closed")?;
+        // What it was told since the last time, such as that brokers are away.
+        while consumer.poll(Duration::ZERO).is_some() {}
+        Ok(consumer)
+    }
+
+    /// Whether there is such a topic.
+    pub(super) fn has_topic(&self, topic: &str) -> anyhow::Result<bool> {
+        let metadata = self.consumer()?.fetch_metadata(Some(topic), CALL_TIMEOUT)?;
+        Ok(metadata.topics().iter().all(|topic| topic.error().is_none()))
+    }
+
+    /// What the group has committed in each partition that it ever read: the next offset that it will read.
+    pub(super) fn committed(&self, topic: &str, patience: Duration) -> anyhow::Result<BTreeMap<i32, i64>> {
+        let consumer = self.consumer()?;
+        let mut list = TopicPartitionList::new();
+        for partition in partitions(consumer, topic)? {
+            list.add_partition(topic, partition);
+        }
+        let mut committed = BTreeMap::new();
+        for element in consumer.committed_offsets(list, patience)?.elements() {
+            element.error()?;
+            if let Offset::Offset(next) = element.offset() {
+                committed.insert(element.partition(), next);
+            }
+        }
+        Ok(committed)
+    }
+
+    /// The first offset, and the next one to be written, of each partition.
+    pub(super) fn bounds(&self, topic: &str) -> anyhow::Result<BTreeMap<i32, (i64, i64)>> {
+        let consumer = self.consumer()?;
+        let mut bounds = BTreeMap::new();
+        for partition in partitions(consumer, topic)? {
+            bounds.insert(partition, consumer.fetch_watermarks(topic, partition, CALL_TIMEOUT)?);
+        }
+        Ok(bounds)
+    }
+}
+
+impl Drop for Observer {
+    /// Elsewhere: with the brokers away librdkafka takes its time to close, and this may be an async thread.
+    fn drop(&mut self) {
+        let consumer = self.consumer.take();
+        std::thread::spawn(move || drop(consumer));
+    }
+}
+
+pub(super) fn partitions(consumer: &BaseConsumer<LoggingContext>, topic: &str) -> anyhow::Result<Vec<i32>> {
+    let metadata = consumer.fetch_metadata(Some(topic), CALL_TIMEOUT).context("no broker answers")?;
+    let topic = metadata.topics().first().filter(|topic| topic.error().is_none());
+    let topic = topic.context("there is no such topic (--kafka-prefix)")?;
+    Ok(topic.partitions().iter().map(|partition| partition.id()).collect())
+}
