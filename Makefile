@@ -59,7 +59,7 @@ chaos-broken: ## Show that make chaos can fail: run it against a build that lose
 backlog: ## Let 100,000 vehicles wait in the estimators while Kafka is restarted node by node
 	cargo build --release
 	CHAOS_BINARY=$(CURDIR)/target/release/vehicle-platform BACKLOG_VEHICLES=$${BACKLOG_VEHICLES:-100000} \
-	BACKLOG_PROCESSING_TIME=$${BACKLOG_PROCESSING_TIME:-10m} \
+	BACKLOG_PROCESSING_TIME=$${BACKLOG_PROCESSING_TIME:-4m} \
 	tests/cluster/with cargo test --test chaos vehicles_that_wait -- --nocapture
 
 .PHONY: lint
@@ -67,6 +67,7 @@ lint: ## Check format and lints, with and without the embedded platform
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	cargo clippy --no-default-features -- -D warnings
+	git apply --check tests/chaos/commits-before-the-work.patch
 
 .PHONY: clean
 clean: ## Remove what was built, the data of make dev, and the cluster with its data and passwords

@@ -36,7 +36,7 @@ impl Ingest {
 }
 
 impl Handler for Ingest {
-    async fn handle(&self, record: &Record, _: TraceContext) -> Result<Option<OutgoingRecord>, Failure> {
+    async fn handle(&self, record: &Record, _: &TraceContext) -> Result<Option<OutgoingRecord>, Failure> {
         let processed: VehicleProcessed = self.codec.decode(record.value.as_deref()).await?;
         let offer = Offer::try_from(processed).map_err(Failure::Poison)?;
         let (answer, kept) = oneshot::channel();

@@ -193,7 +193,7 @@ impl<'a> Announcer<'a> {
         let event = VehicleCreated::from(&stocked);
         let value = self.runtime.block_on(self.codec.encode(VEHICLE_CREATED, &self.topic, &event))?;
         let key = event.vin.into_bytes();
-        let mut record = OutgoingRecord::new(self.topic.clone(), key, value, TraceContext::new_root());
+        let mut record = OutgoingRecord::new(self.topic.clone(), key, value, &TraceContext::new_root());
         record.headers.push((REANNOUNCED_HEADER.to_owned(), Some(b"true".to_vec())));
         self.records.push(record);
         if self.records.len() >= BATCH_LIMIT { self.flush() } else { Ok(()) }

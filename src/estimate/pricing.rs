@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::estimator::Estimator;
-use crate::event::{VEHICLE_PROCESSED, VehicleCreated};
+use crate::event::{VEHICLE_PROCESSED, VehicleCreated, VehicleProcessed};
 use crate::kafka::{Failure, Handler, OutgoingRecord, Record};
 use crate::registry::Codec;
 use crate::trace::TraceContext;
@@ -16,13 +16,23 @@ pub(super) struct Pricing<E> {
 }
 
 impl<E: Estimator> Handler for Pricing<E> {
-    async fn handle(&self, record: &Record, trace: TraceContext) -> Result<Option<OutgoingRecord>, Failure> {
+    async fn handle(&self, record: &Record, trace: &TraceContext) -> Result<Option<OutgoingRecord>, Failure> {
         let vehicle: VehicleCreated = self.codec.decode(record.value.as_deref()).await?;
         let price = self.estimator.estimate(&vehicle).await?;
-        let processed = vehicle.priced(price);
+        // On the heap: otherwise each vehicle that waits would hold the room for what comes after the wait.
+        Box::pin(self.announce(vehicle.priced(price), trace)).await.map(Some)
+    }
+}
+
+impl<E> Pricing<E> {
+    async fn announce(
+        &self,
+        processed: VehicleProcessed,
+        trace: &TraceContext,
+    ) -> Result<OutgoingRecord, Failure> {
         let value = self.codec.encode(VEHICLE_PROCESSED, &self.topic, &processed).await?;
         // By the event and not by the record that was read: the original services write no key.
         let key = processed.vehicle.vin.into_bytes();
-        Ok(Some(OutgoingRecord::new(self.topic.clone(), key, value, trace)))
+        Ok(OutgoingRecord::new(self.topic.clone(), key, value, trace))
     }
 }

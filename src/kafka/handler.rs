@@ -1,6 +1,7 @@
 //! The work on one record, tried until it is done or proven hopeless.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
@@ -26,46 +27,89 @@ pub trait Handler: Send + Sync + 'static {
     fn handle(
         &self,
         record: &Record,
-        trace: TraceContext,
+        trace: &TraceContext,
     ) -> impl Future<Output = Result<Option<OutgoingRecord>, Failure>> + Send;
 }
 
-/// Tries until the record is done or proven poison.
-pub(super) async fn handle_until_settled<H: Handler>(
-    handler: &H,
-    record: Record,
-    group: &str,
-    dead_letters: &Counter,
-) -> Option<OutgoingRecord> {
-    let span = Span::follow(record.header(TraceContext::HEADER));
-    let mut backoff = Backoff::new();
-    let mut unknown_since = None;
-    let reason = loop {
-        // Without an answer the partition would wait for ever behind a record that makes its handler panic.
-        let failure = match AssertUnwindSafe(handler.handle(&record, span.context())).catch_unwind().await {
-            Ok(Ok(output)) => {
-                span.end(|| describe_processed(&record, group));
-                return output;
-            }
-            Ok(Err(failure)) => failure,
-            Err(_) => Failure::Poison("the work on it panicked".to_owned()),
+/// What a worker works on each of its records with.
+pub(super) struct Work<H> {
+    pub(super) handler: Arc<H>,
+    pub(super) group: String,
+    pub(super) dead_letters: Counter,
+}
+
+impl<H: Handler> Work<H> {
+    /// Tries until the record is done or proven poison.
+    pub(super) async fn settle(&self, record: &Record) -> Option<OutgoingRecord> {
+        let span = Span::follow(record.header(TraceContext::HEADER));
+        let failure = match self.attempt(record, span.context()).await {
+            Ok(output) => return self.finish(record, span, Ok(output)),
+            Err(failure) => failure,
         };
-        match failure {
-            Failure::Poison(reason) => break reason,
-            Failure::Unknown(reason) if is_over(&mut unknown_since) => break reason,
-            Failure::Unknown(reason) => wait(&record, &reason, backoff.next_pause()).await,
-            Failure::Transient(reason) => {
-                unknown_since = None;
-                wait(&record, &reason, backoff.next_pause()).await;
+        // On the heap: few records need it, and each that waits would hold the room for it.
+        let handled = Box::pin(self.persist(record, span.context(), failure)).await;
+        self.finish(record, span, handled)
+    }
+
+    /// What is to be written for a record that is done, or poison for this reason.
+    fn finish(
+        &self,
+        record: &Record,
+        span: Span,
+        handled: Result<Option<OutgoingRecord>, String>,
+    ) -> Option<OutgoingRecord> {
+        match handled {
+            Ok(output) => {
+                span.end(|| describe_processed(record, &self.group));
+                output
+            }
+            Err(reason) => {
+                let reason: String = reason.chars().take(MAX_REASON_CHARS).collect();
+                let Record { topic, partition, offset, .. } = record;
+                tracing::error!(topic, partition, offset, reason, "a record goes to the dead-letter topic");
+                self.dead_letters.inc();
+                span.end(|| describe_processed(record, &self.group).failed(&reason));
+                Some(DeadLetter::of(record.clone(), &self.group, &reason))
             }
         }
-    };
-    let reason: String = reason.chars().take(MAX_REASON_CHARS).collect();
-    let Record { topic, partition, offset, .. } = &record;
-    tracing::error!(topic, partition, offset, reason, "a record goes to the dead-letter topic");
-    dead_letters.inc();
-    span.end(|| describe_processed(&record, group).failed(&reason));
-    Some(DeadLetter::of(record, group, &reason))
+    }
+
+    async fn attempt(
+        &self,
+        record: &Record,
+        trace: &TraceContext,
+    ) -> Result<Option<OutgoingRecord>, Failure> {
+        let handled = AssertUnwindSafe(self.handler.handle(record, trace)).catch_unwind().await;
+        // Without an answer the partition would wait for ever behind a record that makes its handler panic.
+        handled.unwrap_or_else(|_| Err(Failure::Poison("the work on it panicked".to_owned())))
+    }
+
+    /// Tries again after a failure; in the end, why the record is poison.
+    async fn persist(
+        &self,
+        record: &Record,
+        trace: &TraceContext,
+        mut failure: Failure,
+    ) -> Result<Option<OutgoingRecord>, String> {
+        let mut backoff = Backoff::new();
+        let mut unknown_since = None;
+        loop {
+            let reason = match failure {
+                Failure::Poison(reason) => return Err(reason),
+                Failure::Unknown(reason) if is_over(&mut unknown_since) => return Err(reason),
+                Failure::Unknown(reason) => reason,
+                Failure::Transient(reason) => {
+                    unknown_since = None;
+                    reason
+                }
+            };
+            wait(record, &reason, backoff.next_pause()).await;
+            match self.attempt(record, trace).await {
+                Ok(output) => return Ok(output),
+                Err(again) => failure = again,
+            }
+        }
+    }
 }
 
 /// Whether [`UNKNOWN_LIMIT`] has passed `since` the first call.

@@ -20,7 +20,7 @@ struct Lane<T> {
 struct Entry {
     offset: i64,
     /// `None` until the work is done.
-    output: Option<Option<OutgoingRecord>>,
+    output: Option<Option<Box<OutgoingRecord>>>,
 }
 
 /// The records in flight of all assigned partitions of one topic. `T` is dropped when its partition is lost.
@@ -87,7 +87,7 @@ impl<T> InFlight<T> {
         if let Ok(index) = lane.entries.binary_search_by_key(&offset, |entry| entry.offset)
             && let Some(entry) = lane.entries.get_mut(index)
         {
-            entry.output = Some(output);
+            entry.output = Some(output.map(Box::new));
         }
     }
 
@@ -99,7 +99,7 @@ impl<T> InFlight<T> {
             let mut next = None;
             for entry in lane.entries.iter().take(left) {
                 let Some(output) = &entry.output else { break };
-                finished.outputs.extend(output);
+                finished.outputs.extend(output.as_deref());
                 finished.records += 1;
                 next = Some(entry.offset + 1);
                 left -= 1;

@@ -56,9 +56,12 @@ fn describe(kind: SpanKind, operation: &'static str, topic: &str, key: Option<&[
 
 impl From<&BorrowedMessage<'_>> for Record {
     fn from(message: &BorrowedMessage<'_>) -> Self {
-        let headers = message.headers().map_or_else(Vec::new, |headers| {
-            headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
-        });
+        let mut headers = Vec::new();
+        if let Some(read) = message.headers() {
+            headers.reserve_exact(read.count());
+            headers
+                .extend(read.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))));
+        }
         Self {
             topic: message.topic().to_owned(),
             partition: message.partition(),
@@ -82,7 +85,7 @@ pub struct OutgoingRecord {
 
 impl OutgoingRecord {
     /// A keyed value that belongs to a trace.
-    pub fn new(topic: String, key: Vec<u8>, value: Vec<u8>, trace: TraceContext) -> Self {
+    pub fn new(topic: String, key: Vec<u8>, value: Vec<u8>, trace: &TraceContext) -> Self {
         let header = (TraceContext::HEADER.to_owned(), Some(trace.to_string().into_bytes()));
         Self { topic, key: Some(key), value: Some(value), headers: vec![header] }
     }

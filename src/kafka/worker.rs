@@ -17,12 +17,13 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::runtime::Handle;
+use tokio_util::future::FutureExt as _;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{Instrument as _, Span};
 
 use super::args::KafkaArgs;
 use super::client::client_config;
-use super::handler::{Handler, handle_until_settled};
+use super::handler::{Handler, Work};
 use super::in_flight::InFlight;
 use super::rebalance::{RebalanceEvent, RebalanceLog};
 use super::record::{OutgoingRecord, Record};
@@ -146,6 +147,8 @@ enum Outcome {
 
 struct Session<'a, H> {
     worker: &'a Worker<H>,
+    /// Shared by the tasks of all records, so that each of them is small.
+    work: Arc<Work<H>>,
     runtime: &'a Handle,
     consumer: BaseConsumer<RebalanceLog>,
     producer: TransactionalProducer,
@@ -174,8 +177,14 @@ impl<'a, H: Handler> Session<'a, H> {
             .create_with_context(RebalanceLog::default())
             .context("cannot set up a Kafka consumer; see --kafka-property")?;
         consumer.subscribe(&[&worker.topic]).context("cannot subscribe")?;
+        let work = Arc::new(Work {
+            handler: Arc::clone(&worker.handler),
+            group: worker.group.clone(),
+            dead_letters: worker.metrics.dead_letters.clone(),
+        });
         Ok(Self {
             worker,
+            work,
             runtime,
             consumer,
             producer,
@@ -281,16 +290,16 @@ impl<'a, H: Handler> Session<'a, H> {
             tracing::debug!(partition, offset, "ignoring a record of a partition that is not assigned");
             return;
         };
-        let handler = Arc::clone(&self.worker.handler);
-        let group = self.worker.group.clone();
-        let dead_letters = self.worker.metrics.dead_letters.clone();
+        let work = Arc::clone(&self.work);
         let done = self.done.0.clone();
-        let work = guard.token().clone().run_until_cancelled_owned(async move {
-            let output = handle_until_settled(&*handler, record, &group, &dead_letters).await;
+        let task = async move {
+            let output = work.settle(&record).await;
+            let Record { partition, offset, .. } = record;
             // The session may have ended; then nobody waits for it.
             let _ = done.send(Completion { partition, epoch, offset, output });
-        });
-        self.runtime.spawn(work.in_current_span());
+        };
+        // Nothing that holds it twice, as an async function that takes it would: there may be 100,000 of them.
+        self.runtime.spawn(task.in_current_span().with_cancellation_token_owned(guard.token().clone()));
     }
 
     fn collect(&mut self) {

@@ -99,7 +99,7 @@ async fn create(
 ) -> Result<HttpResponse, Problem> {
     let traceparent = request.headers().get(TraceContext::HEADER).map(header::HeaderValue::as_bytes);
     let span = Span::follow(traceparent);
-    let answer = take(&api, &request, body, span.context()).await;
+    let answer = take(&api, &request, body, *span.context()).await;
     span.end(|| {
         let status = answer.as_ref().map_or_else(Problem::status_code, HttpResponse::status);
         let description = Description::new(SpanKind::Server, "POST /stock".to_owned())

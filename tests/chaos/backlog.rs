@@ -15,8 +15,10 @@ use crate::verdict::Verdict;
 use crate::world::{TOPICS, resident_mib};
 
 const CLIENTS: u32 = 32;
-/// Of one estimator that may hold all of 100,000 vehicles; each is some hundred bytes and a timer.
-const MEMORY_LIMIT_MIB: u64 = 300;
+/// Of one estimator by itself, in MiB.
+const MEMORY_LIMIT: usize = 30;
+/// Of each vehicle that it holds, in bytes.
+const VEHICLE_MEMORY_LIMIT: usize = 1_700;
 
 /// `make backlog` runs it: `BACKLOG_VEHICLES` are posted, and estimated for `BACKLOG_PROCESSING_TIME`, which has to be
 /// longer than posting them and restarting the brokers takes.
@@ -58,8 +60,11 @@ async fn vehicles_that_wait_in_the_estimators_survive_a_restart_of_kafka_node_by
     // What a rebalance dropped is read again.
     await_all_waiting(&platform, count).await;
     say(&format!("{:?} wait, all brokers are back", platform.in_flight().await));
-    let memory = estimators.map(resident_mib);
-    assert!(memory.iter().all(|&mib| mib < MEMORY_LIMIT_MIB), "{memory:?} MiB resident");
+    let (memory, held) = (estimators.map(resident_mib), platform.in_flight().await.unwrap());
+    for (mib, held) in memory.into_iter().zip(held) {
+        let limit = MEMORY_LIMIT + held * VEHICLE_MEMORY_LIMIT / (1 << 20);
+        assert!(mib < limit as u64, "{mib} MiB resident for {held} vehicles");
+    }
 
     let mut seen = 0;
     let mut progress = Instant::now();
