@@ -98,6 +98,7 @@ fn seventeen_containers_run_by_default() {
         assert!(services.contains_key(name), "{name}");
     }
     assert_eq!(replicas(&services["estimate"]), 2);
+    assert_eq!(all_services().values().map(replicas).sum::<u64>(), 20);
 }
 
 #[test]
@@ -123,7 +124,8 @@ fn the_memory_limits_fit_a_laptop_and_are_the_ones_that_are_written_down() {
     assert!(usual <= LAPTOP_MIB, "{usual} MiB are more than {LAPTOP_MIB}");
     for (file, sentence) in [
         ("compose/compose.yaml", format!("add up to {usual} MiB")),
-        ("compose/up", format!("LIMITS_MIB={usual}\n")),
+        ("compose/up", format!("\nLIMITS_MIB={usual}\n")),
+        ("compose/up", format!("\nOBSERVABILITY_MIB={}\n", all - usual)),
         ("README.md", format!("{usual} MiB")),
         ("README.md", format!("{all} MiB")),
     ] {
@@ -204,6 +206,16 @@ fn no_secret_stands_in_the_environment_but_the_documented_one() {
     let ui = environment(&services()["kafka-ui"]);
     let user = ["SPRING_SECURITY_USER_NAME", "SPRING_SECURITY_USER_PASSWORD"].map(|name| ui[name].as_str());
     assert_eq!(user, ["admin", "password"]);
+}
+
+#[test]
+fn the_roles_send_their_traces_where_a_setting_says() {
+    for name in ROLES {
+        assert_eq!(environment(&services()[name])["OTEL_EXPORTER_OTLP_ENDPOINT"], "", "{name}");
+    }
+    assert!(text("compose/compose.yaml").contains(r#"OTEL_EXPORTER_OTLP_ENDPOINT: "${OTLP_ENDPOINT}""#));
+    assert!(all_services().contains_key("jaeger"));
+    assert!(text("compose/up").contains("export OTLP_ENDPOINT=http://jaeger:4318"));
 }
 
 #[test]
