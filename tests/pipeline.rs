@@ -197,7 +197,8 @@ impl Estimator {
 
     async fn metric(&self, name: &str) -> Option<i64> {
         let text = reqwest::get(&self.metrics).await.ok()?.text().await.ok()?;
-        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+        // The lag is a float, to be none while it is not known.
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().trim_end_matches(".0").parse().ok())
     }
 
     async fn await_partitions(&self, expected: impl Fn(i64) -> bool) {
