@@ -285,6 +285,30 @@ async fn a_partition_that_was_lost_while_paused_is_read_when_it_comes_back() {
 }
 
 #[tokio::test]
+async fn a_rebalance_drops_the_work_on_lost_partitions_only() {
+    let platform = Platform::start(&["--roles", "stock,ads"]).await;
+    let arguments = ["--processing-time", "1h"];
+    let first = Estimator::join(&platform, &arguments);
+    first.await_partitions(|count| count == 3).await;
+    for number in 0..60 {
+        platform.accept(&format!("kept-{number}")).await;
+    }
+    let held = async |estimator: &Estimator| estimator.metric("estimate_records_in_flight").await;
+    eventually("the first to hold all", async || held(&first).await.filter(|held| *held == 60)).await;
+    let second = Estimator::join(&platform, &arguments);
+    let moved = eventually("some to move to the second", async || {
+        let (kept, moved) = (held(&first).await?, held(&second).await?);
+        (moved > 0 && kept + moved == 60).then_some(moved)
+    })
+    .await;
+    assert!(moved < 60, "the first kept nothing");
+    // What it kept it did not begin anew.
+    assert_eq!(first.metric("estimate_records_read_total").await, Some(60));
+    assert_eq!(second.metric("estimate_records_read_total").await, Some(moved));
+    platform.finish().await;
+}
+
+#[tokio::test]
 async fn a_large_record_that_breaks_its_schema_goes_to_the_dead_letters_too() {
     let platform = Platform::start(&["--processing-time", "0s"]).await;
     platform.accept("before").await;

@@ -44,6 +44,7 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// What a worker counts.
 #[derive(Clone, Debug, Default)]
 pub struct WorkerMetrics {
+    read: Counter,
     committed: Counter,
     dead_letters: Counter,
     in_flight: Gauge,
@@ -54,6 +55,11 @@ impl WorkerMetrics {
     /// Metrics that are part of `registry`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
+        registry.register(
+            "records_read",
+            "Records taken in; again those whose partition was lost before they were committed",
+            metrics.read.clone(),
+        );
         registry.register(
             "records_committed",
             "Records read, worked on and committed",
@@ -290,6 +296,7 @@ impl<'a, H: Handler> Session<'a, H> {
             tracing::debug!(partition, offset, "ignoring a record of a partition that is not assigned");
             return;
         };
+        self.worker.metrics.read.inc();
         let work = Arc::clone(&self.work);
         let done = self.done.0.clone();
         let task = async move {
