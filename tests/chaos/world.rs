@@ -22,8 +22,6 @@ pub const TOPICS: [&str; 2] = ["stock.vehicle-created", "stock.vehicle-processed
 const TERMINATION_LIMIT: Duration = Duration::from_secs(12);
 
 const SIGTERM: i32 = 15;
-/// A process that is younger may not have got to the point at which it listens to signals.
-const YOUTH: Duration = Duration::from_secs(2);
 
 /// The lines of one role.
 struct Lines {
@@ -136,9 +134,11 @@ impl World {
             Fault::TerminateRole(index) => {
                 let mut role = self.roles[index].lock().await;
                 self.tell(fault, hold).await;
+                // A process that has just started may not have got to the point at which it listens to signals.
+                let listened = role.catches_sigterm();
                 let (status, took) = role.terminate().await;
-                let killed_before_it_could_listen = status.signal() == Some(SIGTERM) && role.age() < YOUTH;
-                if (status.code() != Some(0) && !killed_before_it_could_listen) || took > TERMINATION_LIMIT {
+                let well = status.code() == Some(0) || (status.signal() == Some(SIGTERM) && !listened);
+                if !well || took > TERMINATION_LIMIT {
                     let what = format!("{} ended on SIGTERM after {took:?} with {status}", NAMES[index]);
                     self.breaches.lock().await.push(what);
                 }

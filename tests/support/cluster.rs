@@ -51,7 +51,6 @@ pub struct Role {
     environment: [(&'static str, String); 3],
     log: Option<PathBuf>,
     child: Option<Child>,
-    started: Instant,
 }
 
 impl Role {
@@ -62,7 +61,6 @@ impl Role {
             let log = File::options().create(true).append(true).open(path).unwrap();
             command.stdout(log.try_clone().unwrap()).stderr(Stdio::from(log));
         }
-        self.started = Instant::now();
         self.child = Some(command.spawn().unwrap());
     }
 
@@ -77,7 +75,6 @@ impl Role {
             environment: self.environment.clone(),
             log: self.log.clone(),
             child: None,
-            started: Instant::now(),
         }
     }
 
@@ -114,9 +111,12 @@ impl Role {
         self.child.as_mut()?.try_wait().unwrap()
     }
 
-    /// Since it was started last.
-    pub fn age(&self) -> Duration {
-        self.started.elapsed()
+    /// Whether it has come so far that SIGTERM does not simply end it.
+    pub fn catches_sigterm(&self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        // A bit for each signal, the lowest for number 1.
+        u64::from_str_radix(caught.trim(), 16).unwrap() & (1 << 14) != 0
     }
 
     pub fn pid(&self) -> u32 {
@@ -184,7 +184,6 @@ impl Roles {
                 ],
                 log: setup.logs.as_ref().map(|logs| logs.join(format!("{}.log", NAMES[index]))),
                 child: None,
-                started: Instant::now(),
             }
         };
         let estimate = |number: usize| {
