@@ -14,7 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("shutdown", &["trace"]),
     ("telemetry", &[]),
     ("store", &[]),
-    ("trace", &[]),
+    ("trace", &["secret"]),
     ("event", &["vehicle"]),
     ("registry", &["event", "secret"]),
     ("kafka", &["backoff", "event", "registry", "secret", "trace"]),

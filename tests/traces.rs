@@ -156,8 +156,9 @@ async fn a_collector_that_does_not_answer_holds_nothing_up() {
         platform.accept(&format!("vin-{number}")).await;
     }
     platform.await_ads(700).await;
+    platform.await_empty_outbox().await;
     let asked = Instant::now();
-    platform.finish().await;
-    // The deadline is 10 s; a busy machine may take a little more.
-    assert!(asked.elapsed() < Duration::from_secs(12), "{:?}", asked.elapsed());
+    platform.end().await;
+    // A second for the last spans, and what a busy machine takes to end.
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
 }

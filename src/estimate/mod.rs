@@ -107,20 +107,25 @@ pub async fn run(args: EstimateArgs, shutdown: CancellationToken) -> anyhow::Res
         let _ending = shutdown.drop_guard_ref();
         args.shutdown.bound_or_leave(0.9, &shutdown, "worker", worker.run()).await
     };
+    // Only where it can be seen.
+    let has_metrics = server.is_some();
+    let measure = async {
+        if has_metrics {
+            lag.watch(&shutdown).await;
+        }
+    };
     let serve = async {
         let Some(server) = server else { return Ok(()) };
         let _ending = shutdown.drop_guard_ref();
         tracing::info!(address = %server.address(), "estimate listens");
         let grace = args.shutdown.grace();
         let serving = server.serve(Arc::clone(&health), metrics, |_| {}, shutdown.clone(), grace);
-        // Measured only where it can be seen.
-        let (served, ()) =
-            tokio::join!(args.shutdown.bound(0.9, &shutdown, "requests", serving), lag.watch(&shutdown));
-        served
+        args.shutdown.bound(0.9, &shutdown, "requests", serving).await
     };
-    let (worked, served, (), ()) = tokio::join!(
+    let (worked, served, (), (), ()) = tokio::join!(
         work,
         serve,
+        measure,
         health.watch("kafka", &shutdown, async || cluster.check().await),
         health.watch("schema-registry", &shutdown, async || {
             Ok(codec.check(&[(VEHICLE_PROCESSED, &processed)]).await?)

@@ -1,5 +1,6 @@
 //! What all our clients of the brokers have in common: settings, names, and where their log goes.
 
+use anyhow::Context as _;
 use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -44,6 +45,30 @@ pub(super) fn client_config(kafka: &KafkaArgs) -> ClientConfig {
         .set("allow.auto.create.topics", "false")
         .set_log_level(RDKafkaLogLevel::Info);
     config
+}
+
+/// A client that is closed on a thread of its own: with the brokers away librdkafka takes its time, and whoever drops
+/// it may be an async thread.
+pub(super) struct ClosedElsewhere<C: Send + 'static> {
+    /// `None` only while it is dropped.
+    client: Option<C>,
+}
+
+impl<C: Send + 'static> ClosedElsewhere<C> {
+    pub(super) fn new(client: C) -> Self {
+        Self { client: Some(client) }
+    }
+
+    pub(super) fn get(&self) -> anyhow::Result<&C> {
+        self.client.as_ref().context("the client is closed")
+    }
+}
+
+impl<C: Send + 'static> Drop for ClosedElsewhere<C> {
+    fn drop(&mut self) {
+        let client = self.client.take();
+        std::thread::spawn(move || drop(client));
+    }
 }
 
 /// Sends what librdkafka reports to our log, at the level that it has for us: lost connections are mended by

@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 pub struct GroupLag {
     observer: Arc<Observer>,
     topic: String,
-    /// Not a number while the brokers do not tell.
+    /// Not a number before it is known, and after the brokers did not tell.
     lag: Gauge<f64, AtomicU64>,
 }
 

@@ -9,7 +9,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
-use super::client::{LoggingContext, client_config};
+use super::client::{ClosedElsewhere, LoggingContext, client_config};
 
 /// What counts as written, and as committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +21,7 @@ pub(super) enum Isolation {
 
 /// Asks, and forgets the answers. Every call blocks.
 pub(super) struct Observer {
-    /// `None` only while it is dropped.
-    consumer: Option<BaseConsumer<LoggingContext>>,
+    consumer: ClosedElsewhere<BaseConsumer<LoggingContext>>,
 }
 
 impl Observer {
@@ -43,11 +42,11 @@ impl Observer {
             .set("statistics.interval.ms", "0")
             .create_with_context(LoggingContext)
             .context("cannot set up a Kafka consumer; see --kafka-property")?;
-        Ok(Self { consumer: Some(consumer) })
+        Ok(Self { consumer: ClosedElsewhere::new(consumer) })
     }
 
     pub(super) fn consumer(&self) -> anyhow::Result<&BaseConsumer<LoggingContext>> {
-        let consumer = self.consumer.as_ref().context("the client is closed")?;
+        let consumer = self.consumer.get()?;
         // What it was told since the last time, such as that brokers are away.
         while consumer.poll(Duration::ZERO).is_some() {}
         Ok(consumer)
@@ -84,14 +83,6 @@ impl Observer {
             bounds.insert(partition, consumer.fetch_watermarks(topic, partition, CALL_TIMEOUT)?);
         }
         Ok(bounds)
-    }
-}
-
-impl Drop for Observer {
-    /// Elsewhere: with the brokers away librdkafka takes its time to close, and this may be an async thread.
-    fn drop(&mut self) {
-        let consumer = self.consumer.take();
-        std::thread::spawn(move || drop(consumer));
     }
 }
 

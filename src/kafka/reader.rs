@@ -85,8 +85,10 @@ impl TopicReader {
                 }
                 // What lies between the last record and the end are the marks of transactions, which nobody is shown.
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    self.doubt(partition)?;
-                    progress = Instant::now();
+                    let was_left = self.doubt(partition)?;
+                    if was_left {
+                        progress = Instant::now();
+                    }
                 }
                 // The brokers removed records that were still to be read.
                 Some(Err(error))
@@ -112,18 +114,19 @@ impl TopicReader {
 
     /// A broker that has just become the leader may not yet know how much of what it holds is committed, and takes
     /// its records for all there is. So the end is believed when it is said once more, after the leader has told that
-    /// it knows of ours.
-    fn doubt(&mut self, partition: i32) -> anyhow::Result<()> {
-        let Some(left) = self.left.get_mut(&partition) else { return Ok(()) };
+    /// it knows of ours. Tells whether something was left of the partition.
+    fn doubt(&mut self, partition: i32) -> anyhow::Result<bool> {
+        let Some(left) = self.left.get_mut(&partition) else { return Ok(false) };
         if left.doubted {
             self.left.remove(&partition);
-            return Ok(());
+            return Ok(true);
         }
         left.doubted = true;
         let again = await_stable(&self.consumer, &self.topic, partition, left.end).and_then(|()| {
             Ok(self.consumer.seek(&self.topic, partition, Offset::Offset(left.next), CALL_TIMEOUT)?)
         });
-        again.with_context(|| format!("cannot read {}", self.topic))
+        again.with_context(|| format!("cannot read {}", self.topic))?;
+        Ok(true)
     }
 }
 

@@ -8,7 +8,7 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
-use super::client::{LoggingContext, client_config};
+use super::client::{ClosedElsewhere, LoggingContext, client_config};
 use super::dead_letter::dead_letter_topic;
 use super::observer::{Isolation, Observer};
 
@@ -83,10 +83,9 @@ impl ClusterCheck {
         let admin: AdminClient<_> = client_config(kafka)
             .create_with_context(LoggingContext)
             .context("cannot set up a Kafka client; see --kafka-property")?;
-        let results = admin.create_topics(&topics, &options).await;
-        // With the brokers away it takes its time to close.
-        std::thread::spawn(move || drop(admin));
-        let results = results.with_context(|| self.no_answer())?;
+        let admin = ClosedElsewhere::new(admin);
+        let results =
+            admin.get()?.create_topics(&topics, &options).await.with_context(|| self.no_answer())?;
         let mut refused = Vec::new();
         for result in results {
             match result {

@@ -17,6 +17,7 @@ use opentelemetry_sdk::trace::{
 use reqwest::Url;
 
 use super::{Description, Span};
+use crate::secret::SecretParser;
 
 /// How long the process may take for its last steps when it ends.
 const FINISH: Duration = Duration::from_secs(1);
@@ -28,7 +29,7 @@ static PROCESSOR: OnceLock<BatchSpanProcessor> = OnceLock::new();
 #[command(next_help_heading = "Traces")]
 pub struct TraceArgs {
     /// Where to send traces: the base URL of an OTLP/HTTP collector, such as http://127.0.0.1:4318 [default: nowhere]
-    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL", value_parser = parse_endpoint)]
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL", hide_env_values = true, value_parser = SecretParser::new(parse_endpoint))]
     otlp_endpoint: Option<Endpoint>,
 }
 
@@ -117,7 +118,7 @@ impl<E: SpanExporter> SpanExporter for Watched<E> {
     }
 }
 
-/// Puts it in the queue for the collector; what the queue has no room for is dropped.
+/// Puts it in the queue for the collector; what that has no room for is dropped (`OTEL_BSP_MAX_QUEUE_SIZE`, 2,048 spans).
 pub(super) fn send(span: Span, describe: impl FnOnce() -> Description) {
     if let Some(processor) = PROCESSOR.get()
         && span.context.is_sampled()

@@ -11,7 +11,7 @@ pub use opentelemetry::trace::SpanKind;
 use opentelemetry::{KeyValue, Value};
 
 /// A step of a trace, from its beginning on. One that is dropped before its end is never told; one that is taken again,
-/// because a process died before it was committed, is told again.
+/// because it was not committed, is told again.
 ///
 /// As small as that, because an estimator holds one for each vehicle that waits.
 #[derive(Clone, Copy, Debug)]

@@ -11,10 +11,10 @@ use tokio::sync::Mutex;
 
 use crate::fault::{Engine, Fault, NODES};
 use crate::proxy::{Line, Proxy};
-use crate::support::BINARY;
 use crate::support::cluster::{ADS, Engines, NAMES, Node, Platform, Role, Roles, STOCK, Setup};
 use crate::support::engines::address;
 use crate::support::kafka::produce;
+use crate::support::{BINARY, eventually};
 
 pub const TOPICS: [&str; 2] = ["stock.vehicle-created", "stock.vehicle-processed"];
 
@@ -109,6 +109,12 @@ impl World {
             Setup { processing_time, binary: &binary, logs: Some(logs.to_owned()), reroute: &reroute };
         let mut roles = Roles::prepare(&setup).await?;
         roles.start_all().await;
+        for (role, name) in roles.roles.iter().zip(NAMES) {
+            eventually(&format!("{name} to listen to SIGTERM"), async || {
+                role.catches_sigterm().then_some(())
+            })
+            .await;
+        }
         Some(Self {
             platform: Arc::new(roles.platform),
             roles: roles.roles.into_iter().map(Mutex::new).collect(),

@@ -169,7 +169,12 @@ impl Platform {
     }
 
     /// Ends the platform in good order; it must have nothing left to do.
-    pub async fn finish(mut self) {
+    pub async fn finish(self) {
+        self.await_empty_outbox().await;
+        self.end().await;
+    }
+
+    pub async fn await_empty_outbox(&self) {
         if !self.process.stock.is_empty() {
             let url = format!("{}/metrics", self.process.stock);
             eventually("an empty outbox", async || {
@@ -178,6 +183,10 @@ impl Platform {
             })
             .await;
         }
+    }
+
+    /// Ends the platform in good order, whatever it has left to do.
+    pub async fn end(mut self) {
         let status = terminate(&mut self.process.child).await;
         assert_eq!(status.code(), Some(0), "the platform did not end well");
     }
