@@ -7,11 +7,13 @@ mod sql {
 use anyhow::anyhow;
 use async_trait::async_trait;
 use diesel::sql_types::BigInt;
-use diesel::{IntoSql, define_sql_function, select};
-use diesel_async::pooled_connection::AsyncDieselConnectionManager;
+use diesel::{ConnectionError, IntoSql, define_sql_function, select};
 use diesel_async::pooled_connection::deadpool::{Object, Pool};
+use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig};
 use diesel_async::{AsyncConnection, AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use futures::FutureExt as _;
+use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
 use super::{Insertion, Outbox, OutboxEntry, VehicleStore};
@@ -39,12 +41,25 @@ pub struct PostgresVehicles {
 }
 
 impl PostgresVehicles {
-    /// Connects only when it is used.
+    /// Connects only when it is used. The connections belong to the runtime that this is called on, not to the one that
+    /// uses them: each thread of the HTTP server has its own, and would take them along when it ends, with another
+    /// thread's commit under way.
     ///
     /// # Errors
     /// When no pool can be built.
     pub fn new(url: &DatabaseUrl, access: Access) -> anyhow::Result<Self> {
-        let manager = AsyncDieselConnectionManager::<AsyncPgConnection>::new(url.as_str());
+        let runtime = Handle::current();
+        let mut config = ManagerConfig::default();
+        config.custom_setup = Box::new(move |url| {
+            let (runtime, url) = (runtime.clone(), url.to_owned());
+            let connect = async move { AsyncPgConnection::establish(&url).await };
+            async move {
+                let connected = runtime.spawn(connect).await;
+                connected.map_err(|error| ConnectionError::BadConnection(error.to_string()))?
+            }
+            .boxed()
+        });
+        let manager = AsyncDieselConnectionManager::new_with_config(url.as_str(), config);
         let pool = Pool::builder(manager).max_size(CONNECTIONS).build()?;
         // Whoever only looks takes the tables as they are.
         let migrated = match access {
