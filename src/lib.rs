@@ -16,7 +16,7 @@ pub mod registry;
 pub mod secret;
 pub mod shutdown;
 pub mod stock;
-pub mod store;
+pub mod database;
 pub mod telemetry;
 pub mod trace;
 pub mod vehicle;

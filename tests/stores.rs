@@ -15,7 +15,7 @@ use vehicle_platform::ads::{Ad, Offer};
 use vehicle_platform::event::VehicleCreated;
 use vehicle_platform::http::PageRequest;
 use vehicle_platform::stock::store::{Insertion, PostgresVehicles, SqliteVehicles, VehicleStore};
-use vehicle_platform::store::Access;
+use vehicle_platform::database::Access;
 use vehicle_platform::trace::TraceContext;
 use vehicle_platform::vehicle::{Odometer, Price, StockedVehicle, Vehicle, VehicleId, Vin, parse_vehicle};
 

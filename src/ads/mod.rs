@@ -22,7 +22,7 @@ use crate::kafka::{ClusterCheck, GroupLag, Instance, KafkaArgs, Naming, Worker, 
 use crate::registry::{Codec, RegistryArgs};
 use crate::secret::SecretParser;
 use crate::shutdown::ShutdownArgs;
-use crate::store::{Access, DatabaseUrl};
+use crate::database::{Access, DatabaseUrl};
 use crate::trace::TraceArgs;
 use ingest::Ingest;
 

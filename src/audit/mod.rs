@@ -24,7 +24,7 @@ use crate::registry::{Codec, RegistryArgs};
 use crate::secret::SecretParser;
 use crate::stock;
 use crate::stock::store::VehicleStore;
-use crate::store::{Access, DatabaseUrl};
+use crate::database::{Access, DatabaseUrl};
 use crate::trace::TraceContext;
 use gather::{Gathered, REANNOUNCED_HEADER, gather};
 use report::Report;

@@ -25,7 +25,7 @@ use crate::kafka::{ClusterCheck, KafkaArgs};
 use crate::registry::RegistryArgs;
 use crate::shutdown::ShutdownArgs;
 use crate::stock::{self, StockArgs};
-use crate::store::DatabaseUrl;
+use crate::database::DatabaseUrl;
 use crate::trace::TraceArgs;
 use broker::Broker;
 

@@ -6,7 +6,7 @@ use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 
-use crate::store::StoreError;
+use crate::database::DatabaseError;
 use crate::vehicle::FieldError;
 
 /// Seconds that a client is asked to wait while the database is away.
@@ -114,15 +114,21 @@ impl ResponseError for Problem {
     }
 }
 
-impl From<StoreError> for Problem {
+impl From<DatabaseError> for Problem {
     /// The log tells all, the answer nothing of the inside.
-    fn from(error: StoreError) -> Self {
+    fn from(error: DatabaseError) -> Self {
         match error {
-            StoreError::Unavailable(error) => {
+            DatabaseError::Refused(error) => {
+                tracing::warn!(error = format!("{error:#}"), "the database refused a request's values");
+                Self::new(StatusCode::BAD_REQUEST, "the database refuses these values")
+            }
+            DatabaseError::Unavailable(error)
+            | DatabaseError::ReadOnly(error)
+            | DatabaseError::Conflict(error) => {
                 tracing::warn!(error = format!("{error:#}"), "the database is unavailable");
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "the database is unavailable, try again soon")
             }
-            StoreError::Internal(error) => {
+            DatabaseError::Internal(error) => {
                 tracing::error!(error = format!("{error:#}"), "the database failed");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "")
             }

@@ -19,7 +19,7 @@ use crate::kafka::{ClusterCheck, KafkaArgs, Naming};
 use crate::registry::{Codec, RegistryArgs};
 use crate::secret::SecretParser;
 use crate::shutdown::ShutdownArgs;
-use crate::store::{Access, DatabaseUrl};
+use crate::database::{Access, DatabaseUrl};
 use crate::trace::TraceArgs;
 use api::StockApi;
 use relay::{Relay, RelayMetrics};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use tempfile::TempDir;
 use uuid::Uuid;
-use vehicle_platform::store::DatabaseUrl;
+use vehicle_platform::database::DatabaseUrl;
 
 /// The address of an engine, or `None` after saying that its tests are skipped.
 ///

@@ -13,24 +13,24 @@ pub use sqlite::SqliteAds;
 
 use super::ad::{Ad, AdId};
 use crate::http::PageRequest;
-use crate::store::{Access, DatabaseUrl, StoreError};
+use crate::database::{Access, DatabaseUrl, DatabaseError};
 
 /// The ads.
 #[async_trait]
 pub trait AdStore: Send + Sync {
     /// Does what has to be done before the store can be used, and tells whether it answers.
-    async fn check(&self) -> Result<(), StoreError>;
+    async fn check(&self) -> Result<(), DatabaseError>;
 
     /// Keeps those ads whose vin has none yet; how many these were. After an error some may have been kept.
-    async fn insert(&self, ads: &[Ad]) -> Result<usize, StoreError>;
+    async fn insert(&self, ads: &[Ad]) -> Result<usize, DatabaseError>;
 
     /// Up to [`PageRequest::fetch_limit`] ads, newest last.
-    async fn page(&self, request: &PageRequest<AdId>) -> Result<Vec<Ad>, StoreError>;
+    async fn page(&self, request: &PageRequest<AdId>) -> Result<Vec<Ad>, DatabaseError>;
 
-    async fn get(&self, id: AdId) -> Result<Option<Ad>, StoreError>;
+    async fn get(&self, id: AdId) -> Result<Option<Ad>, DatabaseError>;
 
     /// The ads of a vin, of which there should be one at most.
-    async fn find(&self, vin: &str) -> Result<Vec<Ad>, StoreError>;
+    async fn find(&self, vin: &str) -> Result<Vec<Ad>, DatabaseError>;
 }
 
 /// The store that the scheme of `url` names.

@@ -18,7 +18,7 @@ use futures::TryStreamExt;
 use super::AdStore;
 use crate::ads::ad::{Ad, AdId, Offer};
 use crate::http::PageRequest;
-use crate::store::{DatabaseUrl, StoreError, in_time};
+use crate::database::{DatabaseUrl, DatabaseError, in_time};
 use crate::vehicle::{Odometer, Price, Vin};
 
 /// When the address names no database.
@@ -64,11 +64,11 @@ impl From<&Ad> for AdDocument {
 }
 
 impl TryFrom<AdDocument> for Ad {
-    type Error = StoreError;
+    type Error = DatabaseError;
 
     /// Fails only on a document that someone else changed.
     fn try_from(document: AdDocument) -> Result<Self, Self::Error> {
-        let unreadable = |error: String| StoreError::internal(anyhow!("an ad is unreadable: {error}"));
+        let unreadable = |error: String| DatabaseError::internal(anyhow!("an ad is unreadable: {error}"));
         let published_at = DateTime::<Utc>::from_timestamp_millis(document.published_at.timestamp_millis())
             .ok_or_else(|| unreadable("publishedAt is out of range".to_owned()))?;
         let offer = Offer {
@@ -110,22 +110,22 @@ impl MongoAds {
         Ok(Self { collection: database.collection(COLLECTION), indexed: OnceCell::new() })
     }
 
-    async fn create_index(&self) -> Result<(), StoreError> {
+    async fn create_index(&self) -> Result<(), DatabaseError> {
         let options = IndexOptions::builder().unique(true).build();
         let index = IndexModel::builder().keys(doc! { "vin": 1 }).options(options).build();
-        self.collection.create_index(index).await.map(drop).map_err(store_error)
+        self.collection.create_index(index).await.map(drop).map_err(database_error)
     }
 }
 
 #[async_trait]
 impl AdStore for MongoAds {
-    async fn check(&self) -> Result<(), StoreError> {
+    async fn check(&self) -> Result<(), DatabaseError> {
         self.indexed.get_or_try_init(|| in_time(self.create_index())).await?;
-        in_time(async { self.collection.find_one(doc! { "_id": "" }).await.map(drop).map_err(store_error) })
+        in_time(async { self.collection.find_one(doc! { "_id": "" }).await.map(drop).map_err(database_error) })
             .await
     }
 
-    async fn insert(&self, ads: &[Ad]) -> Result<usize, StoreError> {
+    async fn insert(&self, ads: &[Ad]) -> Result<usize, DatabaseError> {
         if ads.is_empty() {
             return Ok(0);
         }
@@ -136,33 +136,33 @@ impl AdStore for MongoAds {
             match self.collection.insert_many(documents).ordered(false).await {
                 Ok(inserted) => Ok(inserted.inserted_ids.len()),
                 Err(error) => {
-                    only_duplicates(&error).map(|count| ads.len() - count).ok_or_else(|| store_error(error))
+                    only_duplicates(&error).map(|count| ads.len() - count).ok_or_else(|| database_error(error))
                 }
             }
         };
         in_time(insert).await
     }
 
-    async fn page(&self, request: &PageRequest<AdId>) -> Result<Vec<Ad>, StoreError> {
+    async fn page(&self, request: &PageRequest<AdId>) -> Result<Vec<Ad>, DatabaseError> {
         let filter = request.after.map_or_else(|| doc! {}, |id| doc! { "_id": { "$gt": id.to_string() } });
         let find = async {
             let limit = i64::try_from(request.fetch_limit()).unwrap_or(i64::MAX);
             let cursor = self.collection.find(filter).sort(doc! { "_id": 1 }).limit(limit);
-            cursor.await.map_err(store_error)?.try_collect::<Vec<_>>().await.map_err(store_error)
+            cursor.await.map_err(database_error)?.try_collect::<Vec<_>>().await.map_err(database_error)
         };
         in_time(find).await?.into_iter().map(Ad::try_from).collect()
     }
 
-    async fn get(&self, id: AdId) -> Result<Option<Ad>, StoreError> {
+    async fn get(&self, id: AdId) -> Result<Option<Ad>, DatabaseError> {
         let find =
-            async { self.collection.find_one(doc! { "_id": id.to_string() }).await.map_err(store_error) };
+            async { self.collection.find_one(doc! { "_id": id.to_string() }).await.map_err(database_error) };
         in_time(find).await?.map(Ad::try_from).transpose()
     }
 
-    async fn find(&self, vin: &str) -> Result<Vec<Ad>, StoreError> {
+    async fn find(&self, vin: &str) -> Result<Vec<Ad>, DatabaseError> {
         let find = async {
-            let cursor = self.collection.find(doc! { "vin": vin }).await.map_err(store_error)?;
-            cursor.try_collect::<Vec<_>>().await.map_err(store_error)
+            let cursor = self.collection.find(doc! { "vin": vin }).await.map_err(database_error)?;
+            cursor.try_collect::<Vec<_>>().await.map_err(database_error)
         };
         in_time(find).await?.into_iter().map(Ad::try_from).collect()
     }
@@ -176,20 +176,20 @@ fn only_duplicates(error: &Error) -> Option<usize> {
     (failure.write_concern_error.is_none() && duplicates && !errors.is_empty()).then_some(errors.len())
 }
 
-fn store_error(error: Error) -> StoreError {
+fn database_error(error: Error) -> DatabaseError {
     match error.kind.as_ref() {
         ErrorKind::Io(_)
         | ErrorKind::ServerSelection { .. }
         | ErrorKind::ConnectionPoolCleared { .. }
         | ErrorKind::DnsResolve { .. }
-        | ErrorKind::Authentication { .. } => StoreError::unavailable(error),
+        | ErrorKind::Authentication { .. } => DatabaseError::unavailable(error),
         // Commands that a server answers while it stops, starts or loses its primary.
-        ErrorKind::Command(failure) if is_state_change(failure.code) => StoreError::unavailable(error),
+        ErrorKind::Command(failure) if is_state_change(failure.code) => DatabaseError::unavailable(error),
         ErrorKind::InsertMany(failure) if failure.write_concern_error.is_some() => {
-            StoreError::unavailable(error)
+            DatabaseError::unavailable(error)
         }
-        _ if error.contains_label("RetryableWriteError") => StoreError::unavailable(error),
-        _ => StoreError::internal(error),
+        _ if error.contains_label("RetryableWriteError") => DatabaseError::unavailable(error),
+        _ => DatabaseError::internal(error),
     }
 }
 

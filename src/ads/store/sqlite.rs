@@ -15,8 +15,8 @@ use uuid::Uuid;
 use super::AdStore;
 use crate::ads::ad::{Ad, AdId, Offer};
 use crate::http::PageRequest;
-use crate::store::sqlite::{SqliteFile, open};
-use crate::store::{Access, StoreError, in_time};
+use crate::database::sqlite::{SqliteFile, open};
+use crate::database::{Access, DatabaseError, in_time};
 use crate::vehicle::{Odometer, Price, Vin};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("src/ads/migrations/sqlite");
@@ -73,11 +73,11 @@ impl From<&Ad> for AdRow {
 }
 
 impl TryFrom<AdRow> for Ad {
-    type Error = StoreError;
+    type Error = DatabaseError;
 
     /// Fails only on a row that someone else changed.
     fn try_from(row: AdRow) -> Result<Self, Self::Error> {
-        let unreadable = |error: String| StoreError::internal(anyhow!("a row of ads is unreadable: {error}"));
+        let unreadable = |error: String| DatabaseError::internal(anyhow!("a row of ads is unreadable: {error}"));
         let offer = Offer {
             vehicle_id: row.vehicle_id,
             vin: Vin::parse(&row.vin).map_err(unreadable)?,
@@ -111,13 +111,13 @@ impl SqliteAds {
 
 #[async_trait]
 impl AdStore for SqliteAds {
-    async fn check(&self) -> Result<(), StoreError> {
+    async fn check(&self) -> Result<(), DatabaseError> {
         let mut file = self.file.lock().await;
         ads::table.select(ads::id).first::<String>(&mut file.connection).await.optional()?;
         Ok(())
     }
 
-    async fn insert(&self, new: &[Ad]) -> Result<usize, StoreError> {
+    async fn insert(&self, new: &[Ad]) -> Result<usize, DatabaseError> {
         let file = Arc::clone(&self.file);
         let rows: Vec<AdRow> = new.iter().map(AdRow::from).collect();
         // A task of its own: a caller that goes away must not leave the one connection in mid-transaction.
@@ -131,14 +131,14 @@ impl AdStore for SqliteAds {
                         diesel::insert_into(ads::table).values(row).on_conflict(ads::vin).do_nothing();
                     inserted += insert.execute(connection).await?;
                 }
-                Ok::<_, StoreError>(inserted)
+                Ok::<_, DatabaseError>(inserted)
             };
             file.connection.immediate_transaction(insert_all).await
         });
-        inserted.await.map_err(StoreError::internal)?
+        inserted.await.map_err(DatabaseError::internal)?
     }
 
-    async fn page(&self, request: &PageRequest<AdId>) -> Result<Vec<Ad>, StoreError> {
+    async fn page(&self, request: &PageRequest<AdId>) -> Result<Vec<Ad>, DatabaseError> {
         let after = request.after.map_or_else(String::new, |id| id.to_string());
         let mut file = self.file.lock().await;
         let rows: Vec<AdRow> = ads::table
@@ -150,14 +150,14 @@ impl AdStore for SqliteAds {
         rows.into_iter().map(Ad::try_from).collect()
     }
 
-    async fn get(&self, id: AdId) -> Result<Option<Ad>, StoreError> {
+    async fn get(&self, id: AdId) -> Result<Option<Ad>, DatabaseError> {
         let mut file = self.file.lock().await;
         let row: Option<AdRow> =
             ads::table.find(id.to_string()).first(&mut file.connection).await.optional()?;
         row.map(Ad::try_from).transpose()
     }
 
-    async fn find(&self, vin: &str) -> Result<Vec<Ad>, StoreError> {
+    async fn find(&self, vin: &str) -> Result<Vec<Ad>, DatabaseError> {
         let mut file = self.file.lock().await;
         let rows: Vec<AdRow> = ads::table.filter(ads::vin.eq(vin)).load(&mut file.connection).await?;
         rows.into_iter().map(Ad::try_from).collect()

@@ -13,7 +13,7 @@ pub use postgres::PostgresVehicles;
 pub use sqlite::SqliteVehicles;
 
 use crate::http::PageRequest;
-use crate::store::{Access, DatabaseUrl, StoreError};
+use crate::database::{Access, DatabaseUrl, DatabaseError};
 use crate::trace::TraceContext;
 use crate::vehicle::{StockedVehicle, Vehicle, VehicleId};
 
@@ -29,27 +29,27 @@ pub enum Insertion {
 #[async_trait]
 pub trait VehicleStore: Send + Sync {
     /// Does what has to be done before the store can be used, and tells whether it answers.
-    async fn check(&self) -> Result<(), StoreError>;
+    async fn check(&self) -> Result<(), DatabaseError>;
 
     /// Keeps a vehicle and the event about it, both or neither.
-    async fn insert(&self, vehicle: &Vehicle, trace: TraceContext) -> Result<Insertion, StoreError>;
+    async fn insert(&self, vehicle: &Vehicle, trace: TraceContext) -> Result<Insertion, DatabaseError>;
 
     /// Up to [`PageRequest::fetch_limit`] vehicles, oldest first.
-    async fn page(&self, request: &PageRequest<VehicleId>) -> Result<Vec<StockedVehicle>, StoreError>;
+    async fn page(&self, request: &PageRequest<VehicleId>) -> Result<Vec<StockedVehicle>, DatabaseError>;
 
-    async fn get(&self, id: VehicleId) -> Result<Option<StockedVehicle>, StoreError>;
+    async fn get(&self, id: VehicleId) -> Result<Option<StockedVehicle>, DatabaseError>;
 
-    async fn find(&self, vin: &str) -> Result<Option<StockedVehicle>, StoreError>;
+    async fn find(&self, vin: &str) -> Result<Option<StockedVehicle>, DatabaseError>;
 
     /// The vins of up to `limit` events that are still to be published, oldest first, each with a key: of those
     /// after the key `after`.
-    async fn unpublished(&self, after: Option<i64>, limit: i64) -> Result<Vec<(i64, String)>, StoreError>;
+    async fn unpublished(&self, after: Option<i64>, limit: i64) -> Result<Vec<(i64, String)>, DatabaseError>;
 
     /// How many events are still to be published.
-    async fn outbox_depth(&self) -> Result<i64, StoreError>;
+    async fn outbox_depth(&self) -> Result<i64, DatabaseError>;
 
     /// The outbox, for one holder at a time; `None` while another has it, or the store was not yet there.
-    async fn outbox(&self) -> Result<Option<Box<dyn Outbox>>, StoreError>;
+    async fn outbox(&self) -> Result<Option<Box<dyn Outbox>>, DatabaseError>;
 }
 
 /// An event that is still to be published.
@@ -68,17 +68,17 @@ pub struct OutboxEntry {
 #[async_trait]
 pub trait Outbox: Send {
     /// Tells this database from others; stays the same for its life.
-    async fn identity(&mut self) -> Result<String, StoreError>;
+    async fn identity(&mut self) -> Result<String, DatabaseError>;
 
     /// Takes up where a predecessor died: batches before `next` were published and are removed, others were not
     /// and go back.
-    async fn recover(&mut self, next: i64) -> Result<(), StoreError>;
+    async fn recover(&mut self, next: i64) -> Result<(), DatabaseError>;
 
     /// Gives the number `batch` to the `limit` oldest entries, and returns them.
-    async fn claim(&mut self, batch: i64, limit: i64) -> Result<Vec<OutboxEntry>, StoreError>;
+    async fn claim(&mut self, batch: i64, limit: i64) -> Result<Vec<OutboxEntry>, DatabaseError>;
 
     /// Removes a batch that was published.
-    async fn remove(&mut self, batch: i64) -> Result<(), StoreError>;
+    async fn remove(&mut self, batch: i64) -> Result<(), DatabaseError>;
 }
 
 /// The store that the scheme of `url` names.

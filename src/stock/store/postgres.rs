@@ -18,7 +18,7 @@ use tokio::sync::OnceCell;
 
 use super::{Insertion, Outbox, OutboxEntry, VehicleStore};
 use crate::http::PageRequest;
-use crate::store::{Access, DatabaseUrl, StoreError, in_time};
+use crate::database::{Access, DatabaseUrl, DatabaseError, in_time};
 use crate::trace::TraceContext;
 use crate::vehicle::{StockedVehicle, Vehicle, VehicleId};
 
@@ -69,42 +69,42 @@ impl PostgresVehicles {
         Ok(Self { url: url.clone(), pool, migrated })
     }
 
-    async fn connection(&self) -> Result<Object<AsyncPgConnection>, StoreError> {
+    async fn connection(&self) -> Result<Object<AsyncPgConnection>, DatabaseError> {
         if !self.migrated.initialized() {
-            return Err(StoreError::unavailable(anyhow!("not connected yet")));
+            return Err(DatabaseError::unavailable(anyhow!("not connected yet")));
         }
-        self.pool.get().await.map_err(StoreError::unavailable)
+        self.pool.get().await.map_err(DatabaseError::unavailable)
     }
 
-    async fn migrate(&self) -> Result<(), StoreError> {
+    async fn migrate(&self) -> Result<(), DatabaseError> {
         let url = self.url.clone();
         // A task of its own, for the harness blocks its thread.
-        in_time(async { tokio::spawn(migrate(url)).await.map_err(StoreError::internal)? }).await
+        in_time(async { tokio::spawn(migrate(url)).await.map_err(DatabaseError::internal)? }).await
     }
 }
 
-async fn connect(url: &DatabaseUrl) -> Result<AsyncPgConnection, StoreError> {
-    AsyncPgConnection::establish(url.as_str()).await.map_err(StoreError::unavailable)
+async fn connect(url: &DatabaseUrl) -> Result<AsyncPgConnection, DatabaseError> {
+    AsyncPgConnection::establish(url.as_str()).await.map_err(DatabaseError::unavailable)
 }
 
-async fn migrate(url: DatabaseUrl) -> Result<(), StoreError> {
+async fn migrate(url: DatabaseUrl) -> Result<(), DatabaseError> {
     let mut connection = connect(&url).await?;
     // Instances that start together migrate one after the other; the lock ends with the connection.
     select(pg_advisory_lock(MIGRATION_LOCK)).execute(&mut connection).await?;
     AsyncMigrationHarness::new(connection)
         .run_pending_migrations(MIGRATIONS)
         .map(drop)
-        .map_err(|error| StoreError::Internal(anyhow!("cannot migrate: {error}")))
+        .map_err(|error| DatabaseError::Internal(anyhow!("cannot migrate: {error}")))
 }
 
 #[async_trait]
 impl VehicleStore for PostgresVehicles {
-    async fn check(&self) -> Result<(), StoreError> {
+    async fn check(&self) -> Result<(), DatabaseError> {
         self.migrated.get_or_try_init(|| self.migrate()).await?;
         in_time(async { sql::ping(&mut *self.connection().await?).await }).await
     }
 
-    async fn insert(&self, vehicle: &Vehicle, trace: TraceContext) -> Result<Insertion, StoreError> {
+    async fn insert(&self, vehicle: &Vehicle, trace: TraceContext) -> Result<Insertion, DatabaseError> {
         in_time(async {
             let mut connection = self.connection().await?;
             connection.transaction(async |connection| sql::insert(connection, vehicle, trace).await).await
@@ -112,27 +112,27 @@ impl VehicleStore for PostgresVehicles {
         .await
     }
 
-    async fn page(&self, request: &PageRequest<VehicleId>) -> Result<Vec<StockedVehicle>, StoreError> {
+    async fn page(&self, request: &PageRequest<VehicleId>) -> Result<Vec<StockedVehicle>, DatabaseError> {
         in_time(async { sql::page(&mut *self.connection().await?, request).await }).await
     }
 
-    async fn get(&self, id: VehicleId) -> Result<Option<StockedVehicle>, StoreError> {
+    async fn get(&self, id: VehicleId) -> Result<Option<StockedVehicle>, DatabaseError> {
         in_time(async { sql::get(&mut *self.connection().await?, id).await }).await
     }
 
-    async fn find(&self, vin: &str) -> Result<Option<StockedVehicle>, StoreError> {
+    async fn find(&self, vin: &str) -> Result<Option<StockedVehicle>, DatabaseError> {
         in_time(async { sql::find(&mut *self.connection().await?, vin).await }).await
     }
 
-    async fn unpublished(&self, after: Option<i64>, limit: i64) -> Result<Vec<(i64, String)>, StoreError> {
+    async fn unpublished(&self, after: Option<i64>, limit: i64) -> Result<Vec<(i64, String)>, DatabaseError> {
         in_time(async { sql::unpublished(&mut *self.connection().await?, after, limit).await }).await
     }
 
-    async fn outbox_depth(&self) -> Result<i64, StoreError> {
+    async fn outbox_depth(&self) -> Result<i64, DatabaseError> {
         in_time(async { sql::depth(&mut *self.connection().await?).await }).await
     }
 
-    async fn outbox(&self) -> Result<Option<Box<dyn Outbox>>, StoreError> {
+    async fn outbox(&self) -> Result<Option<Box<dyn Outbox>>, DatabaseError> {
         if !self.migrated.initialized() {
             return Ok(None);
         }
@@ -154,20 +154,20 @@ struct PostgresOutbox {
 
 #[async_trait]
 impl Outbox for PostgresOutbox {
-    async fn identity(&mut self) -> Result<String, StoreError> {
+    async fn identity(&mut self) -> Result<String, DatabaseError> {
         in_time(sql::identity(&mut self.connection)).await
     }
 
-    async fn recover(&mut self, next: i64) -> Result<(), StoreError> {
+    async fn recover(&mut self, next: i64) -> Result<(), DatabaseError> {
         in_time(self.connection.transaction(async |connection| sql::recover(connection, next).await)).await
     }
 
-    async fn claim(&mut self, batch: i64, limit: i64) -> Result<Vec<OutboxEntry>, StoreError> {
+    async fn claim(&mut self, batch: i64, limit: i64) -> Result<Vec<OutboxEntry>, DatabaseError> {
         in_time(self.connection.transaction(async |connection| sql::claim(connection, batch, limit).await))
             .await
     }
 
-    async fn remove(&mut self, batch: i64) -> Result<(), StoreError> {
+    async fn remove(&mut self, batch: i64) -> Result<(), DatabaseError> {
         in_time(sql::remove(&mut self.connection, batch)).await
     }
 }

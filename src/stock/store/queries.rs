@@ -45,7 +45,7 @@ macro_rules! queries {
         use $crate::http::PageRequest;
         use $crate::stock::store::queries::{VehicleRow, entry, now, stocked};
         use $crate::stock::store::{Insertion, OutboxEntry};
-        use $crate::store::StoreError;
+        use $crate::database::DatabaseError;
         use $crate::trace::TraceContext;
         use $crate::vehicle::{StockedVehicle, Vehicle, VehicleId};
 
@@ -79,8 +79,8 @@ macro_rules! queries {
             }
         }
 
-        fn read(row: VehicleRow) -> Result<StockedVehicle, StoreError> {
-            stocked(row).map_err(|error| StoreError::internal(anyhow::anyhow!("a row of vehicles {error}")))
+        fn read(row: VehicleRow) -> Result<StockedVehicle, DatabaseError> {
+            stocked(row).map_err(|error| DatabaseError::internal(anyhow::anyhow!("a row of vehicles {error}")))
         }
 
         /// Part of the transaction that is open on `connection`.
@@ -88,7 +88,7 @@ macro_rules! queries {
             connection: &mut $connection,
             vehicle: &Vehicle,
             trace: TraceContext,
-        ) -> Result<Insertion, StoreError> {
+        ) -> Result<Insertion, DatabaseError> {
             let created_at = now();
             let inserted: Option<i64> = diesel::insert_into(vehicles::table)
                 .values((
@@ -116,7 +116,7 @@ macro_rules! queries {
             };
             let stocked = StockedVehicle { id: VehicleId(id), created_at, vehicle: vehicle.clone() };
             let event =
-                serde_json::to_string(&VehicleCreated::from(&stocked)).map_err(StoreError::internal)?;
+                serde_json::to_string(&VehicleCreated::from(&stocked)).map_err(DatabaseError::internal)?;
             diesel::insert_into(outbox::table)
                 .values((
                     outbox::vin.eq(vehicle.vin.as_str()),
@@ -131,7 +131,7 @@ macro_rules! queries {
         pub(super) async fn page(
             connection: &mut $connection,
             request: &PageRequest<VehicleId>,
-        ) -> Result<Vec<StockedVehicle>, StoreError> {
+        ) -> Result<Vec<StockedVehicle>, DatabaseError> {
             let after = request.after.map_or(i64::MIN, |id| id.0);
             let rows: Vec<VehicleRow> = vehicles::table
                 .filter(vehicles::id.gt(after))
@@ -145,7 +145,7 @@ macro_rules! queries {
         pub(super) async fn get(
             connection: &mut $connection,
             id: VehicleId,
-        ) -> Result<Option<StockedVehicle>, StoreError> {
+        ) -> Result<Option<StockedVehicle>, DatabaseError> {
             let row: Option<VehicleRow> = vehicles::table.find(id.0).first(connection).await.optional()?;
             row.map(read).transpose()
         }
@@ -153,7 +153,7 @@ macro_rules! queries {
         pub(super) async fn find(
             connection: &mut $connection,
             vin: &str,
-        ) -> Result<Option<StockedVehicle>, StoreError> {
+        ) -> Result<Option<StockedVehicle>, DatabaseError> {
             let row: Option<VehicleRow> =
                 vehicles::table.filter(vehicles::vin.eq(vin)).first(connection).await.optional()?;
             row.map(read).transpose()
@@ -163,7 +163,7 @@ macro_rules! queries {
             connection: &mut $connection,
             after: Option<i64>,
             limit: i64,
-        ) -> Result<Vec<(i64, String)>, StoreError> {
+        ) -> Result<Vec<(i64, String)>, DatabaseError> {
             Ok(outbox::table
                 .filter(outbox::id.gt(after.unwrap_or(i64::MIN)))
                 .order(outbox::id)
@@ -173,18 +173,18 @@ macro_rules! queries {
                 .await?)
         }
 
-        pub(super) async fn ping(connection: &mut $connection) -> Result<(), StoreError> {
+        pub(super) async fn ping(connection: &mut $connection) -> Result<(), DatabaseError> {
             diesel::select(1_i32.into_sql::<diesel::sql_types::Integer>())
                 .get_result::<i32>(connection)
                 .await?;
             Ok(())
         }
 
-        pub(super) async fn identity(connection: &mut $connection) -> Result<String, StoreError> {
+        pub(super) async fn identity(connection: &mut $connection) -> Result<String, DatabaseError> {
             Ok(outbox_identity::table.select(outbox_identity::identity).first(connection).await?)
         }
 
-        pub(super) async fn recover(connection: &mut $connection, next: i64) -> Result<(), StoreError> {
+        pub(super) async fn recover(connection: &mut $connection, next: i64) -> Result<(), DatabaseError> {
             diesel::delete(outbox::table.filter(outbox::batch.lt(next))).execute(connection).await?;
             diesel::update(outbox::table.filter(outbox::batch.ge(next)))
                 .set(outbox::batch.eq(None::<i64>))
@@ -197,7 +197,7 @@ macro_rules! queries {
             connection: &mut $connection,
             batch: i64,
             limit: i64,
-        ) -> Result<Vec<OutboxEntry>, StoreError> {
+        ) -> Result<Vec<OutboxEntry>, DatabaseError> {
             let oldest = diesel::alias!(outbox as oldest);
             let claimed = outbox::id.eq_any(
                 oldest
@@ -222,12 +222,12 @@ macro_rules! queries {
             Ok(rows.into_iter().map(entry).collect())
         }
 
-        pub(super) async fn remove(connection: &mut $connection, batch: i64) -> Result<(), StoreError> {
+        pub(super) async fn remove(connection: &mut $connection, batch: i64) -> Result<(), DatabaseError> {
             diesel::delete(outbox::table.filter(outbox::batch.eq(batch))).execute(connection).await?;
             Ok(())
         }
 
-        pub(super) async fn depth(connection: &mut $connection) -> Result<i64, StoreError> {
+        pub(super) async fn depth(connection: &mut $connection) -> Result<i64, DatabaseError> {
             Ok(outbox::table.select(count_star()).first(connection).await?)
         }
     };

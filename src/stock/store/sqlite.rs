@@ -16,8 +16,8 @@ use tokio::sync::Mutex;
 
 use super::{Insertion, Outbox, OutboxEntry, VehicleStore};
 use crate::http::PageRequest;
-use crate::store::sqlite::{SqliteFile, open};
-use crate::store::{Access, StoreError, in_time};
+use crate::database::sqlite::{SqliteFile, open};
+use crate::database::{Access, DatabaseError, in_time};
 use crate::trace::TraceContext;
 use crate::vehicle::{StockedVehicle, Vehicle, VehicleId};
 
@@ -42,11 +42,11 @@ impl SqliteVehicles {
 
 #[async_trait]
 impl VehicleStore for SqliteVehicles {
-    async fn check(&self) -> Result<(), StoreError> {
+    async fn check(&self) -> Result<(), DatabaseError> {
         sql::ping(&mut self.file.lock().await.connection).await
     }
 
-    async fn insert(&self, vehicle: &Vehicle, trace: TraceContext) -> Result<Insertion, StoreError> {
+    async fn insert(&self, vehicle: &Vehicle, trace: TraceContext) -> Result<Insertion, DatabaseError> {
         let file = Arc::clone(&self.file);
         let vehicle = vehicle.clone();
         // A task of its own: a caller that goes away must not leave the one connection in mid-transaction.
@@ -56,30 +56,30 @@ impl VehicleStore for SqliteVehicles {
                 .immediate_transaction(async |connection| sql::insert(connection, &vehicle, trace).await)
                 .await
         });
-        inserted.await.map_err(StoreError::internal)?
+        inserted.await.map_err(DatabaseError::internal)?
     }
 
-    async fn page(&self, request: &PageRequest<VehicleId>) -> Result<Vec<StockedVehicle>, StoreError> {
+    async fn page(&self, request: &PageRequest<VehicleId>) -> Result<Vec<StockedVehicle>, DatabaseError> {
         sql::page(&mut self.file.lock().await.connection, request).await
     }
 
-    async fn get(&self, id: VehicleId) -> Result<Option<StockedVehicle>, StoreError> {
+    async fn get(&self, id: VehicleId) -> Result<Option<StockedVehicle>, DatabaseError> {
         sql::get(&mut self.file.lock().await.connection, id).await
     }
 
-    async fn find(&self, vin: &str) -> Result<Option<StockedVehicle>, StoreError> {
+    async fn find(&self, vin: &str) -> Result<Option<StockedVehicle>, DatabaseError> {
         sql::find(&mut self.file.lock().await.connection, vin).await
     }
 
-    async fn unpublished(&self, after: Option<i64>, limit: i64) -> Result<Vec<(i64, String)>, StoreError> {
+    async fn unpublished(&self, after: Option<i64>, limit: i64) -> Result<Vec<(i64, String)>, DatabaseError> {
         sql::unpublished(&mut self.file.lock().await.connection, after, limit).await
     }
 
-    async fn outbox_depth(&self) -> Result<i64, StoreError> {
+    async fn outbox_depth(&self) -> Result<i64, DatabaseError> {
         sql::depth(&mut self.file.lock().await.connection).await
     }
 
-    async fn outbox(&self) -> Result<Option<Box<dyn Outbox>>, StoreError> {
+    async fn outbox(&self) -> Result<Option<Box<dyn Outbox>>, DatabaseError> {
         let Ok(held) = Arc::clone(&self.outbox).try_lock_owned() else { return Ok(None) };
         Ok(Some(Box::new(SqliteOutbox { file: Arc::clone(&self.file), _held: held })))
     }
@@ -92,23 +92,23 @@ struct SqliteOutbox {
 
 #[async_trait]
 impl Outbox for SqliteOutbox {
-    async fn identity(&mut self) -> Result<String, StoreError> {
+    async fn identity(&mut self) -> Result<String, DatabaseError> {
         sql::identity(&mut self.file.lock().await.connection).await
     }
 
-    async fn recover(&mut self, next: i64) -> Result<(), StoreError> {
+    async fn recover(&mut self, next: i64) -> Result<(), DatabaseError> {
         let mut file = self.file.lock().await;
         file.connection.immediate_transaction(async |connection| sql::recover(connection, next).await).await
     }
 
-    async fn claim(&mut self, batch: i64, limit: i64) -> Result<Vec<OutboxEntry>, StoreError> {
+    async fn claim(&mut self, batch: i64, limit: i64) -> Result<Vec<OutboxEntry>, DatabaseError> {
         let mut file = self.file.lock().await;
         file.connection
             .immediate_transaction(async |connection| sql::claim(connection, batch, limit).await)
             .await
     }
 
-    async fn remove(&mut self, batch: i64) -> Result<(), StoreError> {
+    async fn remove(&mut self, batch: i64) -> Result<(), DatabaseError> {
         sql::remove(&mut self.file.lock().await.connection, batch).await
     }
 }

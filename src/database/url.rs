@@ -1,0 +1,61 @@
+//! The address of a database.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::anyhow;
+
+/// The address of a database. It may hold a password: it is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl(String);
+
+impl DatabaseUrl {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The part before the first colon.
+    pub fn scheme(&self) -> &str {
+        self.0.split(':').next().unwrap_or_default()
+    }
+
+    /// The path in `sqlite:<path>`.
+    pub fn sqlite_path(&self) -> Option<&str> {
+        self.0.strip_prefix("sqlite:")
+    }
+
+    /// Where the address stands: in the file when one is named, otherwise in `url`.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn resolve(url: &Self, file: Option<&PathBuf>) -> anyhow::Result<Self> {
+        let Some(file) = file else { return Ok(url.clone()) };
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| anyhow!("--database-url-file {}: {error}", file.display()))?;
+        text.trim().parse().map_err(|error| anyhow!("--database-url-file {}: {error}", file.display()))
+    }
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let scheme = text.split_once(':').map(|(scheme, _)| scheme);
+        match scheme {
+            Some("sqlite") if text.len() == "sqlite:".len() => {
+                Err("must name a file: sqlite:<path>".to_owned())
+            }
+            Some("postgres" | "postgresql" | "mongodb" | "mongodb+srv" | "sqlite") => {
+                Ok(Self(text.to_owned()))
+            }
+            _ => Err("must begin with postgres://, mongodb:// or sqlite:".to_owned()),
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:***", self.scheme())
+    }
+}
