@@ -9,25 +9,50 @@ mod support;
 
 use std::sync::Arc;
 
-use support::engines;
+use support::{assert_same, engines};
 use vehicle_platform::ads::store::{AdStore, MongoAds, SqliteAds};
 use vehicle_platform::ads::{Ad, Offer};
 use vehicle_platform::event::VehicleCreated;
 use vehicle_platform::http::PageRequest;
-use vehicle_platform::stock::store::{Insertion, PostgresVehicles, SqliteVehicles, VehicleStore};
+use vehicle_platform::stock::store::{
+    EventLog, LastPublished, Lease, LogEntry, LogRead, NewVehicle, PositionKey, PostgresVehicles,
+    SqliteVehicles, VehicleStore,
+};
 use vehicle_platform::database::Access;
 use vehicle_platform::trace::TraceContext;
-use vehicle_platform::vehicle::{Odometer, Price, StockedVehicle, Vehicle, VehicleId, Vin, parse_vehicle};
+use vehicle_platform::vehicle::{Odometer, Price, StockedVehicle, VehicleId, Vin, parse_vehicle};
 
-fn vehicle(vin: &str) -> Vehicle {
-    parse_vehicle(&support::vehicle(vin), 2026).unwrap()
+fn new_vehicle(vin: &str) -> NewVehicle {
+    let vehicle = parse_vehicle(&support::vehicle(vin), 2026).unwrap();
+    NewVehicle::new(vehicle, TraceContext::new_root()).unwrap()
 }
 
 async fn stocked(store: &dyn VehicleStore, vin: &str) -> StockedVehicle {
-    match store.insert(&vehicle(vin), TraceContext::new_root()).await.unwrap() {
-        Insertion::Stocked(stocked) => stocked,
-        Insertion::Exists(id) => panic!("{vin} exists as {id:?}"),
+    let new = new_vehicle(vin);
+    let ids = store.appender().await.unwrap().append(&[&new]).await.unwrap();
+    StockedVehicle { id: ids[vin], created_at: new.created_at, vehicle: new.vehicle }
+}
+
+async fn take_lease(log: &mut dyn EventLog, holder: &str) -> Lease {
+    let seen = log.lease().await.unwrap();
+    log.take(&seen, holder).await.unwrap().expect("nobody else takes it")
+}
+
+/// The events after `last`, which have to be there.
+async fn read(log: &mut dyn EventLog, lease: &Lease, last: &LastPublished, limit: i64) -> Vec<LogEntry> {
+    match log.read(lease, last, limit, i64::MAX).await.unwrap() {
+        LogRead::Entries(entries) => entries,
+        read => panic!("{read:?}"),
     }
+}
+
+fn last_of(entries: &[LogEntry]) -> LastPublished {
+    let last = entries.last().unwrap();
+    LastPublished { id: last.id, event_id: Some(last.event_id.clone()) }
+}
+
+fn key(cluster: &str) -> PositionKey {
+    PositionKey { cluster: cluster.to_owned(), topic: "topic".to_owned() }
 }
 
 fn offer(vin: &str) -> Offer {
@@ -50,26 +75,38 @@ mod vehicles {
 
     pub async fn are_read_back_as_they_were_written(store: &dyn VehicleStore) {
         let stocked = stocked(store, "ünïcode ✓").await;
-        assert_eq!(stocked.vehicle, vehicle("ünïcode ✓"));
+        assert_eq!(store.find("ünïcode ✓").await.unwrap(), Some(stocked.clone()));
         assert_eq!(store.get(stocked.id).await.unwrap(), Some(stocked));
         assert_eq!(store.get(VehicleId(i64::MAX)).await.unwrap(), None);
     }
 
-    pub async fn a_vin_is_kept_once_with_one_event(store: &dyn VehicleStore) {
-        let first = stocked(store, "once").await;
-        let again = store.insert(&vehicle("once"), TraceContext::new_root()).await.unwrap();
-        assert_eq!(again, Insertion::Exists(first.id));
-        assert_eq!(store.outbox_depth().await.unwrap(), 1);
+    pub async fn are_written_together_but_those_that_exist(store: &dyn VehicleStore) {
+        let first = stocked(store, "b").await;
+        let new = ["a", "b", "c"].map(new_vehicle);
+        let mut appender = store.appender().await.unwrap();
+        let ids = appender.append(&new.iter().collect::<Vec<_>>()).await.unwrap();
+        assert_same(ids.keys().cloned().collect(), vec!["a".to_owned(), "c".to_owned()]);
+        let found = appender.ids_of(vec!["b".to_owned(), "other".to_owned()]).await.unwrap();
+        assert_eq!(found, [("b".to_owned(), first.id)].into());
+        let mut log = store.event_log().await.unwrap();
+        let lease = take_lease(&mut *log, "test").await;
+        let entries = read(&mut *log, &lease, &LastPublished::default(), 10).await;
+        assert_eq!(entries.iter().map(|entry| entry.vin.as_str()).collect::<Vec<_>>(), ["b", "a", "c"]);
+        for entry in entries {
+            let event: VehicleCreated = serde_json::from_str(&entry.event).unwrap();
+            let stocked = store.find(&entry.vin).await.unwrap().unwrap();
+            assert_eq!(event, VehicleCreated::from(&stocked));
+        }
     }
 
-    pub async fn a_vin_that_is_inserted_at_the_same_time_is_kept_once(store: Arc<dyn VehicleStore>) {
-        let insertions = futures::future::join_all((0..16).map(|_| {
-            let store = Arc::clone(&store);
-            async move { store.insert(&vehicle("race"), TraceContext::new_root()).await.unwrap() }
+    pub async fn a_vin_that_is_written_at_the_same_time_is_kept_once(store: &dyn VehicleStore) {
+        let kept = futures::future::join_all((0..16).map(|_| async {
+            let new = new_vehicle("race");
+            store.appender().await.unwrap().append(&[&new]).await.unwrap().len()
         }))
         .await;
-        let kept = insertions.iter().filter(|insertion| matches!(insertion, Insertion::Stocked(_))).count();
-        assert_eq!(kept, 1);
+        assert_eq!(kept.into_iter().sum::<usize>(), 1);
+        assert_eq!(store.backlog().await.unwrap().events, 1);
     }
 
     pub async fn pages_go_from_the_oldest_on(store: &dyn VehicleStore) {
@@ -83,35 +120,129 @@ mod vehicles {
         let last = store.page(&PageRequest { limit: 2, after }).await.unwrap();
         assert_eq!(last, expected[3..]);
     }
+}
 
-    pub async fn events_leave_oldest_first_in_batches_that_are_recovered(store: &dyn VehicleStore) {
-        let mut expected = Vec::new();
+/// What an event log promises.
+mod event_log {
+    use super::*;
+
+    pub async fn is_read_by_a_cursor_that_proves_where_it_was(store: &dyn VehicleStore) {
         for number in 0..5 {
-            expected.push(VehicleCreated::from(&stocked(store, &format!("event-{number}")).await));
+            stocked(store, &format!("event-{number}")).await;
         }
-        let mut outbox = store.outbox().await.unwrap().unwrap();
-        let events = |entries: Vec<vehicle_platform::stock::store::OutboxEntry>| -> Vec<VehicleCreated> {
-            entries.iter().map(|entry| serde_json::from_str(&entry.event).unwrap()).collect()
-        };
-        assert_eq!(events(outbox.claim(10, 2).await.unwrap()), expected[..2]);
-        assert_eq!(events(outbox.claim(11, 2).await.unwrap()), expected[2..4]);
-        // The process died; batch 10 is known to be out, 11 is not.
-        outbox.recover(11).await.unwrap();
-        assert_eq!(store.outbox_depth().await.unwrap(), 3);
-        assert_eq!(events(outbox.claim(11, 9).await.unwrap()), expected[2..]);
-        outbox.remove(11).await.unwrap();
-        assert_eq!(store.outbox_depth().await.unwrap(), 0);
-        assert!(outbox.claim(12, 9).await.unwrap().is_empty());
+        let mut log = store.event_log().await.unwrap();
+        let lease = take_lease(&mut *log, "test").await;
+        let first = read(&mut *log, &lease, &LastPublished::default(), 2).await;
+        assert_eq!(first.iter().map(|entry| entry.id).collect::<Vec<_>>(), [1, 2]);
+        let last = last_of(&first);
+        let rest = read(&mut *log, &lease, &last, 10).await;
+        assert_eq!(rest.iter().map(|entry| entry.id).collect::<Vec<_>>(), [3, 4, 5]);
+        assert!(read(&mut *log, &lease, &last_of(&rest), 10).await.is_empty());
+        let one = log.read(&lease, &last, 10, 1).await.unwrap();
+        assert_eq!(one, LogRead::Entries(rest[..1].to_vec()), "at least one, however large");
+        for parted in [
+            LastPublished { id: 2, event_id: Some("other".to_owned()) },
+            LastPublished { id: 9, event_id: last.event_id.clone() },
+            LastPublished { id: 2, event_id: None },
+        ] {
+            assert_eq!(log.read(&lease, &parted, 10, i64::MAX).await.unwrap(), LogRead::Parted, "{parted:?}");
+        }
+        assert_eq!(log.event_id(2).await.unwrap(), last.event_id);
+        assert_eq!(log.event_id(9).await.unwrap(), None);
     }
 
-    pub async fn the_outbox_has_one_holder_at_a_time(store: &dyn VehicleStore) {
-        let mut held = store.outbox().await.unwrap().unwrap();
-        assert!(store.outbox().await.unwrap().is_none());
-        let identity = held.identity().await.unwrap();
-        drop(held);
-        let mut next =
-            support::eventually("the outbox to be free", async || store.outbox().await.unwrap()).await;
-        assert_eq!(next.identity().await.unwrap(), identity);
+    pub async fn has_one_holder_at_a_time(store: &dyn VehicleStore) {
+        let (mut one, mut other) = (store.event_log().await.unwrap(), store.event_log().await.unwrap());
+        let free = one.lease().await.unwrap();
+        assert_eq!(free.holder, None);
+        let held = one.take(&free, "one").await.unwrap().unwrap();
+        assert_eq!(other.take(&free, "other").await.unwrap(), None, "it is not as it was seen");
+        let seen = other.lease().await.unwrap();
+        assert_eq!(seen, held);
+        assert!(one.renew(&held, None).await.unwrap());
+        assert_eq!(other.take(&seen, "other").await.unwrap(), None, "its beat moved");
+        let seen = other.lease().await.unwrap();
+        let taken = other.take(&seen, "other").await.unwrap().unwrap();
+        assert_eq!(taken.identity, held.identity);
+        assert!(!one.renew(&held, Some((&key("a"), 7))).await.unwrap());
+        assert_eq!(one.position(&key("a")).await.unwrap(), LastPublished::default());
+        assert!(!one.record_failure(&held, 1, "reason").await.unwrap());
+        assert!(!one.replace_identity(&held).await.unwrap());
+        assert_eq!(one.read(&held, &LastPublished::default(), 1, 1).await.unwrap(), LogRead::LeaseLost);
+        one.release(&held).await.unwrap();
+        assert_eq!(other.lease().await.unwrap(), taken, "only its holder gives it back");
+        assert!(other.replace_identity(&taken).await.unwrap());
+        other.release(&taken).await.unwrap();
+        let free = one.lease().await.unwrap();
+        assert_eq!(free.holder, None);
+        assert_ne!(free.identity, held.identity);
+    }
+
+    pub async fn keeps_a_position_for_each_cluster_that_never_goes_back(store: &dyn VehicleStore) {
+        for number in 0..5 {
+            stocked(store, &format!("event-{number}")).await;
+        }
+        let mut log = store.event_log().await.unwrap();
+        let lease = take_lease(&mut *log, "test").await;
+        for id in [2, 4, 3] {
+            assert!(log.renew(&lease, Some((&key("a"), id))).await.unwrap());
+        }
+        let position = log.position(&key("a")).await.unwrap();
+        assert_eq!(position, LastPublished { id: 4, event_id: log.event_id(4).await.unwrap() });
+        assert_eq!(log.position(&key("b")).await.unwrap(), LastPublished::default());
+        let backlog = store.backlog().await.unwrap();
+        assert_eq!((backlog.events, backlog.position, backlog.failed), (1, 4, 0));
+        let unpublished = store.unpublished(0, 10).await.unwrap();
+        assert_eq!(unpublished.iter().map(|event| event.id).collect::<Vec<_>>(), [5]);
+    }
+
+    pub async fn keeps_what_cannot_be_encoded_until_it_can(store: &dyn VehicleStore) {
+        for number in 0..3 {
+            stocked(store, &format!("event-{number}")).await;
+        }
+        let mut log = store.event_log().await.unwrap();
+        let lease = take_lease(&mut *log, "test").await;
+        let entries = read(&mut *log, &lease, &LastPublished::default(), 10).await;
+        assert!(log.record_failure(&lease, 2, "a reason").await.unwrap());
+        assert!(log.record_failure(&lease, 2, "another").await.unwrap(), "again after a crash");
+        assert!(log.renew(&lease, Some((&key("a"), 3))).await.unwrap());
+        let unpublished = store.unpublished(0, 10).await.unwrap();
+        assert_eq!(unpublished.len(), 1);
+        assert_eq!((unpublished[0].id, unpublished[0].failure.as_deref()), (2, Some("another")));
+        assert_eq!(store.backlog().await.unwrap().failed, 1);
+        assert_eq!(log.failures(10).await.unwrap(), entries[1..2]);
+        assert!(log.retry_failure(&lease, 2).await.unwrap());
+        assert!(!log.retry_failure(&lease, 2).await.unwrap());
+        let again = read(&mut *log, &lease, &last_of(&entries), 10).await;
+        assert_eq!(again.len(), 1);
+        assert_eq!((again[0].vin.as_str(), &again[0].event), ("event-1", &entries[1].event));
+        assert_eq!(store.backlog().await.unwrap().failed, 0);
+    }
+
+    pub async fn forgets_old_events_but_the_last_published_one(store: &dyn VehicleStore) {
+        for number in 0..5 {
+            stocked(store, &format!("event-{number}")).await;
+        }
+        let mut log = store.event_log().await.unwrap();
+        let lease = take_lease(&mut *log, "test").await;
+        let last = last_of(&read(&mut *log, &lease, &LastPublished::default(), 4).await);
+        assert_eq!(log.prune(&lease, &last, 3_600.0, 10).await.unwrap(), 0, "they are young");
+        assert!(log.record_failure(&lease, 2, "a reason").await.unwrap());
+        assert_eq!(log.prune(&lease, &last, -1.0, 1).await.unwrap(), 1);
+        assert_eq!(log.prune(&lease, &last, -1.0, 10).await.unwrap(), 1, "all but what failed and the last");
+        assert_eq!(read(&mut *log, &lease, &last, 10).await.len(), 1);
+        let lost = Lease { epoch: lease.epoch - 1, ..lease };
+        assert_eq!(log.prune(&lost, &LastPublished { id: 9, event_id: None }, -1.0, 10).await.unwrap(), 0);
+    }
+
+    pub async fn takes_a_vehicle_once_more(store: &dyn VehicleStore) {
+        let stocked = stocked(store, "again").await;
+        store.reannounce(&stocked).await.unwrap();
+        let mut log = store.event_log().await.unwrap();
+        let lease = take_lease(&mut *log, "test").await;
+        let entries = read(&mut *log, &lease, &LastPublished::default(), 10).await;
+        assert_eq!(entries.iter().map(|entry| entry.reannounced).collect::<Vec<_>>(), [false, true]);
+        assert_eq!(entries[0].event, entries[1].event);
     }
 }
 
@@ -164,36 +295,13 @@ macro_rules! contract {
                     let Some((store, engine)) = $fresh().await else { return };
                     let store: Arc<$store> = Arc::new(store);
                     store.check().await.unwrap();
-                    $contract::$promise(asked(&store)).await;
+                    $contract::$promise(&*store).await;
                     drop(store);
                     engine.clear().await;
                 }
             )+
         }
     };
-}
-
-/// The one promise that several ask for at a time takes the store shared.
-trait Asked<'a, T: ?Sized> {
-    fn of(store: &'a Arc<T>) -> Self;
-}
-impl<'a, T: VehicleStore + 'static> Asked<'a, T> for &'a dyn VehicleStore {
-    fn of(store: &'a Arc<T>) -> Self {
-        &**store
-    }
-}
-impl<'a, T: VehicleStore + 'static> Asked<'a, T> for Arc<dyn VehicleStore> {
-    fn of(store: &'a Arc<T>) -> Self {
-        Arc::clone(store) as Self
-    }
-}
-impl<'a, T: AdStore + 'static> Asked<'a, T> for &'a dyn AdStore {
-    fn of(store: &'a Arc<T>) -> Self {
-        &**store
-    }
-}
-fn asked<'a, T, S: Asked<'a, T>>(store: &'a Arc<T>) -> S {
-    S::of(store)
 }
 
 async fn sqlite_vehicles() -> Option<(SqliteVehicles, engines::Directory)> {
@@ -219,14 +327,20 @@ async fn mongodb_ads() -> Option<(MongoAds, engines::MongoDatabase)> {
 }
 
 macro_rules! vehicle_contract {
-    ($engine:ident, $fresh:path, $store:ty) => {
+    ($engine:ident, $log:ident, $fresh:path, $store:ty) => {
         contract!($engine, $fresh, $store, vehicles:
             are_read_back_as_they_were_written,
-            a_vin_is_kept_once_with_one_event,
-            a_vin_that_is_inserted_at_the_same_time_is_kept_once,
+            are_written_together_but_those_that_exist,
+            a_vin_that_is_written_at_the_same_time_is_kept_once,
             pages_go_from_the_oldest_on,
-            events_leave_oldest_first_in_batches_that_are_recovered,
-            the_outbox_has_one_holder_at_a_time,
+        );
+        contract!($log, $fresh, $store, event_log:
+            is_read_by_a_cursor_that_proves_where_it_was,
+            has_one_holder_at_a_time,
+            keeps_a_position_for_each_cluster_that_never_goes_back,
+            keeps_what_cannot_be_encoded_until_it_can,
+            forgets_old_events_but_the_last_published_one,
+            takes_a_vehicle_once_more,
         );
     };
 }
@@ -241,7 +355,7 @@ macro_rules! ad_contract {
     };
 }
 
-vehicle_contract!(vehicles_in_sqlite, sqlite_vehicles, SqliteVehicles);
-vehicle_contract!(vehicles_in_postgres, postgres_vehicles, PostgresVehicles);
+vehicle_contract!(vehicles_in_sqlite, event_log_in_sqlite, sqlite_vehicles, SqliteVehicles);
+vehicle_contract!(vehicles_in_postgres, event_log_in_postgres, postgres_vehicles, PostgresVehicles);
 ad_contract!(ads_in_sqlite, sqlite_ads, SqliteAds);
 ad_contract!(ads_in_mongodb, mongodb_ads, MongoAds);

@@ -14,7 +14,7 @@ use super::scratch::Scratch;
 use super::trail::Place;
 use crate::ads;
 use crate::estimate;
-use crate::event::{EventType, VEHICLE_CREATED, VEHICLE_PROCESSED};
+use crate::event::{EventType, REANNOUNCED_HEADER, VEHICLE_CREATED, VEHICLE_PROCESSED};
 use crate::http::PageRequest;
 use crate::kafka::{Record, TopicReader, committed_offsets, for_each_dead_letter};
 use crate::registry::unframed;
@@ -24,9 +24,6 @@ use crate::vehicle::VehicleId;
 const PAGE: usize = 5_000;
 /// Between two words on how far it has come.
 const WORD: Duration = Duration::from_secs(5);
-
-/// Set on an event that an audit puts back.
-pub(super) const REANNOUNCED_HEADER: &str = "audit.reannounced";
 
 /// What was seen, and what is not a vehicle's.
 pub(super) struct Gathered {
@@ -79,15 +76,16 @@ impl Gatherer<'_> {
 
     fn outbox(&mut self) -> anyhow::Result<()> {
         let mut progress = Progress::new("outbox");
-        let mut after = None;
+        let mut after = 0;
         loop {
             let limit = i64::try_from(PAGE).unwrap_or(i64::MAX);
             let page = self.runtime.block_on(self.sources.vehicles.unpublished(after, limit))?;
             progress.advance(page.len());
-            let Some((last, _)) = page.last() else { break };
-            after = Some(*last);
-            for (_, vin) in page {
-                self.scratch.see(vin, Place::Outbox, 0, false)?;
+            let Some(last) = page.last() else { break };
+            after = last.id;
+            for event in page {
+                let place = if event.failure.is_some() { Place::Unencodable } else { Place::Outbox };
+                self.scratch.see(event.vin, place, 0, false)?;
             }
         }
         progress.finish();

@@ -18,31 +18,22 @@ use tokio::runtime::Handle;
 
 use crate::ads;
 use crate::ads::store::AdStore;
-use crate::event::{VEHICLE_CREATED, VehicleCreated};
-use crate::kafka::{KafkaArgs, Naming, OutgoingRecord, TransactionalProducer};
-use crate::registry::{Codec, RegistryArgs};
+use crate::kafka::{KafkaArgs, Naming};
 use crate::secret::SecretParser;
 use crate::stock;
 use crate::stock::store::VehicleStore;
 use crate::database::{Access, DatabaseUrl};
-use crate::trace::TraceContext;
-use gather::{Gathered, REANNOUNCED_HEADER, gather};
+use gather::{Gathered, gather};
 use report::Report;
 use trail::Finding;
-
-/// One at a time: a second audit that repairs fences the first, whose transactions then fail.
-const TRANSACTIONAL_ID: &str = "vehicle-platform-audit";
-
-/// Vehicles announced again in one transaction at most.
-const BATCH_LIMIT: usize = 500;
 
 /// What the way of a vehicle takes beside the estimate.
 const GRACE: Duration = Duration::from_secs(10);
 
 #[derive(Args, Clone, Debug)]
 pub struct AuditArgs {
-    /// Announce vehicles again that were lost on the way to their ad; those that are still on their way, or are in a
-    /// dead-letter topic, are left alone
+    /// Append the event of each vehicle that was lost on the way to its ad to the event log again, for stock to publish;
+    /// vehicles that are still on their way, or in a dead-letter topic, are left alone
     #[arg(long, conflicts_with = "vin")]
     pub repair: bool,
 
@@ -92,9 +83,6 @@ pub struct AuditArgs {
 
     #[command(flatten)]
     pub kafka: KafkaArgs,
-
-    #[command(flatten)]
-    pub registry: RegistryArgs,
 }
 
 /// Everything that an audit looks into.
@@ -127,8 +115,6 @@ pub async fn run(args: AuditArgs) -> anyhow::Result<()> {
 }
 
 fn audit(args: &AuditArgs, sources: &Sources, runtime: &Handle) -> anyhow::Result<()> {
-    // Before anything is looked at: what another audit announces later on fails.
-    let mut announcer = args.repair.then(|| Announcer::new(args, sources, runtime)).transpose()?;
     let allowed = TimeDelta::from_std(args.processing_time + GRACE).context("--processing-time")?;
     let Gathered { scratch, dead_letters } = gather(sources, runtime)?;
     let mut report = Report::new(dead_letters);
@@ -145,75 +131,20 @@ fn audit(args: &AuditArgs, sources: &Sources, runtime: &Handle) -> anyhow::Resul
                 continue;
             }
             report.add(finding, &trail.vin);
-            if let Some(announcer) = announcer.as_mut().filter(|_| finding.is_repaired_by_announcing()) {
-                announcer.announce(&trail.vin)?;
+            if args.repair && finding.is_repaired_by_announcing() {
+                // A vehicle that was removed meanwhile was removed on purpose.
+                if let Some(stocked) = runtime.block_on(sources.vehicles.find(&trail.vin))? {
+                    runtime.block_on(sources.vehicles.reannounce(&stocked))?;
+                    report.count_repaired();
+                }
             }
         }
         Ok(())
     })?;
-    let announced = announcer.map_or(Ok(0), Announcer::finish);
-    report.count_repaired(*announced.as_ref().unwrap_or(&0));
     let mut out = io::stdout().lock();
     let printed = if args.json { report.print_json(&mut out) } else { report.print(&mut out) };
-    announced?;
     if !report.is_clean() {
         bail!("not all is well");
     }
     Ok(printed?)
-}
-
-/// Announces vehicles again, each in the very event that stock would write.
-struct Announcer<'a> {
-    producer: TransactionalProducer,
-    codec: Codec,
-    topic: String,
-    sources: &'a Sources,
-    runtime: &'a Handle,
-    records: Vec<OutgoingRecord>,
-    announced: u64,
-}
-
-impl<'a> Announcer<'a> {
-    fn new(args: &AuditArgs, sources: &'a Sources, runtime: &'a Handle) -> anyhow::Result<Self> {
-        let id = sources.naming.group(TRANSACTIONAL_ID);
-        Ok(Self {
-            producer: TransactionalProducer::of_tool(&args.kafka, &id)?,
-            codec: Codec::new(&args.registry)?,
-            topic: sources.naming.topic(VEHICLE_CREATED),
-            sources,
-            runtime,
-            records: Vec::new(),
-            announced: 0,
-        })
-    }
-
-    fn announce(&mut self, vin: &str) -> anyhow::Result<()> {
-        // Whoever removed it in the meantime did so on purpose.
-        let Some(stocked) = self.runtime.block_on(self.sources.vehicles.find(vin))? else { return Ok(()) };
-        let event = VehicleCreated::from(&stocked);
-        let value = self.runtime.block_on(self.codec.encode(VEHICLE_CREATED, &self.topic, &event))?;
-        let key = event.vin.into_bytes();
-        let mut record = OutgoingRecord::new(self.topic.clone(), key, value, &TraceContext::new_root());
-        record.headers.push((REANNOUNCED_HEADER.to_owned(), Some(b"true".to_vec())));
-        self.records.push(record);
-        if self.records.len() >= BATCH_LIMIT { self.flush() } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> anyhow::Result<()> {
-        // Whether a transaction went out whose answer was lost is seen by the next audit.
-        self.producer.publish(&self.records).with_context(|| {
-            format!("{} vehicles were announced again; run the audit again for the others", self.announced)
-        })?;
-        self.announced += self.records.len() as u64;
-        self.records.clear();
-        Ok(())
-    }
-
-    /// How many were announced.
-    fn finish(mut self) -> anyhow::Result<u64> {
-        if !self.records.is_empty() {
-            self.flush()?;
-        }
-        Ok(self.announced)
-    }
 }

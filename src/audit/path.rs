@@ -8,8 +8,8 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 
 use super::Sources;
-use super::gather::{REANNOUNCED_HEADER, vin_of};
-use crate::event::{EventType, VEHICLE_CREATED, VEHICLE_PROCESSED};
+use super::gather::vin_of;
+use crate::event::{EventType, REANNOUNCED_HEADER, VEHICLE_CREATED, VEHICLE_PROCESSED};
 use crate::kafka::{Record, TopicReader, for_each_dead_letter};
 use crate::trace::TraceContext;
 
@@ -97,13 +97,16 @@ pub(super) fn print_path(
 }
 
 fn outbox(sources: &Sources, runtime: &Handle, vin: &str) -> anyhow::Result<Option<Step>> {
-    let mut after = None;
+    let mut after = 0;
     loop {
         let page = runtime.block_on(sources.vehicles.unpublished(after, PAGE))?;
-        let Some((last, _)) = page.last() else { return Ok(None) };
-        after = Some(*last);
-        if let Some((key, _)) = page.iter().find(|(_, waiting)| waiting == vin) {
-            let detail = format!("entry {key}, still to be published");
+        let Some(last) = page.last() else { return Ok(None) };
+        after = last.id;
+        if let Some(event) = page.iter().find(|event| event.vin == vin) {
+            let detail = match &event.failure {
+                Some(reason) => format!("event {} cannot be encoded: {reason}", event.id),
+                None => format!("event {} waits to be published", event.id),
+            };
             return Ok(Some(Step::at("outbox", None, detail)));
         }
     }

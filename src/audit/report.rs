@@ -56,8 +56,8 @@ impl Report {
         }
     }
 
-    pub(super) fn count_repaired(&mut self, vehicles: u64) {
-        self.repaired += vehicles;
+    pub(super) fn count_repaired(&mut self) {
+        self.repaired += 1;
     }
 
     pub(super) fn is_clean(&self) -> bool {

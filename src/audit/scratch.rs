@@ -44,7 +44,8 @@ const TRAILS: &str = "
         SUM(unread)                                                 AS unread,
         MAX(CASE WHEN unread = 1 THEN at END)                       AS unread_since,
         SUM(place IN (5, 7))                                        AS dead_letters,
-        SUM(place = 8)                                              AS ads
+        SUM(place = 8)                                              AS ads,
+        SUM(place = 9)                                              AS unencodable
     FROM sighting GROUP BY vin ORDER BY vin";
 
 #[derive(QueryableByName)]
@@ -71,6 +72,8 @@ struct TrailRow {
     dead_letters: i64,
     #[diesel(sql_type = BigInt)]
     ads: i64,
+    #[diesel(sql_type = BigInt)]
+    unencodable: i64,
 }
 
 impl From<TrailRow> for Trail {
@@ -87,6 +90,7 @@ impl From<TrailRow> for Trail {
             unread_since: row.unread_since,
             dead_letters: row.dead_letters,
             ads: row.ads,
+            unencodable: row.unencodable,
         }
     }
 }

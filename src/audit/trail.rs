@@ -19,6 +19,8 @@ pub(super) enum Place {
     Processed = 6,
     ProcessedDead = 7,
     Ads = 8,
+    /// An event that stock could not encode.
+    Unencodable = 9,
 }
 
 /// All that was seen of one vin.
@@ -31,6 +33,8 @@ pub(super) struct Trail {
     pub(super) is_new: bool,
     /// Events that wait to be published.
     pub(super) outbox: i64,
+    /// Events that could not be encoded.
+    pub(super) unencodable: i64,
     /// Created events but those that were put back.
     pub(super) created: i64,
     pub(super) reannounced: i64,
@@ -48,6 +52,7 @@ pub(super) struct Trail {
 #[serde(rename_all = "camelCase")]
 pub enum Finding {
     WithoutEvent,
+    Unencodable,
     WithoutAd,
     DeadLettered,
     Late,
@@ -58,8 +63,9 @@ pub enum Finding {
 }
 
 impl Finding {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::WithoutEvent,
+        Self::Unencodable,
         Self::WithoutAd,
         Self::DeadLettered,
         Self::Late,
@@ -75,6 +81,10 @@ impl Finding {
             Self::WithoutEvent => {
                 ("vehicles without an event", "lost before Kafka; --repair announces them again")
             }
+            Self::Unencodable => (
+                "vehicles whose event cannot be encoded",
+                "audit --vin shows why; stock tries again when it starts",
+            ),
             Self::WithoutAd => {
                 ("vehicles without an ad", "lost behind their event; --repair announces them again")
             }
@@ -141,6 +151,9 @@ impl Trail {
         if self.dead_letters > 0 {
             return Err(Finding::DeadLettered);
         }
+        if self.unencodable > 0 {
+            return Err(Finding::Unencodable);
+        }
         if self.created + self.reannounced + self.processed > 0 {
             Err(Finding::WithoutAd)
         } else {
@@ -187,6 +200,12 @@ mod tests {
         assert_eq!(judge(&Trail { processed: 1, ..vehicle() }), (None, vec![Finding::WithoutAd]));
         assert_eq!(judge(&Trail { created: 0, ..vehicle() }), (None, vec![Finding::WithoutEvent]));
         assert_eq!(judge(&Trail { dead_letters: 1, ..vehicle() }), (None, vec![Finding::DeadLettered]));
+    }
+
+    #[test]
+    fn an_event_that_cannot_be_encoded_is_not_lost() {
+        let trail = Trail { unencodable: 1, created: 0, ..vehicle() };
+        assert_eq!(judge(&trail), (None, vec![Finding::Unencodable]));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::io::{self, Write as _};
 
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, SecondsFormat};
+use tokio::runtime::Handle;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -159,7 +160,8 @@ fn list(args: &ListArgs) -> anyhow::Result<()> {
 fn settle(args: &SettleArgs, how: Settlement) -> anyhow::Result<()> {
     let naming = Naming::new(&args.kafka);
     // Before the letters are read: from here on nobody else settles any.
-    let producer = TransactionalProducer::of_tool(&args.kafka, &naming.group(TRANSACTIONAL_ID))?;
+    let id = naming.group(TRANSACTIONAL_ID);
+    let producer = Handle::current().block_on(TransactionalProducer::of_tool(&args.kafka, &id))?;
     let mut settler = Settler { producer, how, ids: Vec::new(), records: Vec::new(), bytes: 0, settled: 0 };
     // The state of the letters that were named.
     let mut named: BTreeMap<_, _> = args.letters.iter().map(|id| (*id, None)).collect();
@@ -211,7 +213,7 @@ impl Settler {
 
     fn flush(&mut self) -> anyhow::Result<()> {
         // A transaction whose outcome is unknown is told by the letters themselves when the command runs again.
-        self.producer.publish(&self.records).with_context(|| {
+        Handle::current().block_on(self.producer.publish(&self.records)).with_context(|| {
             format!(
                 "{} letters were settled; run it again for the others, none is settled twice",
                 self.settled

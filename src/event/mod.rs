@@ -4,7 +4,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::vehicle::{Price, StockedVehicle, whole_as_integer};
+use crate::vehicle::{Price, StockedVehicle, Vehicle, whole_as_integer};
+
+/// The header of an event that an audit announced again.
+pub const REANNOUNCED_HEADER: &str = "audit.reannounced";
 
 /// What travels on a topic, and the JSON Schema that it keeps to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,11 +58,11 @@ pub struct VehicleProcessed {
     pub price_unit: String,
 }
 
-impl From<&StockedVehicle> for VehicleCreated {
-    fn from(stocked: &StockedVehicle) -> Self {
-        let vehicle = &stocked.vehicle;
+/// Without the id, which only stock knows.
+impl From<&Vehicle> for VehicleCreated {
+    fn from(vehicle: &Vehicle) -> Self {
         Self {
-            id: Some(stocked.id.0),
+            id: None,
             vin: vehicle.vin.as_str().to_owned(),
             model: vehicle.model.as_str().to_owned(),
             manufacturer: vehicle.manufacturer.as_str().to_owned(),
@@ -67,6 +70,12 @@ impl From<&StockedVehicle> for VehicleCreated {
             odometer: vehicle.odometer.get(),
             odometer_unit: vehicle.odometer_unit.as_str().to_owned(),
         }
+    }
+}
+
+impl From<&StockedVehicle> for VehicleCreated {
+    fn from(stocked: &StockedVehicle) -> Self {
+        Self { id: Some(stocked.id.0), ..Self::from(&stocked.vehicle) }
     }
 }
 

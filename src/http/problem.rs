@@ -115,21 +115,25 @@ impl ResponseError for Problem {
 }
 
 impl From<DatabaseError> for Problem {
-    /// The log tells all, the answer nothing of the inside.
     fn from(error: DatabaseError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&DatabaseError> for Problem {
+    /// The log has the whole error, the answer nothing of the inside.
+    fn from(error: &DatabaseError) -> Self {
         match error {
-            DatabaseError::Refused(error) => {
-                tracing::warn!(error = format!("{error:#}"), "the database refused a request's values");
+            DatabaseError::Refused(_) => {
+                tracing::warn!(%error, "refusing a request");
                 Self::new(StatusCode::BAD_REQUEST, "the database refuses these values")
             }
-            DatabaseError::Unavailable(error)
-            | DatabaseError::ReadOnly(error)
-            | DatabaseError::Conflict(error) => {
-                tracing::warn!(error = format!("{error:#}"), "the database is unavailable");
+            DatabaseError::Unavailable(_) | DatabaseError::ReadOnly(_) | DatabaseError::Conflict(_) => {
+                tracing::warn!(%error, "cannot serve a request");
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "the database is unavailable, try again soon")
             }
-            DatabaseError::Internal(error) => {
-                tracing::error!(error = format!("{error:#}"), "the database failed");
+            DatabaseError::Internal(_) => {
+                tracing::error!(%error, "cannot serve a request");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "")
             }
         }

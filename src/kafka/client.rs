@@ -47,6 +47,13 @@ pub(super) fn client_config(kafka: &KafkaArgs) -> ClientConfig {
     config
 }
 
+/// Sets what the user has not set.
+pub(super) fn default_to(config: &mut ClientConfig, key: &str, value: &str) {
+    if config.get(key).is_none() {
+        config.set(key, value);
+    }
+}
+
 /// A client that is closed on a thread of its own: with the brokers away librdkafka takes its time, and whoever drops
 /// it may be an async thread.
 pub(super) struct ClosedElsewhere<C: Send + 'static> {

@@ -45,6 +45,12 @@ impl Instance {
         Self { name: host, _slot: None }
     }
 
+    /// A name that no other process has: the host's name, the process's id, and random digits, for two hosts may have
+    /// one name.
+    pub fn unique_name() -> String {
+        format!("{}-{}-{:08x}", host_name(), std::process::id(), rand::random::<u32>())
+    }
+
     pub fn name(&self) -> &str {
         &self.name
     }

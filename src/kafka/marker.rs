@@ -1,9 +1,11 @@
-//! A number that is kept on the cluster, and moved by a transaction: the committed offset of a group that has no
-//! members.
+//! A mark of progress that is kept on the cluster and moved by a transaction: the committed offset of a group that has
+//! no members, with text of ours as its metadata.
 //!
 //! The brokers forget the offsets of such a group `offsets.retention.minutes` (7 days) after its last commit.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context as _;
 use rdkafka::consumer::{Consumer as _, ConsumerGroupMetadata};
@@ -12,48 +14,87 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
 use super::observer::{Isolation, Observer};
-use super::transaction::Progress;
+use super::transaction::{Progress, TRANSACTION_TIMEOUT};
 
-/// The offset of a group in partition 0 of a topic.
+/// A committed offset and its metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub offset: i64,
+    /// `None` when it is not UTF-8, and so not ours.
+    pub metadata: Option<String>,
+}
+
+/// The mark of a group in partition 0 of a topic.
 pub struct Marker {
     topic: String,
     group: Arc<ConsumerGroupMetadata>,
-    committed: Option<i64>,
+    cluster_id: String,
+    mark: Option<Mark>,
 }
 
 impl Marker {
-    /// Reads the number of `group`.
+    /// Reads the mark of `group`. Waits for a transaction of another producer that is about to move it, but no longer
+    /// than two transaction timeouts: after that there is no mark. Blocks.
     ///
     /// # Errors
-    /// When the brokers do not tell it, or a setting is not one of librdkafka's.
+    /// When the brokers do not answer, or a setting is not one of librdkafka's.
     pub fn read(kafka: &KafkaArgs, group: &str, topic: &str) -> anyhow::Result<Self> {
         let observer = Observer::new(kafka, Some(group), Isolation::ReadCommitted)?;
         let consumer = observer.consumer()?;
-        let mut list = TopicPartitionList::new();
-        list.add_partition(topic, 0);
-        let unknown = "the brokers do not tell what was published";
-        let offsets = consumer.committed_offsets(list, CALL_TIMEOUT).context(unknown)?;
-        let element = offsets.find_partition(topic, 0).context(unknown)?;
-        element.error().context(unknown)?;
-        let committed = match element.offset() {
-            Offset::Offset(number) => Some(number),
-            _ => None,
+        let cluster_id = consumer.client().fetch_cluster_id(CALL_TIMEOUT);
+        let cluster_id = cluster_id.context("the brokers did not name their cluster in time")?;
+        let unknown = "the brokers did not return what was published";
+        let until = Instant::now() + 2 * TRANSACTION_TIMEOUT;
+        let mark = loop {
+            match read_mark(&observer, topic) {
+                Ok(mark) => break mark,
+                Err(_) if Instant::now() < until && is_unstable(kafka, group, topic) => {}
+                Err(error) if Instant::now() < until => return Err(error).context(unknown),
+                Err(error) => {
+                    tracing::warn!(group, %error, "the mark stays unstable, going on without it");
+                    break None;
+                }
+            }
         };
         let group = consumer.group_metadata().context("the consumer has no group")?;
-        Ok(Self { topic: topic.to_owned(), group: Arc::new(group), committed })
+        Ok(Self { topic: topic.to_owned(), group: Arc::new(group), cluster_id, mark })
     }
 
-    /// The number as it was read, or `None` when there never was one.
-    pub fn committed(&self) -> Option<i64> {
-        self.committed
+    /// The mark as it was read, or `None` when there is none.
+    pub fn mark(&self) -> Option<&Mark> {
+        self.mark.as_ref()
     }
 
-    /// What moves it to `number`.
-    pub fn progress(&self, number: i64) -> Progress {
-        Progress { topic: self.topic.clone(), next: vec![(0, number)] }
+    /// Names the cluster; stays the same for its life.
+    pub fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    /// Returns what moves the mark.
+    pub fn progress(&self, mark: Mark) -> Progress {
+        Progress { topic: self.topic.clone(), next: vec![(0, mark.offset)], metadata: mark.metadata }
     }
 
     pub fn group(&self) -> &Arc<ConsumerGroupMetadata> {
         &self.group
     }
 }
+
+fn read_mark(observer: &Observer, topic: &str) -> anyhow::Result<Option<Mark>> {
+    let mut list = TopicPartitionList::new();
+    list.add_partition(topic, 0);
+    let offsets = observer.consumer()?.committed_offsets(list, CALL_TIMEOUT)?;
+    let element = offsets.find_partition(topic, 0).context("the answer has no such partition")?;
+    element.error()?;
+    let Offset::Offset(offset) = element.offset() else { return Ok(None) };
+    // The accessor panics when another program committed metadata that is not UTF-8.
+    let metadata = catch_unwind(AssertUnwindSafe(|| element.metadata().to_owned())).ok();
+    Ok(Some(Mark { offset, metadata }))
+}
+
+/// Whether the brokers answer, but not while they wait for a transaction to end.
+fn is_unstable(kafka: &KafkaArgs, group: &str, topic: &str) -> bool {
+    let observer = Observer::new(kafka, Some(group), Isolation::ReadUncommitted);
+    observer.and_then(|observer| read_mark(&observer, topic)).is_ok()
+}
+

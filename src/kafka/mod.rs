@@ -28,7 +28,7 @@ pub use failure::Failure;
 pub use handler::Handler;
 pub use instance::Instance;
 pub use lag::GroupLag;
-pub use marker::Marker;
+pub use marker::{Mark, Marker};
 pub use reader::{TopicReader, committed_offsets};
 pub use record::{OutgoingRecord, Record, describe_sent};
 pub use topics::ClusterCheck;

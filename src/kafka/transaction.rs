@@ -1,6 +1,6 @@
 //! The one way to write to Kafka: records, and progress if there is any, in a single transaction.
 
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -8,17 +8,19 @@ use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{Producer, ThreadedProducer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
-use super::client::{LoggingContext, client_config};
+use super::client::{LoggingContext, client_config, default_to};
 use super::record::OutgoingRecord;
 use crate::backoff::Backoff;
 
 /// A transaction here takes milliseconds. One that a killed process left open holds its readers back until the
 /// process returns under its name, or for this long.
-const TRANSACTION_TIMEOUT_MS: &str = "20000";
+pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// More than the brokers take.
 const MESSAGE_MAX_BYTES: &str = "100000000";
@@ -31,8 +33,6 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(10);
 const DELIVERY_PAUSE: Duration = Duration::from_millis(1);
-/// The thread sleeps through a shutdown for so long at most.
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// How long a tool waits for the brokers to begin: somebody sits before it.
 const TOOL_PATIENCE: Duration = Duration::from_secs(60);
 /// For each call on the way out.
@@ -44,6 +44,8 @@ pub struct Progress {
     pub topic: String,
     /// Partition and offset.
     pub next: Vec<(i32, i64)>,
+    /// Kept with each offset.
+    pub metadata: Option<String>,
 }
 
 impl Progress {
@@ -51,6 +53,11 @@ impl Progress {
         let mut list = TopicPartitionList::with_capacity(self.next.len());
         for &(partition, offset) in &self.next {
             list.add_partition_offset(&self.topic, partition, Offset::Offset(offset))?;
+            if let Some(metadata) = self.metadata.as_deref()
+                && let Some(mut element) = list.find_partition(&self.topic, partition)
+            {
+                element.set_metadata(metadata);
+            }
         }
         Ok(list)
     }
@@ -71,15 +78,17 @@ pub enum CommitError {
     /// It was aborted, so nothing of it will ever be seen: it can be tried again as it was.
     #[error("the transaction was aborted: {0}")]
     Aborted(CallError),
-    /// Its outcome is unknown, or the producer was fenced: make a new producer and ask the cluster what was
-    /// committed.
+    /// Another producer took over the transactional id. Its outcome is unknown.
+    #[error("another producer uses the transactional id: {0}")]
+    Fenced(CallError),
+    /// Its outcome is unknown: make a new producer and ask the cluster what was committed.
     #[error("the producer is lost: {0}")]
     Lost(CallError),
 }
 
 type Inner = ThreadedProducer<LoggingContext>;
 
-/// A producer with a transactional id. Every call blocks.
+/// A producer with a transactional id.
 pub struct TransactionalProducer {
     config: ClientConfig,
     producer: Arc<Inner>,
@@ -94,23 +103,27 @@ impl TransactionalProducer {
     ///
     /// # Errors
     /// When a setting is wrong, the brokers refuse, or on `shutdown`.
-    pub fn new(
+    pub async fn new(
         kafka: &KafkaArgs,
         transactional_id: &str,
         shutdown: CancellationToken,
     ) -> anyhow::Result<Self> {
-        Self::begun(kafka, transactional_id, Duration::MAX, shutdown)
+        Self::within(kafka, transactional_id, Duration::MAX, shutdown).await
     }
 
     /// As [`Self::new`], but gives up after a minute, and runs until it is dropped.
     ///
     /// # Errors
     /// As [`Self::new`], and when the brokers do not answer.
-    pub fn of_tool(kafka: &KafkaArgs, transactional_id: &str) -> anyhow::Result<Self> {
-        Self::begun(kafka, transactional_id, TOOL_PATIENCE, CancellationToken::new())
+    pub async fn of_tool(kafka: &KafkaArgs, transactional_id: &str) -> anyhow::Result<Self> {
+        Self::within(kafka, transactional_id, TOOL_PATIENCE, CancellationToken::new()).await
     }
 
-    fn begun(
+    /// As [`Self::new`], but makes no further attempt to begin after `patience`.
+    ///
+    /// # Errors
+    /// As [`Self::new`], and when the brokers do not answer.
+    pub async fn within(
         kafka: &KafkaArgs,
         transactional_id: &str,
         patience: Duration,
@@ -119,23 +132,28 @@ impl TransactionalProducer {
         let mut config = client_config(kafka);
         config
             .set("transactional.id", transactional_id)
-            .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)
-            .set("linger.ms", "0")
+            .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string())
+            .set("linger.ms", "0");
+        // Some request of each transaction is refused as too early (CONCURRENT_TRANSACTIONS) and made again after this.
+        // librdkafka's 100 ms would be most of the time that a transaction takes.
+        default_to(&mut config, "retry.backoff.ms", "10");
+        config
             // The brokers judge how large a record may be: to refuse one here would only stop the line.
             .set("message.max.bytes", MESSAGE_MAX_BYTES);
         let producer = create(&config).context("cannot set up a Kafka producer; see --kafka-property")?;
         let mut producer = Self { config, producer, patience, shutdown };
-        producer.begin().context("cannot begin transactions")?;
+        producer.begin().await.context("cannot begin transactions")?;
         Ok(producer)
     }
 
-    fn begin(&mut self) -> Result<(), CallError> {
+    async fn begin(&mut self) -> Result<(), CallError> {
         let mut backoff = Backoff::new();
         let started = Instant::now();
         loop {
             let timeout = self.call_timeout();
-            let begun =
-                self.call("init_transactions", timeout, move |producer| producer.init_transactions(timeout));
+            let begun = self
+                .call("init_transactions", timeout, move |producer| producer.init_transactions(timeout))
+                .await;
             match begun {
                 Err(error)
                     if is_retriable(&error)
@@ -146,7 +164,10 @@ impl TransactionalProducer {
                     if matches!(error, CallError::Stuck(..)) {
                         self.replace()?;
                     }
-                    pause(backoff.next_pause().min(LONGEST_PAUSE));
+                    tokio::select! {
+                        () = self.shutdown.cancelled() => {}
+                        () = sleep(backoff.next_pause()) => {}
+                    }
                 }
                 result => return result,
             }
@@ -159,9 +180,9 @@ impl TransactionalProducer {
     /// records that it had sent and, with no answer yet, queued to send again. A broker that has those takes the new
     /// ones for duplicates, and says that they are written (`rd_kafka_toppar_purge_queues` in librdkafka 2.12). A new
     /// producer has a new epoch, in which the numbers begin anew.
-    fn abort(&mut self) -> Result<(), CallError> {
+    async fn abort(&mut self) -> Result<(), CallError> {
         self.replace()?;
-        self.begin()
+        self.begin().await
     }
 
     fn replace(&mut self) -> Result<(), KafkaError> {
@@ -171,16 +192,16 @@ impl TransactionalProducer {
         Ok(())
     }
 
-    /// Makes a call that has a `timeout` of its own, on a thread of its own: `rd_kafka_send_offsets_to_transaction` of
+    /// Makes a call that has a `limit` of its own, on a thread of its own: `rd_kafka_send_offsets_to_transaction` of
     /// librdkafka 2.12 may never return after a coordinator was lost. The thread and its producer are left behind
     /// then.
-    fn call(
+    async fn call(
         &self,
         name: &'static str,
-        timeout: Duration,
+        limit: Duration,
         call: impl FnOnce(&Inner) -> Result<(), KafkaError> + Send + 'static,
     ) -> Result<(), CallError> {
-        let (done, returned) = mpsc::channel();
+        let (done, returned) = oneshot::channel();
         let producer = Arc::clone(&self.producer);
         std::thread::spawn(move || {
             let result = call(&producer);
@@ -189,10 +210,11 @@ impl TransactionalProducer {
             // Nobody may be waiting any more.
             let _ = done.send(result);
         });
-        let limit = timeout + OVERTIME;
-        match returned.recv_timeout(limit) {
-            Ok(result) => Ok(result?),
-            Err(_) => Err(CallError::Stuck(name, limit)),
+        let limit = limit + OVERTIME;
+        match timeout(limit, returned).await {
+            Ok(Ok(result)) => Ok(result?),
+            // Late, or it panicked.
+            Ok(Err(_)) | Err(_) => Err(CallError::Stuck(name, limit)),
         }
     }
 
@@ -202,76 +224,97 @@ impl TransactionalProducer {
     ///
     /// # Errors
     /// See [`CommitError`].
-    pub fn commit<'a>(
+    pub async fn commit<'a>(
         &mut self,
         records: impl IntoIterator<Item = &'a OutgoingRecord>,
         progress: &Progress,
         group: &Arc<ConsumerGroupMetadata>,
     ) -> Result<(), CommitError> {
-        self.transact(records, Some((progress, group)))
+        self.transact(records, Some((progress, group))).await
     }
 
     /// Writes `records`, all or none.
     ///
     /// # Errors
     /// See [`CommitError`].
-    pub fn publish<'a>(
+    pub async fn publish<'a>(
         &mut self,
         records: impl IntoIterator<Item = &'a OutgoingRecord>,
     ) -> Result<(), CommitError> {
-        self.transact(records, None)
+        self.transact(records, None).await
     }
 
-    fn transact<'a>(
+    async fn transact<'a>(
         &mut self,
         records: impl IntoIterator<Item = &'a OutgoingRecord>,
         consumed: Option<(&Progress, &Arc<ConsumerGroupMetadata>)>,
     ) -> Result<(), CommitError> {
-        if let Err(error) = self.prepare(records, consumed) {
+        if let Err(error) = self.prepare(records, consumed).await {
             // On the way out there is no time to abort: the successor does it when it takes over the id.
             if is_lost(&error) || self.shutdown.is_cancelled() {
-                return Err(CommitError::Lost(error));
+                return Err(self.outcome_unknown(error));
             }
-            return match self.abort() {
+            return match self.abort().await {
                 Ok(()) => Err(CommitError::Aborted(error)),
-                Err(abort_error) => Err(CommitError::Lost(abort_error)),
+                Err(abort_error) => Err(self.outcome_unknown(abort_error)),
             };
         }
         // From here on the brokers may have committed it, even when librdkafka says that it has to be aborted.
-        self.call("commit_transaction", COMMIT_TIMEOUT, |producer| {
-            producer.commit_transaction(COMMIT_TIMEOUT)
-        })
-        .map_err(CommitError::Lost)
+        self.call("commit_transaction", COMMIT_TIMEOUT, |producer| producer.commit_transaction(COMMIT_TIMEOUT))
+            .await
+            .map_err(|error| self.outcome_unknown(error))
+    }
+
+    fn outcome_unknown(&self, error: CallError) -> CommitError {
+        let code = match &error {
+            CallError::Kafka(KafkaError::Transaction(error)) => Some(error.code()),
+            _ => None,
+        };
+        let fatal = self.producer.client().fatal_error().map(|(code, _)| code);
+        let is_fenced = |code: RDKafkaErrorCode| {
+            matches!(
+                code,
+                RDKafkaErrorCode::Fenced
+                    | RDKafkaErrorCode::ProducerFenced
+                    | RDKafkaErrorCode::InvalidProducerEpoch
+            )
+        };
+        if code.into_iter().chain(fatal).any(is_fenced) {
+            CommitError::Fenced(error)
+        } else {
+            CommitError::Lost(error)
+        }
     }
 
     /// Everything but the commit: until that is asked for nothing can become visible.
-    fn prepare<'a>(
+    async fn prepare<'a>(
         &self,
         records: impl IntoIterator<Item = &'a OutgoingRecord>,
         consumed: Option<(&Progress, &Arc<ConsumerGroupMetadata>)>,
     ) -> Result<(), CallError> {
         self.producer.begin_transaction()?;
         for record in records {
-            self.enqueue(record)?;
+            self.enqueue(record).await?;
         }
         if let Some((progress, group)) = consumed {
             let (offsets, group, timeout) = (progress.as_list()?, Arc::clone(group), self.call_timeout());
             self.call("send_offsets_to_transaction", timeout, move |producer| {
                 producer.send_offsets_to_transaction(&offsets, &group, timeout)
-            })?;
+            })
+            .await?;
         }
-        self.await_deliveries();
+        self.await_deliveries().await;
         Ok(())
     }
 
-    fn enqueue(&self, record: &OutgoingRecord) -> Result<(), KafkaError> {
+    async fn enqueue(&self, record: &OutgoingRecord) -> Result<(), KafkaError> {
         loop {
             match self.producer.send(record.as_base_record()) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _))
                     if !self.shutdown.is_cancelled() =>
                 {
-                    pause(QUEUE_FULL_PAUSE);
+                    sleep(QUEUE_FULL_PAUSE).await;
                 }
                 Err((error, _)) => return Err(error),
             }
@@ -280,21 +323,16 @@ impl TransactionalProducer {
 
     /// Waits, for a while, until the brokers have all records. The commit would wait for them too, but looks only
     /// every 100 ms (`BaseProducer::flush`).
-    fn await_deliveries(&self) {
+    async fn await_deliveries(&self) {
         let until = Instant::now() + self.call_timeout();
         while self.producer.in_flight_count() > 0 && Instant::now() < until {
-            pause(DELIVERY_PAUSE);
+            sleep(DELIVERY_PAUSE).await;
         }
     }
 
     fn call_timeout(&self) -> Duration {
         if self.shutdown.is_cancelled() { LAST_CALL_TIMEOUT } else { CALL_TIMEOUT }
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "librdkafka's queues and coordinators cannot be awaited")]
-fn pause(pause: Duration) {
-    std::thread::sleep(pause);
 }
 
 fn create(config: &ClientConfig) -> Result<Arc<Inner>, KafkaError> {

@@ -166,8 +166,11 @@ struct Session<'a, H> {
 impl<'a, H: Handler> Session<'a, H> {
     fn begin(worker: &'a Worker<H>, runtime: &'a Handle) -> anyhow::Result<Self> {
         // First the producer: it settles what a predecessor left open, on which the committed offsets depend.
-        let producer =
-            TransactionalProducer::new(&worker.kafka, &worker.transactional_id, worker.shutdown.clone())?;
+        let producer = runtime.block_on(TransactionalProducer::new(
+            &worker.kafka,
+            &worker.transactional_id,
+            worker.shutdown.clone(),
+        ))?;
         let consumer: BaseConsumer<RebalanceLog> = client_config(&worker.kafka)
             .set("group.id", &worker.group)
             .set("enable.auto.commit", "false")
@@ -321,8 +324,9 @@ impl<'a, H: Handler> Session<'a, H> {
             return Ok(Outcome::Settled);
         }
         let group = Arc::new(self.consumer.group_metadata().context("the consumer has no group")?);
-        let progress = Progress { topic: self.worker.topic.clone(), next: finished.next };
-        match self.producer.commit(finished.outputs, &progress, &group) {
+        let topic = self.worker.topic.clone();
+        let progress = Progress { topic, next: finished.next, metadata: None };
+        match self.runtime.block_on(self.producer.commit(finished.outputs, &progress, &group)) {
             Ok(()) => {
                 self.worker.metrics.committed.inc_by(finished.records as u64);
                 self.in_flight.advance(&progress.next);
@@ -333,7 +337,7 @@ impl<'a, H: Handler> Session<'a, H> {
                 tracing::warn!(group = self.worker.group, %error, "will commit again");
                 Ok(Outcome::Aborted)
             }
-            Err(error @ CommitError::Lost(_)) => Err(error.into()),
+            Err(error @ (CommitError::Fenced(_) | CommitError::Lost(_))) => Err(error.into()),
         }
     }
 

@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use actix_web::http::header;
+use actix_web::http::{StatusCode, header};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
 use chrono::{DateTime, Datelike, SecondsFormat, Utc};
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::registry::Registry;
 use serde::Serialize;
-use tokio::sync::Notify;
 
-use super::store::{Insertion, VehicleStore};
+use super::committer::{Insertion, SubmitError, Submitter};
+use super::store::{NewVehicle, VehicleStore};
+use crate::database::DatabaseError;
 use crate::http::{Page, PageRequest, Problem, QueryParams, json_document};
 use crate::trace::{Description, Span, SpanKind, TraceContext};
 use crate::vehicle::{StockedVehicle, VehicleId, parse_vehicle, whole_as_integer};
@@ -19,16 +18,12 @@ use crate::vehicle::{StockedVehicle, VehicleId, parse_vehicle, whole_as_integer}
 /// What the routes share.
 pub struct StockApi {
     store: Arc<dyn VehicleStore>,
-    /// Tells the relay that there is something to publish.
-    arrivals: Arc<Notify>,
-    accepted: Counter,
+    submitter: Submitter,
 }
 
 impl StockApi {
-    pub fn new(store: Arc<dyn VehicleStore>, arrivals: Arc<Notify>, registry: &mut Registry) -> Self {
-        let accepted = Counter::default();
-        registry.register("vehicles_accepted", "Vehicles answered with 201", accepted.clone());
-        Self { store, arrivals, accepted }
+    pub fn new(store: Arc<dyn VehicleStore>, submitter: Submitter) -> Self {
+        Self { store, submitter }
     }
 
     pub fn routes(self: Arc<Self>) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
@@ -84,6 +79,18 @@ impl From<StockedVehicle> for VehicleBody {
     }
 }
 
+impl From<SubmitError> for Problem {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Overloaded => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many requests wait for the database, try again soon",
+            ),
+            SubmitError::Database(error) => error.as_ref().into(),
+        }
+    }
+}
+
 fn rfc3339(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
@@ -119,15 +126,15 @@ async fn take(
 ) -> Result<HttpResponse, Problem> {
     let document = json_document(request, body)?;
     let vehicle = parse_vehicle(&document, Utc::now().year()).map_err(Problem::invalid_fields)?;
-    match api.store.insert(&vehicle, trace).await? {
+    let vin = vehicle.vin.clone();
+    let new = NewVehicle::new(vehicle, trace).map_err(DatabaseError::internal)?;
+    match api.submitter.submit(new).await? {
         Insertion::Stocked(stocked) => {
-            api.accepted.inc();
-            api.arrivals.notify_one();
             let location = (header::LOCATION, path_of(stocked.id));
             Ok(HttpResponse::Created().insert_header(location).json(VehicleBody::from(stocked)))
         }
         Insertion::Exists(id) => {
-            Err(Problem::conflict(format!("a vehicle with the vin {} exists", vehicle.vin), path_of(id)))
+            Err(Problem::conflict(format!("a vehicle with the vin {vin} exists"), path_of(id)))
         }
     }
 }

@@ -1,11 +1,16 @@
-//! Takes vehicles over HTTP, keeps them, and tells the others about them.
+//! Accepts vehicles over HTTP, stores them, and publishes an event about each.
+//!
+//! A request goes `api` -> `committer` -> `store`, which writes the vehicle and its event together; from there `relay`
+//! publishes the events in the order of their log.
 
 mod api;
-mod relay;
+pub mod committer;
+pub mod relay;
 pub mod store;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -15,14 +20,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event::VEHICLE_CREATED;
 use crate::http::{Health, HttpArgs, HttpServer};
-use crate::kafka::{ClusterCheck, KafkaArgs, Naming};
+use crate::kafka::{ClusterCheck, Instance, KafkaArgs, Naming};
 use crate::registry::{Codec, RegistryArgs};
 use crate::secret::SecretParser;
 use crate::shutdown::ShutdownArgs;
 use crate::database::{Access, DatabaseUrl};
 use crate::trace::TraceArgs;
 use api::StockApi;
-use relay::{Relay, RelayMetrics};
+use committer::Committer;
+use relay::{Relay, RelayMetrics, RelayStatus, SessionSettings};
 
 /// On this machine.
 pub const DEFAULT_DATABASE_URL: &str = "postgres://postgres:postgres@127.0.0.1:5432/stock";
@@ -52,6 +58,17 @@ pub struct StockArgs {
     #[arg(long, env = "DATABASE_URL_FILE", value_name = "PATH", help_heading = "Database")]
     pub database_url_file: Option<PathBuf>,
 
+    /// How long a published event is kept in the database
+    #[arg(
+        long,
+        env = "OUTBOX_RETENTION",
+        value_name = "DURATION",
+        default_value = "7d",
+        value_parser = parse_retention,
+        help_heading = "Database"
+    )]
+    pub outbox_retention: Duration,
+
     #[command(flatten)]
     pub kafka: KafkaArgs,
 
@@ -63,6 +80,20 @@ pub struct StockArgs {
 
     #[command(flatten)]
     pub trace: TraceArgs,
+}
+
+/// How long a published event is kept unless `--outbox-retention` says otherwise.
+pub const DEFAULT_RETENTION: Duration = Duration::from_secs(7 * 24 * 3_600);
+
+/// The longest that a published event can be kept: about as long as there have been computers.
+const MAX_RETENTION: Duration = Duration::from_secs(100 * 366 * 24 * 3_600);
+
+fn parse_retention(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(retention) if retention <= MAX_RETENTION => Ok(retention),
+        Ok(_) => Err("must be at most 100 years".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Runs the role until `shutdown`.
@@ -85,50 +116,65 @@ pub async fn run_on(server: HttpServer, args: StockArgs, shutdown: CancellationT
     let topic = Naming::new(&args.kafka).topic(VEHICLE_CREATED);
     let arrivals = Arc::new(Notify::new());
     let mut metrics = Registry::with_prefix("stock");
-    let health = Arc::new(Health::new(&["database", "kafka", "schema-registry"]));
+    let health = Arc::new(Health::new(&["database", "kafka", "schema-registry", "relay"]));
     tracing::info!(address = %server.address(), "stock listens");
 
-    let api = Arc::new(StockApi::new(Arc::clone(&store), Arc::clone(&arrivals), &mut metrics));
+    let (submitter, committer) = Committer::new(Arc::clone(&store), Arc::clone(&arrivals), &mut metrics);
+    let api = Arc::new(StockApi::new(Arc::clone(&store), submitter));
     let relay_metrics = RelayMetrics::register(&mut metrics);
+    let status = RelayStatus::new(relay_metrics.clone());
     let relay = Relay {
         kafka: args.kafka.clone(),
         codec: Arc::clone(&codec),
         store: Arc::clone(&store),
+        holder: Instance::unique_name(),
+        settings: SessionSettings { retention: args.outbox_retention, ..SessionSettings::default() },
         arrivals,
-        metrics: relay_metrics.clone(),
+        metrics: relay_metrics,
+        status: status.clone(),
         // Stops after the last request was served, so that what it brought goes out at once.
         shutdown: CancellationToken::new(),
     };
     let relay_shutdown = relay.shutdown.clone();
+    let all_served = CancellationToken::new();
     let cluster = ClusterCheck::new(&args.kafka, vec![topic.clone()], None)?;
     let serve = async {
         let _ending = shutdown.drop_guard_ref();
         let grace = args.shutdown.grace();
         let serving = server.serve(Arc::clone(&health), metrics, api.routes(), shutdown.clone(), grace);
         let served = args.shutdown.bound(0.75, &shutdown, "requests", serving).await;
-        relay_shutdown.cancel();
+        all_served.cancel();
         served
+    };
+    let commit = async {
+        let _ending = shutdown.drop_guard_ref();
+        let committing = async {
+            committer.run(&all_served).await;
+            Ok(())
+        };
+        let committed = args.shutdown.bound(0.8, &shutdown, "committer", committing).await;
+        relay_shutdown.cancel();
+        committed
     };
     // When one ends, all end.
     let relay = async {
         let _ending = shutdown.drop_guard_ref();
-        args.shutdown.bound_or_leave(0.15, &relay_shutdown, "relay", relay.run()).await
-    };
-    let (served, relayed, (), (), ()) = tokio::join!(
-        serve,
-        relay,
-        health.watch("database", &shutdown, async || {
-            store.check().await?;
-            // The count is for the eye: that it takes long makes nothing unavailable.
-            if let Ok(depth) = store.outbox_depth().await {
-                relay_metrics.observe_depth(depth);
-            }
+        let relaying = async {
+            relay.run().await;
             Ok(())
-        }),
+        };
+        args.shutdown.bound_or_leave(0.15, &relay_shutdown, "relay", relaying).await
+    };
+    let (served, committed, relayed, (), (), (), ()) = tokio::join!(
+        serve,
+        commit,
+        relay,
+        health.watch("database", &shutdown, async || Ok(store.check().await?)),
+        health.watch("relay", &shutdown, async || status.judge(&store.backlog().await?)),
         health.watch("kafka", &shutdown, async || cluster.check().await),
         health.watch("schema-registry", &shutdown, async || Ok(codec
             .check(&[(VEHICLE_CREATED, &topic)])
             .await?)),
     );
-    served.and(relayed)
+    served.and(committed).and(relayed)
 }

@@ -1,235 +1,487 @@
-//! The queries on vehicles and outbox, which read the same for both engines.
+//! The queries that read the same for both engines.
+//!
+//! Each engine compiles this file as a module of its own, next to a `dialect` that names what differs. Placeholders
+//! appear in the order of their numbers, which both engines bind alike.
 
-use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Bool, Double, Nullable, Text};
+use diesel_async::RunQueryDsl;
 
-use super::OutboxEntry;
+use super::dialect::{AGE, Connection, IN_RECOVERY, OLDER_THAN, CreatedAt};
+use crate::http::PageRequest;
+use crate::stock::store::{
+    Backlog, ClaimedEvents, IdsByVin, LastPublished, Lease, LogEntry, LogRead, PositionKey, UnpublishedEvent,
+};
 use crate::vehicle::{
     Manufacturer, Model, Odometer, OdometerUnit, StockedVehicle, Vehicle, VehicleId, Vin, Year,
 };
 
-/// A row of `vehicles`.
-pub(super) type VehicleRow = (i64, String, String, String, i32, f64, String, DateTime<Utc>);
+diesel::table! {
+    use diesel::sql_types::{BigInt, Double, Integer, Text};
+    use super::CreatedAt;
 
-/// The time, to the millisecond: all that every engine keeps.
-pub(super) fn now() -> DateTime<Utc> {
-    let now = Utc::now();
-    now.duration_trunc(TimeDelta::milliseconds(1)).unwrap_or(now)
+    vehicles (id) {
+        id -> BigInt,
+        vin -> Text,
+        model -> Text,
+        manufacturer -> Text,
+        year -> Integer,
+        odometer -> Double,
+        odometer_unit -> Text,
+        created_at -> CreatedAt,
+    }
+}
+
+diesel::table! {
+    outbox_identity (id) {
+        id -> Integer,
+        identity -> Text,
+    }
+}
+
+#[derive(Queryable)]
+struct VehicleRow {
+    id: i64,
+    vin: String,
+    model: String,
+    manufacturer: String,
+    year: i32,
+    odometer: f64,
+    odometer_unit: String,
+    created_at: DateTime<Utc>,
 }
 
 /// What a row holds was parsed when it was written; a row that no longer parses was changed by someone else.
-pub(super) fn stocked(row: VehicleRow) -> Result<StockedVehicle, String> {
-    let (id, vin, model, manufacturer, year, odometer, odometer_unit, created_at) = row;
-    let vehicle = Vehicle {
-        vin: Vin::parse(&vin)?,
-        model: Model::parse(&model)?,
-        manufacturer: Manufacturer::parse(&manufacturer)?,
-        year: Year::from_stored(year),
-        odometer: Odometer::parse(odometer)?,
-        odometer_unit: OdometerUnit::parse(&odometer_unit)?,
-    };
-    Ok(StockedVehicle { id: VehicleId(id), created_at, vehicle })
+impl TryFrom<VehicleRow> for StockedVehicle {
+    type Error = diesel::result::Error;
+
+    fn try_from(row: VehicleRow) -> QueryResult<Self> {
+        let parse = || -> Result<Vehicle, String> {
+            Ok(Vehicle {
+                vin: Vin::parse(&row.vin)?,
+                model: Model::parse(&row.model)?,
+                manufacturer: Manufacturer::parse(&row.manufacturer)?,
+                year: Year::from_stored(row.year),
+                odometer: Odometer::parse(row.odometer)?,
+                odometer_unit: OdometerUnit::parse(&row.odometer_unit)?,
+            })
+        };
+        let vehicle = parse().map_err(|error| {
+            diesel::result::Error::DeserializationError(
+                format!("row {} of vehicles {error}", row.id).into(),
+            )
+        })?;
+        Ok(Self { id: VehicleId(row.id), created_at: row.created_at, vehicle })
+    }
 }
 
-pub(super) fn entry((vin, event, traceparent): (String, String, String)) -> OutboxEntry {
-    OutboxEntry { vin, event, traceparent }
+pub(super) async fn page(
+    connection: &mut Connection,
+    request: &PageRequest<VehicleId>,
+) -> QueryResult<Vec<StockedVehicle>> {
+    let after = request.after.map_or(i64::MIN, |id| id.0);
+    let rows: Vec<VehicleRow> = vehicles::table
+        .filter(vehicles::id.gt(after))
+        .order(vehicles::id)
+        .limit(i64::try_from(request.fetch_limit()).unwrap_or(i64::MAX))
+        .load(connection)
+        .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
 }
 
-/// Defines the tables and the queries for one engine; diesel's types differ by engine, its query language does not.
-macro_rules! queries {
-    ($connection:ty, $timestamp:ty) => {
-        use diesel::dsl::count_star;
-        use diesel::prelude::*;
-        use diesel_async::RunQueryDsl;
-
-        use $crate::event::VehicleCreated;
-        use $crate::http::PageRequest;
-        use $crate::stock::store::queries::{VehicleRow, entry, now, stocked};
-        use $crate::stock::store::{Insertion, OutboxEntry};
-        use $crate::database::DatabaseError;
-        use $crate::trace::TraceContext;
-        use $crate::vehicle::{StockedVehicle, Vehicle, VehicleId};
-
-        diesel::table! {
-            vehicles (id) {
-                id -> BigInt,
-                vin -> Text,
-                model -> Text,
-                manufacturer -> Text,
-                year -> Integer,
-                odometer -> Double,
-                odometer_unit -> Text,
-                created_at -> $timestamp,
-            }
-        }
-
-        diesel::table! {
-            outbox (id) {
-                id -> BigInt,
-                vin -> Text,
-                event -> Text,
-                traceparent -> Text,
-                batch -> Nullable<BigInt>,
-            }
-        }
-
-        diesel::table! {
-            outbox_identity (id) {
-                id -> Integer,
-                identity -> Text,
-            }
-        }
-
-        fn read(row: VehicleRow) -> Result<StockedVehicle, DatabaseError> {
-            stocked(row).map_err(|error| DatabaseError::internal(anyhow::anyhow!("a row of vehicles {error}")))
-        }
-
-        /// Part of the transaction that is open on `connection`.
-        pub(super) async fn insert(
-            connection: &mut $connection,
-            vehicle: &Vehicle,
-            trace: TraceContext,
-        ) -> Result<Insertion, DatabaseError> {
-            let created_at = now();
-            let inserted: Option<i64> = diesel::insert_into(vehicles::table)
-                .values((
-                    vehicles::vin.eq(vehicle.vin.as_str()),
-                    vehicles::model.eq(vehicle.model.as_str()),
-                    vehicles::manufacturer.eq(vehicle.manufacturer.as_str()),
-                    vehicles::year.eq(vehicle.year.get()),
-                    vehicles::odometer.eq(vehicle.odometer.get()),
-                    vehicles::odometer_unit.eq(vehicle.odometer_unit.as_str()),
-                    vehicles::created_at.eq(created_at),
-                ))
-                .on_conflict(vehicles::vin)
-                .do_nothing()
-                .returning(vehicles::id)
-                .get_result(connection)
-                .await
-                .optional()?;
-            let Some(id) = inserted else {
-                let existing = vehicles::table
-                    .filter(vehicles::vin.eq(vehicle.vin.as_str()))
-                    .select(vehicles::id)
-                    .first(connection)
-                    .await?;
-                return Ok(Insertion::Exists(VehicleId(existing)));
-            };
-            let stocked = StockedVehicle { id: VehicleId(id), created_at, vehicle: vehicle.clone() };
-            let event =
-                serde_json::to_string(&VehicleCreated::from(&stocked)).map_err(DatabaseError::internal)?;
-            diesel::insert_into(outbox::table)
-                .values((
-                    outbox::vin.eq(vehicle.vin.as_str()),
-                    outbox::event.eq(event),
-                    outbox::traceparent.eq(trace.to_string()),
-                ))
-                .execute(connection)
-                .await?;
-            Ok(Insertion::Stocked(stocked))
-        }
-
-        pub(super) async fn page(
-            connection: &mut $connection,
-            request: &PageRequest<VehicleId>,
-        ) -> Result<Vec<StockedVehicle>, DatabaseError> {
-            let after = request.after.map_or(i64::MIN, |id| id.0);
-            let rows: Vec<VehicleRow> = vehicles::table
-                .filter(vehicles::id.gt(after))
-                .order(vehicles::id)
-                .limit(i64::try_from(request.fetch_limit()).unwrap_or(i64::MAX))
-                .load(connection)
-                .await?;
-            rows.into_iter().map(read).collect()
-        }
-
-        pub(super) async fn get(
-            connection: &mut $connection,
-            id: VehicleId,
-        ) -> Result<Option<StockedVehicle>, DatabaseError> {
-            let row: Option<VehicleRow> = vehicles::table.find(id.0).first(connection).await.optional()?;
-            row.map(read).transpose()
-        }
-
-        pub(super) async fn find(
-            connection: &mut $connection,
-            vin: &str,
-        ) -> Result<Option<StockedVehicle>, DatabaseError> {
-            let row: Option<VehicleRow> =
-                vehicles::table.filter(vehicles::vin.eq(vin)).first(connection).await.optional()?;
-            row.map(read).transpose()
-        }
-
-        pub(super) async fn unpublished(
-            connection: &mut $connection,
-            after: Option<i64>,
-            limit: i64,
-        ) -> Result<Vec<(i64, String)>, DatabaseError> {
-            Ok(outbox::table
-                .filter(outbox::id.gt(after.unwrap_or(i64::MIN)))
-                .order(outbox::id)
-                .limit(limit)
-                .select((outbox::id, outbox::vin))
-                .load(connection)
-                .await?)
-        }
-
-        pub(super) async fn ping(connection: &mut $connection) -> Result<(), DatabaseError> {
-            diesel::select(1_i32.into_sql::<diesel::sql_types::Integer>())
-                .get_result::<i32>(connection)
-                .await?;
-            Ok(())
-        }
-
-        pub(super) async fn identity(connection: &mut $connection) -> Result<String, DatabaseError> {
-            Ok(outbox_identity::table.select(outbox_identity::identity).first(connection).await?)
-        }
-
-        pub(super) async fn recover(connection: &mut $connection, next: i64) -> Result<(), DatabaseError> {
-            diesel::delete(outbox::table.filter(outbox::batch.lt(next))).execute(connection).await?;
-            diesel::update(outbox::table.filter(outbox::batch.ge(next)))
-                .set(outbox::batch.eq(None::<i64>))
-                .execute(connection)
-                .await?;
-            Ok(())
-        }
-
-        pub(super) async fn claim(
-            connection: &mut $connection,
-            batch: i64,
-            limit: i64,
-        ) -> Result<Vec<OutboxEntry>, DatabaseError> {
-            let oldest = diesel::alias!(outbox as oldest);
-            let claimed = outbox::id.eq_any(
-                oldest
-                    .filter(oldest.field(outbox::batch).is_null())
-                    .order(oldest.field(outbox::id))
-                    .limit(limit)
-                    .select(oldest.field(outbox::id)),
-            );
-            let count = diesel::update(outbox::table.filter(claimed))
-                .set(outbox::batch.eq(batch))
-                .execute(connection)
-                .await?;
-            if count == 0 {
-                return Ok(Vec::new());
-            }
-            let rows = outbox::table
-                .filter(outbox::batch.eq(batch))
-                .order(outbox::id)
-                .select((outbox::vin, outbox::event, outbox::traceparent))
-                .load(connection)
-                .await?;
-            Ok(rows.into_iter().map(entry).collect())
-        }
-
-        pub(super) async fn remove(connection: &mut $connection, batch: i64) -> Result<(), DatabaseError> {
-            diesel::delete(outbox::table.filter(outbox::batch.eq(batch))).execute(connection).await?;
-            Ok(())
-        }
-
-        pub(super) async fn depth(connection: &mut $connection) -> Result<i64, DatabaseError> {
-            Ok(outbox::table.select(count_star()).first(connection).await?)
-        }
-    };
+pub(super) async fn get(connection: &mut Connection, id: VehicleId) -> QueryResult<Option<StockedVehicle>> {
+    let row: Option<VehicleRow> = vehicles::table.find(id.0).first(connection).await.optional()?;
+    row.map(TryInto::try_into).transpose()
 }
-pub(super) use queries;
+
+pub(super) async fn find(connection: &mut Connection, vin: &str) -> QueryResult<Option<StockedVehicle>> {
+    let row: Option<VehicleRow> =
+        vehicles::table.filter(vehicles::vin.eq(vin)).first(connection).await.optional()?;
+    row.map(TryInto::try_into).transpose()
+}
+
+pub(super) async fn ids_of(connection: &mut Connection, vins: Vec<String>) -> QueryResult<IdsByVin> {
+    let rows: Vec<(String, i64)> = vehicles::table
+        .filter(vehicles::vin.eq_any(vins))
+        .select((vehicles::vin, vehicles::id))
+        .load(connection)
+        .await?;
+    Ok(rows.into_iter().map(|(vin, id)| (vin, VehicleId(id))).collect())
+}
+
+#[derive(QueryableByName)]
+struct BacklogRow {
+    #[diesel(sql_type = BigInt)]
+    events: i64,
+    #[diesel(sql_type = Double)]
+    oldest_seconds: f64,
+    #[diesel(sql_type = BigInt)]
+    position: i64,
+    #[diesel(sql_type = BigInt)]
+    failed: i64,
+}
+
+/// The position on the cluster that the relay published to last.
+const POSITION: &str = "COALESCE((SELECT last_id FROM relay_position ORDER BY moved_at DESC LIMIT 1), 0)";
+
+pub(super) async fn backlog(connection: &mut Connection) -> QueryResult<Backlog> {
+    let limit = Backlog::MAX_EVENTS;
+    let row: BacklogRow = sql_query(format!(
+        "SELECT
+            (SELECT count(*) FROM (SELECT 1 FROM event_log WHERE id > published.id LIMIT {limit}) AS waiting) AS events,
+            COALESCE((SELECT {AGE} FROM event_log WHERE id > published.id ORDER BY id LIMIT 1), 0.0) AS oldest_seconds,
+            published.id AS position,
+            (SELECT count(*) FROM relay_failure) AS failed
+         FROM (SELECT {POSITION} AS id) AS published"
+    ))
+    .get_result(connection)
+    .await?;
+    Ok(Backlog {
+        events: row.events,
+        oldest_seconds: row.oldest_seconds.max(0.0),
+        position: row.position,
+        failed: row.failed,
+    })
+}
+
+#[derive(QueryableByName)]
+struct UnpublishedRow {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = Text)]
+    vin: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    reason: Option<String>,
+}
+
+pub(super) async fn unpublished(
+    connection: &mut Connection,
+    after: i64,
+    limit: i64,
+) -> QueryResult<Vec<UnpublishedEvent>> {
+    let rows: Vec<UnpublishedRow> = sql_query(format!(
+        "SELECT id, vin, reason FROM (
+            SELECT id, vin, reason FROM event_log LEFT JOIN relay_failure ON log_id = id
+            WHERE id > $1 AND id > {POSITION}
+            UNION ALL
+            SELECT id, vin, reason FROM relay_failure JOIN event_log ON id = log_id
+            WHERE log_id > $1 AND log_id <= {POSITION}
+         ) AS unpublished ORDER BY id LIMIT $2"
+    ))
+    .bind::<BigInt, _>(after)
+    .bind::<BigInt, _>(limit)
+    .load(connection)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| UnpublishedEvent { id: row.id, vin: row.vin, failure: row.reason })
+        .collect())
+}
+
+pub(super) async fn reannounce(
+    connection: &mut Connection,
+    vin: &str,
+    event: &str,
+    traceparent: &str,
+) -> QueryResult<usize> {
+    sql_query("INSERT INTO event_log (vin, event, traceparent, reannounced) VALUES ($1, $2, $3, true)")
+        .bind::<Text, _>(vin)
+        .bind::<Text, _>(event)
+        .bind::<Text, _>(traceparent)
+        .execute(connection)
+        .await
+}
+
+#[derive(QueryableByName)]
+struct LeaseRow {
+    #[diesel(sql_type = Text)]
+    identity: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    holder: Option<String>,
+    #[diesel(sql_type = BigInt)]
+    epoch: i64,
+    #[diesel(sql_type = BigInt)]
+    beat: i64,
+}
+
+impl From<LeaseRow> for Lease {
+    fn from(LeaseRow { identity, holder, epoch, beat }: LeaseRow) -> Self {
+        Self { identity, holder, epoch, beat }
+    }
+}
+
+pub(super) async fn lease(connection: &mut Connection) -> QueryResult<Lease> {
+    let row: LeaseRow =
+        sql_query("SELECT identity, holder, epoch, beat FROM relay_lease").get_result(connection).await?;
+    Ok(row.into())
+}
+
+pub(super) async fn take(
+    connection: &mut Connection,
+    seen: &Lease,
+    holder: &str,
+) -> QueryResult<Option<Lease>> {
+    let rows: Vec<LeaseRow> = sql_query(
+        "UPDATE relay_lease SET holder = $1, epoch = epoch + 1, beat = 0
+         WHERE holder IS NOT DISTINCT FROM $2 AND epoch = $3 AND beat = $4
+         RETURNING identity, holder, epoch, beat",
+    )
+    .bind::<Text, _>(holder)
+    .bind::<Nullable<Text>, _>(&seen.holder)
+    .bind::<BigInt, _>(seen.epoch)
+    .bind::<BigInt, _>(seen.beat)
+    // Not `get_result`, which returns before the statement is committed.
+    .load(connection)
+    .await?;
+    Ok(rows.into_iter().next().map(Lease::from))
+}
+
+pub(super) async fn renew(connection: &mut Connection, lease: &Lease) -> QueryResult<bool> {
+    let moved = sql_query("UPDATE relay_lease SET beat = beat + 1 WHERE holder = $1 AND epoch = $2")
+        .bind::<Nullable<Text>, _>(&lease.holder)
+        .bind::<BigInt, _>(lease.epoch)
+        .execute(connection)
+        .await?;
+    Ok(moved == 1)
+}
+
+/// Never moves it backwards.
+pub(super) async fn move_position(
+    connection: &mut Connection,
+    lease: &Lease,
+    key: &PositionKey,
+    id: i64,
+) -> QueryResult<()> {
+    sql_query(
+        "INSERT INTO relay_position (cluster, topic, last_id)
+         SELECT $1, $2, $3 FROM relay_lease WHERE holder = $4 AND epoch = $5
+         ON CONFLICT (cluster, topic) DO UPDATE SET last_id = excluded.last_id, moved_at = CURRENT_MOMENT
+         WHERE relay_position.last_id < excluded.last_id"
+            .replace("CURRENT_MOMENT", super::dialect::NOW),
+    )
+    .bind::<Text, _>(&key.cluster)
+    .bind::<Text, _>(&key.topic)
+    .bind::<BigInt, _>(id)
+    .bind::<Nullable<Text>, _>(&lease.holder)
+    .bind::<BigInt, _>(lease.epoch)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn release(connection: &mut Connection, lease: &Lease) -> QueryResult<()> {
+    sql_query("UPDATE relay_lease SET holder = NULL WHERE holder = $1 AND epoch = $2")
+        .bind::<Nullable<Text>, _>(&lease.holder)
+        .bind::<BigInt, _>(lease.epoch)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn replace_identity(connection: &mut Connection, lease: &Lease) -> QueryResult<bool> {
+    let identity = format!("{:032x}", rand::random::<u128>());
+    let replaced =
+        sql_query("UPDATE relay_lease SET identity = $1 WHERE identity = $2 AND holder = $3 AND epoch = $4")
+            .bind::<Text, _>(identity)
+            .bind::<Text, _>(&lease.identity)
+            .bind::<Nullable<Text>, _>(&lease.holder)
+            .bind::<BigInt, _>(lease.epoch)
+            .execute(connection)
+            .await?;
+    Ok(replaced == 1)
+}
+
+#[derive(QueryableByName)]
+struct PositionRow {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = Nullable<Text>)]
+    event_id: Option<String>,
+}
+
+pub(super) async fn position(connection: &mut Connection, key: &PositionKey) -> QueryResult<LastPublished> {
+    let rows: Vec<PositionRow> = sql_query(
+        "SELECT last_id AS id, event_id FROM relay_position LEFT JOIN event_log ON id = last_id
+         WHERE cluster = $1 AND topic = $2",
+    )
+    .bind::<Text, _>(&key.cluster)
+    .bind::<Text, _>(&key.topic)
+    .load(connection)
+    .await?;
+    let last = rows.into_iter().next().map(|row| LastPublished { id: row.id, event_id: row.event_id });
+    Ok(last.unwrap_or_default())
+}
+
+pub(super) async fn event_id(connection: &mut Connection, id: i64) -> QueryResult<Option<String>> {
+    let rows: Vec<PositionRow> = sql_query("SELECT id, event_id FROM event_log WHERE id = $1")
+        .bind::<BigInt, _>(id)
+        .load(connection)
+        .await?;
+    Ok(rows.into_iter().next().and_then(|row| row.event_id))
+}
+
+#[derive(QueryableByName)]
+struct ReadRow {
+    #[diesel(sql_type = Bool)]
+    held: bool,
+    #[diesel(sql_type = Bool)]
+    recovering: bool,
+    #[diesel(embed)]
+    entry: MaybeEntryRow,
+}
+
+#[derive(QueryableByName)]
+struct MaybeEntryRow {
+    #[diesel(sql_type = Nullable<BigInt>)]
+    id: Option<i64>,
+    #[diesel(sql_type = Nullable<Text>)]
+    event_id: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    vin: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    event: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    traceparent: Option<String>,
+    #[diesel(sql_type = Nullable<Bool>)]
+    reannounced: Option<bool>,
+}
+
+impl MaybeEntryRow {
+    /// All columns are null in the row that stands for an empty page.
+    fn into_entry(self) -> Option<LogEntry> {
+        Some(LogEntry {
+            id: self.id?,
+            event_id: self.event_id?,
+            vin: self.vin?,
+            event: self.event?,
+            traceparent: self.traceparent?,
+            reannounced: self.reannounced?,
+        })
+    }
+}
+
+pub(super) async fn read(
+    connection: &mut Connection,
+    lease: &Lease,
+    last: &LastPublished,
+    limit: i64,
+    max_bytes: i64,
+) -> QueryResult<LogRead> {
+    // The page begins with the last published event, where the log holds it, and has at least one more if there is one.
+    let proof = i64::from(last.event_id.is_some());
+    let rows: Vec<ReadRow> = sql_query(format!(
+        "SELECT (SELECT count(*) = 1 FROM relay_lease WHERE holder = $1 AND epoch = $2) AS held,
+            {IN_RECOVERY} AS recovering, id, event_id, vin, event, traceparent, reannounced
+         FROM (SELECT 1 AS one) AS always LEFT JOIN (
+            SELECT id, event_id, vin, event, traceparent, reannounced,
+                sum(octet_length(event)) OVER (ORDER BY id) AS bytes, row_number() OVER (ORDER BY id) AS place
+            FROM (SELECT * FROM event_log WHERE id >= $3 ORDER BY id LIMIT $4) AS next
+         ) AS page ON bytes <= $5 OR place <= 2
+         ORDER BY id"
+    ))
+    .bind::<Nullable<Text>, _>(&lease.holder)
+    .bind::<BigInt, _>(lease.epoch)
+    .bind::<BigInt, _>(last.id)
+    .bind::<BigInt, _>(limit.saturating_add(proof))
+    .bind::<BigInt, _>(max_bytes)
+    .load(connection)
+    .await?;
+    if rows.iter().any(|row| row.recovering) {
+        return Ok(LogRead::Recovering);
+    }
+    if rows.iter().any(|row| !row.held) {
+        return Ok(LogRead::LeaseLost);
+    }
+    let mut entries = rows.into_iter().filter_map(|row| row.entry.into_entry()).peekable();
+    let found = entries.next_if(|entry| entry.id == last.id).map(|entry| entry.event_id);
+    if found == last.event_id { Ok(LogRead::Entries(entries.collect())) } else { Ok(LogRead::Parted) }
+}
+
+pub(super) async fn record_failure(
+    connection: &mut Connection,
+    lease: &Lease,
+    id: i64,
+    reason: &str,
+) -> QueryResult<bool> {
+    let recorded = sql_query(
+        "INSERT INTO relay_failure (log_id, reason)
+         SELECT $1, $2 FROM relay_lease WHERE holder = $3 AND epoch = $4
+         ON CONFLICT (log_id) DO UPDATE SET reason = excluded.reason",
+    )
+    .bind::<BigInt, _>(id)
+    .bind::<Text, _>(reason)
+    .bind::<Nullable<Text>, _>(&lease.holder)
+    .bind::<BigInt, _>(lease.epoch)
+    .execute(connection)
+    .await?;
+    Ok(recorded == 1)
+}
+
+pub(super) async fn failures(connection: &mut Connection, limit: i64) -> QueryResult<Vec<LogEntry>> {
+    let rows: Vec<MaybeEntryRow> = sql_query(
+        "SELECT id, event_id, vin, event, traceparent, reannounced
+         FROM relay_failure JOIN event_log ON id = log_id ORDER BY log_id LIMIT $1",
+    )
+    .bind::<BigInt, _>(limit)
+    .load(connection)
+    .await?;
+    Ok(rows.into_iter().filter_map(MaybeEntryRow::into_entry).collect())
+}
+
+pub(super) async fn prune(
+    connection: &mut Connection,
+    lease: &Lease,
+    last: &LastPublished,
+    seconds: f64,
+    limit: i64,
+) -> QueryResult<usize> {
+    // Looks at no more than `limit` events, so that a young log costs as little as a short one.
+    sql_query(format!(
+        "DELETE FROM event_log WHERE id IN (
+            SELECT id FROM (SELECT id, created_at FROM event_log WHERE id < $1 ORDER BY id LIMIT $2) AS oldest
+            WHERE {OLDER_THAN} AND NOT EXISTS (SELECT 1 FROM relay_failure WHERE log_id = id)
+         ) AND EXISTS (SELECT 1 FROM relay_lease WHERE holder = $4 AND epoch = $5)"
+    ))
+    .bind::<BigInt, _>(last.id)
+    .bind::<BigInt, _>(limit)
+    .bind::<Double, _>(seconds)
+    .bind::<Nullable<Text>, _>(&lease.holder)
+    .bind::<BigInt, _>(lease.epoch)
+    .execute(connection)
+    .await
+}
+
+#[derive(QueryableByName)]
+struct ClaimRow {
+    #[diesel(sql_type = BigInt)]
+    batch: i64,
+    #[diesel(sql_type = BigInt)]
+    last_id: i64,
+}
+
+pub(super) async fn claimed(connection: &mut Connection) -> QueryResult<Option<ClaimedEvents>> {
+    let rows: Vec<ClaimRow> =
+        sql_query("SELECT batch, max(log_id) AS last_id FROM outbox_claim GROUP BY batch ORDER BY batch")
+            .load(connection)
+            .await?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let identity = outbox_identity::table.select(outbox_identity::identity).first(connection).await?;
+    let batches = rows.into_iter().map(|row| (row.batch, row.last_id)).collect();
+    Ok(Some(ClaimedEvents { identity, batches }))
+}
+
+pub(super) async fn forget_claimed(connection: &mut Connection, lease: &Lease) -> QueryResult<()> {
+    sql_query(
+        "DELETE FROM outbox_claim
+         WHERE EXISTS (SELECT 1 FROM relay_lease WHERE holder = $1 AND epoch = $2)",
+    )
+    .bind::<Nullable<Text>, _>(&lease.holder)
+    .bind::<BigInt, _>(lease.epoch)
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,250 @@
+//! Writes vehicles to the database, many in one transaction.
+//!
+//! Requests hand their vehicles to a bounded queue. One task takes what waits there and writes it together, so that
+//! concurrent requests share a round trip and a flush to disk; a lone request leaves at once. The task owns the
+//! connection: a client that goes away leaves nothing half-done.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::store::{Appender, IdsByVin, NewVehicle, VehicleStore};
+use crate::database::{DATABASE_TIMEOUT, DatabaseError};
+use crate::vehicle::{StockedVehicle, VehicleId};
+
+/// Vehicles that may wait to be written: more would wait longer than a client should. Each takes at most about 20 KB.
+const QUEUE_LIMIT: usize = 1_024;
+/// Vehicles written by one transaction at most.
+const BATCH_VEHICLES: usize = 500;
+/// Bytes of events written by one transaction at most.
+const BATCH_BYTES: usize = 1 << 20;
+/// How often a transaction that collided with another is made again.
+const CONFLICT_RETRIES: u32 = 5;
+/// How long a request waits for its vehicle to be written.
+const PATIENCE: Duration = DATABASE_TIMEOUT.saturating_mul(2);
+
+/// What became of a vehicle.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Insertion {
+    Stocked(StockedVehicle),
+    /// A vehicle with this vin was there already.
+    Exists(VehicleId),
+}
+
+/// Why a vehicle was not written, or may not have been.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    #[error("too many vehicles wait to be written")]
+    Overloaded,
+    #[error(transparent)]
+    Database(Arc<DatabaseError>),
+}
+
+type Answer = Result<Insertion, Arc<DatabaseError>>;
+
+struct Submission {
+    new: NewVehicle,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// The entry to the queue.
+#[derive(Clone)]
+pub struct Submitter {
+    queue: mpsc::Sender<Submission>,
+}
+
+impl Submitter {
+    /// Waits until the vehicle is written. It may be written even when nobody waits any longer.
+    ///
+    /// # Errors
+    /// When the queue is full, or the database did not write it; after [`DatabaseError::Unavailable`] it may have.
+    pub async fn submit(&self, new: NewVehicle) -> Result<Insertion, SubmitError> {
+        let (answer, answered) = oneshot::channel();
+        self.queue.try_send(Submission { new, answer }).map_err(|_| SubmitError::Overloaded)?;
+        let unavailable = |why: &str| {
+            SubmitError::Database(Arc::new(DatabaseError::Unavailable(anyhow!("the vehicle {why}"))))
+        };
+        match tokio::time::timeout(PATIENCE, answered).await {
+            Ok(Ok(answer)) => answer.map_err(SubmitError::Database),
+            Ok(Err(_)) => Err(unavailable("was not written before the role ended")),
+            Err(_) => Err(unavailable("was not written in time")),
+        }
+    }
+}
+
+/// The task that writes.
+pub struct Committer {
+    store: Arc<dyn VehicleStore>,
+    queue: mpsc::Receiver<Submission>,
+    /// Notified when something was written.
+    arrivals: Arc<Notify>,
+    accepted: Counter,
+    batch_sizes: Histogram,
+    appender: Option<Box<dyn Appender>>,
+}
+
+impl Committer {
+    pub fn new(
+        store: Arc<dyn VehicleStore>,
+        arrivals: Arc<Notify>,
+        registry: &mut Registry,
+    ) -> (Submitter, Self) {
+        let (sender, queue) = mpsc::channel(QUEUE_LIMIT);
+        let accepted = Counter::default();
+        registry.register("vehicles_accepted", "Vehicles written to the database", accepted.clone());
+        let batch_sizes = Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0]);
+        registry.register("commit_vehicles", "Vehicles written by one transaction", batch_sizes.clone());
+        (Submitter { queue: sender }, Self { store, queue, arrivals, accepted, batch_sizes, appender: None })
+    }
+
+    /// Works until `shutdown`, then writes what still waits.
+    pub async fn run(mut self, shutdown: &CancellationToken) {
+        let mut next = None;
+        loop {
+            let first = match next.take() {
+                Some(submission) => submission,
+                None => tokio::select! {
+                    biased;
+                    submission = self.queue.recv() => match submission {
+                        Some(submission) => submission,
+                        None => return,
+                    },
+                    () = shutdown.cancelled() => {
+                        self.queue.close();
+                        continue;
+                    }
+                },
+            };
+            let batch;
+            (batch, next) = self.gather(first);
+            self.write(batch).await;
+        }
+    }
+
+    /// Takes what waits, and what did not fit: the vehicles of a batch have different vins.
+    fn gather(&mut self, first: Submission) -> (Vec<Submission>, Option<Submission>) {
+        let mut bytes = first.new.event.len();
+        let mut vins = HashSet::from([first.new.vin().to_owned()]);
+        let mut batch = vec![first];
+        while batch.len() < BATCH_VEHICLES {
+            let Ok(next) = self.queue.try_recv() else { break };
+            bytes += next.new.event.len();
+            if bytes > BATCH_BYTES || !vins.insert(next.new.vin().to_owned()) {
+                return (batch, Some(next));
+            }
+            batch.push(next);
+        }
+        (batch, None)
+    }
+
+    async fn write(&mut self, mut batch: Vec<Submission>) {
+        // A client that is gone is not served.
+        batch.retain(|submission| !submission.answer.is_closed());
+        let vehicles: Vec<_> = batch.iter().map(|submission| &submission.new).collect();
+        let outcomes = self.append(&vehicles).await;
+        let kept = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Some(_)))).count() as u64;
+        if kept > 0 {
+            self.accepted.inc_by(kept);
+            self.arrivals.notify_one();
+        }
+        let existing: Vec<_> = vehicles
+            .iter()
+            .zip(&outcomes)
+            .filter(|(_, outcome)| matches!(outcome, Ok(None)))
+            .map(|(new, _)| new.vin().to_owned())
+            .collect();
+        let existing = if existing.is_empty() { Ok(IdsByVin::new()) } else { self.ids_of(existing).await };
+        for (Submission { new, answer }, outcome) in batch.into_iter().zip(outcomes) {
+            let answered = match (outcome, &existing) {
+                (Ok(Some(id)), _) => {
+                    let NewVehicle { vehicle, created_at, .. } = new;
+                    Ok(Insertion::Stocked(StockedVehicle { id, created_at, vehicle }))
+                }
+                (Ok(None), Ok(ids)) => match ids.get(new.vin()) {
+                    Some(id) => Ok(Insertion::Exists(*id)),
+                    None => Err(Arc::new(DatabaseError::Conflict(anyhow!(
+                        "the vehicle with the same vin was removed meanwhile"
+                    )))),
+                },
+                (Ok(None), Err(error)) => Err(Arc::clone(error)),
+                (Err(error), _) => Err(error),
+            };
+            // The client may have gone meanwhile.
+            let _ = answer.send(answered);
+        }
+    }
+
+    /// Returns for each vehicle its id, or `None` when its vin was there already. A vehicle that the database refuses
+    /// is told apart from its neighbours by halving the batch.
+    async fn append(
+        &mut self,
+        vehicles: &[&NewVehicle],
+    ) -> Vec<Result<Option<VehicleId>, Arc<DatabaseError>>> {
+        let mut outcomes = Vec::with_capacity(vehicles.len());
+        let mut pending = vec![vehicles];
+        while let Some(part) = pending.pop() {
+            match self.append_part(part).await {
+                Ok(ids) => outcomes.extend(part.iter().map(|new| Ok(ids.get(new.vin()).copied()))),
+                Err(DatabaseError::Refused(_)) if part.len() > 1 => {
+                    let (left, right) = part.split_at(part.len() / 2);
+                    pending.extend([right, left]);
+                }
+                Err(error) => {
+                    let lost =
+                        matches!(error, DatabaseError::Unavailable(_) | DatabaseError::ReadOnly(_));
+                    let error = Arc::new(error);
+                    // With the database unavailable the other parts would only wait for another timeout each.
+                    let failed = if lost { vehicles.len() - outcomes.len() } else { part.len() };
+                    outcomes.extend((0..failed).map(|_| Err(Arc::clone(&error))));
+                    if lost {
+                        break;
+                    }
+                }
+            }
+        }
+        outcomes
+    }
+
+    /// Never makes a statement again whose outcome is unknown.
+    async fn append_part(&mut self, part: &[&NewVehicle]) -> Result<IdsByVin, DatabaseError> {
+        let mut retries = 0;
+        loop {
+            let appender = match &mut self.appender {
+                Some(appender) => appender,
+                None => self.appender.insert(self.store.appender().await?),
+            };
+            match appender.append(part).await {
+                Ok(ids) => {
+                    self.batch_sizes.observe(part.len() as f64);
+                    return Ok(ids);
+                }
+                Err(DatabaseError::Conflict(error)) if retries < CONFLICT_RETRIES => {
+                    retries += 1;
+                    tracing::debug!(%error, retries, "a transaction collided with another, making it again");
+                }
+                Err(error) => {
+                    if !matches!(error, DatabaseError::Refused(_)) {
+                        self.appender = None;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    async fn ids_of(&mut self, vins: Vec<String>) -> Result<IdsByVin, Arc<DatabaseError>> {
+        let Some(appender) = &mut self.appender else { return Ok(IdsByVin::new()) };
+        let found = appender.ids_of(vins).await;
+        if found.is_err() {
+            self.appender = None;
+        }
+        found.map_err(Arc::new)
+    }
+}

@@ -1,0 +1,22 @@
+-- Gives an older release its outbox back. Stop every instance of this release first, with SIGTERM: the position is
+-- then exact. After a crash up to a second of events may be published again.
+LOCK TABLE vehicles IN SHARE ROW EXCLUSIVE MODE;
+LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE;
+
+DO $$ BEGIN
+    IF EXISTS (SELECT FROM relay_failure) THEN
+        RAISE EXCEPTION 'relay_failure holds events that could not be encoded, which an older release would stop at'
+            USING HINT = 'Resolve them first: vehicle-platform audit lists them.';
+    END IF;
+END $$;
+
+DROP TRIGGER append_to_event_log ON outbox;
+INSERT INTO outbox (vin, event, traceparent, batch)
+    SELECT vin, event, traceparent, batch
+    FROM event_log LEFT JOIN outbox_claim ON log_id = id
+    WHERE id > COALESCE((SELECT last_id FROM relay_position ORDER BY moved_at DESC LIMIT 1), 0)
+    ORDER BY id;
+
+DROP TRIGGER insert_in_commit_order ON vehicles;
+DROP TABLE outbox_claim, relay_failure, relay_position, relay_lease, event_log;
+DROP FUNCTION append_to_event_log, insert_in_commit_order;

@@ -1,0 +1,103 @@
+-- The outbox becomes an append-only log of events. Ids of vehicles and events become visible in the order of their
+-- numbers, so that a reader of `id > last` misses nothing, and nothing is updated or deleted to publish an event.
+
+-- In the order in which an older release takes them, which would otherwise deadlock with this.
+LOCK TABLE vehicles IN SHARE ROW EXCLUSIVE MODE;
+LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE;
+
+CREATE TABLE event_log (
+    id          BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    -- Tells this event from one that another history of this database holds under the same id.
+    event_id    TEXT NOT NULL DEFAULT gen_random_uuid()::text,
+    vin         TEXT NOT NULL,
+    event       TEXT NOT NULL,
+    traceparent TEXT NOT NULL,
+    -- Set on an event that an audit appended again.
+    reannounced BOOLEAN NOT NULL DEFAULT false,
+    created_at  TIMESTAMPTZ NOT NULL DEFAULT now()
+);
+
+-- The relay that may publish. It holds the lease for as long as its beat moves.
+CREATE TABLE relay_lease (
+    id       INTEGER PRIMARY KEY CHECK (id = 1),
+    -- Part of the relay's transactional id and of its consumer group.
+    identity TEXT NOT NULL,
+    holder   TEXT,
+    epoch    BIGINT NOT NULL DEFAULT 0,
+    beat     BIGINT NOT NULL DEFAULT 0
+);
+INSERT INTO relay_lease (id, identity) VALUES (1, gen_random_uuid()::text);
+
+-- The last event that was published, for each Kafka cluster and topic.
+CREATE TABLE relay_position (
+    cluster  TEXT NOT NULL,
+    topic    TEXT NOT NULL,
+    last_id  BIGINT NOT NULL,
+    moved_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY (cluster, topic)
+);
+
+-- Events that the relay could not encode. Each is tried again when a relay starts.
+CREATE TABLE relay_failure (
+    log_id    BIGINT PRIMARY KEY,
+    reason    TEXT NOT NULL,
+    failed_at TIMESTAMPTZ NOT NULL DEFAULT now()
+);
+
+-- A transaction that inserts takes the lock before it draws an id, and gives it back after its rows became visible.
+CREATE FUNCTION insert_in_commit_order() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    waits CONSTANT text := current_setting('lock_timeout');
+    top bigint;
+    behind boolean;
+BEGIN
+    PERFORM set_config('lock_timeout', '3s', true);
+    PERFORM pg_advisory_xact_lock(508692295527);
+    PERFORM set_config('lock_timeout', waits, true);
+    -- While a client is idle in its transaction every other insert waits for it.
+    PERFORM set_config('idle_in_transaction_session_timeout', '10s', true);
+    -- A 201 must survive a crash of the server, whatever the default of the role or the database is.
+    IF current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+    -- A sequence that was restored, or set back, would draw ids below those that were published.
+    IF TG_TABLE_NAME = 'vehicles' THEN
+        SELECT max(id) INTO top FROM vehicles;
+        SELECT top > last_value OR (top = last_value AND NOT is_called) INTO behind FROM vehicles_id_seq;
+        IF behind THEN PERFORM setval('vehicles_id_seq', top); END IF;
+    ELSE
+        SELECT max(id) INTO top FROM event_log;
+        SELECT top > last_value OR (top = last_value AND NOT is_called) INTO behind FROM event_log_id_seq;
+        IF behind THEN PERFORM setval('event_log_id_seq', top); END IF;
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER insert_in_commit_order BEFORE INSERT ON vehicles
+    FOR EACH STATEMENT EXECUTE FUNCTION insert_in_commit_order();
+CREATE TRIGGER insert_in_commit_order BEFORE INSERT ON event_log
+    FOR EACH STATEMENT EXECUTE FUNCTION insert_in_commit_order();
+ALTER TABLE vehicles ENABLE ALWAYS TRIGGER insert_in_commit_order;
+ALTER TABLE event_log ENABLE ALWAYS TRIGGER insert_in_commit_order;
+
+-- What an older release had not yet published. What it had claimed comes first, for the position to move past it when
+-- the number that the release keeps on the Kafka cluster shows that it was published.
+CREATE TABLE outbox_claim (
+    log_id BIGINT PRIMARY KEY,
+    batch  BIGINT NOT NULL
+);
+INSERT INTO outbox_claim (log_id, batch)
+    SELECT row_number() OVER (ORDER BY batch, id), batch FROM outbox WHERE batch IS NOT NULL;
+INSERT INTO event_log (vin, event, traceparent)
+    SELECT vin, event, traceparent FROM outbox ORDER BY batch NULLS LAST, id;
+DELETE FROM outbox;
+
+-- An older release that still runs goes on accepting vehicles, and its relay finds nothing to publish.
+CREATE FUNCTION append_to_event_log() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    INSERT INTO event_log (vin, event, traceparent) VALUES (NEW.vin, NEW.event, NEW.traceparent);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER append_to_event_log BEFORE INSERT ON outbox
+    FOR EACH ROW EXECUTE FUNCTION append_to_event_log();
+ALTER TABLE outbox ENABLE ALWAYS TRIGGER append_to_event_log;

@@ -1,0 +1,165 @@
+//! Publishes the event log: each event once, no matter what crashes in between.
+//!
+//! Every instance of stock has a relay; the one that holds the lease publishes, and the others stand by. A lease is a
+//! row of the database, not a session of it: it ends when its holder's beat stands still, also when the network between
+//! them drops every packet.
+
+mod cluster;
+mod session;
+mod status;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use self::cluster::KafkaCluster;
+pub use self::session::{Begun, Cluster, PublishError, Session, SessionError, SessionSettings};
+pub use self::status::{RelayMetrics, RelayStatus};
+use super::store::{EventLog, Lease, VehicleStore};
+use crate::backoff::Backoff;
+use crate::kafka::KafkaArgs;
+use crate::registry::Codec;
+
+/// A lease whose beat stands still for this long is free.
+pub const LEASE_TIME: Duration = Duration::from_secs(5);
+/// From one look at the lease of another relay to the next.
+const STAND_BY: Duration = Duration::from_secs(1);
+/// Longer than the others take to look at the lease: a relay that failed gives them the chance to publish.
+const COOL_DOWN: Duration = Duration::from_millis(1_500);
+/// A session that was fenced after longer than this was not fenced by the relay of another database, which would have
+/// come back by then.
+const FENCED_SOON: Duration = Duration::from_secs(60);
+/// How often in a row a relay is fenced before it takes another identity.
+const FENCINGS: u32 = 2;
+
+/// Moves events from the log to Kafka.
+pub struct Relay {
+    pub kafka: KafkaArgs,
+    pub codec: Arc<Codec>,
+    pub store: Arc<dyn VehicleStore>,
+    /// Names this process among those that hold or want the lease.
+    pub holder: String,
+    pub settings: SessionSettings,
+    /// Notified when there is something new in the log.
+    pub arrivals: Arc<Notify>,
+    pub metrics: RelayMetrics,
+    pub status: RelayStatus,
+    pub shutdown: CancellationToken,
+}
+
+impl Relay {
+    /// Works until the shutdown.
+    pub async fn run(self) {
+        let mut candidate = Candidate::new(self.holder.clone());
+        let mut fencings = 0;
+        let mut backoff = Backoff::new();
+        let mut log = None;
+        while !self.shutdown.is_cancelled() {
+            let began = Instant::now();
+            let pause = match self.attempt(&mut log, &mut candidate, fencings >= FENCINGS).await {
+                Ok(()) => STAND_BY,
+                Err(error) => {
+                    if self.shutdown.is_cancelled() {
+                        tracing::debug!(error = format!("{error:#}"), "the relay stops");
+                        break;
+                    }
+                    fencings = match &error {
+                        SessionError::Fenced(_) if began.elapsed() < FENCED_SOON => fencings + 1,
+                        SessionError::Fenced(_) => 1,
+                        SessionError::IdentityReplaced => 0,
+                        _ => fencings,
+                    };
+                    if began.elapsed() > FENCED_SOON {
+                        backoff = Backoff::new();
+                    }
+                    let pause = COOL_DOWN + backoff.next_pause();
+                    tracing::warn!(error = format!("{error:#}"), ?pause, "publishing failed, will retry");
+                    self.status.blocked(format!("{error:#}"));
+                    log = None;
+                    pause
+                }
+            };
+            tokio::select! {
+                () = self.shutdown.cancelled() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Returns without an error when another relay holds the lease, or after the shutdown.
+    async fn attempt(
+        &self,
+        log: &mut Option<Box<dyn EventLog>>,
+        candidate: &mut Candidate,
+        replace_identity: bool,
+    ) -> Result<(), SessionError> {
+        let log = match log {
+            Some(log) => log,
+            None => log.insert(self.store.event_log().await?),
+        };
+        let seen = log.lease().await?;
+        if !candidate.may_take(&seen) {
+            self.status.standing_by(seen.holder.as_deref().unwrap_or_default());
+            return Ok(());
+        }
+        log.prove_order().await?;
+        let Some(lease) = log.take(&seen, &self.holder).await? else { return Ok(()) };
+        tracing::info!(epoch = lease.epoch, "took the lease to publish");
+        self.metrics.sessions.inc();
+        self.metrics.leader.set(1);
+        self.status.publishing();
+        let session = Session {
+            log: &mut **log,
+            cluster: KafkaCluster::new(&self.kafka, Arc::clone(&self.codec), self.shutdown.clone()),
+            lease: lease.clone(),
+            settings: &self.settings,
+            arrivals: Arc::clone(&self.arrivals),
+            metrics: self.metrics.clone(),
+            shutdown: self.shutdown.clone(),
+        };
+        let result = session.run(replace_identity).await;
+        self.metrics.leader.set(0);
+        if result.is_err() {
+            self.give_back(&lease).await;
+        }
+        result
+    }
+
+    /// On a new connection, since the session's may be what failed. When it fails, the lease ends by itself.
+    async fn give_back(&self, lease: &Lease) {
+        let release = async { self.store.event_log().await?.release(lease).await };
+        if let Err(error) = release.await {
+            tracing::debug!(error = format!("{error:#}"), "cannot give the lease back, it will expire");
+        }
+    }
+}
+
+/// Decides when a lease that another relay holds is free: by this process's own clock, so that no step of another clock
+/// matters.
+pub struct Candidate {
+    holder: String,
+    seen: Option<(Lease, Instant)>,
+}
+
+impl Candidate {
+    pub fn new(holder: String) -> Self {
+        Self { holder, seen: None }
+    }
+
+    /// Whether a lease that is as `now` may be taken.
+    pub fn may_take(&mut self, now: &Lease) -> bool {
+        if now.holder.as_ref().is_none_or(|holder| *holder == self.holder) {
+            self.seen = None;
+            return true;
+        }
+        match &self.seen {
+            Some((seen, since)) if seen == now => since.elapsed() >= LEASE_TIME,
+            _ => {
+                self.seen = Some((now.clone(), Instant::now()));
+                false
+            }
+        }
+    }
+}

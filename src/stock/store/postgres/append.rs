@@ -1,0 +1,114 @@
+//! Many vehicles in one statement: one round trip and one flush of the write-ahead log for all of them.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::{Array, BigInt, Double, Integer, Text, Timestamptz};
+use diesel_async::RunQueryDsl;
+
+use super::queries;
+use crate::database::DatabaseError;
+use crate::database::postgres::PostgresConnection;
+use crate::stock::store::{Appender, IdsByVin, NewVehicle};
+use crate::vehicle::VehicleId;
+
+pub(super) struct PostgresAppender(pub(super) PostgresConnection);
+
+#[async_trait]
+impl Appender for PostgresAppender {
+    async fn append(&mut self, vehicles: &[&NewVehicle]) -> Result<IdsByVin, DatabaseError> {
+        let statement = Append::new(vehicles);
+        // Not `get_results` of a stream: `load` returns when the server has committed.
+        let rows: Vec<(i64, String)> =
+            self.0.call(async |connection| statement.load(connection).await).await?;
+        Ok(rows.into_iter().map(|(id, vin)| (vin, VehicleId(id))).collect())
+    }
+
+    async fn ids_of(&mut self, vins: Vec<String>) -> Result<IdsByVin, DatabaseError> {
+        self.0.call(async |connection| queries::ids_of(connection, vins).await).await
+    }
+}
+
+/// Inserts vehicles and the events of those that were new, in one implicit transaction: at no point does the server
+/// wait for its client with the log's lock held.
+///
+/// A query of its own type, because diesel prepares `sql_query` anew each time.
+#[derive(Default)]
+struct Append<'a> {
+    vins: Vec<&'a str>,
+    models: Vec<&'a str>,
+    manufacturers: Vec<&'a str>,
+    years: Vec<i32>,
+    odometers: Vec<f64>,
+    odometer_units: Vec<&'a str>,
+    created_ats: Vec<DateTime<Utc>>,
+    events: Vec<&'a str>,
+    traceparents: Vec<&'a str>,
+}
+
+impl<'a> Append<'a> {
+    fn new(new: &[&'a NewVehicle]) -> Self {
+        let mut columns = Self::default();
+        for NewVehicle { vehicle, created_at, event, traceparent } in new {
+            columns.vins.push(vehicle.vin.as_str());
+            columns.models.push(vehicle.model.as_str());
+            columns.manufacturers.push(vehicle.manufacturer.as_str());
+            columns.years.push(vehicle.year.get());
+            columns.odometers.push(vehicle.odometer.get());
+            columns.odometer_units.push(vehicle.odometer_unit.as_str());
+            columns.created_ats.push(*created_at);
+            columns.events.push(event);
+            columns.traceparents.push(traceparent);
+        }
+        columns
+    }
+}
+
+impl QueryFragment<Pg> for Append<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("WITH input AS (SELECT * FROM unnest(");
+        out.push_bind_param::<Array<Text>, _>(&self.vins)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Text>, _>(&self.models)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Text>, _>(&self.manufacturers)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Integer>, _>(&self.years)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Double>, _>(&self.odometers)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Text>, _>(&self.odometer_units)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Timestamptz>, _>(&self.created_ats)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Text>, _>(&self.events)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Text>, _>(&self.traceparents)?;
+        out.push_sql(
+            ") AS input (vin, model, manufacturer, year, odometer, odometer_unit, created_at, event, traceparent)
+            ), stocked AS (
+                INSERT INTO vehicles (vin, model, manufacturer, year, odometer, odometer_unit, created_at)
+                SELECT vin, model, manufacturer, year, odometer, odometer_unit, created_at FROM input
+                ON CONFLICT (vin) DO NOTHING
+                RETURNING id, vin
+            ), logged AS (
+                INSERT INTO event_log (vin, event, traceparent)
+                SELECT vin, '{\"id\":' || stocked.id || ',' || substr(event, 2), traceparent
+                FROM stocked JOIN input USING (vin) ORDER BY stocked.id
+            )
+            SELECT id, vin FROM stocked",
+        );
+        Ok(())
+    }
+}
+
+impl QueryId for Append<'_> {
+    type QueryId = Append<'static>;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl Query for Append<'_> {
+    type SqlType = (BigInt, Text);
+}

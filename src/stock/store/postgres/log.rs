@@ -1,0 +1,223 @@
+//! The event log in PostgreSQL: what keeps its ids in commit order, and who stands in the way of that.
+
+use async_trait::async_trait;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Bool, Nullable, Text};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _};
+
+use super::queries;
+use crate::database::DatabaseError;
+use crate::database::postgres::PostgresConnection;
+use crate::stock::store::{ClaimedEvents, EventLog, LastPublished, Lease, LogEntry, LogRead, PositionKey};
+
+/// The key of the advisory lock that the triggers of the migration take.
+pub(super) const LOG_LOCK: i64 = 508_692_295_527;
+
+/// How long another transaction may hold the lock, in seconds, before the database counts as blocked by it.
+const LONGEST_HOLD: i64 = 5;
+
+pub(super) struct PostgresLog(pub(super) PostgresConnection);
+
+#[derive(QueryableByName)]
+struct WritableRow {
+    #[diesel(sql_type = Bool)]
+    read_only: bool,
+    #[diesel(sql_type = Nullable<Text>)]
+    holder: Option<String>,
+}
+
+/// Checks that the server takes writes, and that no transaction keeps all inserts waiting.
+pub(super) async fn check_writable(
+    connection: &mut AsyncPgConnection,
+) -> QueryResult<Result<(), DatabaseError>> {
+    // A prepared transaction belongs to no session: its lock has no process id, and its number instead.
+    let row: WritableRow = sql_query(format!(
+        "SELECT current_setting('transaction_read_only')::bool OR pg_is_in_recovery() AS read_only, (
+            SELECT CASE
+                WHEN gid IS NOT NULL THEN format('the prepared transaction %L (ROLLBACK PREPARED or COMMIT PREPARED it)', gid)
+                ELSE format('process %s (%s, %s)', l.pid, nullif(application_name, ''), state) END
+            FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+                LEFT JOIN pg_prepared_xacts p ON l.pid IS NULL AND l.virtualtransaction LIKE '%/' || p.transaction
+            WHERE locktype = 'advisory' AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                AND (classid::bigint << 32 | objid::bigint) = {LOG_LOCK} AND granted
+                AND COALESCE(xact_start, prepared) < clock_timestamp() - interval '{LONGEST_HOLD} s'
+            LIMIT 1) AS holder"
+    ))
+    .get_result(connection)
+    .await?;
+    if row.read_only {
+        return Ok(Err(DatabaseError::ReadOnly(anyhow::anyhow!(
+            "the server is a standby, or default_transaction_read_only is set"
+        ))));
+    }
+    Ok(match row.holder {
+        Some(holder) => Err(DatabaseError::Unavailable(anyhow::anyhow!("all inserts wait for {holder}"))),
+        None => Ok(()),
+    })
+}
+
+#[derive(QueryableByName)]
+struct OrderRow {
+    #[diesel(sql_type = BigInt)]
+    triggers: i64,
+    #[diesel(sql_type = BigInt)]
+    disabled: i64,
+    #[diesel(sql_type = BigInt)]
+    sequences: i64,
+}
+
+const REPAIR_TRIGGERS: &str = "ALTER TABLE vehicles ENABLE ALWAYS TRIGGER insert_in_commit_order;
+    ALTER TABLE event_log ENABLE ALWAYS TRIGGER insert_in_commit_order;
+    ALTER TABLE outbox ENABLE ALWAYS TRIGGER append_to_event_log;";
+const REPAIR_SEQUENCES: &str = "ALTER TABLE vehicles ALTER COLUMN id SET INCREMENT 1 SET CACHE 1 SET NO CYCLE;
+    ALTER TABLE event_log ALTER COLUMN id SET INCREMENT 1 SET CACHE 1 SET NO CYCLE;";
+
+#[async_trait]
+impl EventLog for PostgresLog {
+    async fn prove_order(&mut self) -> Result<(), DatabaseError> {
+        let row: OrderRow = self
+            .0
+            .call(async |connection| {
+                sql_query(
+                    "SELECT count(*) AS triggers, count(*) FILTER (WHERE tgenabled <> 'A') AS disabled,
+                        (SELECT count(*) FROM pg_sequence
+                         WHERE seqrelid IN ('vehicles_id_seq'::regclass, 'event_log_id_seq'::regclass)
+                            AND (seqincrement <> 1 OR seqcache <> 1 OR seqcycle)) AS sequences
+                     FROM pg_trigger
+                     WHERE (tgrelid, tgname) IN (('vehicles'::regclass, 'insert_in_commit_order'),
+                        ('event_log'::regclass, 'insert_in_commit_order'), ('outbox'::regclass, 'append_to_event_log'))",
+                )
+                .get_result(connection)
+                .await
+            })
+            .await?;
+        if row.triggers != 3 {
+            return Err(DatabaseError::Internal(anyhow::anyhow!(
+                "a trigger insert_in_commit_order or append_to_event_log is missing, without which events could be \
+                 lost; restore it from the migration event_log"
+            )));
+        }
+        if row.disabled > 0 {
+            tracing::warn!("triggers that keep ids in commit order were disabled, enabling them");
+            self.0.call(async |connection| connection.batch_execute(REPAIR_TRIGGERS).await).await?;
+        }
+        if row.sequences > 0 {
+            tracing::warn!("sequences of ids had an increment or a cache that breaks commit order, resetting them");
+            self.0.call(async |connection| connection.batch_execute(REPAIR_SEQUENCES).await).await?;
+        }
+        Ok(())
+    }
+
+    async fn lease(&mut self) -> Result<Lease, DatabaseError> {
+        self.0.call(async |connection| queries::lease(connection).await).await
+    }
+
+    async fn take(&mut self, seen: &Lease, holder: &str) -> Result<Option<Lease>, DatabaseError> {
+        self.0.call(async |connection| queries::take(connection, seen, holder).await).await
+    }
+
+    async fn renew(
+        &mut self,
+        lease: &Lease,
+        position: Option<(&PositionKey, i64)>,
+    ) -> Result<bool, DatabaseError> {
+        if let Some((key, id)) = position {
+            self.0.call(async |connection| queries::move_position(connection, lease, key, id).await).await?;
+        }
+        self.0.call(async |connection| queries::renew(connection, lease).await).await
+    }
+
+    async fn release(&mut self, lease: &Lease) -> Result<(), DatabaseError> {
+        self.0.call(async |connection| queries::release(connection, lease).await).await
+    }
+
+    async fn replace_identity(&mut self, lease: &Lease) -> Result<bool, DatabaseError> {
+        self.0.call(async |connection| queries::replace_identity(connection, lease).await).await
+    }
+
+    async fn position(&mut self, key: &PositionKey) -> Result<LastPublished, DatabaseError> {
+        self.0.call(async |connection| queries::position(connection, key).await).await
+    }
+
+    async fn event_id(&mut self, id: i64) -> Result<Option<String>, DatabaseError> {
+        self.0.call(async |connection| queries::event_id(connection, id).await).await
+    }
+
+    async fn read(
+        &mut self,
+        lease: &Lease,
+        last: &LastPublished,
+        limit: i64,
+        max_bytes: i64,
+    ) -> Result<LogRead, DatabaseError> {
+        self.0.call(async |connection| queries::read(connection, lease, last, limit, max_bytes).await).await
+    }
+
+    async fn record_failure(&mut self, lease: &Lease, id: i64, reason: &str) -> Result<bool, DatabaseError> {
+        self.0.call(async |connection| queries::record_failure(connection, lease, id, reason).await).await
+    }
+
+    async fn failures(&mut self, limit: i64) -> Result<Vec<LogEntry>, DatabaseError> {
+        self.0.call(async |connection| queries::failures(connection, limit).await).await
+    }
+
+    async fn retry_failure(&mut self, lease: &Lease, id: i64) -> Result<bool, DatabaseError> {
+        let moved = self
+            .0
+            .call(async |connection| {
+                sql_query(
+                    "WITH failed AS (
+                        DELETE FROM relay_failure WHERE log_id = $1
+                            AND EXISTS (SELECT FROM relay_lease WHERE holder = $2 AND epoch = $3)
+                        RETURNING log_id
+                     )
+                     INSERT INTO event_log (vin, event, traceparent, reannounced)
+                     SELECT vin, event, traceparent, reannounced FROM event_log JOIN failed ON log_id = id",
+                )
+                .bind::<BigInt, _>(id)
+                .bind::<Nullable<Text>, _>(&lease.holder)
+                .bind::<BigInt, _>(lease.epoch)
+                .execute(connection)
+                .await
+            })
+            .await?;
+        Ok(moved == 1)
+    }
+
+    async fn prune(
+        &mut self,
+        lease: &Lease,
+        last: &LastPublished,
+        seconds: f64,
+        limit: i64,
+    ) -> Result<usize, DatabaseError> {
+        self.0.call(async |connection| queries::prune(connection, lease, last, seconds, limit).await).await
+    }
+
+    async fn claimed(&mut self) -> Result<Option<ClaimedEvents>, DatabaseError> {
+        self.0.call(async |connection| queries::claimed(connection).await).await
+    }
+
+    async fn resolve_claimed(
+        &mut self,
+        lease: &Lease,
+        key: &PositionKey,
+        published: i64,
+    ) -> Result<bool, DatabaseError> {
+        let held = self.renew(lease, Some((key, published))).await?;
+        self.0.call(async |connection| queries::forget_claimed(connection, lease).await).await?;
+        Ok(held)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_is_the_one_that_the_migration_takes() {
+        let migration = include_str!("../../migrations/postgres/0002_event_log/up.sql");
+        assert!(migration.contains(&format!("pg_advisory_xact_lock({LOG_LOCK})")));
+    }
+}

@@ -1,0 +1,122 @@
+//! Runs the migrations of stock's database, each as one implicit transaction: a client that dies leaves none open.
+
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use diesel::QueryResult;
+use diesel::result::{DatabaseErrorKind, Error};
+use diesel::sql_types::Text;
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _};
+use tokio::sync::Mutex;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::database::DatabaseError;
+use crate::database::postgres::PostgresAddress;
+
+/// Version and script, in their order; versions as diesel's command line tool names them.
+const SCRIPTS: [(&str, &str); 2] = [
+    ("0001", include_str!("../../migrations/postgres/0001_vehicles/up.sql")),
+    ("0002", include_str!("../../migrations/postgres/0002_event_log/up.sql")),
+];
+
+/// How long one migration may take: it moves what is still to be published.
+const LONGEST: Duration = Duration::from_secs(600);
+
+const JOURNAL: &str = "CREATE TABLE IF NOT EXISTS __diesel_schema_migrations (
+    version VARCHAR(50) PRIMARY KEY NOT NULL, run_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP)";
+
+enum State {
+    Pending,
+    Running(Instant, AbortOnDropHandle<Result<(), DatabaseError>>),
+    Done,
+}
+
+/// The migrations, which at most one task of the process runs.
+pub(super) struct Migrations {
+    address: PostgresAddress,
+    state: Mutex<State>,
+}
+
+impl Migrations {
+    pub(super) fn new(address: PostgresAddress) -> Self {
+        Self { address, state: Mutex::new(State::Pending) }
+    }
+
+    /// Returns once all have run; until then says that they run, so that a long one does not hold its caller. `prepare`
+    /// is awaited before the first statement.
+    pub(super) async fn run(
+        &self,
+        prepare: impl AsyncFnOnce() -> Result<(), DatabaseError>,
+    ) -> Result<(), DatabaseError> {
+        let mut state = self.state.lock().await;
+        if matches!(*state, State::Pending) {
+            prepare().await?;
+            let task = AbortOnDropHandle::new(tokio::spawn(migrate(self.address.clone())));
+            *state = State::Running(Instant::now(), task);
+        }
+        if let State::Running(began, task) = &mut *state {
+            match tokio::time::timeout(Duration::from_secs(2), task).await {
+                Ok(ended) => {
+                    let ended = ended.unwrap_or_else(|error| Err(DatabaseError::internal(error)));
+                    *state = if ended.is_ok() { State::Done } else { State::Pending };
+                    return ended;
+                }
+                Err(_) => {
+                    let seconds = began.elapsed().as_secs();
+                    return Err(DatabaseError::Unavailable(anyhow!("migrating the schema since {seconds} s")));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn migrate(address: PostgresAddress) -> Result<(), DatabaseError> {
+    let mut connection = address.connect().await?;
+    // Two that create the table at the same time collide in the catalog, in spite of IF NOT EXISTS.
+    connection.call(async |connection| ignore_duplicate(connection.batch_execute(JOURNAL).await)).await?;
+    for (version, script) in SCRIPTS {
+        let ran = connection.call(async |connection| has_run(connection, version).await).await?;
+        if ran {
+            continue;
+        }
+        // Another instance that migrates at the same time waits at the first statement, which then fails.
+        let script = format!(
+            "INSERT INTO __diesel_schema_migrations (version) VALUES ('{version}');
+             SET LOCAL statement_timeout = '{}s'; SET LOCAL lock_timeout = '3s';
+             {script}",
+            LONGEST.as_secs()
+        );
+        let run = async |connection: &mut AsyncPgConnection| {
+            ignore_duplicate(connection.batch_execute(&script).await)?;
+            has_run(connection, version).await
+        };
+        if !connection.call_within(LONGEST, run).await? {
+            return Err(DatabaseError::Internal(anyhow!("migration {version} violates a unique constraint")));
+        }
+        tracing::info!(version, "migrated the schema");
+    }
+    Ok(())
+}
+
+fn ignore_duplicate(result: QueryResult<()>) -> QueryResult<()> {
+    match result {
+        Err(Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => Ok(()),
+        result => result,
+    }
+}
+
+#[derive(diesel::QueryableByName)]
+struct Ran {
+    #[diesel(sql_type = diesel::sql_types::Bool)]
+    ran: bool,
+}
+
+async fn has_run(connection: &mut AsyncPgConnection, version: &str) -> QueryResult<bool> {
+    let row: Ran =
+        diesel::sql_query("SELECT EXISTS (SELECT FROM __diesel_schema_migrations WHERE version = $1) AS ran")
+            .bind::<Text, _>(version)
+            .get_result(connection)
+            .await?;
+    Ok(row.ran)
+}

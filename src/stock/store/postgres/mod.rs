@@ -1,0 +1,106 @@
+//! Vehicles in PostgreSQL.
+
+mod append;
+mod log;
+mod migrations;
+#[path = "../queries.rs"]
+mod queries;
+
+use async_trait::async_trait;
+
+use self::append::PostgresAppender;
+use self::log::PostgresLog;
+use self::migrations::Migrations;
+use super::{Appender, Backlog, EventLog, UnpublishedEvent, VehicleStore};
+use crate::database::postgres::{PostgresAddress, PostgresPool, refuse_shared_sessions};
+use crate::database::{Access, DatabaseError, DatabaseUrl};
+use crate::event::VehicleCreated;
+use crate::http::PageRequest;
+use crate::trace::TraceContext;
+use crate::vehicle::{StockedVehicle, VehicleId};
+
+/// What the shared queries say in PostgreSQL's words.
+mod dialect {
+    pub(super) type Connection = diesel_async::AsyncPgConnection;
+    pub(super) type CreatedAt = diesel::sql_types::Timestamptz;
+    pub(super) const NOW: &str = "now()";
+    /// Seconds since an event was appended.
+    pub(super) const AGE: &str = "CAST(extract(epoch FROM clock_timestamp() - created_at) AS DOUBLE PRECISION)";
+    pub(super) const OLDER_THAN: &str = "created_at < now() - make_interval(secs => $3)";
+    pub(super) const IN_RECOVERY: &str = "pg_is_in_recovery()";
+}
+
+/// Connections that serve reads; what comes on top waits. Vehicles are written, and the log is read, by connections of
+/// their own.
+const READERS: usize = 8;
+
+pub struct PostgresVehicles {
+    address: PostgresAddress,
+    readers: PostgresPool,
+    /// `None` for a process that leaves the schema as it is.
+    migrations: Option<Migrations>,
+}
+
+impl PostgresVehicles {
+    /// Connects only when it is used.
+    ///
+    /// # Errors
+    /// When the address can never work.
+    pub fn new(url: &DatabaseUrl, access: Access) -> anyhow::Result<Self> {
+        let address = PostgresAddress::parse(url)?;
+        let migrations = match access {
+            Access::Owner => Some(Migrations::new(address.clone())),
+            Access::Observer => None,
+        };
+        Ok(Self { readers: PostgresPool::new(address.clone(), READERS), address, migrations })
+    }
+}
+
+#[async_trait]
+impl VehicleStore for PostgresVehicles {
+    async fn check(&self) -> Result<(), DatabaseError> {
+        if let Some(migrations) = &self.migrations {
+            migrations.run(async || refuse_shared_sessions(&self.address).await).await?;
+        }
+        self.readers.call(async |connection| log::check_writable(connection).await).await?
+    }
+
+    async fn page(&self, request: &PageRequest<VehicleId>) -> Result<Vec<StockedVehicle>, DatabaseError> {
+        self.readers.call(async |connection| queries::page(connection, request).await).await
+    }
+
+    async fn get(&self, id: VehicleId) -> Result<Option<StockedVehicle>, DatabaseError> {
+        self.readers.call(async |connection| queries::get(connection, id).await).await
+    }
+
+    async fn find(&self, vin: &str) -> Result<Option<StockedVehicle>, DatabaseError> {
+        self.readers.call(async |connection| queries::find(connection, vin).await).await
+    }
+
+    async fn appender(&self) -> Result<Box<dyn Appender>, DatabaseError> {
+        Ok(Box::new(PostgresAppender(self.address.connect().await?)))
+    }
+
+    async fn event_log(&self) -> Result<Box<dyn EventLog>, DatabaseError> {
+        Ok(Box::new(PostgresLog(self.address.connect().await?)))
+    }
+
+    async fn backlog(&self) -> Result<Backlog, DatabaseError> {
+        self.readers.call(async |connection| queries::backlog(connection).await).await
+    }
+
+    async fn unpublished(&self, after: i64, limit: i64) -> Result<Vec<UnpublishedEvent>, DatabaseError> {
+        self.readers.call(async |connection| queries::unpublished(connection, after, limit).await).await
+    }
+
+    async fn reannounce(&self, stocked: &StockedVehicle) -> Result<(), DatabaseError> {
+        let vin = stocked.vehicle.vin.as_str();
+        let event =
+            serde_json::to_string(&VehicleCreated::from(stocked)).map_err(DatabaseError::internal)?;
+        let trace = TraceContext::new_root().to_string();
+        self.readers
+            .call(async |connection| queries::reannounce(connection, vin, &event, &trace).await)
+            .await
+            .map(drop)
+    }
+}

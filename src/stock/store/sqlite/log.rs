@@ -1,0 +1,124 @@
+//! The event log in SQLite. Its owner is the only writer, so ids become visible in the order of their numbers.
+
+use async_trait::async_trait;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Nullable, Text};
+
+use super::{SharedFile, queries};
+use crate::database::DatabaseError;
+use crate::stock::store::{ClaimedEvents, EventLog, LastPublished, Lease, LogEntry, LogRead, PositionKey};
+
+pub(super) struct SqliteLog(pub(super) SharedFile);
+
+#[async_trait]
+impl EventLog for SqliteLog {
+    async fn prove_order(&mut self) -> Result<(), DatabaseError> {
+        Ok(())
+    }
+
+    async fn lease(&mut self) -> Result<Lease, DatabaseError> {
+        Ok(queries::lease(&mut self.0.lock().await.connection).await?)
+    }
+
+    async fn take(&mut self, seen: &Lease, holder: &str) -> Result<Option<Lease>, DatabaseError> {
+        Ok(queries::take(&mut self.0.lock().await.connection, seen, holder).await?)
+    }
+
+    async fn renew(
+        &mut self,
+        lease: &Lease,
+        position: Option<(&PositionKey, i64)>,
+    ) -> Result<bool, DatabaseError> {
+        let mut file = self.0.lock().await;
+        if let Some((key, id)) = position {
+            queries::move_position(&mut file.connection, lease, key, id).await?;
+        }
+        Ok(queries::renew(&mut file.connection, lease).await?)
+    }
+
+    async fn release(&mut self, lease: &Lease) -> Result<(), DatabaseError> {
+        Ok(queries::release(&mut self.0.lock().await.connection, lease).await?)
+    }
+
+    async fn replace_identity(&mut self, lease: &Lease) -> Result<bool, DatabaseError> {
+        Ok(queries::replace_identity(&mut self.0.lock().await.connection, lease).await?)
+    }
+
+    async fn position(&mut self, key: &PositionKey) -> Result<LastPublished, DatabaseError> {
+        Ok(queries::position(&mut self.0.lock().await.connection, key).await?)
+    }
+
+    async fn event_id(&mut self, id: i64) -> Result<Option<String>, DatabaseError> {
+        Ok(queries::event_id(&mut self.0.lock().await.connection, id).await?)
+    }
+
+    async fn read(
+        &mut self,
+        lease: &Lease,
+        last: &LastPublished,
+        limit: i64,
+        max_bytes: i64,
+    ) -> Result<LogRead, DatabaseError> {
+        Ok(queries::read(&mut self.0.lock().await.connection, lease, last, limit, max_bytes).await?)
+    }
+
+    async fn record_failure(&mut self, lease: &Lease, id: i64, reason: &str) -> Result<bool, DatabaseError> {
+        Ok(queries::record_failure(&mut self.0.lock().await.connection, lease, id, reason).await?)
+    }
+
+    async fn failures(&mut self, limit: i64) -> Result<Vec<LogEntry>, DatabaseError> {
+        Ok(queries::failures(&mut self.0.lock().await.connection, limit).await?)
+    }
+
+    async fn retry_failure(&mut self, lease: &Lease, id: i64) -> Result<bool, DatabaseError> {
+        let lease = lease.clone();
+        let retry = move |connection: &mut SqliteConnection| {
+            connection.immediate_transaction(|connection| {
+                let forgotten = diesel::sql_query(
+                    "DELETE FROM relay_failure WHERE log_id = $1
+                        AND EXISTS (SELECT 1 FROM relay_lease WHERE holder = $2 AND epoch = $3)",
+                )
+                .bind::<BigInt, _>(id)
+                .bind::<Nullable<Text>, _>(&lease.holder)
+                .bind::<BigInt, _>(lease.epoch)
+                .execute(connection)?;
+                if forgotten == 0 {
+                    return Ok(false);
+                }
+                let appended = diesel::sql_query(
+                    "INSERT INTO event_log (vin, event, traceparent, reannounced)
+                     SELECT vin, event, traceparent, reannounced FROM event_log WHERE id = $1",
+                )
+                .bind::<BigInt, _>(id)
+                .execute(connection)?;
+                Ok(appended == 1)
+            })
+        };
+        Ok(self.0.lock().await.connection.spawn_blocking(retry).await?)
+    }
+
+    async fn prune(
+        &mut self,
+        lease: &Lease,
+        last: &LastPublished,
+        seconds: f64,
+        limit: i64,
+    ) -> Result<usize, DatabaseError> {
+        Ok(queries::prune(&mut self.0.lock().await.connection, lease, last, seconds, limit).await?)
+    }
+
+    async fn claimed(&mut self) -> Result<Option<ClaimedEvents>, DatabaseError> {
+        Ok(queries::claimed(&mut self.0.lock().await.connection).await?)
+    }
+
+    async fn resolve_claimed(
+        &mut self,
+        lease: &Lease,
+        key: &PositionKey,
+        published: i64,
+    ) -> Result<bool, DatabaseError> {
+        let held = self.renew(lease, Some((key, published))).await?;
+        queries::forget_claimed(&mut self.0.lock().await.connection, lease).await?;
+        Ok(held)
+    }
+}

@@ -1,0 +1,173 @@
+//! Vehicles in a SQLite file, which one process owns.
+
+mod log;
+#[path = "../queries.rs"]
+mod queries;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Double, Integer, Text, TimestamptzSqlite};
+use diesel_migrations::{EmbeddedMigrations, embed_migrations};
+use tokio::sync::Mutex;
+
+use self::log::SqliteLog;
+use super::{Appender, Backlog, EventLog, IdsByVin, NewVehicle, UnpublishedEvent, VehicleStore};
+use crate::database::sqlite::{SqliteFile, open};
+use crate::database::{Access, DatabaseError};
+use crate::event::VehicleCreated;
+use crate::http::PageRequest;
+use crate::trace::TraceContext;
+use crate::vehicle::{StockedVehicle, VehicleId};
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("src/stock/migrations/sqlite");
+
+/// What the shared queries say in SQLite's words.
+mod dialect {
+    pub(super) type Connection =
+        diesel_async::sync_connection_wrapper::SyncConnectionWrapper<diesel::SqliteConnection>;
+    pub(super) type CreatedAt = diesel::sql_types::TimestamptzSqlite;
+    pub(super) const NOW: &str = "unixepoch('subsec')";
+    /// Seconds since an event was appended.
+    pub(super) const AGE: &str = "unixepoch('subsec') - created_at";
+    pub(super) const OLDER_THAN: &str = "created_at < unixepoch('subsec') - $3";
+    pub(super) const IN_RECOVERY: &str = "0";
+}
+
+/// One connection for all: SQLite lets one write at a time anyway.
+type SharedFile = Arc<Mutex<SqliteFile>>;
+
+pub struct SqliteVehicles {
+    file: SharedFile,
+}
+
+impl SqliteVehicles {
+    /// Opens the file; its owner creates it when it is missing.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or another process owns it as well.
+    pub async fn open(path: PathBuf, access: Access) -> anyhow::Result<Self> {
+        let mut file = open(path, MIGRATIONS, access).await?;
+        if access == Access::Owner {
+            // The lock on the file proves that whoever held the lease is gone.
+            let free = |connection: &mut SqliteConnection| {
+                diesel::sql_query("UPDATE relay_lease SET holder = NULL").execute(connection)
+            };
+            file.connection.spawn_blocking(free).await?;
+        }
+        Ok(Self { file: Arc::new(Mutex::new(file)) })
+    }
+}
+
+#[async_trait]
+impl VehicleStore for SqliteVehicles {
+    async fn check(&self) -> Result<(), DatabaseError> {
+        // Takes the lock that a write takes, and writes nothing.
+        let check = |connection: &mut SqliteConnection| {
+            connection.immediate_transaction(|connection| {
+                diesel::sql_query("UPDATE relay_lease SET beat = beat WHERE id = 0").execute(connection)
+            })
+        };
+        self.file.lock().await.connection.spawn_blocking(check).await?;
+        Ok(())
+    }
+
+    async fn page(&self, request: &PageRequest<VehicleId>) -> Result<Vec<StockedVehicle>, DatabaseError> {
+        Ok(queries::page(&mut self.file.lock().await.connection, request).await?)
+    }
+
+    async fn get(&self, id: VehicleId) -> Result<Option<StockedVehicle>, DatabaseError> {
+        Ok(queries::get(&mut self.file.lock().await.connection, id).await?)
+    }
+
+    async fn find(&self, vin: &str) -> Result<Option<StockedVehicle>, DatabaseError> {
+        Ok(queries::find(&mut self.file.lock().await.connection, vin).await?)
+    }
+
+    async fn appender(&self) -> Result<Box<dyn Appender>, DatabaseError> {
+        Ok(Box::new(SqliteAppender(Arc::clone(&self.file))))
+    }
+
+    async fn event_log(&self) -> Result<Box<dyn EventLog>, DatabaseError> {
+        Ok(Box::new(SqliteLog(Arc::clone(&self.file))))
+    }
+
+    async fn backlog(&self) -> Result<Backlog, DatabaseError> {
+        Ok(queries::backlog(&mut self.file.lock().await.connection).await?)
+    }
+
+    async fn unpublished(&self, after: i64, limit: i64) -> Result<Vec<UnpublishedEvent>, DatabaseError> {
+        Ok(queries::unpublished(&mut self.file.lock().await.connection, after, limit).await?)
+    }
+
+    async fn reannounce(&self, stocked: &StockedVehicle) -> Result<(), DatabaseError> {
+        let vin = stocked.vehicle.vin.as_str();
+        let event =
+            serde_json::to_string(&VehicleCreated::from(stocked)).map_err(DatabaseError::internal)?;
+        let trace = TraceContext::new_root().to_string();
+        queries::reannounce(&mut self.file.lock().await.connection, vin, &event, &trace).await?;
+        Ok(())
+    }
+}
+
+struct SqliteAppender(SharedFile);
+
+#[async_trait]
+impl Appender for SqliteAppender {
+    async fn append(&mut self, vehicles: &[&NewVehicle]) -> Result<IdsByVin, DatabaseError> {
+        let vehicles: Vec<NewVehicle> = vehicles.iter().copied().cloned().collect();
+        // On one blocking thread from its first statement to its last: whoever awaits it may go away meanwhile.
+        let append = move |connection: &mut SqliteConnection| {
+            connection.immediate_transaction(|connection| {
+                let mut kept = IdsByVin::new();
+                for new in &vehicles {
+                    if let Some(id) = append_one(connection, new)? {
+                        kept.insert(new.vin().to_owned(), id);
+                    }
+                }
+                Ok(kept)
+            })
+        };
+        Ok(self.0.lock().await.connection.spawn_blocking(append).await?)
+    }
+
+    async fn ids_of(&mut self, vins: Vec<String>) -> Result<IdsByVin, DatabaseError> {
+        Ok(queries::ids_of(&mut self.0.lock().await.connection, vins).await?)
+    }
+}
+
+#[derive(QueryableByName)]
+struct IdRow {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+}
+
+fn append_one(connection: &mut SqliteConnection, new: &NewVehicle) -> QueryResult<Option<VehicleId>> {
+    let NewVehicle { vehicle, created_at, event, traceparent } = new;
+    let row: Option<IdRow> = diesel::sql_query(
+        "INSERT INTO vehicles (vin, model, manufacturer, year, odometer, odometer_unit, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (vin) DO NOTHING RETURNING id",
+    )
+    .bind::<Text, _>(vehicle.vin.as_str())
+    .bind::<Text, _>(vehicle.model.as_str())
+    .bind::<Text, _>(vehicle.manufacturer.as_str())
+    .bind::<Integer, _>(vehicle.year.get())
+    .bind::<Double, _>(vehicle.odometer.get())
+    .bind::<Text, _>(vehicle.odometer_unit.as_str())
+    .bind::<TimestamptzSqlite, _>(*created_at)
+    .get_result(connection)
+    .optional()?;
+    let Some(IdRow { id }) = row else { return Ok(None) };
+    diesel::sql_query(
+        "INSERT INTO event_log (vin, event, traceparent)
+         VALUES ($1, '{\"id\":' || $2 || ',' || substr($3, 2), $4)",
+    )
+    .bind::<Text, _>(vehicle.vin.as_str())
+    .bind::<BigInt, _>(id)
+    .bind::<Text, _>(event)
+    .bind::<Text, _>(traceparent)
+    .execute(connection)?;
+    Ok(Some(VehicleId(id)))
+}
