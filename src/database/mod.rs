@@ -1,6 +1,7 @@
 //! What all databases share: their address, their errors, and how long a call to one may take.
 
 mod error;
+pub mod postgres;
 pub mod sqlite;
 mod url;
 
@@ -33,4 +34,3 @@ pub async fn in_time<T>(work: impl Future<Output = Result<T, DatabaseError>>) ->
         Err(_) => Err(DatabaseError::unavailable(anyhow!("no answer within {DATABASE_TIMEOUT:?}"))),
     }
 }
-

@@ -1,0 +1,141 @@
+//! One connection to PostgreSQL.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use diesel::ConnectionError;
+use diesel::result::Error as DieselError;
+use diesel_async::{AsyncConnection, AsyncPgConnection, TransactionManager as _};
+use tokio::time::{Instant, timeout};
+
+use super::address::PostgresAddress;
+use super::connector::{Link, Route};
+use super::driver::{CancelRequest, Driver};
+use super::postgres_error::PostgresError;
+use super::session::{Session, SessionKind};
+use super::tap::ServerReports;
+use crate::database::{DATABASE_TIMEOUT, DatabaseError};
+
+/// A connection to PostgreSQL, whose calls are bounded by time and whose errors are classified by SQLSTATE.
+///
+/// Its drop closes it, and cancels what it still does.
+pub struct PostgresConnection {
+    // Dropped before the driver, which thereby knows that nothing more is to be sent.
+    connection: AsyncPgConnection,
+    driver: Driver,
+    reports: Arc<ServerReports>,
+    route: Route,
+    pooled: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Idle,
+    /// A call runs, or its future was dropped before it ended.
+    Running,
+    Broken,
+}
+
+impl PostgresAddress {
+    /// Opens a connection within [`DATABASE_TIMEOUT`]. Nothing is left behind when the caller drops the future.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] when no server can be reached, accepts the credentials or presents a valid
+    /// certificate; [`DatabaseError::ReadOnly`] when `target_session_attrs` asks for a server that takes writes, and
+    /// none does.
+    pub async fn connect(&self) -> Result<PostgresConnection, DatabaseError> {
+        let started = Instant::now();
+        let Session { link, pooled } = self.open(SessionKind::Work).await?;
+        let Link { client, driver, reports, route } = link;
+        let left = DATABASE_TIMEOUT.saturating_sub(started.elapsed());
+        let adopted = timeout(left, AsyncPgConnection::try_from(client)).await;
+        let connection = match adopted {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(ConnectionError::CouldntSetupConfiguration(error))) => {
+                return Err(PostgresError::from_diesel(&error, &reports, driver.end()).into());
+            }
+            Ok(Err(error)) => return Err(DatabaseError::unavailable(error)),
+            Err(_) => return Err(no_answer(DATABASE_TIMEOUT)),
+        };
+        Ok(PostgresConnection { connection, driver, reports, route, pooled, state: State::Idle })
+    }
+}
+
+impl PostgresConnection {
+    /// Does `work` within [`DATABASE_TIMEOUT`]; see [`Self::call_within`].
+    ///
+    /// # Errors
+    /// Those of [`Self::call_within`].
+    pub async fn call<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<T, DieselError>,
+    ) -> Result<T, DatabaseError> {
+        self.call_within(DATABASE_TIMEOUT, work).await
+    }
+
+    /// Does `work` within `limit`. After a timeout, a lost connection, a read-only error or a defect, and when the
+    /// future is dropped, the connection is broken: its statement is cancelled and every further call fails.
+    ///
+    /// # Errors
+    /// That of the server by its SQLSTATE; [`DatabaseError::Unavailable`] when the time is up or the connection lost.
+    pub async fn call_within<T>(
+        &mut self,
+        limit: Duration,
+        work: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<T, DieselError>,
+    ) -> Result<T, DatabaseError> {
+        if self.is_broken() {
+            let reason = self.driver.end().unwrap_or("an earlier call failed");
+            return Err(PostgresError::closed(self.reports.fatal().as_ref(), reason).into());
+        }
+        self.reports.clear();
+        self.state = State::Running;
+        let Ok(result) = timeout(limit, work(&mut self.connection)).await else {
+            self.cancel();
+            return Err(no_answer(limit));
+        };
+        let result =
+            result.map_err(|error| PostgresError::from_diesel(&error, &self.reports, self.driver.end()));
+        let broken = result.as_ref().is_err_and(PostgresError::ends_session) || self.is_in_transaction();
+        self.state = if broken { State::Broken } else { State::Idle };
+        Ok(result?)
+    }
+
+    /// Whether the connection must not be used again. Costs no round trip.
+    pub fn is_broken(&self) -> bool {
+        self.state != State::Idle || self.driver.end().is_some()
+    }
+
+    /// Whether a pooler is between the process and the server: see [`refuse_shared_sessions`].
+    ///
+    /// [`refuse_shared_sessions`]: super::refuse_shared_sessions
+    pub fn is_pooled(&self) -> bool {
+        self.pooled
+    }
+
+    /// Whether diesel left a transaction open, or lost track of it.
+    fn is_in_transaction(&mut self) -> bool {
+        type Manager = <AsyncPgConnection as AsyncConnection>::TransactionManager;
+        Manager::is_broken_transaction_manager(&mut self.connection)
+    }
+
+    /// Cancels the running statement and closes the connection, in the task that drives it.
+    fn cancel(&mut self) {
+        self.state = State::Broken;
+        let request = CancelRequest { route: self.route.clone(), token: self.connection.cancel_token() };
+        self.driver.cancel(request);
+    }
+}
+
+impl Drop for PostgresConnection {
+    fn drop(&mut self) {
+        if self.state == State::Running {
+            self.cancel();
+        }
+    }
+}
+
+fn no_answer(limit: Duration) -> DatabaseError {
+    DatabaseError::unavailable(anyhow!("PostgreSQL did not answer within {limit:?}"))
+}

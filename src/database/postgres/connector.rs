@@ -1,0 +1,245 @@
+//! Opens connections: tries the servers of an address in turn, encrypts, and authenticates.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+use tokio_postgres::{Client, NoTls};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::address::{Host, PostgresAddress, Server, Settings};
+use super::driver::Driver;
+use super::postgres_error::PostgresError;
+use super::session::{Session, SessionKind};
+use super::socket::{Endpoint, Stream, connect_unix};
+use super::sqlstate::SqlState;
+use super::tap::{ServerReports, Tap};
+use super::tls::{self, Answer, SslMode, server_name};
+use crate::database::{DATABASE_TIMEOUT, DatabaseError};
+
+/// Whether a connection is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Encryption {
+    Never,
+    IfOffered,
+    Always,
+}
+
+/// One way to one server.
+#[derive(Clone)]
+pub(super) struct Route {
+    settings: Arc<Settings>,
+    pub server: Server,
+    endpoint: Endpoint,
+    encryption: Encryption,
+}
+
+/// An authenticated connection without session settings.
+pub(super) struct Link {
+    // Dropped before the driver, which thereby knows that nothing more is to be sent.
+    pub client: Client,
+    pub driver: Driver,
+    pub reports: Arc<ServerReports>,
+    pub route: Route,
+}
+
+/// Why one attempt failed.
+struct Failure {
+    error: PostgresError,
+    /// Whether the server may accept a connection with the other encryption.
+    depends_on_encryption: bool,
+}
+
+impl Failure {
+    fn new(text: String) -> Self {
+        Self { error: PostgresError::unavailable(text), depends_on_encryption: false }
+    }
+
+    fn of_encryption(text: String) -> Self {
+        Self { error: PostgresError::unavailable(text), depends_on_encryption: true }
+    }
+}
+
+impl PostgresAddress {
+    /// Opens a session on the runtime of the address. The work ends when the caller drops the future.
+    pub(super) async fn open(&self, kind: SessionKind) -> Result<Session, DatabaseError> {
+        let runtime = self.0.runtime.clone().map_or_else(tokio::runtime::Handle::try_current, Ok);
+        let runtime = runtime.map_err(DatabaseError::internal)?;
+        let opening = open_any(Arc::clone(&self.0), kind);
+        let opened = AbortOnDropHandle::new(runtime.spawn(opening)).await;
+        // The task does not panic: it was cancelled together with its runtime.
+        Ok(opened.map_err(DatabaseError::unavailable)??)
+    }
+}
+
+/// Divides the time that is left evenly among the attempts that are left, so that one server that does not answer
+/// leaves time for the others.
+#[derive(Clone, Copy)]
+struct Budget(Instant);
+
+impl Budget {
+    fn share(self, attempts: usize) -> Duration {
+        let left = self.0.saturating_duration_since(Instant::now());
+        left / u32::try_from(attempts.max(1)).unwrap_or(u32::MAX)
+    }
+}
+
+/// Tries the servers in turn, within [`DATABASE_TIMEOUT`] altogether.
+async fn open_any(settings: Arc<Settings>, kind: SessionKind) -> Result<Session, PostgresError> {
+    let budget = Budget(Instant::now() + DATABASE_TIMEOUT);
+    let mut failures = Vec::new();
+    for (index, server) in settings.servers.iter().enumerate() {
+        let share = budget.share(settings.servers.len() - index);
+        match open_one(&settings, server, share, kind).await {
+            Ok(session) => return Ok(session),
+            Err(error) => failures.push(error.context(&format!("PostgreSQL at {server}"))),
+        }
+    }
+    Err(PostgresError::join(failures))
+}
+
+/// Tries the addresses of one server in turn.
+async fn open_one(
+    settings: &Arc<Settings>,
+    server: &Server,
+    limit: Duration,
+    kind: SessionKind,
+) -> Result<Session, PostgresError> {
+    let budget = Budget(Instant::now() + limit);
+    let endpoints = match timeout(limit, resolve(server)).await {
+        Ok(resolved) => resolved?,
+        Err(_) => {
+            return Err(PostgresError::unavailable(format!(
+                "the host name did not resolve within {limit:?}"
+            )));
+        }
+    };
+    let mut failures = Vec::new();
+    for (index, endpoint) in endpoints.iter().enumerate() {
+        let share = budget.share(endpoints.len() - index);
+        let share = settings.connect_timeout.map_or(share, |limit| limit.min(share));
+        let attempt = async {
+            let link = connect(settings, server, endpoint).await?;
+            Session::begin(link, kind, settings.read_write).await
+        };
+        match timeout(share, attempt).await {
+            Ok(Ok(session)) => return Ok(session),
+            Ok(Err(error)) => failures.push(error),
+            Err(_) => failures.push(PostgresError::unavailable(format!("no answer within {share:.1?}"))),
+        }
+    }
+    Err(PostgresError::join(failures))
+}
+
+async fn resolve(server: &Server) -> Result<Vec<Endpoint>, PostgresError> {
+    match &server.host {
+        Host::Unix(directory) => {
+            Ok(vec![Endpoint::Unix(directory.join(format!(".s.PGSQL.{}", server.port)))])
+        }
+        Host::Tcp { address: Some(address), .. } => Ok(vec![Endpoint::Tcp((*address, server.port).into())]),
+        Host::Tcp { name, address: None } => {
+            let resolved = tokio::net::lookup_host((name.as_str(), server.port)).await;
+            let resolved = resolved.map_err(|error| {
+                PostgresError::unavailable(format!("the host name does not resolve: {error}"))
+            })?;
+            Ok(resolved.map(Endpoint::Tcp).collect())
+        }
+    }
+}
+
+/// Connects to one address, with or without encryption as libpq would
+/// (<https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-PROTECTION>).
+async fn connect(
+    settings: &Arc<Settings>,
+    server: &Server,
+    endpoint: &Endpoint,
+) -> Result<Link, PostgresError> {
+    let (first, second) = match (settings.tls.mode, endpoint) {
+        (SslMode::Disable, _) | (_, Endpoint::Unix(_)) => (Encryption::Never, None),
+        (SslMode::Allow, _) => (Encryption::Never, Some(Encryption::Always)),
+        (SslMode::Prefer, _) => (Encryption::IfOffered, Some(Encryption::Never)),
+        (SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull, _) => (Encryption::Always, None),
+    };
+    let route = |encryption| Route {
+        settings: Arc::clone(settings),
+        server: server.clone(),
+        endpoint: endpoint.clone(),
+        encryption,
+    };
+    let failure = match authenticate(route(first)).await {
+        Ok(link) => return Ok(link),
+        Err(failure) => failure,
+    };
+    match second.filter(|_| failure.depends_on_encryption) {
+        None if settings.tls.mode == SslMode::Disable && failure.depends_on_encryption => {
+            Err(failure.error.advise("the server may require TLS: sslmode=disable prevents it"))
+        }
+        None => Err(failure.error),
+        Some(second) => match authenticate(route(second)).await {
+            Ok(link) => Ok(link),
+            Err(again) => Err(PostgresError::join(vec![failure.error, again.error])),
+        },
+    }
+}
+
+async fn authenticate(mut route: Route) -> Result<Link, Failure> {
+    let (stream, encrypted) = route.stream_or_failure().await?;
+    let asked = route.encryption;
+    // A request to cancel goes the same way.
+    route.encryption = if encrypted { Encryption::Always } else { Encryption::Never };
+    let reports = Arc::new(ServerReports::default());
+    let tap = Tap::new(stream, Arc::clone(&reports));
+    let (client, connection) = route.settings.startup.connect_raw(tap, NoTls).await.map_err(|error| {
+        let error = PostgresError::from_driver(&error);
+        // No entry of pg_hba.conf matches a connection with this encryption.
+        let depends_on_encryption = error.code() == Some(SqlState::INVALID_AUTHORIZATION)
+            && (encrypted || asked == Encryption::Never);
+        Failure { error, depends_on_encryption }
+    })?;
+    Ok(Link { client, driver: Driver::spawn(connection), reports, route })
+}
+
+impl Route {
+    /// Connects, and returns the stream and whether it is encrypted.
+    pub async fn stream(&self) -> Result<(Box<dyn Stream>, bool), PostgresError> {
+        self.stream_or_failure().await.map_err(|failure| failure.error)
+    }
+
+    async fn stream_or_failure(&self) -> Result<(Box<dyn Stream>, bool), Failure> {
+        let network = |error| Failure::new(format!("cannot connect: {error}"));
+        let address = match &self.endpoint {
+            Endpoint::Unix(path) => {
+                let stream = connect_unix(path).await.map_err(network)?;
+                return Ok((Box::new(stream), false));
+            }
+            Endpoint::Tcp(address) => *address,
+        };
+        let mut stream = self.settings.socket.connect_tcp(address).await.map_err(network)?;
+        if self.encryption == Encryption::Never {
+            return Ok((Box::new(stream), false));
+        }
+        match tls::request(&mut stream).await.map_err(network)? {
+            Answer::Agreed => {}
+            Answer::Refused if self.encryption == Encryption::IfOffered => {
+                return Ok((Box::new(stream), false));
+            }
+            Answer::Refused => {
+                return Err(Failure::new(
+                    "the server does not support TLS, which sslmode requires".to_owned(),
+                ));
+            }
+            Answer::Failed => {
+                return Err(Failure::of_encryption(
+                    "the server failed to answer the request for TLS".to_owned(),
+                ));
+            }
+        }
+        let name = match &self.server.host {
+            Host::Tcp { name, .. } => server_name(name).unwrap_or_else(|_| address.ip().into()),
+            Host::Unix(_) => address.ip().into(),
+        };
+        let encrypted = self.settings.tls.encrypt(name, stream).await;
+        let encrypted = encrypted.map_err(|error| Failure::of_encryption(error.to_string()))?;
+        Ok((Box::new(encrypted), true))
+    }
+}

@@ -1,0 +1,178 @@
+//! Turns what went wrong with PostgreSQL into a [`DatabaseError`].
+
+use std::error::Error;
+
+use diesel::result::{DatabaseErrorInformation, DatabaseErrorKind, Error as DieselError};
+
+use super::sqlstate::{SqlState, Verdict};
+use super::tap::{ServerReport, ServerReports};
+use crate::database::DatabaseError;
+
+/// The longest message of a server that is passed on, in characters.
+const LONGEST_MESSAGE: usize = 500;
+
+/// An error of PostgreSQL, or of the connection to it.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct PostgresError {
+    code: Option<SqlState>,
+    verdict: Verdict,
+    text: String,
+}
+
+impl PostgresError {
+    /// Returns the SQLSTATE, if the server reported the error.
+    pub fn code(&self) -> Option<SqlState> {
+        self.code
+    }
+
+    /// An error that may pass: the server did not report it.
+    pub(super) fn unavailable(text: String) -> Self {
+        Self { code: None, verdict: Verdict::Unavailable, text }
+    }
+
+    pub(super) fn read_only(text: String) -> Self {
+        Self { code: None, verdict: Verdict::ReadOnly, text }
+    }
+
+    fn internal(error: &dyn Error) -> Self {
+        Self { code: None, verdict: Verdict::Internal, text: printable(&chain(error)) }
+    }
+
+    /// An error that the server reported.
+    fn reported(code: SqlState, message: &str, detail: Option<&str>, hint: Option<&str>) -> Self {
+        let mut text = format!("SQLSTATE {code}: {}", printable(message));
+        for part in [detail, hint, code.advice()].into_iter().flatten() {
+            text.push_str(&format!(" ({})", printable(part)));
+        }
+        Self { code: Some(code), verdict: code.verdict(), text }
+    }
+
+    /// The error with which the connection ended: the server's last words, or else `reason`.
+    pub(super) fn closed(fatal: Option<&ServerReport>, reason: &str) -> Self {
+        match fatal {
+            Some(ServerReport { code, message, .. }) => Self::reported(*code, message, None, None),
+            None => Self::unavailable(format!("the connection is lost: {}", printable(reason))),
+        }
+    }
+
+    /// An error of tokio-postgres, which keeps the code.
+    pub(super) fn from_driver(error: &tokio_postgres::Error) -> Self {
+        match error.as_db_error() {
+            Some(reported) => match SqlState::parse(reported.code().code().as_bytes()) {
+                Some(code) => Self::reported(code, reported.message(), reported.detail(), reported.hint()),
+                None => Self::internal(error),
+            },
+            None => Self::unavailable(printable(&chain(error))),
+        }
+    }
+
+    /// An error of diesel, whose code diesel keeps in its kind or else `reports` has.
+    pub(super) fn from_diesel(error: &DieselError, reports: &ServerReports, end: Option<&str>) -> Self {
+        match error {
+            DieselError::DatabaseError(kind, information) => {
+                match code_of(kind).or_else(|| reports.last().map(|report| report.code)) {
+                    _ if is_closed(kind) => {
+                        Self::closed(reports.fatal().as_ref(), end.unwrap_or(information.message()))
+                    }
+                    Some(code) => Self::from_information(code, information.as_ref()),
+                    None => Self::internal(error),
+                }
+            }
+            DieselError::RollbackErrorOnCommit { commit_error, .. } => {
+                Self::from_diesel(commit_error, reports, end)
+            }
+            DieselError::BrokenTransactionManager => Self::unavailable(error.to_string()),
+            _ => Self::internal(error),
+        }
+    }
+
+    fn from_information(code: SqlState, information: &dyn DatabaseErrorInformation) -> Self {
+        Self::reported(code, information.message(), information.details(), information.hint())
+    }
+
+    /// Puts `context` before the text.
+    pub(super) fn context(mut self, context: &str) -> Self {
+        self.text = format!("{context}: {}", self.text);
+        self
+    }
+
+    /// Puts `advice` after the text.
+    pub(super) fn advise(mut self, advice: &str) -> Self {
+        self.text = format!("{} ({advice})", self.text);
+        self
+    }
+
+    /// Joins the errors of several attempts; a server that answers counts more than one that does not.
+    pub(super) fn join(attempts: Vec<Self>) -> Self {
+        let text = attempts.iter().map(|error| error.text.as_str()).collect::<Vec<_>>().join("; ");
+        let rank = |error: &Self| match error.verdict {
+            Verdict::ReadOnly => 0,
+            Verdict::Unavailable if error.code.is_some() => 1,
+            Verdict::Unavailable => 2,
+            Verdict::Conflict | Verdict::Refused | Verdict::Internal => 3,
+        };
+        let foremost = attempts.into_iter().min_by_key(rank);
+        foremost.map_or_else(
+            || Self::unavailable("there is no server to connect to".to_owned()),
+            |error| Self { text, ..error },
+        )
+    }
+
+    pub(super) fn ends_session(&self) -> bool {
+        self.code.is_none_or(SqlState::ends_session)
+    }
+}
+
+impl From<PostgresError> for DatabaseError {
+    fn from(error: PostgresError) -> Self {
+        match error.verdict {
+            Verdict::Unavailable => Self::Unavailable(error.into()),
+            Verdict::ReadOnly => Self::ReadOnly(error.into()),
+            Verdict::Conflict => Self::Conflict(error.into()),
+            Verdict::Refused => Self::Refused(error.into()),
+            Verdict::Internal => Self::Internal(error.into()),
+        }
+    }
+}
+
+/// Returns the code that diesel-async turned into `kind`.
+fn code_of(kind: &DatabaseErrorKind) -> Option<SqlState> {
+    let code = match kind {
+        DatabaseErrorKind::UniqueViolation => "23505",
+        DatabaseErrorKind::ForeignKeyViolation => "23503",
+        DatabaseErrorKind::RestrictViolation => "23001",
+        DatabaseErrorKind::ExclusionViolation => "23P01",
+        DatabaseErrorKind::NotNullViolation => "23502",
+        DatabaseErrorKind::CheckViolation => "23514",
+        DatabaseErrorKind::SerializationFailure => "40001",
+        DatabaseErrorKind::ReadOnlyTransaction => "25006",
+        _ => return None,
+    };
+    SqlState::parse(code.as_bytes())
+}
+
+fn is_closed(kind: &DatabaseErrorKind) -> bool {
+    matches!(kind, DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection)
+}
+
+/// Returns `error` with its sources, each once.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// Returns at most [`LONGEST_MESSAGE`] characters of `text`, none of them a control character.
+pub(super) fn printable(text: &str) -> String {
+    let printable = |character: char| if character.is_control() { ' ' } else { character };
+    text.chars().take(LONGEST_MESSAGE).map(printable).collect()
+}
