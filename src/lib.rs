@@ -4,6 +4,7 @@ pub mod ads;
 pub mod audit;
 pub mod backoff;
 pub mod cli;
+pub mod database;
 #[cfg(feature = "embedded")]
 pub mod dev;
 pub mod dlq;
@@ -16,7 +17,6 @@ pub mod registry;
 pub mod secret;
 pub mod shutdown;
 pub mod stock;
-pub mod database;
 pub mod telemetry;
 pub mod trace;
 pub mod vehicle;

@@ -21,7 +21,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("http", &["backoff", "database", "vehicle"]),
     (
         "stock",
-        &["backoff", "event", "http", "kafka", "registry", "secret", "shutdown", "database", "trace", "vehicle"],
+        &[
+            "backoff", "event", "http", "kafka", "registry", "secret", "shutdown", "database", "trace",
+            "vehicle",
+        ],
     ),
     ("estimate", &["event", "http", "kafka", "registry", "shutdown", "trace", "vehicle"]),
     ("ads", &["event", "http", "kafka", "registry", "secret", "shutdown", "database", "trace", "vehicle"]),

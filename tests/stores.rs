@@ -12,13 +12,13 @@ use std::sync::Arc;
 use support::{assert_same, engines};
 use vehicle_platform::ads::store::{AdStore, MongoAds, SqliteAds};
 use vehicle_platform::ads::{Ad, Offer};
+use vehicle_platform::database::Access;
 use vehicle_platform::event::VehicleCreated;
 use vehicle_platform::http::PageRequest;
 use vehicle_platform::stock::store::{
     EventLog, LastPublished, Lease, LogEntry, LogRead, NewVehicle, PositionKey, PostgresVehicles,
     SqliteVehicles, VehicleStore,
 };
-use vehicle_platform::database::Access;
 use vehicle_platform::trace::TraceContext;
 use vehicle_platform::vehicle::{Odometer, Price, StockedVehicle, VehicleId, Vin, parse_vehicle};
 

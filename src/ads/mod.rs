@@ -16,13 +16,13 @@ use tokio_util::sync::CancellationToken;
 
 pub use ad::{Ad, AdId, Offer};
 
+use crate::database::{Access, DatabaseUrl};
 use crate::event::VEHICLE_PROCESSED;
 use crate::http::{Health, HttpArgs, HttpServer};
 use crate::kafka::{ClusterCheck, GroupLag, Instance, KafkaArgs, Naming, Worker, WorkerMetrics};
 use crate::registry::{Codec, RegistryArgs};
 use crate::secret::SecretParser;
 use crate::shutdown::ShutdownArgs;
-use crate::database::{Access, DatabaseUrl};
 use crate::trace::TraceArgs;
 use ingest::Ingest;
 

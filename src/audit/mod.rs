@@ -18,11 +18,11 @@ use tokio::runtime::Handle;
 
 use crate::ads;
 use crate::ads::store::AdStore;
+use crate::database::{Access, DatabaseUrl};
 use crate::kafka::{KafkaArgs, Naming};
 use crate::secret::SecretParser;
 use crate::stock;
 use crate::stock::store::VehicleStore;
-use crate::database::{Access, DatabaseUrl};
 use gather::{Gathered, gather};
 use report::Report;
 use trail::Finding;

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::ads::{self, AdsArgs};
+use crate::database::DatabaseUrl;
 use crate::estimate::{self, EstimateArgs, WorkArgs};
 use crate::event::{VEHICLE_CREATED, VEHICLE_PROCESSED};
 use crate::http::{HttpArgs, HttpServer};
@@ -25,7 +26,6 @@ use crate::kafka::{ClusterCheck, KafkaArgs};
 use crate::registry::RegistryArgs;
 use crate::shutdown::ShutdownArgs;
 use crate::stock::{self, StockArgs};
-use crate::database::DatabaseUrl;
 use crate::trace::TraceArgs;
 use broker::Broker;
 

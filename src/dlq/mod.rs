@@ -8,9 +8,9 @@ use std::io::{self, Write as _};
 
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, SecondsFormat};
-use tokio::runtime::Handle;
 use clap::{Args, Subcommand};
 use serde_json::json;
+use tokio::runtime::Handle;
 
 use crate::event::{VEHICLE_CREATED, VEHICLE_PROCESSED};
 use crate::kafka::{

@@ -97,4 +97,3 @@ fn is_unstable(kafka: &KafkaArgs, group: &str, topic: &str) -> bool {
     let observer = Observer::new(kafka, Some(group), Isolation::ReadUncommitted);
     observer.and_then(|observer| read_mark(&observer, topic)).is_ok()
 }
-

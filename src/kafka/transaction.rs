@@ -260,9 +260,11 @@ impl TransactionalProducer {
             };
         }
         // From here on the brokers may have committed it, even when librdkafka says that it has to be aborted.
-        self.call("commit_transaction", COMMIT_TIMEOUT, |producer| producer.commit_transaction(COMMIT_TIMEOUT))
-            .await
-            .map_err(|error| self.outcome_unknown(error))
+        self.call("commit_transaction", COMMIT_TIMEOUT, |producer| {
+            producer.commit_transaction(COMMIT_TIMEOUT)
+        })
+        .await
+        .map_err(|error| self.outcome_unknown(error))
     }
 
     fn outcome_unknown(&self, error: CallError) -> CommitError {

@@ -197,8 +197,7 @@ impl Committer {
                     pending.extend([right, left]);
                 }
                 Err(error) => {
-                    let lost =
-                        matches!(error, DatabaseError::Unavailable(_) | DatabaseError::ReadOnly(_));
+                    let lost = matches!(error, DatabaseError::Unavailable(_) | DatabaseError::ReadOnly(_));
                     let error = Arc::new(error);
                     // With the database unavailable the other parts would only wait for another timeout each.
                     let failed = if lost { vehicles.len() - outcomes.len() } else { part.len() };

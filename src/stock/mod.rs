@@ -18,13 +18,13 @@ use prometheus_client::registry::Registry;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::database::{Access, DatabaseUrl};
 use crate::event::VEHICLE_CREATED;
 use crate::http::{Health, HttpArgs, HttpServer};
 use crate::kafka::{ClusterCheck, Instance, KafkaArgs, Naming};
 use crate::registry::{Codec, RegistryArgs};
 use crate::secret::SecretParser;
 use crate::shutdown::ShutdownArgs;
-use crate::database::{Access, DatabaseUrl};
 use crate::trace::TraceArgs;
 use api::StockApi;
 use committer::Committer;

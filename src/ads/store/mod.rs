@@ -12,8 +12,8 @@ pub use mongodb::MongoAds;
 pub use sqlite::SqliteAds;
 
 use super::ad::{Ad, AdId};
+use crate::database::{Access, DatabaseError, DatabaseUrl};
 use crate::http::PageRequest;
-use crate::database::{Access, DatabaseUrl, DatabaseError};
 
 /// The ads.
 #[async_trait]

@@ -17,8 +17,8 @@ use futures::TryStreamExt;
 
 use super::AdStore;
 use crate::ads::ad::{Ad, AdId, Offer};
+use crate::database::{DatabaseError, DatabaseUrl, in_time};
 use crate::http::PageRequest;
-use crate::database::{DatabaseUrl, DatabaseError, in_time};
 use crate::vehicle::{Odometer, Price, Vin};
 
 /// When the address names no database.
@@ -121,8 +121,10 @@ impl MongoAds {
 impl AdStore for MongoAds {
     async fn check(&self) -> Result<(), DatabaseError> {
         self.indexed.get_or_try_init(|| in_time(self.create_index())).await?;
-        in_time(async { self.collection.find_one(doc! { "_id": "" }).await.map(drop).map_err(database_error) })
-            .await
+        in_time(async {
+            self.collection.find_one(doc! { "_id": "" }).await.map(drop).map_err(database_error)
+        })
+        .await
     }
 
     async fn insert(&self, ads: &[Ad]) -> Result<usize, DatabaseError> {
@@ -135,9 +137,9 @@ impl AdStore for MongoAds {
         let insert = async {
             match self.collection.insert_many(documents).ordered(false).await {
                 Ok(inserted) => Ok(inserted.inserted_ids.len()),
-                Err(error) => {
-                    only_duplicates(&error).map(|count| ads.len() - count).ok_or_else(|| database_error(error))
-                }
+                Err(error) => only_duplicates(&error)
+                    .map(|count| ads.len() - count)
+                    .ok_or_else(|| database_error(error)),
             }
         };
         in_time(insert).await

@@ -14,9 +14,9 @@ use uuid::Uuid;
 
 use super::AdStore;
 use crate::ads::ad::{Ad, AdId, Offer};
-use crate::http::PageRequest;
 use crate::database::sqlite::{SqliteFile, open};
 use crate::database::{Access, DatabaseError, in_time};
+use crate::http::PageRequest;
 use crate::vehicle::{Odometer, Price, Vin};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("src/ads/migrations/sqlite");
@@ -77,7 +77,8 @@ impl TryFrom<AdRow> for Ad {
 
     /// Fails only on a row that someone else changed.
     fn try_from(row: AdRow) -> Result<Self, Self::Error> {
-        let unreadable = |error: String| DatabaseError::internal(anyhow!("a row of ads is unreadable: {error}"));
+        let unreadable =
+            |error: String| DatabaseError::internal(anyhow!("a row of ads is unreadable: {error}"));
         let offer = Offer {
             vehicle_id: row.vehicle_id,
             vin: Vin::parse(&row.vin).map_err(unreadable)?,

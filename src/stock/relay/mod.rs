@@ -28,12 +28,6 @@ pub const LEASE_TIME: Duration = Duration::from_secs(5);
 const STAND_BY: Duration = Duration::from_secs(1);
 /// Longer than the others take to look at the lease: a relay that failed gives them the chance to publish.
 const COOL_DOWN: Duration = Duration::from_millis(1_500);
-/// A session that was fenced after longer than this was not fenced by the relay of another database, which would have
-/// come back by then.
-const FENCED_SOON: Duration = Duration::from_secs(60);
-/// How often in a row a relay is fenced before it takes another identity.
-const FENCINGS: u32 = 2;
-
 /// Moves events from the log to Kafka.
 pub struct Relay {
     pub kafka: KafkaArgs,
@@ -53,25 +47,20 @@ impl Relay {
     /// Works until the shutdown.
     pub async fn run(self) {
         let mut candidate = Candidate::new(self.holder.clone());
-        let mut fencings = 0;
+        let mut fencings = Fencings::default();
         let mut backoff = Backoff::new();
         let mut log = None;
         while !self.shutdown.is_cancelled() {
             let began = Instant::now();
-            let pause = match self.attempt(&mut log, &mut candidate, fencings >= FENCINGS).await {
+            let pause = match self.attempt(&mut log, &mut candidate, fencings.is_shared_identity()).await {
                 Ok(()) => STAND_BY,
                 Err(error) => {
                     if self.shutdown.is_cancelled() {
                         tracing::debug!(error = format!("{error:#}"), "the relay stops");
                         break;
                     }
-                    fencings = match &error {
-                        SessionError::Fenced(_) if began.elapsed() < FENCED_SOON => fencings + 1,
-                        SessionError::Fenced(_) => 1,
-                        SessionError::IdentityReplaced => 0,
-                        _ => fencings,
-                    };
-                    if began.elapsed() > FENCED_SOON {
+                    fencings.note(&error, began.elapsed());
+                    if began.elapsed() > LONG_SESSION {
                         backoff = Backoff::new();
                     }
                     let pause = COOL_DOWN + backoff.next_pause();
@@ -133,6 +122,35 @@ impl Relay {
         if let Err(error) = release.await {
             tracing::debug!(error = format!("{error:#}"), "cannot give the lease back, it will expire");
         }
+    }
+}
+
+/// A session that lasted longer has worked well.
+const LONG_SESSION: Duration = Duration::from_secs(60);
+
+/// Tells from the ends of sessions whether another database uses the same identity.
+///
+/// A transaction that timed out while the process stood still fences a relay, too. So the identity is replaced only when
+/// that happens again, by a session that has first found out what was published under the old one.
+#[derive(Debug, Default)]
+pub struct Fencings(u32);
+
+impl Fencings {
+    const LIMIT: u32 = 2;
+
+    /// Notes how a session ended, and after how long.
+    pub fn note(&mut self, error: &SessionError, lasted: Duration) {
+        self.0 = match error {
+            SessionError::Fenced(_) if lasted < LONG_SESSION => self.0 + 1,
+            SessionError::Fenced(_) => 1,
+            SessionError::IdentityReplaced => 0,
+            _ => self.0,
+        };
+    }
+
+    /// Whether the next session has to replace the identity.
+    pub fn is_shared_identity(&self) -> bool {
+        self.0 >= Self::LIMIT
     }
 }
 

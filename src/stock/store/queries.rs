@@ -9,7 +9,7 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Bool, Double, Nullable, Text};
 use diesel_async::RunQueryDsl;
 
-use super::dialect::{AGE, Connection, IN_RECOVERY, OLDER_THAN, CreatedAt};
+use super::dialect::{AGE, Connection, CreatedAt, IN_RECOVERY, OLDER_THAN};
 use crate::http::PageRequest;
 use crate::stock::store::{
     Backlog, ClaimedEvents, IdsByVin, LastPublished, Lease, LogEntry, LogRead, PositionKey, UnpublishedEvent,
@@ -69,9 +69,7 @@ impl TryFrom<VehicleRow> for StockedVehicle {
             })
         };
         let vehicle = parse().map_err(|error| {
-            diesel::result::Error::DeserializationError(
-                format!("row {} of vehicles {error}", row.id).into(),
-            )
+            diesel::result::Error::DeserializationError(format!("row {} of vehicles {error}", row.id).into())
         })?;
         Ok(Self { id: VehicleId(row.id), created_at: row.created_at, vehicle })
     }

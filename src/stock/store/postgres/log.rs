@@ -70,7 +70,8 @@ struct OrderRow {
 const REPAIR_TRIGGERS: &str = "ALTER TABLE vehicles ENABLE ALWAYS TRIGGER insert_in_commit_order;
     ALTER TABLE event_log ENABLE ALWAYS TRIGGER insert_in_commit_order;
     ALTER TABLE outbox ENABLE ALWAYS TRIGGER append_to_event_log;";
-const REPAIR_SEQUENCES: &str = "ALTER TABLE vehicles ALTER COLUMN id SET INCREMENT 1 SET CACHE 1 SET NO CYCLE;
+const REPAIR_SEQUENCES: &str =
+    "ALTER TABLE vehicles ALTER COLUMN id SET INCREMENT 1 SET CACHE 1 SET NO CYCLE;
     ALTER TABLE event_log ALTER COLUMN id SET INCREMENT 1 SET CACHE 1 SET NO CYCLE;";
 
 #[async_trait]
@@ -103,7 +104,9 @@ impl EventLog for PostgresLog {
             self.0.call(async |connection| connection.batch_execute(REPAIR_TRIGGERS).await).await?;
         }
         if row.sequences > 0 {
-            tracing::warn!("sequences of ids had an increment or a cache that breaks commit order, resetting them");
+            tracing::warn!(
+                "sequences of ids had an increment or a cache that breaks commit order, resetting them"
+            );
             self.0.call(async |connection| connection.batch_execute(REPAIR_SEQUENCES).await).await?;
         }
         Ok(())

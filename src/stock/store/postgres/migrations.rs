@@ -1,5 +1,6 @@
 //! Runs the migrations of stock's database, each as one implicit transaction: a client that dies leaves none open.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
@@ -22,51 +23,57 @@ const SCRIPTS: [(&str, &str); 2] = [
 /// How long one migration may take: it moves what is still to be published.
 const LONGEST: Duration = Duration::from_secs(600);
 
+/// How long a caller waits for them at a time.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 const JOURNAL: &str = "CREATE TABLE IF NOT EXISTS __diesel_schema_migrations (
     version VARCHAR(50) PRIMARY KEY NOT NULL, run_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP)";
 
-enum State {
-    Pending,
-    Running(Instant, AbortOnDropHandle<Result<(), DatabaseError>>),
-    Done,
-}
+type Task = AbortOnDropHandle<Result<(), DatabaseError>>;
 
 /// The migrations, which at most one task of the process runs.
 pub(super) struct Migrations {
     address: PostgresAddress,
-    state: Mutex<State>,
+    /// Since when they run, if they do.
+    running: Mutex<Option<(Instant, Task)>>,
+    done: OnceLock<()>,
 }
 
 impl Migrations {
     pub(super) fn new(address: PostgresAddress) -> Self {
-        Self { address, state: Mutex::new(State::Pending) }
+        Self { address, running: Mutex::default(), done: OnceLock::new() }
     }
 
-    /// Returns once all have run; until then says that they run, so that a long one does not hold its caller. `prepare`
-    /// is awaited before the first statement.
+    pub(super) fn are_done(&self) -> bool {
+        self.done.get().is_some()
+    }
+
+    /// Returns once all have run; until then reports that they run, so that a long one does not hold its caller.
+    /// `prepare` is awaited before the first statement.
     pub(super) async fn run(
         &self,
         prepare: impl AsyncFnOnce() -> Result<(), DatabaseError>,
     ) -> Result<(), DatabaseError> {
-        let mut state = self.state.lock().await;
-        if matches!(*state, State::Pending) {
-            prepare().await?;
-            let task = AbortOnDropHandle::new(tokio::spawn(migrate(self.address.clone())));
-            *state = State::Running(Instant::now(), task);
+        let mut running = self.running.lock().await;
+        if self.are_done() {
+            return Ok(());
         }
-        if let State::Running(began, task) = &mut *state {
-            match tokio::time::timeout(Duration::from_secs(2), task).await {
-                Ok(ended) => {
-                    let ended = ended.unwrap_or_else(|error| Err(DatabaseError::internal(error)));
-                    *state = if ended.is_ok() { State::Done } else { State::Pending };
-                    return ended;
-                }
-                Err(_) => {
-                    let seconds = began.elapsed().as_secs();
-                    return Err(DatabaseError::Unavailable(anyhow!("migrating the schema since {seconds} s")));
-                }
+        let (began, task) = match &mut *running {
+            Some(running) => running,
+            None => {
+                prepare().await?;
+                let task = AbortOnDropHandle::new(tokio::spawn(migrate(self.address.clone())));
+                running.insert((Instant::now(), task))
             }
-        }
+        };
+        let Ok(ended) = tokio::time::timeout(PATIENCE, task).await else {
+            let seconds = began.elapsed().as_secs();
+            return Err(DatabaseError::Unavailable(anyhow!("migrating the schema since {seconds} s")));
+        };
+        *running = None;
+        ended.map_err(DatabaseError::internal)??;
+        // Only once: nothing else sets it.
+        let _ = self.done.set(());
         Ok(())
     }
 }

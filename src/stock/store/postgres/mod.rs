@@ -25,7 +25,8 @@ mod dialect {
     pub(super) type CreatedAt = diesel::sql_types::Timestamptz;
     pub(super) const NOW: &str = "now()";
     /// Seconds since an event was appended.
-    pub(super) const AGE: &str = "CAST(extract(epoch FROM clock_timestamp() - created_at) AS DOUBLE PRECISION)";
+    pub(super) const AGE: &str =
+        "CAST(extract(epoch FROM clock_timestamp() - created_at) AS DOUBLE PRECISION)";
     pub(super) const OLDER_THAN: &str = "created_at < now() - make_interval(secs => $3)";
     pub(super) const IN_RECOVERY: &str = "pg_is_in_recovery()";
 }
@@ -54,6 +55,19 @@ impl PostgresVehicles {
         };
         Ok(Self { readers: PostgresPool::new(address.clone(), READERS), address, migrations })
     }
+
+    fn check_migrated(&self) -> Result<(), DatabaseError> {
+        if self.migrations.as_ref().is_none_or(Migrations::are_done) {
+            Ok(())
+        } else {
+            Err(DatabaseError::Unavailable(anyhow::anyhow!("its schema is not migrated yet")))
+        }
+    }
+
+    fn readers(&self) -> Result<&PostgresPool, DatabaseError> {
+        self.check_migrated()?;
+        Ok(&self.readers)
+    }
 }
 
 #[async_trait]
@@ -66,39 +80,40 @@ impl VehicleStore for PostgresVehicles {
     }
 
     async fn page(&self, request: &PageRequest<VehicleId>) -> Result<Vec<StockedVehicle>, DatabaseError> {
-        self.readers.call(async |connection| queries::page(connection, request).await).await
+        self.readers()?.call(async |connection| queries::page(connection, request).await).await
     }
 
     async fn get(&self, id: VehicleId) -> Result<Option<StockedVehicle>, DatabaseError> {
-        self.readers.call(async |connection| queries::get(connection, id).await).await
+        self.readers()?.call(async |connection| queries::get(connection, id).await).await
     }
 
     async fn find(&self, vin: &str) -> Result<Option<StockedVehicle>, DatabaseError> {
-        self.readers.call(async |connection| queries::find(connection, vin).await).await
+        self.readers()?.call(async |connection| queries::find(connection, vin).await).await
     }
 
     async fn appender(&self) -> Result<Box<dyn Appender>, DatabaseError> {
+        self.check_migrated()?;
         Ok(Box::new(PostgresAppender(self.address.connect().await?)))
     }
 
     async fn event_log(&self) -> Result<Box<dyn EventLog>, DatabaseError> {
+        self.check_migrated()?;
         Ok(Box::new(PostgresLog(self.address.connect().await?)))
     }
 
     async fn backlog(&self) -> Result<Backlog, DatabaseError> {
-        self.readers.call(async |connection| queries::backlog(connection).await).await
+        self.readers()?.call(async |connection| queries::backlog(connection).await).await
     }
 
     async fn unpublished(&self, after: i64, limit: i64) -> Result<Vec<UnpublishedEvent>, DatabaseError> {
-        self.readers.call(async |connection| queries::unpublished(connection, after, limit).await).await
+        self.readers()?.call(async |connection| queries::unpublished(connection, after, limit).await).await
     }
 
     async fn reannounce(&self, stocked: &StockedVehicle) -> Result<(), DatabaseError> {
         let vin = stocked.vehicle.vin.as_str();
-        let event =
-            serde_json::to_string(&VehicleCreated::from(stocked)).map_err(DatabaseError::internal)?;
+        let event = serde_json::to_string(&VehicleCreated::from(stocked)).map_err(DatabaseError::internal)?;
         let trace = TraceContext::new_root().to_string();
-        self.readers
+        self.readers()?
             .call(async |connection| queries::reannounce(connection, vin, &event, &trace).await)
             .await
             .map(drop)

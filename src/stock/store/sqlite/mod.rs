@@ -104,8 +104,7 @@ impl VehicleStore for SqliteVehicles {
 
     async fn reannounce(&self, stocked: &StockedVehicle) -> Result<(), DatabaseError> {
         let vin = stocked.vehicle.vin.as_str();
-        let event =
-            serde_json::to_string(&VehicleCreated::from(stocked)).map_err(DatabaseError::internal)?;
+        let event = serde_json::to_string(&VehicleCreated::from(stocked)).map_err(DatabaseError::internal)?;
         let trace = TraceContext::new_root().to_string();
         queries::reannounce(&mut self.file.lock().await.connection, vin, &event, &trace).await?;
         Ok(())
