@@ -1,10 +1,17 @@
 //! Each error as the server reports it.
 
+use std::time::Duration;
+
+use async_trait::async_trait;
+use diesel_async::AsyncConnection as _;
+use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use futures::future::join;
+use vehicle_platform::database::DatabaseError;
+use vehicle_platform::database::postgres::PostgresPool;
 
 use super::server::{Server, address};
 use super::{ask, code, execute, first, kind};
-use crate::support::eventually;
+use crate::support::{DEADLINE, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_is_classified_by_its_sqlstate() {
@@ -61,7 +68,8 @@ async fn transactions_in_each_others_way_are_told_apart() {
     execute(&mut two, "SET lock_timeout = 0").await.unwrap();
 
     let serializable = "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT n FROM t";
-    join(execute(&mut one, serializable), execute(&mut two, serializable)).await;
+    execute(&mut one, serializable).await.unwrap();
+    execute(&mut two, serializable).await.unwrap();
     execute(&mut one, "UPDATE t SET n = n + 1; COMMIT").await.unwrap();
     let error = execute(&mut two, "UPDATE t SET n = n + 1").await.unwrap_err();
     assert_eq!((kind(&error), code(&error).as_str()), ("conflict", "40001"));
@@ -135,7 +143,6 @@ async fn the_servers_last_words_are_heard() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_rolls_back_and_reports_the_first_error() {
-    use diesel_async::AsyncConnection as _;
     let Some(server) = Server::start().await else { return };
     let mut connection = server.address("postgres").connect().await.unwrap();
     // Inside of another task, on another thread.
@@ -157,4 +164,54 @@ async fn a_transaction_rolls_back_and_reports_the_first_error() {
         )
     });
     assert_eq!(done.await.unwrap(), ("refused", "22012".to_owned(), false, "x".to_owned()));
+}
+
+/// The trait of a store: its futures must be `Send`, with borrowed arguments.
+#[async_trait]
+trait Names: Send + Sync {
+    async fn rename(&self, name: &str) -> Result<String, DatabaseError>;
+}
+
+#[async_trait]
+impl Names for PostgresPool {
+    async fn rename(&self, name: &str) -> Result<String, DatabaseError> {
+        let sql = format!("SELECT set_config('application_name', '{name}', true) AS answer");
+        self.call(async |connection| {
+            connection.transaction(async |connection| Ok(first(connection, &sql).await?.answer)).await
+        })
+        .await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_can_be_built_upon_the_calls() {
+    let Some(server) = Server::start().await else { return };
+    let names: Box<dyn Names> = Box::new(PostgresPool::new(server.address("postgres"), 2));
+    let done = tokio::spawn(async move { names.rename("new").await.unwrap() });
+    assert_eq!(done.await.unwrap(), "new");
+}
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("src/stock/migrations/postgres");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn instances_migrate_one_after_the_other() {
+    let Some(server) = Server::start().await else { return };
+    let address = server.address("postgres");
+    let migrate = || address.migrate(MIGRATIONS, 7, DEADLINE);
+    let (one, two) = join(migrate(), migrate()).await;
+    one.and(two).unwrap();
+
+    let mut holder = address.connect().await.unwrap();
+    execute(&mut holder, "SELECT pg_advisory_lock(7)").await.unwrap();
+    let error = address.migrate(MIGRATIONS, 7, Duration::from_millis(300)).await.unwrap_err();
+    assert_eq!(kind(&error), "unavailable", "{error}");
+    let error = migrate().await.unwrap_err();
+    assert_eq!((kind(&error), code(&error).as_str()), ("unavailable", "55P03"), "{error}");
+    execute(&mut holder, "SELECT pg_advisory_unlock(7)").await.unwrap();
+    migrate().await.unwrap();
+
+    let reader = server.address("postgres?options=-c%20default_transaction_read_only%3Don");
+    execute(&mut holder, "DROP TABLE __diesel_schema_migrations").await.unwrap();
+    let error = reader.migrate(MIGRATIONS, 7, DEADLINE).await.unwrap_err();
+    assert_eq!((kind(&error), code(&error).as_str()), ("read-only", "25006"), "{error}");
 }

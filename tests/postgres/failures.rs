@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use diesel_async::SimpleAsyncConnection as _;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use vehicle_platform::database::postgres::{PostgresConnection, PostgresPool};
 
 use super::server::{Server, address};
-use super::{ask, first, kind};
+use super::{ask, code, first, kind};
 use crate::support::{DEADLINE, eventually};
 
 const SHORT: Duration = Duration::from_millis(300);
@@ -25,7 +25,7 @@ async fn stops(operator: &mut PostgresConnection, application: &str) {
     .await;
 }
 
-/// Runs for an hour unless somebody cancels it.
+/// Runs for an hour unless it is cancelled.
 const ENDLESS: &str = "SET statement_timeout = 0; SELECT pg_sleep(3600)";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,10 +139,8 @@ async fn another_host_is_tried_when_one_does_not_answer() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     let hosts = format!("127.0.0.1:{closed},127.0.0.1:{},127.0.0.1", silent.local_addr().unwrap().port());
     let mut connection = address(&server.url(&hosts, "postgres?connect_timeout=1")).connect().await.unwrap();
-    assert_eq!(
-        ask(&mut connection, "SHOW application_name").await.err().map(|error| kind(&error)),
-        Some("internal")
-    );
+    let name = "SELECT current_setting('application_name') AS answer";
+    assert_eq!(ask(&mut connection, name).await.unwrap(), "vehicle-platform");
     let error = address(&format!("postgres://127.0.0.1:{closed}/db")).connect().await.err().unwrap();
     assert!(error.to_string().contains("Connection refused"), "{error}");
 }
@@ -156,9 +154,52 @@ async fn what_is_no_postgresql_is_said_to_be_none() {
     ));
     let answer = async {
         let (mut stream, _) = listener.accept().await.unwrap();
-        tokio::io::AsyncWriteExt::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
     };
     let (error, ()) = futures::future::join(address.connect(), answer).await;
     let error = error.err().unwrap();
     assert!(error.to_string().contains("not a PostgreSQL server"), "{error}");
+}
+
+/// Accepts a connection, reads what the client begins with, and answers it.
+async fn answer(listener: &TcpListener, answer: &[u8]) -> [u8; 8] {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut first = [0; 8];
+    stream.read_exact(&mut first).await.unwrap();
+    stream.write_all(answer).await.unwrap();
+    _ = timeout(DEADLINE, stream.read_to_end(&mut Vec::new())).await;
+    first
+}
+
+/// An `ErrorResponse` with which a server refuses a connection.
+const REFUSAL: &[u8] = b"E\0\0\0\x1dSFATAL\0C53300\0Mtoo many\0\0";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_fails_to_answer_the_request_for_tls_is_asked_without() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("postgres://me@127.0.0.1:{}/db", listener.local_addr().unwrap().port());
+    let request = [0, 0, 0, 8, 4, 210, 22, 47];
+    let prefer = address(&url);
+    let answers = async {
+        assert_eq!(answer(&listener, REFUSAL).await, request);
+        assert_ne!(answer(&listener, REFUSAL).await, request);
+    };
+    let (error, ()) = futures::future::join(prefer.connect(), answers).await;
+    assert_eq!(code(&error.err().unwrap()), "53300");
+    let require = address(&format!("{url}?sslmode=require"));
+    let (error, _) = futures::future::join(require.connect(), answer(&listener, REFUSAL)).await;
+    let error = error.err().unwrap();
+    // The text of an unencrypted server is not passed on.
+    assert!(!error.to_string().contains("too many"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_smuggled_in_before_the_handshake_fail_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let require = address(&format!("postgres://me@127.0.0.1:{port}/db?sslmode=require"));
+    let smuggled = [b"S", REFUSAL].concat();
+    let (error, _) = futures::future::join(require.connect(), answer(&listener, &smuggled)).await;
+    let error = error.err().unwrap();
+    assert!(error.to_string().contains("the TLS handshake failed"), "{error}");
 }

@@ -42,7 +42,9 @@ pub fn installed() -> Option<PathBuf> {
     let required = std::env::var("REQUIRE_ENGINES").is_ok_and(|value| value == "1");
     assert!(!required, "REQUIRE_ENGINES=1, but {missing}");
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    writeln!(std::io::stderr(), "skipped {test}: {missing}").unwrap();
+    // Not by eprintln, whose output a test that passes does not show.
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "skipped {test}: {missing}").unwrap();
     None
 }
 
@@ -262,7 +264,11 @@ impl Server {
                 command.args(["-c", setting]);
             }
             if let Some(process) = Process::start(command, port, &home.path("log")).await {
-                return Some(Self { _process: process, home, port });
+                let server = Self { _process: process, home, port };
+                // It listens before it has started up.
+                let address = server.address("postgres");
+                eventually("PostgreSQL to start", async || address.connect().await.ok()).await;
+                return Some(server);
             }
         }
         panic!("PostgreSQL does not start: {}", fs::read_to_string(home.path("log")).unwrap());
