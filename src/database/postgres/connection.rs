@@ -8,6 +8,7 @@ use diesel::ConnectionError;
 use diesel::result::Error as DieselError;
 use diesel_async::{AsyncConnection, AsyncPgConnection, TransactionManager as _};
 use tokio::time::{Instant, timeout};
+use tokio_postgres::Client;
 
 use super::address::PostgresAddress;
 use super::connector::{Link, Route};
@@ -33,7 +34,7 @@ pub struct PostgresConnection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Idle,
-    /// A call runs, or its future was dropped before it ended.
+    /// A call runs, or its future was dropped before it was done.
     Running,
     Broken,
 }
@@ -50,15 +51,7 @@ impl PostgresAddress {
         let Session { link, pooled } = self.open(SessionKind::Work).await?;
         let Link { client, driver, reports, route } = link;
         let left = DATABASE_TIMEOUT.saturating_sub(started.elapsed());
-        let adopted = timeout(left, AsyncPgConnection::try_from(client)).await;
-        let connection = match adopted {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(ConnectionError::CouldntSetupConfiguration(error))) => {
-                return Err(PostgresError::from_diesel(&error, &reports, driver.end()).into());
-            }
-            Ok(Err(error)) => return Err(DatabaseError::unavailable(error)),
-            Err(_) => return Err(no_answer(DATABASE_TIMEOUT)),
-        };
+        let connection = adopt(client, &driver, &reports, left).await?;
         Ok(PostgresConnection { connection, driver, reports, route, pooled, state: State::Idle })
     }
 }
@@ -86,7 +79,10 @@ impl PostgresConnection {
         work: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<T, DieselError>,
     ) -> Result<T, DatabaseError> {
         if self.is_broken() {
-            let reason = self.driver.end().unwrap_or("an earlier call failed");
+            let reason = match self.state {
+                State::Idle => self.driver.end().unwrap_or_default(),
+                State::Running | State::Broken => "an earlier call was not completed",
+            };
             return Err(PostgresError::closed(self.reports.fatal().as_ref(), reason).into());
         }
         self.reports.clear();
@@ -133,6 +129,23 @@ impl Drop for PostgresConnection {
         if self.state == State::Running {
             self.cancel();
         }
+    }
+}
+
+/// Hands `client` to diesel, which sets the time zone and the encoding, within `limit`.
+pub(super) async fn adopt(
+    client: Client,
+    driver: &Driver,
+    reports: &ServerReports,
+    limit: Duration,
+) -> Result<AsyncPgConnection, DatabaseError> {
+    match timeout(limit, AsyncPgConnection::try_from(client)).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(ConnectionError::CouldntSetupConfiguration(error))) => {
+            Err(PostgresError::from_diesel(&error, reports, driver.end()).into())
+        }
+        Ok(Err(error)) => Err(DatabaseError::unavailable(error)),
+        Err(_) => Err(no_answer(limit)),
     }
 }
 

@@ -21,11 +21,11 @@ use tokio::net::TcpStream;
 pub(super) enum SslMode {
     /// No TLS.
     Disable,
-    /// TLS when the server refuses a connection without.
+    /// TLS only when the server refuses an unencrypted connection.
     Allow,
-    /// TLS when the server has it.
+    /// TLS when the server supports it.
     Prefer,
-    /// TLS, whoever the server is; with a root certificate like [`Self::VerifyCa`].
+    /// TLS without a check of the server's identity; with `sslrootcert` the same as [`Self::VerifyCa`].
     Require,
     /// TLS with a server whose certificate a known authority signed.
     VerifyCa,
@@ -157,7 +157,7 @@ pub(super) async fn request(stream: &mut TcpStream) -> io::Result<Answer> {
 /// Decides whether a server is the one that is meant.
 #[derive(Debug)]
 struct ServerIdentity {
-    /// The trusted certificates; without them any certificate will do.
+    /// The trusted certificates; without them every certificate is accepted.
     trusted: Option<(Arc<WebPkiServerVerifier>, Vec<CertificateDer<'static>>)>,
     check_name: bool,
     provider: Arc<CryptoProvider>,
