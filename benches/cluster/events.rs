@@ -1,0 +1,119 @@
+//! The table of events of a stock database, in either of its shapes.
+
+use crate::sql::Sql;
+use crate::stats::say;
+use crate::support::eventually;
+
+/// Rows that one statement inserts.
+const CHUNK: u64 = 250_000;
+
+/// How a database keeps the events that its relay publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Events {
+    /// `outbox`: an event is a row until it is published.
+    Outbox,
+    /// `event_log`: events stay, and `relay_position` tells how far they are published.
+    Log,
+}
+
+impl Events {
+    /// Looks which tables stock has created.
+    pub async fn detect(sql: &mut Sql) -> Self {
+        let query = "SELECT count(*) AS value FROM pg_tables WHERE tablename = 'event_log'";
+        if sql.number(query).await == 1 { Self::Log } else { Self::Outbox }
+    }
+
+    /// Returns the number of events that are not published.
+    pub async fn depth(self, sql: &mut Sql) -> i64 {
+        sql.number(match self {
+            Self::Outbox => "SELECT count(*) AS value FROM outbox",
+            Self::Log => {
+                "SELECT count(*) AS value FROM event_log \
+                 WHERE id > (SELECT coalesce(min(last_id), 0) FROM relay_position)"
+            }
+        })
+        .await
+    }
+
+    /// Waits until the relay has a position, which it needs before one can be set.
+    pub async fn await_position(self, url: &str) {
+        if self == Self::Log {
+            let mut sql = Sql::connect(url).await;
+            eventually("the relay to have a position", async || {
+                (sql.number("SELECT count(*) AS value FROM relay_position").await > 0).then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// Inserts vehicles with events that wait.
+    pub async fn add_waiting(self, sql: &mut Sql, count: u64) {
+        let table = self.table();
+        in_chunks("waiting", count, async |first, last| {
+            sql.run(&format!(
+                "WITH stocked AS ({}) \
+                 INSERT INTO {table} (vin, event, traceparent) SELECT vin, {EVENT}, {TRACEPARENT} FROM stocked",
+                vehicles(first, last)
+            ))
+            .await;
+        })
+        .await;
+        sql.run(&format!("VACUUM ANALYZE vehicles; VACUUM ANALYZE {table}; CHECKPOINT")).await;
+    }
+
+    /// Inserts events that count as published.
+    pub async fn add_published(self, sql: &mut Sql, count: u64) {
+        assert_eq!(self, Self::Log, "the outbox keeps no published events");
+        in_chunks("published", count, async |first, last| {
+            sql.run(&format!(
+                "INSERT INTO event_log (vin, event, traceparent) SELECT vin, {EVENT}, {TRACEPARENT} \
+                 FROM (SELECT n AS id, 'H' || lpad(n::text, 16, '0') AS vin FROM generate_series({first}, {last}) n) h"
+            ))
+            .await;
+        })
+        .await;
+        sql.run(
+            "UPDATE relay_position SET last_id = (SELECT max(id) FROM event_log); VACUUM ANALYZE event_log",
+        )
+        .await;
+        assert_eq!(self.depth(sql).await, 0, "the position is not that of the only relay");
+    }
+
+    fn table(self) -> &'static str {
+        match self {
+            Self::Outbox => "outbox",
+            Self::Log => "event_log",
+        }
+    }
+}
+
+/// Inserts vehicles without events.
+pub async fn add_vehicles(sql: &mut Sql, count: u64) {
+    in_chunks("stocked", count, async |first, last| sql.run(&vehicles(first, last)).await).await;
+    sql.run("VACUUM ANALYZE vehicles; CHECKPOINT").await;
+}
+
+/// Expressions over the columns id and vin.
+const EVENT: &str = r#"format('{"id":%s,"vin":"%s","model":"model","manufacturer":"manufacturer","year":2022,"odometer":1000,"odometerUnit":"km"}', id, vin)"#;
+const TRACEPARENT: &str = "'00-' || md5(vin) || '-' || left(md5(vin), 16) || '-01'";
+
+/// Each vin is new, for it is made of the time as well.
+fn vehicles(first: u64, last: u64) -> String {
+    format!(
+        "INSERT INTO vehicles (vin, model, manufacturer, year, odometer, odometer_unit, created_at) \
+         SELECT 'V' || left(md5(n::text || clock_timestamp()::text), 16), 'model', 'manufacturer', 2022, 1000, 'km', now() \
+         FROM generate_series({first}, {last}) n RETURNING id, vin"
+    )
+}
+
+async fn in_chunks(what: &str, count: u64, mut insert: impl AsyncFnMut(u64, u64)) {
+    let mut done = 0;
+    while done < count {
+        let last = count.min(done + CHUNK);
+        insert(done + 1, last).await;
+        done = last;
+        if done % (4 * CHUNK) == 0 || done == count {
+            say(&format!("  inserted {done} {what} rows"));
+        }
+    }
+}
