@@ -58,7 +58,7 @@ impl Events {
             .await;
         })
         .await;
-        sql.run(&format!("VACUUM ANALYZE vehicles; VACUUM ANALYZE {table}; CHECKPOINT")).await;
+        sql.settle(&["vehicles", table]).await;
     }
 
     /// Inserts events that count as published.
@@ -72,10 +72,8 @@ impl Events {
             .await;
         })
         .await;
-        sql.run(
-            "UPDATE relay_position SET last_id = (SELECT max(id) FROM event_log); VACUUM ANALYZE event_log",
-        )
-        .await;
+        sql.run("UPDATE relay_position SET last_id = (SELECT max(id) FROM event_log)").await;
+        sql.settle(&["event_log"]).await;
         assert_eq!(self.depth(sql).await, 0, "the position is not that of the only relay");
     }
 
@@ -90,7 +88,7 @@ impl Events {
 /// Inserts vehicles without events.
 pub async fn add_vehicles(sql: &mut Sql, count: u64) {
     in_chunks("stocked", count, async |first, last| sql.run(&vehicles(first, last)).await).await;
-    sql.run("VACUUM ANALYZE vehicles; CHECKPOINT").await;
+    sql.settle(&["vehicles"]).await;
 }
 
 /// Expressions over the columns id and vin.

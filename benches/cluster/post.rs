@@ -7,7 +7,7 @@ use crate::load::{self, Pace};
 use crate::machine::sample_runnable;
 use crate::pgbench::{Mode, Pgbench};
 use crate::processes::{Process, Watch};
-use crate::report::{CpuTable, Goal, Report, Row};
+use crate::report::{CpuRound, CpuTable, Goal, Report, Row};
 use crate::sql::Sql;
 use crate::stats::{median, percentile, say, show};
 use crate::stock::Stock;
@@ -39,9 +39,10 @@ pub async fn throughput(workspace: &Workspace, report: &mut Report) -> f64 {
         let watch = Watch::start(processes.clone());
         let tally =
             load::post(stock.address(), connections, Duration::from_secs(seconds), Pace::Closed).await;
+        let during_load = watch.end();
         tokio::time::sleep(RELAY_TIME).await;
         let metric = stock.metric("stock_outbox_depth").await;
-        cpu.push((watch.end(), tally.accepted));
+        cpu.push(CpuRound { during_load, in_all: watch.end(), accepted: tally.accepted });
         let counted = events.depth(&mut sql).await as f64;
         waiting.push(metric.unwrap_or(counted).max(counted));
         rates.push(tally.rate());

@@ -113,21 +113,30 @@ impl Row {
 /// Processor time by process, of one kind of load.
 pub struct CpuTable {
     pub work: String,
-    /// Of each round: the use, and the vehicles that were accepted.
-    pub rounds: Vec<(CpuUse, u64)>,
+    pub rounds: Vec<CpuRound>,
+}
+
+/// Processor time of one round.
+pub struct CpuRound {
+    pub during_load: CpuUse,
+    /// With what came after the load, as publishing the last events.
+    pub in_all: CpuUse,
+    pub accepted: u64,
 }
 
 impl CpuTable {
     /// Name, microseconds per vehicle, share of one core.
     fn lines(&self) -> Vec<(String, f64, f64)> {
-        let Some((first, _)) = self.rounds.first() else { return Vec::new() };
-        let names = first.seconds.iter().map(|(name, _)| name.clone());
+        let Some(first) = self.rounds.first() else { return Vec::new() };
+        let names = first.in_all.seconds.iter().map(|(name, _)| name.clone());
         let lines = names.enumerate().map(|(index, name)| {
-            let used = |(cpu, _): &(CpuUse, u64)| cpu.seconds[index].1;
-            let per_vehicle: Vec<_> =
-                self.rounds.iter().map(|round| used(round) * 1e6 / u64::max(round.1, 1) as f64).collect();
-            let share: Vec<_> = self.rounds.iter().map(|round| used(round) / round.0.elapsed).collect();
-            (name, median(&per_vehicle), median(&share))
+            let each = |figure: &dyn Fn(&CpuRound) -> f64| {
+                median(&self.rounds.iter().map(figure).collect::<Vec<_>>())
+            };
+            let per_vehicle =
+                each(&|round| round.in_all.seconds[index].1 * 1e6 / u64::max(round.accepted, 1) as f64);
+            let share = each(&|round| round.during_load.seconds[index].1 / round.during_load.elapsed);
+            (name, per_vehicle, share)
         });
         lines.collect()
     }
@@ -157,7 +166,8 @@ impl Report {
         text += &table(&[vec![head], self.rows.iter().map(Row::cells).collect()].concat());
         for cpu in &self.cpu {
             text += &format!("\nProcessor time, {}:\n\n", cpu.work);
-            let head = ["Process", "Microseconds per accepted vehicle", "Share of a core"].map(str::to_owned);
+            let head = ["Process", "Microseconds per accepted vehicle", "Share of a core during the load"]
+                .map(str::to_owned);
             let lines = cpu.lines().into_iter().map(|(name, per_vehicle, share)| {
                 [name, show(per_vehicle), format!("{:.0} %", share * 100.0)]
             });

@@ -17,9 +17,17 @@ impl Sql {
         Self(AsyncPgConnection::establish(url).await.unwrap())
     }
 
-    /// Runs statements, separated by semicolons.
+    /// Runs statements, separated by semicolons: all or nothing.
     pub async fn run(&mut self, statements: &str) {
         self.0.batch_execute(statements).await.unwrap();
+    }
+
+    /// Leaves tables as they are after a while: with statistics, and nothing left to be written.
+    pub async fn settle(&mut self, tables: &[&str]) {
+        for table in tables {
+            self.run(&format!("VACUUM ANALYZE {table}")).await;
+        }
+        self.run("CHECKPOINT").await;
     }
 
     /// Returns the bigint that a query selects as `value`.
