@@ -104,12 +104,12 @@ async fn history(workspace: &Workspace, report: &mut Report) -> Option<Rc<Site>>
     Some(site)
 }
 
-/// A quarter of the backlog says enough.
+/// A quarter of the backlog says enough, when it is large.
 async fn limit(workspace: &Workspace) -> f64 {
     let site = workspace.site().await;
     let topic = site.topic("limit");
     workspace.create_topic(&topic).await;
-    let rate = transactions::write(&workspace.kafka, &topic, workspace.settings.backlog.div_ceil(4)).await;
+    let rate = transactions::write(&workspace.kafka, &topic, (workspace.settings.backlog / 4).max(100_000)).await;
     workspace.remove(site).await;
     rate
 }
