@@ -1,29 +1,29 @@
-//! The table of events of a stock database, in either of its shapes.
+//! The events table of a stock database, in its old or its new schema.
 
 use crate::sql::Sql;
 use crate::stats::say;
 use crate::support::eventually;
 
-/// Rows that one statement inserts.
+/// Number of rows that one statement inserts.
 const CHUNK: u64 = 250_000;
 
-/// How a database keeps the events that its relay publishes.
+/// How a database stores the events that its relay publishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Events {
-    /// `outbox`: an event is a row until it is published.
+    /// Table `outbox`: publishing an event deletes its row.
     Outbox,
-    /// `event_log`: events stay, and `relay_position` tells how far they are published.
+    /// Table `event_log`: rows stay, and `relay_position` holds the id of the last published one.
     Log,
 }
 
 impl Events {
-    /// Looks which tables stock has created.
+    /// Detects which tables stock has created.
     pub async fn detect(sql: &mut Sql) -> Self {
         let query = "SELECT count(*) AS value FROM pg_tables WHERE tablename = 'event_log'";
         if sql.number(query).await == 1 { Self::Log } else { Self::Outbox }
     }
 
-    /// Returns the number of events that are not published.
+    /// Returns the number of unpublished events.
     pub async fn depth(self, sql: &mut Sql) -> i64 {
         sql.number(match self {
             Self::Outbox => "SELECT count(*) AS value FROM outbox",
@@ -35,7 +35,7 @@ impl Events {
         .await
     }
 
-    /// Waits until the relay has a position, which it needs before one can be set.
+    /// Waits until the relay has stored a position; before that there is no row to update.
     pub async fn await_position(self, url: &str) {
         if self == Self::Log {
             let mut sql = Sql::connect(url).await;
@@ -46,10 +46,10 @@ impl Events {
         }
     }
 
-    /// Inserts vehicles with events that wait.
+    /// Inserts vehicles with unpublished events.
     pub async fn add_waiting(self, sql: &mut Sql, count: u64) {
         let table = self.table();
-        in_chunks("waiting", count, async |first, last| {
+        in_chunks("unpublished", count, async |first, last| {
             sql.run(&format!(
                 "WITH stocked AS ({}) \
                  INSERT INTO {table} (vin, event, traceparent) SELECT vin, {EVENT}, {TRACEPARENT} FROM stocked",
@@ -61,9 +61,9 @@ impl Events {
         sql.settle(&["vehicles", table]).await;
     }
 
-    /// Inserts events that count as published.
+    /// Inserts events and moves the relay's position past them.
     pub async fn add_published(self, sql: &mut Sql, count: u64) {
-        assert_eq!(self, Self::Log, "the outbox keeps no published events");
+        assert_eq!(self, Self::Log, "the outbox does not keep published events");
         in_chunks("published", count, async |first, last| {
             sql.run(&format!(
                 "INSERT INTO event_log (vin, event, traceparent) SELECT vin, {EVENT}, {TRACEPARENT} \
@@ -74,7 +74,7 @@ impl Events {
         .await;
         sql.run("UPDATE relay_position SET last_id = (SELECT max(id) FROM event_log)").await;
         sql.settle(&["event_log"]).await;
-        assert_eq!(self.depth(sql).await, 0, "the position is not that of the only relay");
+        assert_eq!(self.depth(sql).await, 0, "the relay's position did not move past all events");
     }
 
     fn table(self) -> &'static str {
@@ -91,11 +91,11 @@ pub async fn add_vehicles(sql: &mut Sql, count: u64) {
     sql.settle(&["vehicles"]).await;
 }
 
-/// Expressions over the columns id and vin.
+/// SQL expressions over the columns id and vin.
 const EVENT: &str = r#"format('{"id":%s,"vin":"%s","model":"model","manufacturer":"manufacturer","year":2022,"odometer":1000,"odometerUnit":"km"}', id, vin)"#;
 const TRACEPARENT: &str = "'00-' || md5(vin) || '-' || left(md5(vin), 16) || '-01'";
 
-/// Each vin is new, for it is made of the time as well.
+/// Builds a statement that inserts vehicles. Hashing the time keeps VINs unique across calls.
 fn vehicles(first: u64, last: u64) -> String {
     format!(
         "INSERT INTO vehicles (vin, model, manufacturer, year, odometer, odometer_unit, created_at) \

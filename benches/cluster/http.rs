@@ -1,4 +1,4 @@
-//! An HTTP/1.1 client that costs little: it shares the processor with what it measures.
+//! A minimal HTTP/1.1 client. It shares the processor with the processes it measures, so it has to be cheap.
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
@@ -6,19 +6,19 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// A kept-alive connection.
+/// A keep-alive connection.
 pub struct Connection {
     stream: TcpStream,
-    /// The answer that was read last.
+    /// The last response.
     buffer: Vec<u8>,
 }
 
-/// The part of an answer that is looked at.
+/// The parts of a response that the bench uses.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer {
     pub status: u16,
     pub has_retry_after: bool,
-    /// Whether the server closes the connection after it.
+    /// Whether the server closes the connection after this response.
     pub closes: bool,
     body_at: usize,
     body_length: usize,
@@ -31,7 +31,7 @@ impl Connection {
         Ok(Self { stream, buffer: Vec::with_capacity(4 * 1024) })
     }
 
-    /// Sends a request and reads its answer.
+    /// Sends a request and reads the response.
     pub async fn exchange(&mut self, request: &[u8]) -> Result<Answer> {
         self.stream.write_all(request).await?;
         self.buffer.clear();
@@ -55,13 +55,13 @@ impl Connection {
         self.exchange(format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n").as_bytes()).await
     }
 
-    /// The body of the answer that was read last.
+    /// Returns the body of the last response.
     pub fn body(&self, answer: Answer) -> &[u8] {
         &self.buffer[answer.body_at..answer.body_at + answer.body_length]
     }
 }
 
-/// `None` while the head is incomplete.
+/// Parses the status line and headers. Returns `None` while they are incomplete.
 fn parse_head(read: &[u8]) -> Result<Option<Answer>> {
     let Some(end) = read.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
     let malformed = || Error::from(ErrorKind::InvalidData);
@@ -83,7 +83,7 @@ fn parse_head(read: &[u8]) -> Result<Option<Answer>> {
         } else if let Some(value) = value_of(line, b"connection:") {
             answer.closes = value.eq_ignore_ascii_case(b"close");
         } else if value_of(line, b"transfer-encoding:").is_some() {
-            // No answer of the platform is chunked.
+            // The platform never sends chunked responses.
             return Err(malformed());
         }
     }

@@ -1,4 +1,4 @@
-//! Posts vehicles from many connections, and notes what is answered.
+//! Posts vehicles from many connections and counts the responses.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -10,21 +10,23 @@ use tokio::time::{sleep_until, timeout};
 
 use crate::http::Connection;
 
-/// Longest wait for the last answers of a round.
-const LAST_ANSWERS: Duration = Duration::from_secs(30);
+/// Longest wait for the last responses of a round.
+const LAST_RESPONSES: Duration = Duration::from_secs(30);
 
-/// What came of a load.
+/// The responses to a load.
 #[derive(Default)]
 pub struct Tally {
+    /// 201 responses.
     pub accepted: u64,
+    /// 503 responses.
     pub refused: u64,
-    /// Of the refusals (503), those that do not tell when to come back.
+    /// 503 responses without `Retry-After`; `refused` includes them.
     pub without_retry_after: u64,
-    /// Requests with another answer, or none.
+    /// Requests with another response or none.
     pub failed: u64,
-    /// Of the accepted, from the moment each was sent.
+    /// Latency of each accepted request, from when it was sent.
     pub from_send: Vec<Duration>,
-    /// Of the accepted, from the moment each was due.
+    /// Latency of each accepted request, from when the schedule had it due.
     pub from_schedule: Vec<Duration>,
     pub elapsed: Duration,
 }
@@ -34,7 +36,7 @@ impl Tally {
         self.accepted + self.refused + self.failed
     }
 
-    /// Accepted vehicles per second.
+    /// Returns the accepted vehicles per second.
     pub fn rate(&self) -> f64 {
         self.accepted as f64 / self.elapsed.as_secs_f64()
     }
@@ -49,16 +51,16 @@ impl Tally {
     }
 }
 
-/// When requests are due.
+/// How requests are scheduled.
 #[derive(Clone, Copy)]
 pub enum Pace {
-    /// Each connection sends its next request once it has the answer to the one before.
+    /// Each connection sends its next request when the previous one was answered.
     Closed,
-    /// All connections together send so many per second, answered or not, as far as a connection is free.
+    /// Requests are due at a fixed rate. A request that finds all connections busy is sent late.
     Open { per_second: f64 },
 }
 
-/// Posts to `address` from `connections` for `length`, on the current thread.
+/// Posts to `address` over `connections` connections for `length`, on the current thread.
 pub async fn post(address: SocketAddr, connections: u32, length: Duration, pace: Pace) -> Tally {
     let started = Instant::now();
     let schedule = Rc::new(Schedule { started, until: started + length, pace, taken: Cell::new(0) });
@@ -71,7 +73,7 @@ pub async fn post(address: SocketAddr, connections: u32, length: Duration, pace:
             tally.add(client.await.unwrap());
         }
     });
-    timeout(length + LAST_ANSWERS, all).await.expect("an answer is missing for 30 s");
+    timeout(length + LAST_RESPONSES, all).await.expect("no response within 30 s");
     tally.elapsed = started.elapsed();
     tally
 }
@@ -84,7 +86,7 @@ struct Schedule {
 }
 
 impl Schedule {
-    /// Returns when the next request is due; `None` after the end.
+    /// Returns when the next request is due, or `None` after the end of the load.
     fn take(&self) -> Option<Instant> {
         let now = Instant::now();
         let due = match self.pace {
@@ -143,14 +145,14 @@ async fn try_post(
     open.exchange(request).await
 }
 
-/// A request whose VIN is replaced for each vehicle.
+/// A request buffer in which each vehicle's VIN replaces the previous one.
 struct Request {
     bytes: Vec<u8>,
     vin_at: usize,
 }
 
 thread_local! {
-    /// Starts anywhere, so that no two runs have a VIN in common.
+    /// Starts at a random number, so that runs on the same database do not repeat VINs.
     static VEHICLES: Cell<u64> = Cell::new(rand::random());
 }
 
@@ -179,7 +181,7 @@ impl Request {
     }
 }
 
-/// Maps each number to another, in no order: an index of VINs is not filled from one end. (The finalizer of `SplitMix64`.)
+/// Permutes numbers (the finalizer of `SplitMix64`), so that VINs do not arrive in index order.
 fn scatter(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,11 +1,11 @@
-//! The machine of a run, and what else runs on it.
+//! Describes the machine of a run and the other load on it.
 
 use std::fs;
 use std::sync::Mutex;
 
 use serde::Serialize;
 
-/// The machine and its load from other programs.
+/// The machine and the load that other programs put on it.
 #[derive(Debug, Serialize)]
 pub struct Machine {
     processor: String,
@@ -15,14 +15,14 @@ pub struct Machine {
     engines: String,
     load_average_before: String,
     load_average_after: String,
-    /// Processes that wanted to run while nothing was measured, sampled before each round, without the bench itself.
+    /// Runnable threads other than the bench's own, sampled before each round.
     other_runnable: Vec<u64>,
 }
 
 static RUNNABLE: Mutex<Vec<u64>> = Mutex::new(Vec::new());
 
 impl Machine {
-    /// `engines`: their versions.
+    /// Describes this machine; `engines` are the versions of the engines.
     pub fn describe(engines: String) -> Self {
         Self {
             processor: field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown".to_owned()),
@@ -44,13 +44,13 @@ impl Machine {
         self.other_runnable = RUNNABLE.lock().unwrap().clone();
     }
 
-    /// Sentences for people.
+    /// Returns the description as prose.
     pub fn sentences(&self) -> String {
         let runnable = &self.other_runnable;
         let mean = runnable.iter().sum::<u64>() as f64 / runnable.len().max(1) as f64;
         format!(
             "{} cores ({}), {} GiB, Linux {}. {}. Load average {} before and {} after the run; before the rounds {:.1} \
-             other processes were runnable on average, {} at most.",
+             other threads were runnable on average, {} at most.",
             self.cores,
             self.processor,
             self.memory_gib,
@@ -64,7 +64,7 @@ impl Machine {
     }
 }
 
-/// Notes how many other processes are runnable. Call it while nothing is measured.
+/// Records how many other threads are runnable. Call it between rounds, not during one.
 pub fn sample_runnable() {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
     let running =

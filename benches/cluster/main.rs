@@ -1,7 +1,7 @@
-//! Measures the platform on the cluster of tests/cluster, next to the limits of its engines.
+//! Measures the platform on the cluster of tests/cluster and compares it with what its engines can do alone.
 //!
-//! `make bench` runs it. It looks at the platform from outside: HTTP, PostgreSQL, Kafka and /proc. What it has on the
-//! engines is its own and is removed in the end, also after a measure has failed.
+//! `make bench` runs it. It observes the platform from outside: over HTTP, PostgreSQL, Kafka and /proc. It creates databases
+//! and topics of its own and removes them at the end, even after a failed measure.
 
 #![allow(
     clippy::cast_precision_loss,
@@ -38,6 +38,7 @@ use std::panic::AssertUnwindSafe;
 use chrono::{SecondsFormat, Utc};
 use clap::Parser as _;
 use futures::FutureExt as _;
+use tokio::signal::unix::{SignalKind, signal};
 
 use machine::Machine;
 use report::Report;
@@ -45,7 +46,7 @@ use settings::{Measure, Settings};
 use stats::say;
 use workspace::{Workspace, cluster};
 
-/// One thread: the load generator takes as little as possible from what it measures.
+/// Runs on one thread, so that the load generator takes little processor time from the processes it measures.
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let settings = Settings::parse();
@@ -59,11 +60,13 @@ async fn main() {
         started: Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true),
     };
     let workspace = Workspace::new(settings.clone());
+    let mut terminated = signal(SignalKind::terminate()).unwrap();
     let interrupted = tokio::select! {
         () = run(&workspace, &mut report) => false,
         _ = tokio::signal::ctrl_c() => true,
+        _ = terminated.recv() => true,
     };
-    say("removing what the bench has on the engines");
+    say("removing the databases and topics of the bench");
     workspace.remove_all().await;
     if interrupted {
         report.failures.push("interrupted".to_owned());
@@ -80,7 +83,7 @@ async fn main() {
     }
 }
 
-/// Runs the measures that were asked for, in their order. One that fails does not stop the others.
+/// Runs the selected measures in order. A failed measure does not stop the others.
 async fn run(workspace: &Workspace, report: &mut Report) {
     let mut rate = None;
     for &measure in &workspace.settings.measures {
@@ -95,7 +98,7 @@ async fn run(workspace: &Workspace, report: &mut Report) {
             }
         };
         if AssertUnwindSafe(work).catch_unwind().await.is_err() {
-            report.failures.push(format!("{measure:?} failed, see above"));
+            report.failures.push(format!("{measure:?} failed, see its panic in the log"));
             workspace.remove_all().await;
         }
     }

@@ -1,4 +1,4 @@
-//! Twice as many requests as stock can take.
+//! Offers twice as many requests as stock can accept.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use crate::stock::Stock;
 use crate::workspace::Workspace;
 
 const DRAIN_LIMIT: Duration = Duration::from_secs(120);
-/// Length of the closed loop that looks for the largest rate, where it was not measured before.
+/// Length of the closed loop that finds the maximum rate when it was not measured before.
 const SEARCH: Duration = Duration::from_secs(5);
 const SAMPLE: Duration = Duration::from_millis(100);
 
-/// Memory of stock, in MiB.
+/// Resident memory of stock, in MiB.
 struct Memory {
     before: f64,
     samples: Vec<f64>,
@@ -29,7 +29,7 @@ impl Memory {
         samples.iter().copied().fold(0.0, f64::max)
     }
 
-    /// How much the peak of the last third exceeds that of the first.
+    /// Returns the peak of the last third of the load, divided by the peak of the first third.
     fn growth(&self) -> f64 {
         let third = self.samples.len() / 3;
         let (first, last) = (&self.samples[..third.max(1)], &self.samples[2 * third..]);
@@ -37,7 +37,7 @@ impl Memory {
     }
 }
 
-/// `rate`: what a closed loop reached.
+/// Measures the overload; `rate` is the result of the closed loop, if it ran.
 pub async fn overload(workspace: &Workspace, report: &mut Report, rate: Option<f64>) {
     let settings = &workspace.settings;
     let site = workspace.site().await;
@@ -66,7 +66,7 @@ pub async fn overload(workspace: &Workspace, report: &mut Report, rate: Option<f
         let pace = Pace::Open { per_second: offered };
         let tally = tokio::select! {
             tally = load::post(stock.address(), settings.overload_connections, length, pace) => tally,
-            () = sample => unreachable!("it samples for ever"),
+            () = sample => unreachable!("sampling does not end"),
         };
         tokio::time::sleep(Duration::from_secs(2)).await;
         say(&format!(
@@ -109,7 +109,7 @@ pub async fn overload(workspace: &Workspace, report: &mut Report, rate: Option<f
             each(&rounds, |tally, _| tally.without_retry_after as f64),
         )
         .goal(Goal::AtMost(0.0)),
-        Row::new("Overload: other answers, or none", "", each(&rounds, |tally, _| tally.failed as f64))
+        Row::new("Overload: other responses or none", "", each(&rounds, |tally, _| tally.failed as f64))
             .goal(Goal::AtMost(0.0)),
         Row::new(
             "Overload: p99 of the accepted, from the send",
@@ -127,7 +127,7 @@ pub async fn overload(workspace: &Workspace, report: &mut Report, rate: Option<f
             "MiB",
             each(&rounds, |_, memory| Memory::peak(&memory.samples)),
         )
-        .limit("before the load", each(&rounds, |_, memory| memory.before)),
+        .limit("before the first round", vec![rounds[0].1.before]),
         Row::new("Overload: memory of stock 2 s later", "MiB", each(&rounds, |_, memory| memory.after)),
         Row::new(
             "Overload: peak memory in the last third by that in the first",

@@ -1,4 +1,4 @@
-//! Pages of a large table, at its start and deep in it.
+//! Reads pages at the start, in the middle and at the end of a large table.
 
 use std::time::{Duration, Instant};
 
@@ -7,13 +7,13 @@ use crate::http::Connection;
 use crate::machine::sample_runnable;
 use crate::report::{Goal, Report, Row};
 use crate::sql::Sql;
-use crate::stats::{percentile, say};
+use crate::stats::{percentile, say, show};
 use crate::stock::Stock;
 use crate::workspace::Workspace;
 
-/// Vehicles of one page.
+/// Vehicles per page.
 const LIMIT: i64 = 100;
-/// Requests for each page in a round.
+/// Requests for each page per round.
 const REQUESTS: usize = 300;
 
 pub async fn pages(workspace: &Workspace, report: &mut Report) {
@@ -32,7 +32,7 @@ pub async fn pages(workspace: &Workspace, report: &mut Report) {
         format!("/stock?limit={LIMIT}&after={}", last - LIMIT),
     ];
     let mut p50 = [const { Vec::new() }; 3];
-    // The first round warms up.
+    // Round 0 is the warm-up.
     for round in 0..=settings.rounds {
         sample_runnable();
         let mut times = [const { Vec::<Duration>::new() }; 3];
@@ -58,9 +58,13 @@ pub async fn pages(workspace: &Workspace, report: &mut Report) {
     let [first, middle, last] = p50;
     for (name, rounds) in [("middle", middle), ("last", last)] {
         report.rows.push(
-            Row::new(&format!("GET /stock, {name} page of 100 among {}: p50", settings.rows), "ms", rounds)
-                .limit("first page", first.clone())
-                .goal(Goal::RatioAtMost(1.2)),
+            Row::new(
+                &format!("GET /stock, {name} page of 100 among {}: p50", show(settings.rows as f64)),
+                "ms",
+                rounds,
+            )
+            .limit("first page", first.clone())
+            .goal(Goal::RatioAtMost(1.2)),
         );
     }
 }

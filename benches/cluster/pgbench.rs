@@ -1,4 +1,4 @@
-//! The limit of a POST: a transaction of two inserts, by pgbench.
+//! The limit for POST: pgbench running a transaction of two inserts.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,7 +7,7 @@ use std::rc::Rc;
 use crate::sql::Sql;
 use crate::workspace::{Site, Workspace};
 
-/// Tables like those of stock: a vehicle and its event.
+/// Tables of the same shape as those of stock: vehicles and their events.
 const TABLES: &str = "
 CREATE TABLE vehicles (
     id            BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -26,7 +26,7 @@ CREATE TABLE outbox (
     traceparent TEXT NOT NULL
 );";
 
-/// VINs are in no order, as those of the load are.
+/// VINs arrive in random order, as they do from the load generator.
 const SCRIPT: &str = r#"\set n random(1, 9000000000000000000)
 BEGIN;
 INSERT INTO vehicles (vin, model, manufacturer, year, odometer, odometer_unit, created_at) VALUES ('V' || lpad(to_hex(:n::bigint), 16, '0'), 'model', 'manufacturer', 2022, 1000, 'km', now());
@@ -34,7 +34,7 @@ INSERT INTO outbox (vin, event, traceparent) VALUES ('V' || lpad(to_hex(:n::bigi
 COMMIT;
 "#;
 
-/// How pgbench sends its statements.
+/// The protocol that pgbench uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Simple,
@@ -52,7 +52,7 @@ impl Mode {
     }
 }
 
-/// What pgbench reports.
+/// The result that pgbench reports.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
     pub per_second: f64,

@@ -1,17 +1,17 @@
-//! What processes use of the processor and of memory, by /proc.
+//! Reads the processor time and memory of processes from /proc.
 
 use std::fs;
 use std::time::Instant;
 
-/// Ticks per second, on every Linux that the platform runs on.
+/// Clock ticks per second in /proc (`USER_HZ`), the same on every architecture that the platform supports.
 const TICKS: f64 = 100.0;
 
-/// A process with a name.
+/// A process whose processor time is measured.
 #[derive(Clone, Debug)]
 pub struct Process {
     pub name: String,
     pub pid: u32,
-    /// Whether its children count, those included that have ended.
+    /// Whether to count its children, including those that have exited.
     pub with_children: bool,
 }
 
@@ -20,12 +20,12 @@ impl Process {
         Self { name: name.to_owned(), pid, with_children: true }
     }
 
-    /// This process.
+    /// Returns this process.
     pub fn load_generator() -> Self {
         Self { name: "load generator".to_owned(), pid: std::process::id(), with_children: false }
     }
 
-    /// The time that it has used so far, in seconds.
+    /// Returns the processor time used so far, in seconds.
     fn used(&self) -> f64 {
         let Some(stat) = Stat::read(self.pid) else { return 0.0 };
         if !self.with_children {
@@ -46,10 +46,10 @@ struct Stat {
 }
 
 impl Stat {
-    /// `None` when there is no such process.
+    /// Reads /proc/PID/stat. Returns `None` when the process does not exist.
     fn read(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name before it may hold anything; what follows starts with field 3 of proc(5).
+        // The command name may contain any character. The fields after it start at number 3 of proc(5).
         let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let seconds = |field: usize| Some(fields.get(field - 3)?.parse::<f64>().ok()? / TICKS);
         Some(Self {
@@ -60,7 +60,7 @@ impl Stat {
     }
 }
 
-/// Times of the whole machine, in seconds since it started.
+/// Processor time of the whole machine, in seconds since boot.
 struct Machine {
     busy: f64,
     stolen: f64,
@@ -82,7 +82,7 @@ impl Machine {
     }
 }
 
-/// Watches processes from its start to its end.
+/// Measures processor time from a start to one or more ends.
 pub struct Watch {
     processes: Vec<Process>,
     before: Vec<f64>,
@@ -92,9 +92,16 @@ pub struct Watch {
 
 /// Processor time by process, in seconds.
 pub struct CpuUse {
-    /// The last two are all other processes, and what the hypervisor took away.
+    /// The last two entries are all other processes and the time stolen by the hypervisor.
     pub seconds: Vec<(String, f64)>,
     pub elapsed: f64,
+}
+
+impl CpuUse {
+    /// Returns the share of a core that other processes used.
+    pub fn other_share(&self) -> f64 {
+        self.seconds[self.seconds.len() - 2].1 / self.elapsed
+    }
 }
 
 impl Watch {
@@ -118,7 +125,7 @@ impl Watch {
     }
 }
 
-/// Returns the memory that a process has in RAM, in MiB; 0 when there is no such process.
+/// Returns the resident memory of a process in MiB, or 0 when it does not exist.
 pub fn resident_mib(pid: u32) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The relay alone: a backlog that stock finds when it starts.
+//! Measures the relay alone: stock starts with a backlog of events.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -14,16 +14,16 @@ use crate::workspace::{Site, Workspace};
 
 const POLL: Duration = Duration::from_millis(20);
 const SAY: Duration = Duration::from_secs(5);
-/// Counts events whose transaction has committed.
+/// The metric that counts events whose transaction has committed.
 const PUBLISHED: &str = "stock_events_published_total";
 
-/// What else is in the database.
+/// The state of the database besides the backlog.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Case {
     Plain,
-    /// Events that were published before.
+    /// Published events precede the backlog.
     History,
-    /// A transaction that sees the database as it was, so that nothing can be vacuumed.
+    /// An open transaction holds a snapshot, so that VACUUM cannot remove dead rows.
     Snapshot,
 }
 
@@ -89,13 +89,14 @@ pub async fn relay(workspace: &Workspace, report: &mut Report) {
     }
 }
 
-/// `None` where published events are not kept.
+/// Creates a database with a history. Returns `None` when the schema does not keep published events.
 async fn history(workspace: &Workspace, report: &mut Report) -> Option<Rc<Site>> {
     let site = workspace.site().await;
     let events = Stock::create_tables(workspace, &site).await;
     if events == Events::Outbox {
         report.notes.push(
-            "The relay was not measured after a history: the outbox keeps no published events.".to_owned(),
+            "The relay was not measured after a history: the outbox does not keep published events."
+                .to_owned(),
         );
         workspace.remove(site).await;
         return None;
@@ -104,17 +105,18 @@ async fn history(workspace: &Workspace, report: &mut Report) -> Option<Rc<Site>>
     Some(site)
 }
 
-/// A quarter of the backlog says enough, when it is large.
+/// Measures transactions of librdkafka alone, with a quarter of the backlog or 100,000 records.
 async fn limit(workspace: &Workspace) -> f64 {
     let site = workspace.site().await;
     let topic = site.topic("limit");
     workspace.create_topic(&topic).await;
-    let rate = transactions::write(&workspace.kafka, &topic, (workspace.settings.backlog / 4).max(100_000)).await;
+    let rate =
+        transactions::write(&workspace.kafka, &topic, (workspace.settings.backlog / 4).max(100_000)).await;
     workspace.remove(site).await;
     rate
 }
 
-/// Returns the events per second from the first that were published to the last.
+/// Publishes one backlog. Returns the events per second between the first and the last, or 0 after a timeout.
 async fn one_backlog(workspace: &Workspace, report: &mut Report, site: &Site, case: Case) -> f64 {
     let mut sql = Sql::connect(site.url()).await;
     let events = Events::detect(&mut sql).await;
@@ -127,10 +129,12 @@ async fn one_backlog(workspace: &Workspace, report: &mut Report, site: &Site, ca
     sample_runnable();
     let stock = Stock::start(workspace, site);
     let rate = watch(workspace, report, &stock, case).await;
-    // Vehicles must not be counted as published and be left behind.
     if let Some(rate) = rate {
         let left = stock.await_published(events, &mut sql, Duration::from_secs(5)).await;
-        assert!(left.is_some(), "events are left after all were counted as published");
+        assert!(
+            left.is_some(),
+            "the metric counted all events as published, but the database still has some"
+        );
         say(&format!("  {}: {}/s", case.name(), show(rate)));
     }
     drop((sql, snapshot));
@@ -138,7 +142,7 @@ async fn one_backlog(workspace: &Workspace, report: &mut Report, site: &Site, ca
     rate.unwrap_or(0.0)
 }
 
-/// `None`, after noting why, when the backlog was not published in time.
+/// Waits until the backlog is published. Returns `None` after a timeout, which it notes in the report.
 async fn watch(workspace: &Workspace, report: &mut Report, stock: &Stock, case: Case) -> Option<f64> {
     let backlog = workspace.settings.backlog as f64;
     let deadline = Instant::now() + Duration::from_secs(workspace.settings.relay_seconds);

@@ -1,4 +1,4 @@
-//! What was measured, as a table and as JSON.
+//! Renders the results as Markdown and as JSON.
 
 use serde_json::{Value, json};
 
@@ -7,23 +7,22 @@ use crate::processes::CpuUse;
 use crate::settings::Settings;
 use crate::stats::{median, show};
 
-/// What a measure has to reach.
+/// What a measure must reach.
 #[derive(Clone, Copy, Debug)]
 pub enum Goal {
     AtMost(f64),
     RatioAtLeast(f64),
     RatioAtMost(f64),
-    /// At least so much, where the ratio is for information.
     AtLeast(f64),
 }
 
-/// What the engine alone does, measured in the same run.
+/// What an engine does alone, measured in the same run.
 pub struct Limit {
     pub what: String,
     pub rounds: Vec<f64>,
 }
 
-/// One line of the table.
+/// One row of the table.
 pub struct Row {
     pub work: String,
     pub unit: &'static str,
@@ -110,7 +109,7 @@ impl Row {
     }
 }
 
-/// Processor time by process, of one kind of load.
+/// Processor time by process for one kind of load.
 pub struct CpuTable {
     pub work: String,
     pub rounds: Vec<CpuRound>,
@@ -119,13 +118,13 @@ pub struct CpuTable {
 /// Processor time of one round.
 pub struct CpuRound {
     pub during_load: CpuUse,
-    /// With what came after the load, as publishing the last events.
+    /// Includes the time after the load, in which the last events are published.
     pub in_all: CpuUse,
     pub accepted: u64,
 }
 
 impl CpuTable {
-    /// Name, microseconds per vehicle, share of one core.
+    /// Returns name, microseconds per accepted vehicle and share of one core for each process.
     fn lines(&self) -> Vec<(String, f64, f64)> {
         let Some(first) = self.rounds.first() else { return Vec::new() };
         let names = first.in_all.seconds.iter().map(|(name, _)| name.clone());
@@ -142,7 +141,7 @@ impl CpuTable {
     }
 }
 
-/// All of a run.
+/// The results of a run.
 pub struct Report {
     pub machine: Machine,
     pub rows: Vec<Row>,
@@ -201,7 +200,7 @@ impl Report {
     }
 }
 
-/// A Markdown table that reads well in a terminal, too. The first line is its head.
+/// Renders a Markdown table with aligned columns, for terminals as well. The first line is the header.
 fn table<const N: usize>(lines: &[[String; N]]) -> String {
     let widths: [usize; N] = std::array::from_fn(|column| {
         lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0).max(3)

@@ -1,4 +1,4 @@
-//! What a run measures, and for how long.
+//! Settings of a run.
 
 use std::path::PathBuf;
 
@@ -6,14 +6,14 @@ use clap::{Parser, ValueEnum};
 
 use crate::support::BINARY;
 
-/// Measures vehicle-platform on the cluster of tests/cluster, next to the limits of its engines
+/// Measures vehicle-platform on the cluster of tests/cluster and compares it with its engines alone
 #[derive(Clone, Debug, Parser)]
 pub struct Settings {
     /// Measures to run, separated by commas
     #[arg(long, env = "BENCH", value_delimiter = ',', default_value = "post,latency,overload,relay,pages")]
     pub measures: Vec<Measure>,
 
-    /// Rounds of each measure, alternated with rounds of its limit; the median counts
+    /// Rounds of each measure, which alternate with rounds of its limit; the results are medians
     #[arg(long, env = "BENCH_ROUNDS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
     pub rounds: u32,
 
@@ -21,27 +21,27 @@ pub struct Settings {
     #[arg(long, env = "BENCH_SECONDS", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub seconds: u64,
 
-    /// Connections of the closed loop
+    /// Connections in the closed loop
     #[arg(long, env = "BENCH_CONNECTIONS", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub connections: u32,
 
-    /// Connections of the overload
+    /// Maximum number of connections in the overload
     #[arg(long, env = "BENCH_OVERLOAD_CONNECTIONS", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub overload_connections: u32,
 
-    /// Events that wait when the relay starts
+    /// Unpublished events when the relay starts
     #[arg(long, env = "BENCH_BACKLOG", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(10_000..))]
     pub backlog: u64,
 
-    /// Published events before those; 0 omits the measure
+    /// Published events that precede the backlog; 0 omits that measure
     #[arg(long, env = "BENCH_HISTORY", default_value_t = 10_000_000)]
     pub history: u64,
 
-    /// Longest time to wait until a backlog is published, in seconds
+    /// Timeout for publishing one backlog, in seconds
     #[arg(long, env = "BENCH_RELAY_SECONDS", default_value_t = 180)]
     pub relay_seconds: u64,
 
-    /// Vehicles in the table whose pages are read
+    /// Vehicles in the table for the pages measure
     #[arg(long, env = "BENCH_ROWS", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
     pub rows: u64,
 

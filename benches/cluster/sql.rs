@@ -17,12 +17,12 @@ impl Sql {
         Self(AsyncPgConnection::establish(url).await.unwrap())
     }
 
-    /// Runs statements, separated by semicolons: all or nothing.
+    /// Runs statements, separated by semicolons, in one transaction.
     pub async fn run(&mut self, statements: &str) {
         self.0.batch_execute(statements).await.unwrap();
     }
 
-    /// Leaves tables as they are after a while: with statistics, and nothing left to be written.
+    /// Vacuums and analyzes tables and writes a checkpoint, so that none of this happens during a measure.
     pub async fn settle(&mut self, tables: &[&str]) {
         for table in tables {
             self.run(&format!("VACUUM ANALYZE {table}")).await;
@@ -30,7 +30,7 @@ impl Sql {
         self.run("CHECKPOINT").await;
     }
 
-    /// Returns the bigint that a query selects as `value`.
+    /// Returns the bigint column `value` of the first row of a query.
     pub async fn number(&mut self, query: &str) -> i64 {
         sql_query(query).load::<Number>(&mut self.0).await.unwrap()[0].value
     }

@@ -1,9 +1,9 @@
-//! Numbers, and how they are shown.
+//! Medians, percentiles and number formatting.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// Returns the middle value, or the mean of the two in the middle. Panics when there is none.
+/// Returns the median. Panics on an empty slice.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -11,7 +11,7 @@ pub fn median(values: &[f64]) -> f64 {
     if sorted.len() % 2 == 1 { sorted[middle] } else { f64::midpoint(sorted[middle - 1], sorted[middle]) }
 }
 
-/// Returns the smallest time that at least `percent` percent of all do not exceed, in milliseconds; 0 without any.
+/// Returns a percentile in milliseconds (nearest rank), or 0 for an empty slice.
 pub fn percentile(times: &[Duration], percent: usize) -> f64 {
     let mut times = times.to_vec();
     times.sort_unstable();
@@ -19,7 +19,7 @@ pub fn percentile(times: &[Duration], percent: usize) -> f64 {
     times.get(index).map_or(0.0, |time| time.as_secs_f64() * 1_000.0)
 }
 
-/// Formats with three significant digits at least, and with thousands separators.
+/// Formats a number with about three significant digits and thousands separators.
 pub fn show(value: f64) -> String {
     let decimals = match value.abs() {
         size if size == 0.0 || size >= 100.0 => 0,
@@ -39,7 +39,7 @@ pub fn show(value: f64) -> String {
     fraction.map_or(grouped.clone(), |fraction| format!("{grouped}.{fraction}"))
 }
 
-/// Prints a line of progress.
+/// Prints a progress line with the time since the first one.
 pub fn say(text: &str) {
     static STARTED: OnceLock<Instant> = OnceLock::new();
     let elapsed = STARTED.get_or_init(Instant::now).elapsed().as_secs_f64();

@@ -1,4 +1,4 @@
-//! The stock role as a process.
+//! Runs the stock role as a process.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -12,14 +12,14 @@ use crate::sql::Sql;
 use crate::support::{eventually, free_port, terminate};
 use crate::workspace::{Site, Workspace};
 
-/// Runs until it is stopped or dropped.
+/// A stock process that runs until it is stopped or dropped.
 pub struct Stock {
     child: Child,
     address: SocketAddr,
 }
 
 impl Stock {
-    /// Starts it on the tables and topics of `site`. It may not be ready yet.
+    /// Starts stock on the database and topics of `site`, without waiting until it is ready.
     pub fn start(workspace: &Workspace, site: &Site) -> Self {
         let port = free_port();
         let log = workspace.settings.output.join("stock.log");
@@ -36,7 +36,7 @@ impl Stock {
         Self { child, address: SocketAddr::from(([127, 0, 0, 1], port)) }
     }
 
-    /// Starts it and waits until it is ready.
+    /// Starts stock and waits until it is ready.
     pub async fn start_ready(workspace: &Workspace, site: &Site) -> Self {
         let stock = Self::start(workspace, site);
         eventually("stock to be ready", async || {
@@ -48,7 +48,7 @@ impl Stock {
         stock
     }
 
-    /// Runs it once on the empty database of `site`, which creates the tables.
+    /// Runs stock once on the empty database of `site` to create the tables.
     pub async fn create_tables(workspace: &Workspace, site: &Site) -> Events {
         let stock = Self::start_ready(workspace, site).await;
         let events = Events::detect(&mut Sql::connect(site.url()).await).await;
@@ -65,7 +65,7 @@ impl Stock {
         Process::new("stock", self.child.id())
     }
 
-    /// Returns a number of /metrics. `None` when it is not there, or stock does not answer.
+    /// Returns a value from /metrics, or `None` when it is missing or stock does not respond.
     pub async fn metric(&self, name: &str) -> Option<f64> {
         let mut connection = Connection::open(self.address).await.ok()?;
         let answer = connection.get("/metrics").await.ok()?;
@@ -73,7 +73,7 @@ impl Stock {
         text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
     }
 
-    /// Waits until all events are published, at most for `patience`, and returns how long it took.
+    /// Waits until all events are published and returns how long it took, or `None` after `patience`.
     pub async fn await_published(
         &self,
         events: Events,
@@ -90,10 +90,10 @@ impl Stock {
         Some(started.elapsed())
     }
 
-    /// Ends it with SIGTERM.
+    /// Stops stock gracefully.
     pub async fn stop(mut self) {
         let status = terminate(&mut self.child).await;
-        assert_eq!(status.code(), Some(0), "stock did not end well, see its log");
+        assert_eq!(status.code(), Some(0), "stock did not stop gracefully, see its log");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The limit of the relay: Kafka transactions by librdkafka alone.
+//! The limit for the relay: Kafka transactions written by librdkafka alone.
 
 use std::time::{Duration, Instant};
 
@@ -7,19 +7,19 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 
-/// Records of one transaction.
+/// Records per transaction.
 pub const BATCH: u64 = 5_000;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Writes `count` records as large as the relay's, and returns how many per second. The first transaction, which opens
-/// the connections, does not count.
+/// Writes `count` records of the same size as the relay's and returns the records per second. The first transaction
+/// opens the connections and is not counted.
 pub async fn write(kafka: &str, topic: &str, count: u64) -> f64 {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", kafka)
         .set("transactional.id", topic)
         .set("acks", "all")
-        // Some request of every transaction is retried; librdkafka's 100 ms would be most of its time.
+        // Every transaction retries some request, and the default of 100 ms would dominate its duration.
         .set("retry.backoff.ms", "10");
     let topic = topic.to_owned();
     tokio::task::spawn_blocking(move || write_blocking(&config, &topic, count)).await.unwrap()
@@ -41,7 +41,7 @@ fn transact(producer: &ThreadedProducer<DefaultProducerContext>, topic: &str, ba
     producer.begin_transaction().unwrap();
     for number in batch * BATCH..(batch + 1) * BATCH {
         let key = format!("V{number:016x}");
-        // Framed as by the schema registry: a zero byte and four of an id.
+        // The wire format of the schema registry: a zero byte, then a schema id of four bytes.
         let value = format!(
             "\0\0\0\0\u{1}{{\"id\":{number},\"vin\":\"{key}\",\"model\":\"model\",\"manufacturer\":\"manufacturer\",\
              \"year\":2022,\"odometer\":1000,\"odometerUnit\":\"km\"}}"

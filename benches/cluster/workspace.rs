@@ -1,4 +1,4 @@
-//! What the bench has on the engines, and how it is removed.
+//! Creates and removes the databases and topics of the bench.
 
 use std::cell::{Cell, RefCell};
 use std::process::Command;
@@ -18,19 +18,19 @@ use crate::support::engines::{PostgresDatabase, address};
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The engines, and a name of our own on them.
+/// The engines and the resources of this run on them.
 pub struct Workspace {
     pub settings: Settings,
     pub kafka: String,
     pub registry: String,
-    /// PostgreSQL and the brokers.
+    /// The processes of PostgreSQL and the brokers.
     pub engines: Vec<Process>,
     name: String,
     sites: RefCell<Vec<Rc<Site>>>,
     created: Cell<u32>,
 }
 
-/// An empty database, and a prefix of topics that do not exist yet.
+/// A database and a topic prefix of its own.
 pub struct Site {
     pub database: PostgresDatabase,
     pub prefix: String,
@@ -47,7 +47,7 @@ impl Site {
 }
 
 impl Workspace {
-    /// Panics where a variable that `tests/cluster/with` sets is missing.
+    /// Reads the addresses of the engines. Panics when `tests/cluster/with` has not set them.
     pub fn new(settings: Settings) -> Self {
         let required = |what, variable| address(what, variable).expect("run it with tests/cluster/with");
         Self {
@@ -61,7 +61,7 @@ impl Workspace {
         }
     }
 
-    /// Creates a database, with a prefix for topics.
+    /// Creates an empty database and a new topic prefix.
     pub async fn site(&self) -> Rc<Site> {
         let number = self.created.get() + 1;
         self.created.set(number);
@@ -71,7 +71,7 @@ impl Workspace {
         site
     }
 
-    /// Removes a site, with all that has its prefix.
+    /// Removes a site: its database, topics, consumer groups and schema subject.
     pub async fn remove(&self, site: Rc<Site>) {
         self.sites.borrow_mut().retain(|other| !Rc::ptr_eq(other, &site));
         site.database.drop_database().await;
@@ -79,7 +79,7 @@ impl Workspace {
         self.remove_subjects(&site.prefix).await;
     }
 
-    /// Removes what is left, for example after a measure failed.
+    /// Removes the sites that are left, for example after a failed measure.
     pub async fn remove_all(&self) {
         let sites = self.sites.take();
         for site in sites {
@@ -91,7 +91,7 @@ impl Workspace {
         ClientConfig::new().set("bootstrap.servers", &self.kafka).create().unwrap()
     }
 
-    /// Creates a topic like those of the platform.
+    /// Creates a topic with the same settings as those of the platform.
     pub async fn create_topic(&self, name: &str) {
         let topic = NewTopic::new(name, 3, TopicReplication::Fixed(3)).set("min.insync.replicas", "2");
         let results = self.admin().create_topics([&topic], &AdminOptions::new()).await.unwrap();
@@ -136,14 +136,14 @@ impl Workspace {
         let subject =
             format!("{}/subjects/{prefix}stock.vehicle-created-value", self.registry.trim_end_matches('/'));
         let client = reqwest::Client::new();
-        // It is not there when the measure did not publish.
+        // A 404 is fine: not every site publishes.
         if let Err(error) = client.delete(&subject).timeout(CALL_TIMEOUT).send().await {
             say(&format!("cannot delete {subject}: {error}"));
         }
     }
 }
 
-/// Returns what the script of the cluster prints.
+/// Runs a command of the cluster script and returns its output.
 pub fn cluster(command: &str) -> String {
     let script =
         address("the script of the cluster", "TEST_CLUSTER").expect("run it with tests/cluster/with");
@@ -151,7 +151,7 @@ pub fn cluster(command: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// The nodes that take part in stock's work, from lines such as "kafka-1 running pid 123 port 19021".
+/// Parses the nodes that stock uses from lines such as "kafka-1 running pid 123 port 19021".
 fn engines(status: &str) -> Vec<Process> {
     let nodes = status.lines().filter_map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
         [name, "running", "pid", pid, ..] if name == "postgres" || name.starts_with("kafka-") => {
