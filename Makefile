@@ -62,6 +62,10 @@ backlog: ## Let 100,000 vehicles wait in the estimators while Kafka is restarted
 	BACKLOG_PROCESSING_TIME=$${BACKLOG_PROCESSING_TIME:-4m} \
 	tests/cluster/with cargo test --test chaos vehicles_that_wait -- --nocapture
 
+.PHONY: bench
+bench: ## Measure the platform on the cluster and compare it with its engines alone; BENCH=post,latency,overload,relay,pages
+	tests/cluster/with cargo bench --bench cluster
+
 .PHONY: lint
 lint: ## Check format and lints, with and without the embedded platform
 	cargo fmt --check

@@ -1,0 +1,181 @@
+//! Measures the relay alone: stock starts with a backlog of events.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::events::Events;
+use crate::machine::sample_runnable;
+use crate::report::{Goal, Report, Row};
+use crate::sql::Sql;
+use crate::stats::{say, show};
+use crate::stock::Stock;
+use crate::transactions;
+use crate::workspace::{Site, Workspace};
+
+const POLL: Duration = Duration::from_millis(20);
+const SAY: Duration = Duration::from_secs(5);
+/// The metric that counts events whose transaction has committed.
+const PUBLISHED: &str = "stock_events_published_total";
+
+/// The state of the database besides the backlog.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Case {
+    Plain,
+    /// Published events precede the backlog.
+    History,
+    /// An open transaction holds a snapshot, so that VACUUM cannot remove dead rows.
+    Snapshot,
+}
+
+impl Case {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "alone",
+            Self::History => "after a history",
+            Self::Snapshot => "next to an open snapshot",
+        }
+    }
+}
+
+pub async fn relay(workspace: &Workspace, report: &mut Report) {
+    let settings = &workspace.settings;
+    let with_history = if settings.history > 0 { history(workspace, report).await } else { None };
+    let mut cases = vec![(Case::Plain, Vec::new()), (Case::Snapshot, Vec::new())];
+    if with_history.is_some() {
+        cases.insert(1, (Case::History, Vec::new()));
+    }
+    let mut limits = Vec::new();
+    for round in 1..=settings.rounds {
+        sample_runnable();
+        let limit = limit(workspace).await;
+        say(&format!("relay, round {round}: transactions of librdkafka alone {}/s", show(limit)));
+        limits.push(limit);
+        for (case, rates) in &mut cases {
+            let site = match &with_history {
+                Some(site) if *case == Case::History => Rc::clone(site),
+                _ => {
+                    let site = workspace.site().await;
+                    Stock::create_tables(workspace, &site).await;
+                    site
+                }
+            };
+            rates.push(one_backlog(workspace, report, &site, *case).await);
+            if *case != Case::History {
+                workspace.remove(site).await;
+            }
+        }
+    }
+    if let Some(site) = with_history {
+        workspace.remove(site).await;
+    }
+
+    let plain = cases[0].1.clone();
+    let backlog = format!("Relay, a backlog of {} events", show(settings.backlog as f64));
+    report.rows.push(
+        Row::new(&backlog, "/s", plain.clone())
+            .limit(&format!("librdkafka, transactions of {}", transactions::BATCH), limits)
+            .goal(Goal::AtLeast(50_000.0)),
+    );
+    for (case, rates) in cases.into_iter().skip(1) {
+        let before = match case {
+            Case::History => format!(" after {} published events", show(settings.history as f64)),
+            _ => " next to an open snapshot".to_owned(),
+        };
+        report.rows.push(
+            Row::new(&format!("{backlog}{before}"), "/s", rates)
+                .limit("that backlog alone", plain.clone())
+                .goal(Goal::RatioAtLeast(0.9)),
+        );
+    }
+}
+
+/// Creates a database with a history. Returns `None` when the schema does not keep published events.
+async fn history(workspace: &Workspace, report: &mut Report) -> Option<Rc<Site>> {
+    let site = workspace.site().await;
+    let events = Stock::create_tables(workspace, &site).await;
+    if events == Events::Outbox {
+        report.notes.push(
+            "The relay was not measured after a history: the outbox does not keep published events."
+                .to_owned(),
+        );
+        workspace.remove(site).await;
+        return None;
+    }
+    events.add_published(&mut Sql::connect(site.url()).await, workspace.settings.history).await;
+    Some(site)
+}
+
+/// Measures transactions of librdkafka alone, with a quarter of the backlog or 100,000 records.
+async fn limit(workspace: &Workspace) -> f64 {
+    let site = workspace.site().await;
+    let topic = site.topic("limit");
+    workspace.create_topic(&topic).await;
+    let rate =
+        transactions::write(&workspace.kafka, &topic, (workspace.settings.backlog / 4).max(100_000)).await;
+    workspace.remove(site).await;
+    rate
+}
+
+/// Publishes one backlog. Returns the events per second between the first and the last, or 0 after a timeout.
+async fn one_backlog(workspace: &Workspace, report: &mut Report, site: &Site, case: Case) -> f64 {
+    let mut sql = Sql::connect(site.url()).await;
+    let events = Events::detect(&mut sql).await;
+    events.add_waiting(&mut sql, workspace.settings.backlog).await;
+    let mut snapshot = Sql::connect(site.url()).await;
+    if case == Case::Snapshot {
+        snapshot.run("BEGIN ISOLATION LEVEL REPEATABLE READ").await;
+        snapshot.number("SELECT count(*) AS value FROM pg_class").await;
+    }
+    sample_runnable();
+    let stock = Stock::start(workspace, site);
+    let rate = watch(workspace, report, &stock, case).await;
+    if let Some(rate) = rate {
+        let left = stock.await_published(events, &mut sql, Duration::from_secs(5)).await;
+        assert!(
+            left.is_some(),
+            "the metric counted all events as published, but the database still has some"
+        );
+        say(&format!("  {}: {}/s", case.name(), show(rate)));
+    }
+    drop((sql, snapshot));
+    stock.stop().await;
+    rate.unwrap_or(0.0)
+}
+
+/// Waits until the backlog is published. Returns `None` after a timeout, which it notes in the report.
+async fn watch(workspace: &Workspace, report: &mut Report, stock: &Stock, case: Case) -> Option<f64> {
+    let backlog = workspace.settings.backlog as f64;
+    let deadline = Instant::now() + Duration::from_secs(workspace.settings.relay_seconds);
+    let mut first: Option<(Instant, f64)> = None;
+    let mut said = Instant::now();
+    loop {
+        let published = stock.metric(PUBLISHED).await.unwrap_or(0.0);
+        let now = Instant::now();
+        let (began, at_first) = match first {
+            Some(first) => first,
+            None if published > 0.0 => *first.insert((now, published)),
+            None => (now, 0.0),
+        };
+        let rate = (published - at_first) / (now - began).as_secs_f64();
+        if published >= backlog {
+            return Some(rate);
+        }
+        if now > deadline {
+            let rate = if rate.is_finite() { rate } else { 0.0 };
+            report.notes.push(format!(
+                "The relay {} published {} of {} events in {} s, {}/s; its rate counts as 0.",
+                case.name(),
+                show(published),
+                show(backlog),
+                workspace.settings.relay_seconds,
+                show(rate)
+            ));
+            return None;
+        }
+        if said.elapsed() > SAY {
+            said = now;
+            say(&format!("  {}: {} published", case.name(), show(published)));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}

@@ -1,0 +1,68 @@
+//! Settings of a run.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+use crate::support::BINARY;
+
+/// Measures vehicle-platform on the cluster of tests/cluster and compares it with its engines alone
+#[derive(Clone, Debug, Parser)]
+pub struct Settings {
+    /// Measures to run, separated by commas
+    #[arg(long, env = "BENCH", value_delimiter = ',', default_value = "post,latency,overload,relay,pages")]
+    pub measures: Vec<Measure>,
+
+    /// Rounds of each measure, which alternate with rounds of its limit; the results are medians
+    #[arg(long, env = "BENCH_ROUNDS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
+    pub rounds: u32,
+
+    /// Length of one round of load, in seconds
+    #[arg(long, env = "BENCH_SECONDS", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub seconds: u64,
+
+    /// Connections in the closed loop
+    #[arg(long, env = "BENCH_CONNECTIONS", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub connections: u32,
+
+    /// Maximum number of connections in the overload
+    #[arg(long, env = "BENCH_OVERLOAD_CONNECTIONS", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub overload_connections: u32,
+
+    /// Unpublished events when the relay starts
+    #[arg(long, env = "BENCH_BACKLOG", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(10_000..))]
+    pub backlog: u64,
+
+    /// Published events that precede the backlog; 0 omits that measure
+    #[arg(long, env = "BENCH_HISTORY", default_value_t = 10_000_000)]
+    pub history: u64,
+
+    /// Timeout for publishing one backlog, in seconds
+    #[arg(long, env = "BENCH_RELAY_SECONDS", default_value_t = 180)]
+    pub relay_seconds: u64,
+
+    /// Vehicles in the table for the pages measure
+    #[arg(long, env = "BENCH_ROWS", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
+    pub rows: u64,
+
+    /// Executable to measure
+    #[arg(long, env = "BENCH_BINARY", default_value = BINARY)]
+    pub binary: PathBuf,
+
+    /// Directory for the results and the log of stock
+    #[arg(long, env = "BENCH_OUTPUT", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench"))]
+    pub output: PathBuf,
+
+    /// Passed by cargo bench
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Measure {
+    Post,
+    Latency,
+    Overload,
+    Relay,
+    Pages,
+}
