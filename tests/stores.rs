@@ -147,8 +147,11 @@ mod event_log {
         ] {
             assert_eq!(log.read(&lease, &parted, 10, i64::MAX).await.unwrap(), LogRead::Parted, "{parted:?}");
         }
-        assert_eq!(log.event_id(2).await.unwrap(), last.event_id);
-        assert_eq!(log.event_id(9).await.unwrap(), None);
+        let event_id = last.event_id.as_deref().unwrap();
+        assert!(log.holds(2, event_id, "").await.unwrap());
+        assert!(!log.holds(1, event_id, "").await.unwrap());
+        assert!(!log.holds(9, event_id, "").await.unwrap());
+        assert!(!log.holds(2, event_id, "unknown").await.unwrap());
     }
 
     pub async fn has_one_holder_at_a_time(store: &dyn VehicleStore) {
@@ -166,7 +169,7 @@ mod event_log {
         assert_eq!(taken.identity, held.identity);
         assert!(!one.renew(&held, Some((&key("a"), 7))).await.unwrap());
         assert_eq!(one.position(&key("a")).await.unwrap(), LastPublished::default());
-        assert!(!one.record_failure(&held, 1, "reason").await.unwrap());
+        assert_eq!(one.record_failure(&held, 1, "reason").await.unwrap(), None);
         assert!(!one.replace_identity(&held).await.unwrap());
         assert_eq!(one.read(&held, &LastPublished::default(), 1, 1).await.unwrap(), LogRead::LeaseLost);
         one.release(&held).await.unwrap();
@@ -188,7 +191,8 @@ mod event_log {
             assert!(log.renew(&lease, Some((&key("a"), id))).await.unwrap());
         }
         let position = log.position(&key("a")).await.unwrap();
-        assert_eq!(position, LastPublished { id: 4, event_id: log.event_id(4).await.unwrap() });
+        assert_eq!(position.id, 4);
+        assert!(log.holds(4, &position.event_id.unwrap(), "").await.unwrap());
         assert_eq!(log.position(&key("b")).await.unwrap(), LastPublished::default());
         let backlog = store.backlog().await.unwrap();
         assert_eq!((backlog.events, backlog.position, backlog.failed), (1, 4, 0));
@@ -203,8 +207,11 @@ mod event_log {
         let mut log = store.event_log().await.unwrap();
         let lease = take_lease(&mut *log, "test").await;
         let entries = read(&mut *log, &lease, &LastPublished::default(), 10).await;
-        assert!(log.record_failure(&lease, 2, "a reason").await.unwrap());
-        assert!(log.record_failure(&lease, 2, "another").await.unwrap(), "again after a crash");
+        let token = log.record_failure(&lease, 2, "a reason").await.unwrap().unwrap();
+        let again = log.record_failure(&lease, 2, "another").await.unwrap();
+        assert_eq!(again.as_ref(), Some(&token), "again after a crash");
+        assert_eq!(log.last_failure().await.unwrap(), token);
+        assert!(log.holds(1, &entries[0].event_id, &token).await.unwrap());
         assert!(log.renew(&lease, Some((&key("a"), 3))).await.unwrap());
         let unpublished = store.unpublished(0, 10).await.unwrap();
         assert_eq!(unpublished.len(), 1);
@@ -227,7 +234,7 @@ mod event_log {
         let lease = take_lease(&mut *log, "test").await;
         let last = last_of(&read(&mut *log, &lease, &LastPublished::default(), 4).await);
         assert_eq!(log.prune(&lease, &last, 3_600.0, 10).await.unwrap(), 0, "they are young");
-        assert!(log.record_failure(&lease, 2, "a reason").await.unwrap());
+        log.record_failure(&lease, 2, "a reason").await.unwrap().unwrap();
         assert_eq!(log.prune(&lease, &last, -1.0, 1).await.unwrap(), 1);
         assert_eq!(log.prune(&lease, &last, -1.0, 10).await.unwrap(), 1, "all but what failed and the last");
         assert_eq!(read(&mut *log, &lease, &last, 10).await.len(), 1);

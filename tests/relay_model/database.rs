@@ -160,7 +160,8 @@ impl Database {
 
     /// The events that are recorded as failed.
     pub async fn failed(&self) -> Vec<i64> {
-        let rows = self.rows("SELECT log_id AS id, reason AS text FROM relay_failure").await;
+        let rows =
+            self.rows("SELECT log_id AS id, reason AS text FROM relay_failure WHERE NOT requeued").await;
         rows.into_iter().map(|row| row.id).collect()
     }
 
@@ -181,10 +182,15 @@ impl Database {
         row.text
     }
 
-    /// A failover to a server that lacks the newest events: ids above `kept` are drawn again.
+    /// A failover to a server that lacks the newest events: ids above `kept` are drawn again. It has the record of a
+    /// failure at least when it has a position behind that, for that was written later.
     pub async fn lose_events_after(&self, kept: i64) {
         self.execute(&format!(
-            "DELETE FROM relay_failure WHERE log_id > {kept};
+            "UPDATE relay_failure SET requeued = false WHERE NOT EXISTS (
+                SELECT 1 FROM event_log AS again JOIN event_log AS failed ON again.vin = failed.vin AND again.id > failed.id
+                WHERE failed.id = log_id AND again.id <= {kept});
+             DELETE FROM relay_failure WHERE log_id > {kept}
+                OR log_id > COALESCE((SELECT max(last_id) FROM relay_position), 0);
              DELETE FROM vehicles WHERE vin IN (SELECT vin FROM event_log WHERE id > {kept});
              DELETE FROM event_log WHERE id > {kept};
              UPDATE relay_position SET last_id = {kept} WHERE last_id > {kept};"

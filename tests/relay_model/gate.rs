@@ -133,9 +133,14 @@ impl EventLog for GatedLog {
         self.inner.position(key).await
     }
 
-    async fn event_id(&mut self, id: i64) -> Result<Option<String>, DatabaseError> {
+    async fn holds(&mut self, id: i64, event_id: &str, failure: &str) -> Result<bool, DatabaseError> {
         self.gate.pass().await;
-        self.inner.event_id(id).await
+        self.inner.holds(id, event_id, failure).await
+    }
+
+    async fn last_failure(&mut self) -> Result<String, DatabaseError> {
+        self.gate.pass().await;
+        self.inner.last_failure().await
     }
 
     async fn read(
@@ -151,7 +156,12 @@ impl EventLog for GatedLog {
         Ok(read)
     }
 
-    async fn record_failure(&mut self, lease: &Lease, id: i64, reason: &str) -> Result<bool, DatabaseError> {
+    async fn record_failure(
+        &mut self,
+        lease: &Lease,
+        id: i64,
+        reason: &str,
+    ) -> Result<Option<String>, DatabaseError> {
         self.gate.pass().await;
         self.inner.record_failure(lease, id, reason).await
     }

@@ -4,7 +4,8 @@
 //! then, and is never ahead of what was published, because it lives and dies with the log. The *mark* is moved by the
 //! very Kafka transaction that publishes, so it is exact, but it lives on the cluster, where a copy or an older backup
 //! of the database may have moved it. So it counts only when the log holds, under its id, the very event that it names:
-//! in an append-only log that proves that everything before it is the same, too.
+//! in an append-only log that proves that everything before it is the same, too. An event that was left out because it
+//! cannot be encoded is recorded in the database; the mark names the newest such record as well.
 //!
 //! docs/EXACTLY-ONCE.md walks through the crashes between any two of these lines.
 
@@ -123,6 +124,9 @@ pub struct Session<'a, C> {
     pub arrivals: Arc<Notify>,
     pub metrics: RelayMetrics,
     pub shutdown: CancellationToken,
+    /// The token of the failure that was recorded last. The mark carries it: one that passed an event that was left out
+    /// counts only in a database that still knows that.
+    pub failure: String,
 }
 
 impl<C: Cluster> Session<'_, C> {
@@ -141,6 +145,7 @@ impl<C: Cluster> Session<'_, C> {
         self.keep(None).await?;
         self.resolve_claimed(&begun.key).await?;
         let last = self.resume(&begun).await?;
+        self.failure = self.log.last_failure().await?;
         self.keep(Some((&begun.key, last.id))).await?;
         if replace_identity {
             if !self.log.replace_identity(&self.lease).await? {
@@ -179,9 +184,10 @@ impl<C: Cluster> Session<'_, C> {
     async fn resume(&mut self, begun: &Begun) -> Result<LastPublished, SessionError> {
         if let Some(Mark { offset, metadata }) = &begun.mark {
             let id = offset - 1;
-            let event_id = self.log.event_id(id).await?;
-            if event_id.is_some() && event_id == *metadata {
-                return Ok(LastPublished { id, event_id });
+            let (event_id, failure) =
+                metadata.as_deref().and_then(|text| text.split_once(' ')).unwrap_or_default();
+            if self.log.holds(id, event_id, failure).await? {
+                return Ok(LastPublished { id, event_id: Some(event_id.to_owned()) });
             }
             self.metrics.histories_parted.inc();
             tracing::warn!(
@@ -282,15 +288,14 @@ impl<C: Cluster> Session<'_, C> {
                 // Before the mark moves past it: after a crash in between, the event is still to be published.
                 Err(reason) => {
                     tracing::error!(id = entry.id, reason, "an event cannot be encoded, leaving it out");
-                    if !self.log.record_failure(&self.lease, entry.id, &reason).await? {
-                        return Err(SessionError::LeaseLost);
-                    }
+                    let recorded = self.log.record_failure(&self.lease, entry.id, &reason).await?;
+                    self.failure = recorded.ok_or(SessionError::LeaseLost)?;
                 }
             }
         }
         let published = records.len() as u64;
         let (id, event_id) = newest;
-        let mark = Mark { offset: id + 1, metadata: Some(event_id.clone()) };
+        let mark = Mark { offset: id + 1, metadata: Some(format!("{event_id} {}", self.failure)) };
         let committed = beating(self.log, &self.lease, position, self.settings.beat, {
             let cluster = &mut self.cluster;
             async move { Ok(cluster.publish(records, mark).await) }

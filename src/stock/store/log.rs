@@ -114,8 +114,11 @@ pub trait EventLog: Send {
     /// Returns the position, with the event that the log holds there.
     async fn position(&mut self, key: &PositionKey) -> Result<LastPublished, DatabaseError>;
 
-    /// Returns the `event_id` of the event under `id`.
-    async fn event_id(&mut self, id: i64) -> Result<Option<String>, DatabaseError>;
+    /// Whether the log holds the event under `id`, and the record of a failure with the token `failure`; empty for none.
+    async fn holds(&mut self, id: i64, event_id: &str, failure: &str) -> Result<bool, DatabaseError>;
+
+    /// Returns the token of the failure that was recorded last; empty when there is none.
+    async fn last_failure(&mut self) -> Result<String, DatabaseError>;
 
     /// Reads up to `limit` events of at most `max_bytes` together, at least one, and proves with them, in one snapshot,
     /// that the lease is still held and that the log still holds `last`.
@@ -127,13 +130,18 @@ pub trait EventLog: Send {
         max_bytes: i64,
     ) -> Result<LogRead, DatabaseError>;
 
-    /// Records that an event cannot be encoded.
-    async fn record_failure(&mut self, lease: &Lease, id: i64, reason: &str) -> Result<bool, DatabaseError>;
+    /// Records that an event cannot be encoded, and returns the token of the record; `None` when the lease is lost.
+    async fn record_failure(
+        &mut self,
+        lease: &Lease,
+        id: i64,
+        reason: &str,
+    ) -> Result<Option<String>, DatabaseError>;
 
     /// Returns up to `limit` events that could not be encoded, oldest first.
     async fn failures(&mut self, limit: i64) -> Result<Vec<LogEntry>, DatabaseError>;
 
-    /// Appends an event that could not be encoded before to the end of the log, and forgets its failure.
+    /// Appends an event that could not be encoded before to the end of the log, once.
     async fn retry_failure(&mut self, lease: &Lease, id: i64) -> Result<bool, DatabaseError>;
 
     /// Removes up to `limit` events older than `seconds` that lie before `last`.

@@ -131,7 +131,7 @@ pub(super) async fn backlog(connection: &mut Connection) -> QueryResult<Backlog>
             (SELECT count(*) FROM (SELECT 1 FROM event_log WHERE id > published.id LIMIT {limit}) AS waiting) AS events,
             COALESCE((SELECT {AGE} FROM event_log WHERE id > published.id ORDER BY id LIMIT 1), 0.0) AS oldest_seconds,
             published.id AS position,
-            (SELECT count(*) FROM relay_failure) AS failed
+            (SELECT count(*) FROM relay_failure WHERE NOT requeued) AS failed
          FROM (SELECT {POSITION} AS id) AS published"
     ))
     .get_result(connection)
@@ -161,11 +161,11 @@ pub(super) async fn unpublished(
 ) -> QueryResult<Vec<UnpublishedEvent>> {
     let rows: Vec<UnpublishedRow> = sql_query(format!(
         "SELECT id, vin, reason FROM (
-            SELECT id, vin, reason FROM event_log LEFT JOIN relay_failure ON log_id = id
-            WHERE id > $1 AND id > {POSITION}
+            SELECT event_log.id, vin, reason FROM event_log LEFT JOIN relay_failure ON log_id = event_log.id
+            WHERE event_log.id > $1 AND event_log.id > {POSITION}
             UNION ALL
-            SELECT id, vin, reason FROM relay_failure JOIN event_log ON id = log_id
-            WHERE log_id > $1 AND log_id <= {POSITION}
+            SELECT event_log.id, vin, reason FROM relay_failure JOIN event_log ON event_log.id = log_id
+            WHERE log_id > $1 AND log_id <= {POSITION} AND NOT requeued
          ) AS unpublished ORDER BY id LIMIT $2"
     ))
     .bind::<BigInt, _>(after)
@@ -312,12 +312,40 @@ pub(super) async fn position(connection: &mut Connection, key: &PositionKey) -> 
     Ok(last.unwrap_or_default())
 }
 
-pub(super) async fn event_id(connection: &mut Connection, id: i64) -> QueryResult<Option<String>> {
-    let rows: Vec<PositionRow> = sql_query("SELECT id, event_id FROM event_log WHERE id = $1")
-        .bind::<BigInt, _>(id)
-        .load(connection)
-        .await?;
-    Ok(rows.into_iter().next().and_then(|row| row.event_id))
+#[derive(QueryableByName)]
+struct HeldRow {
+    #[diesel(sql_type = Bool)]
+    held: bool,
+}
+
+pub(super) async fn holds(
+    connection: &mut Connection,
+    id: i64,
+    event_id: &str,
+    failure: &str,
+) -> QueryResult<bool> {
+    let row: HeldRow = sql_query(
+        "SELECT EXISTS (SELECT 1 FROM event_log WHERE id = $1 AND event_id = $2)
+            AND ($3 = '' OR EXISTS (SELECT 1 FROM relay_failure WHERE token = $3)) AS held",
+    )
+    .bind::<BigInt, _>(id)
+    .bind::<Text, _>(event_id)
+    .bind::<Text, _>(failure)
+    .get_result(connection)
+    .await?;
+    Ok(row.held)
+}
+
+#[derive(QueryableByName)]
+struct TokenRow {
+    #[diesel(sql_type = Text)]
+    token: String,
+}
+
+pub(super) async fn last_failure(connection: &mut Connection) -> QueryResult<String> {
+    let rows: Vec<TokenRow> =
+        sql_query("SELECT token FROM relay_failure ORDER BY id DESC LIMIT 1").load(connection).await?;
+    Ok(rows.into_iter().next().map(|row| row.token).unwrap_or_default())
 }
 
 #[derive(QueryableByName)]
@@ -402,25 +430,27 @@ pub(super) async fn record_failure(
     lease: &Lease,
     id: i64,
     reason: &str,
-) -> QueryResult<bool> {
-    let recorded = sql_query(
+) -> QueryResult<Option<String>> {
+    let rows: Vec<TokenRow> = sql_query(
         "INSERT INTO relay_failure (log_id, reason)
          SELECT $1, $2 FROM relay_lease WHERE holder = $3 AND epoch = $4
-         ON CONFLICT (log_id) DO UPDATE SET reason = excluded.reason",
+         ON CONFLICT (log_id) DO UPDATE SET reason = excluded.reason
+         RETURNING token",
     )
     .bind::<BigInt, _>(id)
     .bind::<Text, _>(reason)
     .bind::<Nullable<Text>, _>(&lease.holder)
     .bind::<BigInt, _>(lease.epoch)
-    .execute(connection)
+    // Not `get_result`, which returns before the statement is committed.
+    .load(connection)
     .await?;
-    Ok(recorded == 1)
+    Ok(rows.into_iter().next().map(|row| row.token))
 }
 
 pub(super) async fn failures(connection: &mut Connection, limit: i64) -> QueryResult<Vec<LogEntry>> {
     let rows: Vec<MaybeEntryRow> = sql_query(
-        "SELECT id, event_id, vin, event, traceparent, reannounced
-         FROM relay_failure JOIN event_log ON id = log_id ORDER BY log_id LIMIT $1",
+        "SELECT event_log.id, event_id, vin, event, traceparent, reannounced
+         FROM relay_failure JOIN event_log ON event_log.id = log_id WHERE NOT requeued ORDER BY log_id LIMIT $1",
     )
     .bind::<BigInt, _>(limit)
     .load(connection)
@@ -439,7 +469,7 @@ pub(super) async fn prune(
     sql_query(format!(
         "DELETE FROM event_log WHERE id IN (
             SELECT id FROM (SELECT id, created_at FROM event_log WHERE id < $1 ORDER BY id LIMIT $2) AS oldest
-            WHERE {OLDER_THAN} AND NOT EXISTS (SELECT 1 FROM relay_failure WHERE log_id = id)
+            WHERE {OLDER_THAN} AND NOT EXISTS (SELECT 1 FROM relay_failure WHERE log_id = oldest.id AND NOT requeued)
          ) AND EXISTS (SELECT 1 FROM relay_lease WHERE holder = $4 AND epoch = $5)"
     ))
     .bind::<BigInt, _>(last.id)

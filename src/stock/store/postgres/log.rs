@@ -143,8 +143,12 @@ impl EventLog for PostgresLog {
         self.0.call(async |connection| queries::position(connection, key).await).await
     }
 
-    async fn event_id(&mut self, id: i64) -> Result<Option<String>, DatabaseError> {
-        self.0.call(async |connection| queries::event_id(connection, id).await).await
+    async fn holds(&mut self, id: i64, event_id: &str, failure: &str) -> Result<bool, DatabaseError> {
+        self.0.call(async |connection| queries::holds(connection, id, event_id, failure).await).await
+    }
+
+    async fn last_failure(&mut self) -> Result<String, DatabaseError> {
+        self.0.call(async |connection| queries::last_failure(connection).await).await
     }
 
     async fn read(
@@ -157,7 +161,12 @@ impl EventLog for PostgresLog {
         self.0.call(async |connection| queries::read(connection, lease, last, limit, max_bytes).await).await
     }
 
-    async fn record_failure(&mut self, lease: &Lease, id: i64, reason: &str) -> Result<bool, DatabaseError> {
+    async fn record_failure(
+        &mut self,
+        lease: &Lease,
+        id: i64,
+        reason: &str,
+    ) -> Result<Option<String>, DatabaseError> {
         self.0.call(async |connection| queries::record_failure(connection, lease, id, reason).await).await
     }
 
@@ -171,12 +180,12 @@ impl EventLog for PostgresLog {
             .call(async |connection| {
                 sql_query(
                     "WITH failed AS (
-                        DELETE FROM relay_failure WHERE log_id = $1
+                        UPDATE relay_failure SET requeued = true WHERE log_id = $1 AND NOT requeued
                             AND EXISTS (SELECT FROM relay_lease WHERE holder = $2 AND epoch = $3)
                         RETURNING log_id
                      )
                      INSERT INTO event_log (vin, event, traceparent, reannounced)
-                     SELECT vin, event, traceparent, reannounced FROM event_log JOIN failed ON log_id = id",
+                     SELECT vin, event, traceparent, reannounced FROM event_log JOIN failed ON log_id = event_log.id",
                 )
                 .bind::<BigInt, _>(id)
                 .bind::<Nullable<Text>, _>(&lease.holder)

@@ -48,8 +48,12 @@ impl EventLog for SqliteLog {
         Ok(queries::position(&mut self.0.lock().await.connection, key).await?)
     }
 
-    async fn event_id(&mut self, id: i64) -> Result<Option<String>, DatabaseError> {
-        Ok(queries::event_id(&mut self.0.lock().await.connection, id).await?)
+    async fn holds(&mut self, id: i64, event_id: &str, failure: &str) -> Result<bool, DatabaseError> {
+        Ok(queries::holds(&mut self.0.lock().await.connection, id, event_id, failure).await?)
+    }
+
+    async fn last_failure(&mut self) -> Result<String, DatabaseError> {
+        Ok(queries::last_failure(&mut self.0.lock().await.connection).await?)
     }
 
     async fn read(
@@ -62,7 +66,12 @@ impl EventLog for SqliteLog {
         Ok(queries::read(&mut self.0.lock().await.connection, lease, last, limit, max_bytes).await?)
     }
 
-    async fn record_failure(&mut self, lease: &Lease, id: i64, reason: &str) -> Result<bool, DatabaseError> {
+    async fn record_failure(
+        &mut self,
+        lease: &Lease,
+        id: i64,
+        reason: &str,
+    ) -> Result<Option<String>, DatabaseError> {
         Ok(queries::record_failure(&mut self.0.lock().await.connection, lease, id, reason).await?)
     }
 
@@ -74,15 +83,15 @@ impl EventLog for SqliteLog {
         let lease = lease.clone();
         let retry = move |connection: &mut SqliteConnection| {
             connection.immediate_transaction(|connection| {
-                let forgotten = diesel::sql_query(
-                    "DELETE FROM relay_failure WHERE log_id = $1
+                let requeued = diesel::sql_query(
+                    "UPDATE relay_failure SET requeued = true WHERE log_id = $1 AND NOT requeued
                         AND EXISTS (SELECT 1 FROM relay_lease WHERE holder = $2 AND epoch = $3)",
                 )
                 .bind::<BigInt, _>(id)
                 .bind::<Nullable<Text>, _>(&lease.holder)
                 .bind::<BigInt, _>(lease.epoch)
                 .execute(connection)?;
-                if forgotten == 0 {
+                if requeued == 0 {
                     return Ok(false);
                 }
                 let appended = diesel::sql_query(

@@ -4,7 +4,7 @@ LOCK TABLE vehicles IN SHARE ROW EXCLUSIVE MODE;
 LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE;
 
 DO $$ BEGIN
-    IF EXISTS (SELECT FROM relay_failure) THEN
+    IF EXISTS (SELECT FROM relay_failure WHERE NOT requeued) THEN
         RAISE EXCEPTION 'relay_failure holds events that could not be encoded, which an older release would stop at'
             USING HINT = 'Resolve them first: vehicle-platform audit lists them.';
     END IF;

@@ -37,10 +37,15 @@ CREATE TABLE relay_position (
     PRIMARY KEY (cluster, topic)
 );
 
--- Events that the relay could not encode. Each is tried again when a relay starts.
+-- Events that the relay could not encode and left out. Each is tried again when a relay starts, and is requeued at the
+-- end of the log when it can be encoded.
 CREATE TABLE relay_failure (
-    log_id    BIGINT PRIMARY KEY,
+    id        BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    log_id    BIGINT NOT NULL UNIQUE,
+    -- Kept on the Kafka cluster, too, which thereby knows whether this database still has the record.
+    token     TEXT NOT NULL DEFAULT gen_random_uuid()::text,
     reason    TEXT NOT NULL,
+    requeued  BOOLEAN NOT NULL DEFAULT false,
     failed_at TIMESTAMPTZ NOT NULL DEFAULT now()
 );
 

@@ -33,10 +33,15 @@ CREATE TABLE relay_position (
     PRIMARY KEY (cluster, topic)
 );
 
--- Events that the relay could not encode. Each is tried again when a relay starts.
+-- Events that the relay could not encode and left out. Each is tried again when a relay starts, and is requeued at the
+-- end of the log when it can be encoded.
 CREATE TABLE relay_failure (
-    log_id    INTEGER PRIMARY KEY NOT NULL,
+    id        INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
+    log_id    INTEGER NOT NULL UNIQUE,
+    -- Kept on the Kafka cluster, too, which thereby knows whether this database still has the record.
+    token     TEXT NOT NULL DEFAULT (lower(hex(randomblob(16)))),
     reason    TEXT NOT NULL,
+    requeued  BOOLEAN NOT NULL DEFAULT 0,
     failed_at REAL NOT NULL DEFAULT (unixepoch('subsec'))
 );
 
