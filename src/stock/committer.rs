@@ -221,7 +221,7 @@ impl Committer {
             };
             match appender.append(part).await {
                 Ok(ids) => {
-                    self.batch_sizes.observe(part.len() as f64);
+                    self.batch_sizes.observe(u32::try_from(part.len()).map_or(f64::MAX, f64::from));
                     return Ok(ids);
                 }
                 Err(DatabaseError::Conflict(error)) if retries < CONFLICT_RETRIES => {

@@ -86,7 +86,7 @@ impl Maker {
                     postgres(server, &format!("ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true")).await;
                 }
             }
-            _ => unreachable!("both are of one engine"),
+            _ => panic!("both are of one engine"),
         }
         Database { engine, store: None }
     }

@@ -77,7 +77,7 @@ enum Standing {
     Starting,
     Publishing,
     /// Another relay holds the lease, since this instance saw it first.
-    StandingBy(String, Instant),
+    Waiting(String, Instant),
     /// Its sessions fail, since the first that did.
     Blocked(String, Instant),
 }
@@ -87,7 +87,7 @@ impl fmt::Display for Standing {
         match self {
             Self::Starting => write!(f, "the relay starts"),
             Self::Publishing => write!(f, "the relay publishes"),
-            Self::StandingBy(holder, since) => {
+            Self::Waiting(holder, since) => {
                 write!(f, "the relay stands by for {holder}, for {} s", since.elapsed().as_secs())
             }
             Self::Blocked(reason, since) => {
@@ -121,12 +121,12 @@ impl RelayStatus {
 
     pub(super) fn standing_by(&self, holder: &str) {
         self.set(|standing| match standing {
-            Standing::StandingBy(known, since) if known == holder => {
-                Standing::StandingBy(holder.to_owned(), *since)
+            Standing::Waiting(known, since) if known == holder => {
+                Standing::Waiting(holder.to_owned(), *since)
             }
             _ => {
                 tracing::info!(holder, "another relay publishes, standing by");
-                Standing::StandingBy(holder.to_owned(), Instant::now())
+                Standing::Waiting(holder.to_owned(), Instant::now())
             }
         });
     }

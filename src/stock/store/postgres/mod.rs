@@ -4,6 +4,7 @@ mod append;
 mod log;
 mod migrations;
 #[path = "../queries.rs"]
+#[expect(clippy::duplicate_mod, reason = "compiled once for each engine, with its dialect")]
 mod queries;
 
 use async_trait::async_trait;

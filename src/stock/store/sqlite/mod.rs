@@ -2,6 +2,7 @@
 
 mod log;
 #[path = "../queries.rs"]
+#[expect(clippy::duplicate_mod, reason = "compiled once for each engine, with its dialect")]
 mod queries;
 
 use std::path::PathBuf;
