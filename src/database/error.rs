@@ -1,7 +1,5 @@
 //! What went wrong in a database, by what its caller can do about it.
 
-use diesel::result::{DatabaseErrorKind, Error as DieselError};
-
 /// Why a database did not do as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
@@ -30,29 +28,5 @@ impl DatabaseError {
 
     pub fn internal(error: impl Into<anyhow::Error>) -> Self {
         Self::Internal(error.into())
-    }
-}
-
-impl From<DieselError> for DatabaseError {
-    fn from(error: DieselError) -> Self {
-        let passes = match &error {
-            DieselError::BrokenTransactionManager => true,
-            DieselError::DatabaseError(kind, information) => match kind {
-                DatabaseErrorKind::ClosedConnection
-                | DatabaseErrorKind::UnableToSendCommand
-                | DatabaseErrorKind::SerializationFailure
-                | DatabaseErrorKind::ReadOnlyTransaction => true,
-                // diesel has no kind for PostgreSQL's 57P0x, in which a server says that it stops or starts, nor
-                // for SQLite's SQLITE_BUSY.
-                _ => {
-                    let message = information.message();
-                    ["terminating connection", "the database system is", "database is locked"]
-                        .iter()
-                        .any(|known| message.contains(known))
-                }
-            },
-            _ => false,
-        };
-        if passes { Self::unavailable(error) } else { Self::internal(error) }
     }
 }

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use diesel::connection::SimpleConnection;
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::{Connection, SqliteConnection};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use super::Access;
+use super::{Access, DatabaseError};
 
 /// What ends the path in a URL that SQLite reads (<https://www.sqlite.org/uri.html>).
 const IN_PATH: AsciiSet = CONTROLS.add(b'?').add(b'#').add(b'%');
@@ -64,5 +65,81 @@ fn lock(path: &Path) -> anyhow::Result<File> {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => bail!("another process has it open"),
         Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+/// The result codes that say something about the database and not about a statement, by the text that
+/// `sqlite3_errstr` has for them (<https://www.sqlite.org/rescode.html>): the code itself is not to be had from diesel
+/// without `unsafe`, and SQLite translates nothing.
+const UNAVAILABLE: [&str; 8] = [
+    "database is locked",           // SQLITE_BUSY
+    "database table is locked",     // SQLITE_LOCKED
+    "database or disk is full",     // SQLITE_FULL
+    "disk I/O error",               // SQLITE_IOERR
+    "unable to open database file", // SQLITE_CANTOPEN
+    "out of memory",                // SQLITE_NOMEM
+    "interrupted",                  // SQLITE_INTERRUPT
+    "locking protocol",             // SQLITE_PROTOCOL
+];
+const READ_ONLY: &str = "attempt to write a readonly database"; // SQLITE_READONLY
+const REFUSED: [&str; 2] = ["string or blob too big", "datatype mismatch"]; // SQLITE_TOOBIG, SQLITE_MISMATCH
+
+/// Of a SQLite database: what comes from PostgreSQL has its SQLSTATE.
+impl From<DieselError> for DatabaseError {
+    fn from(error: DieselError) -> Self {
+        let DieselError::DatabaseError(kind, information) = &error else { return Self::internal(error) };
+        let text = information.message();
+        match kind {
+            DatabaseErrorKind::UniqueViolation
+            | DatabaseErrorKind::ForeignKeyViolation
+            | DatabaseErrorKind::NotNullViolation
+            | DatabaseErrorKind::CheckViolation => Self::Refused(error.into()),
+            _ if text == READ_ONLY => Self::ReadOnly(error.into()),
+            _ if UNAVAILABLE.contains(&text) => Self::unavailable(error),
+            _ if REFUSED.contains(&text) => Self::Refused(error.into()),
+            _ => Self::internal(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use diesel::RunQueryDsl as _;
+
+    use super::*;
+
+    fn fails(connection: &mut SqliteConnection, statement: &str) -> DatabaseError {
+        diesel::sql_query(statement).execute(connection).unwrap_err().into()
+    }
+
+    #[test]
+    fn errors_of_the_engine_are_told_apart() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("test.db");
+        let mut one = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+        let create = "CREATE TABLE t (id INTEGER PRIMARY KEY, text TEXT UNIQUE CHECK (text <> 'bad'));
+            INSERT INTO t VALUES (1, 'one');";
+        one.batch_execute(create).unwrap();
+        let duplicate = fails(&mut one, "INSERT INTO t VALUES (2, 'one')");
+        assert!(matches!(duplicate, DatabaseError::Refused(_)), "{duplicate}");
+        let bad = fails(&mut one, "INSERT INTO t VALUES (2, 'bad')");
+        assert!(matches!(bad, DatabaseError::Refused(_)), "{bad}");
+        let wrong_type = fails(&mut one, "INSERT INTO t VALUES ('x', 'two')");
+        assert!(matches!(wrong_type, DatabaseError::Refused(_)), "{wrong_type}");
+        let unknown = fails(&mut one, "SELECT * FROM missing");
+        assert!(matches!(unknown, DatabaseError::Internal(_)), "{unknown}");
+
+        let mut other = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+        other.batch_execute("BEGIN IMMEDIATE").unwrap();
+        let busy = fails(&mut one, "INSERT INTO t VALUES (2, 'two')");
+        assert!(matches!(busy, DatabaseError::Unavailable(_)), "{busy}");
+        other.batch_execute("ROLLBACK").unwrap();
+
+        one.batch_execute("PRAGMA query_only = 1").unwrap();
+        let read_only = fails(&mut one, "INSERT INTO t VALUES (2, 'two')");
+        assert!(matches!(read_only, DatabaseError::ReadOnly(_)), "{read_only}");
+        one.batch_execute("PRAGMA query_only = 0; PRAGMA max_page_count = 1").unwrap();
+        let full = fails(&mut one, "INSERT INTO t VALUES (2, hex(zeroblob(40000)))");
+        assert!(matches!(full, DatabaseError::Unavailable(_)), "{full}");
     }
 }
