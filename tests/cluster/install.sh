@@ -12,6 +12,8 @@ install_packages() {
     command -v curl >/dev/null || packages+=(curl)
     command -v python3 >/dev/null && python3 -m pip --version >/dev/null 2>&1 || packages+=(python3-pip)
     compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || packages+=(postgresql)
+    command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || packages+=(pgbouncer)
+    command -v openssl >/dev/null || packages+=(openssl)
     ldconfig -p | grep -q 'libcurl\.so\.4' || packages+=(libcurl4)
     ldconfig -p | grep -q 'libcrypto\.so\.3' || packages+=(libssl3)
     [ ${#packages[@]} -eq 0 ] && return
