@@ -32,7 +32,7 @@ smoke: ## Post a vehicle to it, and wait for the ad
 
 .PHONY: test
 test: ## Run the tests
-	cargo test --all-targets
+	cargo test --lib --bins --tests
 
 .PHONY: cluster-up
 cluster-up: ## Start the production topology as plain processes, installing what is missing

@@ -8,7 +8,7 @@ use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{Array, BigInt, Double, Integer, Text, Timestamptz};
 use diesel_async::RunQueryDsl;
 
-use super::queries;
+use super::vehicle_queries;
 use crate::database::DatabaseError;
 use crate::database::postgres::PostgresConnection;
 use crate::stock::store::{Appender, IdsByVin, NewVehicle};
@@ -27,7 +27,7 @@ impl Appender for PostgresAppender {
     }
 
     async fn ids_of(&mut self, vins: Vec<String>) -> Result<IdsByVin, DatabaseError> {
-        self.0.call(async |connection| queries::ids_of(connection, vins).await).await
+        self.0.call(async |connection| vehicle_queries::ids_of(connection, vins).await).await
     }
 }
 

@@ -6,7 +6,7 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _};
 
-use super::queries;
+use super::log_queries;
 use crate::database::DatabaseError;
 use crate::database::postgres::PostgresConnection;
 use crate::stock::store::{ClaimedEvents, EventLog, LastPublished, Lease, LogEntry, LogRead, PositionKey};
@@ -113,11 +113,11 @@ impl EventLog for PostgresLog {
     }
 
     async fn lease(&mut self) -> Result<Lease, DatabaseError> {
-        self.0.call(async |connection| queries::lease(connection).await).await
+        self.0.call(async |connection| log_queries::lease(connection).await).await
     }
 
     async fn take(&mut self, seen: &Lease, holder: &str) -> Result<Option<Lease>, DatabaseError> {
-        self.0.call(async |connection| queries::take(connection, seen, holder).await).await
+        self.0.call(async |connection| log_queries::take(connection, seen, holder).await).await
     }
 
     async fn renew(
@@ -126,29 +126,31 @@ impl EventLog for PostgresLog {
         position: Option<(&PositionKey, i64)>,
     ) -> Result<bool, DatabaseError> {
         if let Some((key, id)) = position {
-            self.0.call(async |connection| queries::move_position(connection, lease, key, id).await).await?;
+            self.0
+                .call(async |connection| log_queries::move_position(connection, lease, key, id).await)
+                .await?;
         }
-        self.0.call(async |connection| queries::renew(connection, lease).await).await
+        self.0.call(async |connection| log_queries::renew(connection, lease).await).await
     }
 
     async fn release(&mut self, lease: &Lease) -> Result<(), DatabaseError> {
-        self.0.call(async |connection| queries::release(connection, lease).await).await
+        self.0.call(async |connection| log_queries::release(connection, lease).await).await
     }
 
     async fn replace_identity(&mut self, lease: &Lease) -> Result<bool, DatabaseError> {
-        self.0.call(async |connection| queries::replace_identity(connection, lease).await).await
+        self.0.call(async |connection| log_queries::replace_identity(connection, lease).await).await
     }
 
     async fn position(&mut self, key: &PositionKey) -> Result<LastPublished, DatabaseError> {
-        self.0.call(async |connection| queries::position(connection, key).await).await
+        self.0.call(async |connection| log_queries::position(connection, key).await).await
     }
 
     async fn holds(&mut self, id: i64, event_id: &str, failure: &str) -> Result<bool, DatabaseError> {
-        self.0.call(async |connection| queries::holds(connection, id, event_id, failure).await).await
+        self.0.call(async |connection| log_queries::holds(connection, id, event_id, failure).await).await
     }
 
     async fn last_failure(&mut self) -> Result<String, DatabaseError> {
-        self.0.call(async |connection| queries::last_failure(connection).await).await
+        self.0.call(async |connection| log_queries::last_failure(connection).await).await
     }
 
     async fn read(
@@ -158,7 +160,9 @@ impl EventLog for PostgresLog {
         limit: i64,
         max_bytes: i64,
     ) -> Result<LogRead, DatabaseError> {
-        self.0.call(async |connection| queries::read(connection, lease, last, limit, max_bytes).await).await
+        self.0
+            .call(async |connection| log_queries::read(connection, lease, last, limit, max_bytes).await)
+            .await
     }
 
     async fn record_failure(
@@ -167,11 +171,11 @@ impl EventLog for PostgresLog {
         id: i64,
         reason: &str,
     ) -> Result<Option<String>, DatabaseError> {
-        self.0.call(async |connection| queries::record_failure(connection, lease, id, reason).await).await
+        self.0.call(async |connection| log_queries::record_failure(connection, lease, id, reason).await).await
     }
 
     async fn failures(&mut self, limit: i64) -> Result<Vec<LogEntry>, DatabaseError> {
-        self.0.call(async |connection| queries::failures(connection, limit).await).await
+        self.0.call(async |connection| log_queries::failures(connection, limit).await).await
     }
 
     async fn retry_failure(&mut self, lease: &Lease, id: i64) -> Result<bool, DatabaseError> {
@@ -204,11 +208,13 @@ impl EventLog for PostgresLog {
         seconds: f64,
         limit: i64,
     ) -> Result<usize, DatabaseError> {
-        self.0.call(async |connection| queries::prune(connection, lease, last, seconds, limit).await).await
+        self.0
+            .call(async |connection| log_queries::prune(connection, lease, last, seconds, limit).await)
+            .await
     }
 
     async fn claimed(&mut self) -> Result<Option<ClaimedEvents>, DatabaseError> {
-        self.0.call(async |connection| queries::claimed(connection).await).await
+        self.0.call(async |connection| log_queries::claimed(connection).await).await
     }
 
     async fn resolve_claimed(
@@ -218,7 +224,7 @@ impl EventLog for PostgresLog {
         published: i64,
     ) -> Result<bool, DatabaseError> {
         let held = self.renew(lease, Some((key, published))).await?;
-        self.0.call(async |connection| queries::forget_claimed(connection, lease).await).await?;
+        self.0.call(async |connection| log_queries::forget_claimed(connection, lease).await).await?;
         Ok(held)
     }
 }

@@ -2,10 +2,13 @@
 
 mod append;
 mod log;
-mod migrations;
-#[path = "../queries.rs"]
+#[path = "../log_queries.rs"]
 #[expect(clippy::duplicate_mod, reason = "compiled once for each engine, with its dialect")]
-mod queries;
+mod log_queries;
+mod migrations;
+#[path = "../vehicle_queries.rs"]
+#[expect(clippy::duplicate_mod, reason = "compiled once for each engine, with its dialect")]
+mod vehicle_queries;
 
 use async_trait::async_trait;
 
@@ -81,15 +84,15 @@ impl VehicleStore for PostgresVehicles {
     }
 
     async fn page(&self, request: &PageRequest<VehicleId>) -> Result<Vec<StockedVehicle>, DatabaseError> {
-        self.readers()?.call(async |connection| queries::page(connection, request).await).await
+        self.readers()?.call(async |connection| vehicle_queries::page(connection, request).await).await
     }
 
     async fn get(&self, id: VehicleId) -> Result<Option<StockedVehicle>, DatabaseError> {
-        self.readers()?.call(async |connection| queries::get(connection, id).await).await
+        self.readers()?.call(async |connection| vehicle_queries::get(connection, id).await).await
     }
 
     async fn find(&self, vin: &str) -> Result<Option<StockedVehicle>, DatabaseError> {
-        self.readers()?.call(async |connection| queries::find(connection, vin).await).await
+        self.readers()?.call(async |connection| vehicle_queries::find(connection, vin).await).await
     }
 
     async fn appender(&self) -> Result<Box<dyn Appender>, DatabaseError> {
@@ -103,11 +106,13 @@ impl VehicleStore for PostgresVehicles {
     }
 
     async fn backlog(&self) -> Result<Backlog, DatabaseError> {
-        self.readers()?.call(async |connection| queries::backlog(connection).await).await
+        self.readers()?.call(async |connection| vehicle_queries::backlog(connection).await).await
     }
 
     async fn unpublished(&self, after: i64, limit: i64) -> Result<Vec<UnpublishedEvent>, DatabaseError> {
-        self.readers()?.call(async |connection| queries::unpublished(connection, after, limit).await).await
+        self.readers()?
+            .call(async |connection| vehicle_queries::unpublished(connection, after, limit).await)
+            .await
     }
 
     async fn reannounce(&self, stocked: &StockedVehicle) -> Result<(), DatabaseError> {
@@ -115,7 +120,7 @@ impl VehicleStore for PostgresVehicles {
         let event = serde_json::to_string(&VehicleCreated::from(stocked)).map_err(DatabaseError::internal)?;
         let trace = TraceContext::new_root().to_string();
         self.readers()?
-            .call(async |connection| queries::reannounce(connection, vin, &event, &trace).await)
+            .call(async |connection| vehicle_queries::reannounce(connection, vin, &event, &trace).await)
             .await
             .map(drop)
     }

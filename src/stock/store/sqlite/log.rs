@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
-use super::{SharedFile, queries};
+use super::{SharedFile, log_queries};
 use crate::database::DatabaseError;
 use crate::stock::store::{ClaimedEvents, EventLog, LastPublished, Lease, LogEntry, LogRead, PositionKey};
 
@@ -17,11 +17,11 @@ impl EventLog for SqliteLog {
     }
 
     async fn lease(&mut self) -> Result<Lease, DatabaseError> {
-        Ok(queries::lease(&mut self.0.lock().await.connection).await?)
+        Ok(log_queries::lease(&mut self.0.lock().await.connection).await?)
     }
 
     async fn take(&mut self, seen: &Lease, holder: &str) -> Result<Option<Lease>, DatabaseError> {
-        Ok(queries::take(&mut self.0.lock().await.connection, seen, holder).await?)
+        Ok(log_queries::take(&mut self.0.lock().await.connection, seen, holder).await?)
     }
 
     async fn renew(
@@ -31,29 +31,29 @@ impl EventLog for SqliteLog {
     ) -> Result<bool, DatabaseError> {
         let mut file = self.0.lock().await;
         if let Some((key, id)) = position {
-            queries::move_position(&mut file.connection, lease, key, id).await?;
+            log_queries::move_position(&mut file.connection, lease, key, id).await?;
         }
-        Ok(queries::renew(&mut file.connection, lease).await?)
+        Ok(log_queries::renew(&mut file.connection, lease).await?)
     }
 
     async fn release(&mut self, lease: &Lease) -> Result<(), DatabaseError> {
-        Ok(queries::release(&mut self.0.lock().await.connection, lease).await?)
+        Ok(log_queries::release(&mut self.0.lock().await.connection, lease).await?)
     }
 
     async fn replace_identity(&mut self, lease: &Lease) -> Result<bool, DatabaseError> {
-        Ok(queries::replace_identity(&mut self.0.lock().await.connection, lease).await?)
+        Ok(log_queries::replace_identity(&mut self.0.lock().await.connection, lease).await?)
     }
 
     async fn position(&mut self, key: &PositionKey) -> Result<LastPublished, DatabaseError> {
-        Ok(queries::position(&mut self.0.lock().await.connection, key).await?)
+        Ok(log_queries::position(&mut self.0.lock().await.connection, key).await?)
     }
 
     async fn holds(&mut self, id: i64, event_id: &str, failure: &str) -> Result<bool, DatabaseError> {
-        Ok(queries::holds(&mut self.0.lock().await.connection, id, event_id, failure).await?)
+        Ok(log_queries::holds(&mut self.0.lock().await.connection, id, event_id, failure).await?)
     }
 
     async fn last_failure(&mut self) -> Result<String, DatabaseError> {
-        Ok(queries::last_failure(&mut self.0.lock().await.connection).await?)
+        Ok(log_queries::last_failure(&mut self.0.lock().await.connection).await?)
     }
 
     async fn read(
@@ -63,7 +63,7 @@ impl EventLog for SqliteLog {
         limit: i64,
         max_bytes: i64,
     ) -> Result<LogRead, DatabaseError> {
-        Ok(queries::read(&mut self.0.lock().await.connection, lease, last, limit, max_bytes).await?)
+        Ok(log_queries::read(&mut self.0.lock().await.connection, lease, last, limit, max_bytes).await?)
     }
 
     async fn record_failure(
@@ -72,11 +72,11 @@ impl EventLog for SqliteLog {
         id: i64,
         reason: &str,
     ) -> Result<Option<String>, DatabaseError> {
-        Ok(queries::record_failure(&mut self.0.lock().await.connection, lease, id, reason).await?)
+        Ok(log_queries::record_failure(&mut self.0.lock().await.connection, lease, id, reason).await?)
     }
 
     async fn failures(&mut self, limit: i64) -> Result<Vec<LogEntry>, DatabaseError> {
-        Ok(queries::failures(&mut self.0.lock().await.connection, limit).await?)
+        Ok(log_queries::failures(&mut self.0.lock().await.connection, limit).await?)
     }
 
     async fn retry_failure(&mut self, lease: &Lease, id: i64) -> Result<bool, DatabaseError> {
@@ -113,11 +113,11 @@ impl EventLog for SqliteLog {
         seconds: f64,
         limit: i64,
     ) -> Result<usize, DatabaseError> {
-        Ok(queries::prune(&mut self.0.lock().await.connection, lease, last, seconds, limit).await?)
+        Ok(log_queries::prune(&mut self.0.lock().await.connection, lease, last, seconds, limit).await?)
     }
 
     async fn claimed(&mut self) -> Result<Option<ClaimedEvents>, DatabaseError> {
-        Ok(queries::claimed(&mut self.0.lock().await.connection).await?)
+        Ok(log_queries::claimed(&mut self.0.lock().await.connection).await?)
     }
 
     async fn resolve_claimed(
@@ -127,7 +127,7 @@ impl EventLog for SqliteLog {
         published: i64,
     ) -> Result<bool, DatabaseError> {
         let held = self.renew(lease, Some((key, published))).await?;
-        queries::forget_claimed(&mut self.0.lock().await.connection, lease).await?;
+        log_queries::forget_claimed(&mut self.0.lock().await.connection, lease).await?;
         Ok(held)
     }
 }

@@ -1,9 +1,12 @@
 //! Vehicles in a SQLite file, which one process owns.
 
 mod log;
-#[path = "../queries.rs"]
+#[path = "../log_queries.rs"]
 #[expect(clippy::duplicate_mod, reason = "compiled once for each engine, with its dialect")]
-mod queries;
+mod log_queries;
+#[path = "../vehicle_queries.rs"]
+#[expect(clippy::duplicate_mod, reason = "compiled once for each engine, with its dialect")]
+mod vehicle_queries;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -76,15 +79,15 @@ impl VehicleStore for SqliteVehicles {
     }
 
     async fn page(&self, request: &PageRequest<VehicleId>) -> Result<Vec<StockedVehicle>, DatabaseError> {
-        Ok(queries::page(&mut self.file.lock().await.connection, request).await?)
+        Ok(vehicle_queries::page(&mut self.file.lock().await.connection, request).await?)
     }
 
     async fn get(&self, id: VehicleId) -> Result<Option<StockedVehicle>, DatabaseError> {
-        Ok(queries::get(&mut self.file.lock().await.connection, id).await?)
+        Ok(vehicle_queries::get(&mut self.file.lock().await.connection, id).await?)
     }
 
     async fn find(&self, vin: &str) -> Result<Option<StockedVehicle>, DatabaseError> {
-        Ok(queries::find(&mut self.file.lock().await.connection, vin).await?)
+        Ok(vehicle_queries::find(&mut self.file.lock().await.connection, vin).await?)
     }
 
     async fn appender(&self) -> Result<Box<dyn Appender>, DatabaseError> {
@@ -96,18 +99,18 @@ impl VehicleStore for SqliteVehicles {
     }
 
     async fn backlog(&self) -> Result<Backlog, DatabaseError> {
-        Ok(queries::backlog(&mut self.file.lock().await.connection).await?)
+        Ok(vehicle_queries::backlog(&mut self.file.lock().await.connection).await?)
     }
 
     async fn unpublished(&self, after: i64, limit: i64) -> Result<Vec<UnpublishedEvent>, DatabaseError> {
-        Ok(queries::unpublished(&mut self.file.lock().await.connection, after, limit).await?)
+        Ok(vehicle_queries::unpublished(&mut self.file.lock().await.connection, after, limit).await?)
     }
 
     async fn reannounce(&self, stocked: &StockedVehicle) -> Result<(), DatabaseError> {
         let vin = stocked.vehicle.vin.as_str();
         let event = serde_json::to_string(&VehicleCreated::from(stocked)).map_err(DatabaseError::internal)?;
         let trace = TraceContext::new_root().to_string();
-        queries::reannounce(&mut self.file.lock().await.connection, vin, &event, &trace).await?;
+        vehicle_queries::reannounce(&mut self.file.lock().await.connection, vin, &event, &trace).await?;
         Ok(())
     }
 }
@@ -134,7 +137,7 @@ impl Appender for SqliteAppender {
     }
 
     async fn ids_of(&mut self, vins: Vec<String>) -> Result<IdsByVin, DatabaseError> {
-        Ok(queries::ids_of(&mut self.0.lock().await.connection, vins).await?)
+        Ok(vehicle_queries::ids_of(&mut self.0.lock().await.connection, vins).await?)
     }
 }
 

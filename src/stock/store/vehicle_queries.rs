@@ -1,0 +1,184 @@
+//! The queries on vehicles, and on what of their events is still to be published, which read the same for both engines.
+//!
+//! Each engine compiles this file as a module of its own, next to a `dialect` that names what differs. Placeholders
+//! appear in the order of their numbers, which both engines bind alike.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Double, Nullable, Text};
+use diesel_async::RunQueryDsl;
+
+use super::dialect::{AGE, Connection, CreatedAt};
+use crate::http::PageRequest;
+use crate::stock::store::{Backlog, IdsByVin, UnpublishedEvent};
+use crate::vehicle::{
+    Manufacturer, Model, Odometer, OdometerUnit, StockedVehicle, Vehicle, VehicleId, Vin, Year,
+};
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Double, Integer, Text};
+    use super::CreatedAt;
+
+    vehicles (id) {
+        id -> BigInt,
+        vin -> Text,
+        model -> Text,
+        manufacturer -> Text,
+        year -> Integer,
+        odometer -> Double,
+        odometer_unit -> Text,
+        created_at -> CreatedAt,
+    }
+}
+
+#[derive(Queryable)]
+struct VehicleRow {
+    id: i64,
+    vin: String,
+    model: String,
+    manufacturer: String,
+    year: i32,
+    odometer: f64,
+    odometer_unit: String,
+    created_at: DateTime<Utc>,
+}
+
+/// What a row holds was parsed when it was written; a row that no longer parses was changed by someone else.
+impl TryFrom<VehicleRow> for StockedVehicle {
+    type Error = diesel::result::Error;
+
+    fn try_from(row: VehicleRow) -> QueryResult<Self> {
+        let parse = || -> Result<Vehicle, String> {
+            Ok(Vehicle {
+                vin: Vin::parse(&row.vin)?,
+                model: Model::parse(&row.model)?,
+                manufacturer: Manufacturer::parse(&row.manufacturer)?,
+                year: Year::from_stored(row.year),
+                odometer: Odometer::parse(row.odometer)?,
+                odometer_unit: OdometerUnit::parse(&row.odometer_unit)?,
+            })
+        };
+        let vehicle = parse().map_err(|error| {
+            diesel::result::Error::DeserializationError(format!("row {} of vehicles {error}", row.id).into())
+        })?;
+        Ok(Self { id: VehicleId(row.id), created_at: row.created_at, vehicle })
+    }
+}
+
+pub(super) async fn page(
+    connection: &mut Connection,
+    request: &PageRequest<VehicleId>,
+) -> QueryResult<Vec<StockedVehicle>> {
+    let after = request.after.map_or(i64::MIN, |id| id.0);
+    let rows: Vec<VehicleRow> = vehicles::table
+        .filter(vehicles::id.gt(after))
+        .order(vehicles::id)
+        .limit(i64::try_from(request.fetch_limit()).unwrap_or(i64::MAX))
+        .load(connection)
+        .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+pub(super) async fn get(connection: &mut Connection, id: VehicleId) -> QueryResult<Option<StockedVehicle>> {
+    let row: Option<VehicleRow> = vehicles::table.find(id.0).first(connection).await.optional()?;
+    row.map(TryInto::try_into).transpose()
+}
+
+pub(super) async fn find(connection: &mut Connection, vin: &str) -> QueryResult<Option<StockedVehicle>> {
+    let row: Option<VehicleRow> =
+        vehicles::table.filter(vehicles::vin.eq(vin)).first(connection).await.optional()?;
+    row.map(TryInto::try_into).transpose()
+}
+
+pub(super) async fn ids_of(connection: &mut Connection, vins: Vec<String>) -> QueryResult<IdsByVin> {
+    let rows: Vec<(String, i64)> = vehicles::table
+        .filter(vehicles::vin.eq_any(vins))
+        .select((vehicles::vin, vehicles::id))
+        .load(connection)
+        .await?;
+    Ok(rows.into_iter().map(|(vin, id)| (vin, VehicleId(id))).collect())
+}
+
+#[derive(QueryableByName)]
+struct BacklogRow {
+    #[diesel(sql_type = BigInt)]
+    events: i64,
+    #[diesel(sql_type = Double)]
+    oldest_seconds: f64,
+    #[diesel(sql_type = BigInt)]
+    position: i64,
+    #[diesel(sql_type = BigInt)]
+    failed: i64,
+}
+
+/// The position on the cluster that the relay published to last.
+const POSITION: &str = "COALESCE((SELECT last_id FROM relay_position ORDER BY moved_at DESC LIMIT 1), 0)";
+
+pub(super) async fn backlog(connection: &mut Connection) -> QueryResult<Backlog> {
+    let limit = Backlog::MAX_EVENTS;
+    let row: BacklogRow = sql_query(format!(
+        "SELECT
+            (SELECT count(*) FROM (SELECT 1 FROM event_log WHERE id > published.id LIMIT {limit}) AS waiting) AS events,
+            COALESCE((SELECT {AGE} FROM event_log WHERE id > published.id ORDER BY id LIMIT 1), 0.0) AS oldest_seconds,
+            published.id AS position,
+            (SELECT count(*) FROM relay_failure WHERE NOT requeued) AS failed
+         FROM (SELECT {POSITION} AS id) AS published"
+    ))
+    .get_result(connection)
+    .await?;
+    Ok(Backlog {
+        events: row.events,
+        oldest_seconds: row.oldest_seconds.max(0.0),
+        position: row.position,
+        failed: row.failed,
+    })
+}
+
+#[derive(QueryableByName)]
+struct UnpublishedRow {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = Text)]
+    vin: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    reason: Option<String>,
+}
+
+pub(super) async fn unpublished(
+    connection: &mut Connection,
+    after: i64,
+    limit: i64,
+) -> QueryResult<Vec<UnpublishedEvent>> {
+    let rows: Vec<UnpublishedRow> = sql_query(format!(
+        "SELECT id, vin, reason FROM (
+            SELECT event_log.id, vin, reason FROM event_log LEFT JOIN relay_failure ON log_id = event_log.id
+            WHERE event_log.id > $1 AND event_log.id > {POSITION}
+            UNION ALL
+            SELECT event_log.id, vin, reason FROM relay_failure JOIN event_log ON event_log.id = log_id
+            WHERE log_id > $1 AND log_id <= {POSITION} AND NOT requeued
+         ) AS unpublished ORDER BY id LIMIT $2"
+    ))
+    .bind::<BigInt, _>(after)
+    .bind::<BigInt, _>(limit)
+    .load(connection)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| UnpublishedEvent { id: row.id, vin: row.vin, failure: row.reason })
+        .collect())
+}
+
+pub(super) async fn reannounce(
+    connection: &mut Connection,
+    vin: &str,
+    event: &str,
+    traceparent: &str,
+) -> QueryResult<usize> {
+    sql_query("INSERT INTO event_log (vin, event, traceparent, reannounced) VALUES ($1, $2, $3, true)")
+        .bind::<Text, _>(vin)
+        .bind::<Text, _>(event)
+        .bind::<Text, _>(traceparent)
+        .execute(connection)
+        .await
+}
