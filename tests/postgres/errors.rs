@@ -1,17 +1,14 @@
 //! Each error as the server reports it.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use diesel_async::AsyncConnection as _;
-use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use futures::future::join;
 use vehicle_platform::database::DatabaseError;
 use vehicle_platform::database::postgres::PostgresPool;
 
 use super::server::{Server, address};
 use super::{ask, code, execute, first, kind};
-use crate::support::{DEADLINE, eventually};
+use crate::support::eventually;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_is_classified_by_its_sqlstate() {
@@ -189,29 +186,4 @@ async fn a_store_can_be_built_upon_the_calls() {
     let names: Box<dyn Names> = Box::new(PostgresPool::new(server.address("postgres"), 2));
     let done = tokio::spawn(async move { names.rename("new").await.unwrap() });
     assert_eq!(done.await.unwrap(), "new");
-}
-
-const MIGRATIONS: EmbeddedMigrations = embed_migrations!("src/stock/migrations/postgres");
-
-#[tokio::test(flavor = "multi_thread")]
-async fn instances_migrate_one_after_the_other() {
-    let Some(server) = Server::start().await else { return };
-    let address = server.address("postgres");
-    let migrate = || address.migrate(MIGRATIONS, 7, DEADLINE);
-    let (one, two) = join(migrate(), migrate()).await;
-    one.and(two).unwrap();
-
-    let mut holder = address.connect().await.unwrap();
-    execute(&mut holder, "SELECT pg_advisory_lock(7)").await.unwrap();
-    let error = address.migrate(MIGRATIONS, 7, Duration::from_millis(300)).await.unwrap_err();
-    assert_eq!(kind(&error), "unavailable", "{error}");
-    let error = migrate().await.unwrap_err();
-    assert_eq!((kind(&error), code(&error).as_str()), ("unavailable", "55P03"), "{error}");
-    execute(&mut holder, "SELECT pg_advisory_unlock(7)").await.unwrap();
-    migrate().await.unwrap();
-
-    let reader = server.address("postgres?options=-c%20default_transaction_read_only%3Don");
-    execute(&mut holder, "DROP TABLE __diesel_schema_migrations").await.unwrap();
-    let error = reader.migrate(MIGRATIONS, 7, DEADLINE).await.unwrap_err();
-    assert_eq!((kind(&error), code(&error).as_str()), ("read-only", "25006"), "{error}");
 }

@@ -9,7 +9,6 @@ mod connection;
 mod connection_string;
 mod connector;
 mod driver;
-mod migration;
 mod pool;
 mod pooler;
 mod postgres_error;

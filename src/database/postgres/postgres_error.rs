@@ -87,17 +87,6 @@ impl PostgresError {
         }
     }
 
-    /// An error while the schema was brought up to date: `reports` has its code, if the server reported it.
-    pub(super) fn from_migration(error: &dyn Error, reports: &ServerReports, end: Option<&str>) -> Self {
-        let text = chain(error);
-        let error = match (reports.last(), end) {
-            (Some(report), _) => Self::reported(report.code, &text, None, None),
-            (None, Some(_)) => Self::closed(reports.fatal().as_ref(), &text),
-            (None, None) => Self { code: None, verdict: Verdict::Internal, text: printable(&text) },
-        };
-        error.context("cannot migrate the schema")
-    }
-
     fn from_information(code: SqlState, information: &dyn DatabaseErrorInformation) -> Self {
         Self::reported(code, information.message(), information.details(), information.hint())
     }

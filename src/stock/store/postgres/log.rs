@@ -67,6 +67,9 @@ struct OrderRow {
     sequences: i64,
 }
 
+/// For what the relay writes itself: a failure that it recorded must last when the mark has moved past it.
+const COMMIT_DURABLY: &str = "SELECT set_config('synchronous_commit', 'on', false)
+    WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')";
 const REPAIR_TRIGGERS: &str = "ALTER TABLE vehicles ENABLE ALWAYS TRIGGER insert_in_commit_order;
     ALTER TABLE event_log ENABLE ALWAYS TRIGGER insert_in_commit_order;
     ALTER TABLE outbox ENABLE ALWAYS TRIGGER append_to_event_log;";
@@ -77,6 +80,7 @@ const REPAIR_SEQUENCES: &str =
 #[async_trait]
 impl EventLog for PostgresLog {
     async fn prove_order(&mut self) -> Result<(), DatabaseError> {
+        self.0.call(async |connection| connection.batch_execute(COMMIT_DURABLY).await).await?;
         let row: OrderRow = self
             .0
             .call(async |connection| {
