@@ -91,7 +91,8 @@ type Inner = ThreadedProducer<LoggingContext>;
 /// A producer with a transactional id.
 pub struct TransactionalProducer {
     config: ClientConfig,
-    producer: Arc<Inner>,
+    /// `None` only while it is dropped.
+    producer: Option<Arc<Inner>>,
     /// How long to wait for the brokers to begin.
     patience: Duration,
     shutdown: CancellationToken,
@@ -141,7 +142,7 @@ impl TransactionalProducer {
             // The brokers judge how large a record may be: to refuse one here would only stop the line.
             .set("message.max.bytes", MESSAGE_MAX_BYTES);
         let producer = create(&config).context("cannot set up a Kafka producer; see --kafka-property")?;
-        let mut producer = Self { config, producer, patience, shutdown };
+        let mut producer = Self { config, producer: Some(producer), patience, shutdown };
         producer.begin().await.context("cannot begin transactions")?;
         Ok(producer)
     }
@@ -186,7 +187,7 @@ impl TransactionalProducer {
     }
 
     fn replace(&mut self) -> Result<(), KafkaError> {
-        let abandoned = std::mem::replace(&mut self.producer, create(&self.config)?);
+        let abandoned = self.producer.replace(create(&self.config)?);
         // With the brokers away librdkafka takes its time to close.
         std::thread::spawn(move || drop(abandoned));
         Ok(())
@@ -202,7 +203,7 @@ impl TransactionalProducer {
         call: impl FnOnce(&Inner) -> Result<(), KafkaError> + Send + 'static,
     ) -> Result<(), CallError> {
         let (done, returned) = oneshot::channel();
-        let producer = Arc::clone(&self.producer);
+        let producer = Arc::clone(self.producer()?);
         std::thread::spawn(move || {
             let result = call(&producer);
             // Before the answer, so that whoever hears of it holds the only reference.
@@ -272,7 +273,7 @@ impl TransactionalProducer {
             CallError::Kafka(KafkaError::Transaction(error)) => Some(error.code()),
             _ => None,
         };
-        let fatal = self.producer.client().fatal_error().map(|(code, _)| code);
+        let fatal = self.producer.as_ref().and_then(|producer| producer.client().fatal_error());
         let is_fenced = |code: RDKafkaErrorCode| {
             matches!(
                 code,
@@ -281,7 +282,7 @@ impl TransactionalProducer {
                     | RDKafkaErrorCode::InvalidProducerEpoch
             )
         };
-        if code.into_iter().chain(fatal).any(is_fenced) {
+        if code.into_iter().chain(fatal.map(|(code, _)| code)).any(is_fenced) {
             CommitError::Fenced(error)
         } else {
             CommitError::Lost(error)
@@ -294,7 +295,7 @@ impl TransactionalProducer {
         records: impl IntoIterator<Item = &'a OutgoingRecord>,
         consumed: Option<(&Progress, &Arc<ConsumerGroupMetadata>)>,
     ) -> Result<(), CallError> {
-        self.producer.begin_transaction()?;
+        self.producer()?.begin_transaction()?;
         for record in records {
             self.enqueue(record).await?;
         }
@@ -305,13 +306,13 @@ impl TransactionalProducer {
             })
             .await?;
         }
-        self.await_deliveries().await;
+        self.await_deliveries().await?;
         Ok(())
     }
 
     async fn enqueue(&self, record: &OutgoingRecord) -> Result<(), KafkaError> {
         loop {
-            match self.producer.send(record.as_base_record()) {
+            match self.producer()?.send(record.as_base_record()) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _))
                     if !self.shutdown.is_cancelled() =>
@@ -325,15 +326,28 @@ impl TransactionalProducer {
 
     /// Waits, for a while, until the brokers have all records. The commit would wait for them too, but looks only
     /// every 100 ms (`BaseProducer::flush`).
-    async fn await_deliveries(&self) {
+    async fn await_deliveries(&self) -> Result<(), KafkaError> {
         let until = Instant::now() + self.call_timeout();
-        while self.producer.in_flight_count() > 0 && Instant::now() < until {
+        while self.producer()?.in_flight_count() > 0 && Instant::now() < until {
             sleep(DELIVERY_PAUSE).await;
         }
+        Ok(())
+    }
+
+    fn producer(&self) -> Result<&Arc<Inner>, KafkaError> {
+        self.producer.as_ref().ok_or(KafkaError::Canceled)
     }
 
     fn call_timeout(&self) -> Duration {
         if self.shutdown.is_cancelled() { LAST_CALL_TIMEOUT } else { CALL_TIMEOUT }
+    }
+}
+
+impl Drop for TransactionalProducer {
+    /// On a thread of its own: with the brokers unavailable librdkafka takes its time to close.
+    fn drop(&mut self) {
+        let producer = self.producer.take();
+        std::thread::spawn(move || drop(producer));
     }
 }
 

@@ -13,14 +13,13 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use anyhow::Context;
 use jsonschema::Validator;
-use schema_registry_converter::async_impl::json::{JsonDecoder, JsonEncoder, JsonSchema};
+use schema_registry_converter::async_impl::json::{JsonDecoder, JsonSchema};
 use schema_registry_converter::async_impl::schema_registry::{SrSettings, get_all_subjects, post_schema};
 use schema_registry_converter::schema_registry_common::{
-    BytesResult, SchemaType, SubjectNameStrategy, SuppliedSchema, get_bytes_result,
+    BytesResult, SchemaType, SuppliedSchema, get_bytes_result, get_payload,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::OnceCell;
 
 pub use args::RegistryArgs;
 pub use error::CodecError;
@@ -39,13 +38,15 @@ pub fn unframed(value: &[u8]) -> Option<&[u8]> {
 pub struct Codec {
     base_url: String,
     settings: SrSettings,
-    encoder: JsonEncoder,
     decoder: JsonDecoder,
     /// By schema id, each with a URL of its own, under which the decoder keeps what it compiled.
     schemas: RwLock<HashMap<u32, Arc<JsonSchema>>>,
     /// By topic, of what is written.
     validators: Mutex<HashMap<&'static str, Arc<Validator>>>,
-    registered: OnceCell<()>,
+    /// By topic: the id of the schema of what is written.
+    ids: RwLock<HashMap<String, u32>>,
+    /// Held while a schema is registered, so that it is done once.
+    registering: tokio::sync::Mutex<()>,
 }
 
 impl Codec {
@@ -55,12 +56,12 @@ impl Codec {
         let settings = args.settings().context("cannot set up the schema registry's client")?;
         Ok(Self {
             base_url: args.base_url(),
-            encoder: JsonEncoder::new(settings.clone()),
             decoder: JsonDecoder::new(settings.clone()),
             settings,
             schemas: RwLock::default(),
             validators: Mutex::default(),
-            registered: OnceCell::new(),
+            ids: RwLock::default(),
+            registering: tokio::sync::Mutex::default(),
         })
     }
 
@@ -77,19 +78,38 @@ impl Codec {
         event: &E,
     ) -> Result<Vec<u8>, CodecError> {
         let value = serde_json::to_value(event).map_err(CodecError::rejected)?;
-        // The encoder checks too, but its error does not tell the event's fault from the registry's.
         if let Err(error) = self.validator(event_type)?.validate(&value) {
             return Err(CodecError::Rejected(format!("{} at {}", error.masked(), error.instance_path())));
         }
+        let id = self.schema_id(event_type, topic).await?;
+        let json = serde_json::to_vec(event).map_err(CodecError::rejected)?;
+        Ok(get_payload(id, json))
+    }
+
+    /// Returns the id of the event's schema under the subject `<topic>-value`, which it registers the first time.
+    async fn schema_id(&self, event_type: EventType, topic: &str) -> Result<u32, CodecError> {
+        if let Some(id) = self.known_id(topic) {
+            return Ok(id);
+        }
+        let _registering = self.registering.lock().await;
+        if let Some(id) = self.known_id(topic) {
+            return Ok(id);
+        }
         let schema = SuppliedSchema::new(None, SchemaType::Json, event_type.schema.to_owned());
-        let subject = SubjectNameStrategy::TopicNameStrategyWithSchema(topic.to_owned(), false, schema);
-        self.encoder.encode(&value, subject).await.map_err(|error| {
-            self.encoder.remove_errors_from_cache();
-            match CodecError::of_registry(&error) {
+        let registered = post_schema(&self.settings, format!("{topic}-value"), schema).await;
+        // Nothing here is the event's fault: a subject or a schema that is not found is a registry that is not ready.
+        let id = registered
+            .map_err(|error| match CodecError::of_registry(&error) {
                 CodecError::UnknownSchema(message) => CodecError::Unavailable(message),
                 error => error,
-            }
-        })
+            })?
+            .id;
+        self.ids.write().unwrap_or_else(PoisonError::into_inner).insert(topic.to_owned(), id);
+        Ok(id)
+    }
+
+    fn known_id(&self, topic: &str) -> Option<u32> {
+        self.ids.read().unwrap_or_else(PoisonError::into_inner).get(topic).copied()
     }
 
     /// Reads a framed value, checked against the schema that it names.
@@ -115,15 +135,9 @@ impl Codec {
     /// # Errors
     /// When the registry is away or refuses a schema.
     pub async fn check(&self, written: &[(EventType, &str)]) -> Result<(), CodecError> {
-        let register = async || -> Result<(), CodecError> {
-            for (event_type, topic) in written {
-                let schema = SuppliedSchema::new(None, SchemaType::Json, event_type.schema.to_owned());
-                let registered = post_schema(&self.settings, format!("{topic}-value"), schema).await;
-                registered.map_err(|error| CodecError::of_registry(&error))?;
-            }
-            Ok(())
-        };
-        self.registered.get_or_try_init(register).await?;
+        for (event_type, topic) in written {
+            self.schema_id(*event_type, topic).await?;
+        }
         get_all_subjects(&self.settings).await.map(drop).map_err(|error| CodecError::of_registry(&error))
     }
 
