@@ -146,16 +146,15 @@ impl Database {
         }
     }
 
-    /// Id and vin of each event in the log.
-    pub async fn vins(&self) -> Vec<(i64, String)> {
-        let rows = self.rows("SELECT id, vin AS text FROM event_log ORDER BY id").await;
-        rows.into_iter().map(|row| (row.id, row.text)).collect()
-    }
-
-    /// Id and `event_id` of each event in the log.
-    pub async fn events(&self) -> Vec<(i64, String)> {
-        let rows = self.rows("SELECT id, event_id AS text FROM event_log ORDER BY id").await;
-        rows.into_iter().map(|row| (row.id, row.text)).collect()
+    /// Id, `event_id` and vin of each event in the log.
+    pub async fn events(&self) -> Vec<(i64, String, String)> {
+        let rows = self.rows("SELECT id, event_id || ' ' || vin AS text FROM event_log ORDER BY id").await;
+        rows.into_iter()
+            .map(|row| {
+                let (event_id, vin) = row.text.split_once(' ').unwrap();
+                (row.id, event_id.to_owned(), vin.to_owned())
+            })
+            .collect()
     }
 
     /// The events that are recorded as failed.

@@ -1,5 +1,6 @@
 //! Databases, clusters and relays, and what happens to them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -301,25 +302,23 @@ impl World {
             let site = &self.sites[index];
             assert_eq!(site.database.failed().await, Vec::<i64>::new(), "all of them can be encoded now");
             let published = self.clusters[site.cluster].0.lock().unwrap().published.clone();
-            for (id, event_id) in site.database.events().await {
-                match published.iter().filter(|&published| *published == event_id).count() {
-                    // What could not be encoded is in the log once more, under another id.
-                    0 if self.is_superseded(index, id).await => {}
-                    0 => verdict.lost.push(format!("event {id} of database {index}")),
+            let mut counts = BTreeMap::<String, usize>::new();
+            for (_, event_id, vin) in site.database.events().await {
+                let count = published.iter().filter(|&published| *published == event_id).count();
+                // What could not be encoded may be in the log once more, under another id.
+                *counts.entry(vin).or_default() += count;
+            }
+            for (vin, count) in counts {
+                match count {
+                    0 => verdict.lost.push(format!("{vin} of database {index}")),
                     1 => {}
-                    count => verdict.doubled.push(format!("event {id} of database {index}: {count} times")),
+                    count => verdict.doubled.push(format!("{vin} of database {index}: {count} times")),
                 }
             }
         }
         self.sites.iter_mut().for_each(|site| site.database.close());
         self.maker.clear().await;
         verdict
-    }
-
-    async fn is_superseded(&self, index: usize, id: i64) -> bool {
-        let vins = self.sites[index].database.vins().await;
-        let vin = &vins.iter().find(|(other, _)| *other == id).unwrap().1;
-        vin.starts_with(UNENCODABLE) && vins.iter().any(|(other, same)| *other > id && same == vin)
     }
 
     async fn catch_up(&mut self, index: usize) {
