@@ -306,6 +306,9 @@ impl World {
                     // What could not be encoded is in the log once more, under another id.
                     0 if self.is_superseded(index, id).await => {}
                     0 => verdict.lost.push(format!("event {id} of database {index}")),
+                    1 if self.is_superseded(index, id).await => {
+                        verdict.doubled.push(format!("event {id} of database {index}, and its copy"));
+                    }
                     1 => {}
                     count => verdict.doubled.push(format!("event {id} of database {index}: {count} times")),
                 }
