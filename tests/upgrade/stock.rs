@@ -92,10 +92,16 @@ impl Stock {
     pub async fn await_published(&self) {
         self.await_ready().await;
         eventually("an empty outbox", async || {
-            let answer = Client::new().get(format!("{}/metrics", self.url())).send().await.ok()?;
-            answer.text().await.ok()?.contains("stock_outbox_depth 0\n").then_some(())
+            (self.metric("stock_outbox_depth").await == Some(0)).then_some(())
         })
         .await;
+    }
+
+    /// A number that it counts.
+    pub async fn metric(&self, name: &str) -> Option<i64> {
+        let answer = Client::new().get(format!("{}/metrics", self.url())).send().await.ok()?;
+        let text = answer.text().await.ok()?;
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
     }
 
     /// The status that it answers to a vehicle with; `None` when there was no answer.
