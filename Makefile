@@ -55,6 +55,10 @@ chaos: ## Kill, stop and cut off whatever there is under load, and look what is 
 chaos-broken: ## Show that make chaos can fail: run it against a build that loses vehicles
 	tests/chaos/broken
 
+.PHONY: upgrade
+upgrade: ## Upgrade from the older release under load, go back, and forward again; UPGRADE_SECONDS=15, UPGRADE_SEED=any
+	tests/upgrade/upgrade
+
 .PHONY: backlog
 backlog: ## Let 100,000 vehicles wait in the estimators while Kafka is restarted node by node
 	cargo build --release

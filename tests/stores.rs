@@ -218,6 +218,9 @@ mod event_log {
         assert_eq!((unpublished[0].id, unpublished[0].failure.as_deref()), (2, Some("another")));
         assert_eq!(store.backlog().await.unwrap().failed, 1);
         assert_eq!(log.failures(10).await.unwrap(), entries[1..2]);
+        log.record_failure(&lease, 3, "still to be read").await.unwrap().unwrap();
+        assert!(log.forget_failure(&lease, 3).await.unwrap());
+        assert!(!log.forget_failure(&lease, 3).await.unwrap());
         assert!(log.retry_failure(&lease, 2).await.unwrap());
         assert!(!log.retry_failure(&lease, 2).await.unwrap());
         let again = read(&mut *log, &lease, &last_of(&entries), 10).await;

@@ -176,6 +176,11 @@ impl EventLog for GatedLog {
         self.inner.retry_failure(lease, id).await
     }
 
+    async fn forget_failure(&mut self, lease: &Lease, id: i64) -> Result<bool, DatabaseError> {
+        self.gate.pass().await;
+        self.inner.forget_failure(lease, id).await
+    }
+
     async fn prune(
         &mut self,
         lease: &Lease,

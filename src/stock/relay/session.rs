@@ -145,7 +145,6 @@ impl<C: Cluster> Session<'_, C> {
         self.keep(None).await?;
         self.resolve_claimed(&begun.key).await?;
         let last = self.resume(&begun).await?;
-        self.failure = self.log.last_failure().await?;
         self.keep(Some((&begun.key, last.id))).await?;
         if replace_identity {
             if !self.log.replace_identity(&self.lease).await? {
@@ -153,7 +152,8 @@ impl<C: Cluster> Session<'_, C> {
             }
             return Err(SessionError::IdentityReplaced);
         }
-        self.retry_failures().await?;
+        self.retry_failures(&last).await?;
+        self.failure = self.log.last_failure().await?;
         self.publish(&begun.key, last).await
     }
 
@@ -199,8 +199,9 @@ impl<C: Cluster> Session<'_, C> {
         Ok(self.log.position(&begun.key).await?)
     }
 
-    /// An event that could not be encoded may be encoded by this release: it is appended again.
-    async fn retry_failures(&mut self) -> Result<(), SessionError> {
+    /// An event that could not be encoded may be encoded by this release: it is appended again. One after `last`, where a
+    /// session crashed before the mark moved past it, is read again anyway, so a copy would double it.
+    async fn retry_failures(&mut self, last: &LastPublished) -> Result<(), SessionError> {
         let failures = self.log.failures(RETRIED_FAILURES).await?;
         if failures.is_empty() {
             return Ok(());
@@ -212,6 +213,9 @@ impl<C: Cluster> Session<'_, C> {
         .await?;
         for (entry, encoded) in failures.iter().zip(encoded) {
             match encoded {
+                Ok(_) if entry.id > last.id => {
+                    self.log.forget_failure(&self.lease, entry.id).await?;
+                }
                 Ok(_) => {
                     if self.log.retry_failure(&self.lease, entry.id).await? {
                         tracing::info!(id = entry.id, "an event that could not be encoded is published now");

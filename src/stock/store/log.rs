@@ -144,6 +144,9 @@ pub trait EventLog: Send {
     /// Appends an event that could not be encoded before to the end of the log, once.
     async fn retry_failure(&mut self, lease: &Lease, id: i64) -> Result<bool, DatabaseError>;
 
+    /// Forgets that an event could not be encoded, which is still to be read.
+    async fn forget_failure(&mut self, lease: &Lease, id: i64) -> Result<bool, DatabaseError>;
+
     /// Removes up to `limit` events older than `seconds` that lie before `last`.
     async fn prune(
         &mut self,

@@ -281,6 +281,19 @@ pub(super) async fn failures(connection: &mut Connection, limit: i64) -> QueryRe
     Ok(rows.into_iter().filter_map(MaybeEntryRow::into_entry).collect())
 }
 
+pub(super) async fn forget_failure(connection: &mut Connection, lease: &Lease, id: i64) -> QueryResult<bool> {
+    let forgotten = sql_query(
+        "DELETE FROM relay_failure WHERE log_id = $1 AND NOT requeued
+            AND EXISTS (SELECT 1 FROM relay_lease WHERE holder = $2 AND epoch = $3)",
+    )
+    .bind::<BigInt, _>(id)
+    .bind::<Nullable<Text>, _>(&lease.holder)
+    .bind::<BigInt, _>(lease.epoch)
+    .execute(connection)
+    .await?;
+    Ok(forgotten == 1)
+}
+
 pub(super) async fn prune(
     connection: &mut Connection,
     lease: &Lease,

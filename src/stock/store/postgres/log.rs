@@ -205,6 +205,10 @@ impl EventLog for PostgresLog {
         Ok(moved == 1)
     }
 
+    async fn forget_failure(&mut self, lease: &Lease, id: i64) -> Result<bool, DatabaseError> {
+        self.0.call(async |connection| queries::forget_failure(connection, lease, id).await).await
+    }
+
     async fn prune(
         &mut self,
         lease: &Lease,

@@ -60,6 +60,14 @@ impl PostgresVehicles {
         Ok(Self { readers: PostgresPool::new(address.clone(), READERS), address, migrations })
     }
 
+    /// Returns once the schema is migrated; reports that it is not when that takes long.
+    async fn migrate(&self) -> Result<(), DatabaseError> {
+        match &self.migrations {
+            Some(migrations) => migrations.run(async || refuse_shared_sessions(&self.address).await).await,
+            None => Ok(()),
+        }
+    }
+
     fn check_migrated(&self) -> Result<(), DatabaseError> {
         if self.migrations.as_ref().is_none_or(Migrations::are_done) {
             Ok(())
@@ -77,9 +85,7 @@ impl PostgresVehicles {
 #[async_trait]
 impl VehicleStore for PostgresVehicles {
     async fn check(&self) -> Result<(), DatabaseError> {
-        if let Some(migrations) = &self.migrations {
-            migrations.run(async || refuse_shared_sessions(&self.address).await).await?;
-        }
+        self.migrate().await?;
         self.readers.call(async |connection| log::check_writable(connection).await).await?
     }
 
@@ -101,7 +107,8 @@ impl VehicleStore for PostgresVehicles {
     }
 
     async fn event_log(&self) -> Result<Box<dyn EventLog>, DatabaseError> {
-        self.check_migrated()?;
+        // A relay that starts waits for the migrations instead of cooling down after a failure.
+        self.migrate().await?;
         Ok(Box::new(PostgresLog(self.address.connect().await?)))
     }
 

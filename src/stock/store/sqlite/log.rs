@@ -106,6 +106,10 @@ impl EventLog for SqliteLog {
         Ok(self.0.lock().await.connection.spawn_blocking(retry).await?)
     }
 
+    async fn forget_failure(&mut self, lease: &Lease, id: i64) -> Result<bool, DatabaseError> {
+        Ok(queries::forget_failure(&mut self.0.lock().await.connection, lease, id).await?)
+    }
+
     async fn prune(
         &mut self,
         lease: &Lease,

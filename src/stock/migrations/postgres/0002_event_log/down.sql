@@ -1,12 +1,24 @@
--- Gives an older release its outbox back. Stop every instance of this release first, with SIGTERM: the position is
--- then exact. After a crash up to a second of events may be published again.
+-- Gives an older release its outbox back, and removes this migration from the journal: docs/UPGRADING.md. Stop every
+-- instance of this release first, with SIGTERM: the position is then exact. After a crash up to a second of events may
+-- be published again.
+
+-- One transaction of its own: psql goes on after an error, which must not drop what was not moved.
+BEGIN;
+
 LOCK TABLE vehicles IN SHARE ROW EXCLUSIVE MODE;
 LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE;
 
-DO $$ BEGIN
+DO $$
+DECLARE
+    relay text;
+BEGIN
     IF EXISTS (SELECT FROM relay_failure WHERE NOT requeued) THEN
         RAISE EXCEPTION 'relay_failure holds events that could not be encoded, which an older release would stop at'
             USING HINT = 'Resolve them first: vehicle-platform audit lists them.';
+    END IF;
+    SELECT holder INTO relay FROM relay_lease WHERE holder IS NOT NULL;
+    IF FOUND THEN
+        RAISE WARNING 'relay % did not end gracefully: what it published last may be published again', relay;
     END IF;
 END $$;
 
@@ -20,3 +32,6 @@ INSERT INTO outbox (vin, event, traceparent, batch)
 DROP TRIGGER insert_in_commit_order ON vehicles;
 DROP TABLE outbox_claim, relay_failure, relay_position, relay_lease, event_log;
 DROP FUNCTION append_to_event_log, insert_in_commit_order;
+DELETE FROM __diesel_schema_migrations WHERE version = '0002';
+
+COMMIT;

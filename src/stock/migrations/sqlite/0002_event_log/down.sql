@@ -1,4 +1,14 @@
--- Gives an older release its outbox back. Stop this release first, with SIGTERM: the position is then exact.
+-- Gives an older release its outbox back, and removes this migration from the journal: docs/UPGRADING.md. Stop this
+-- release first, with SIGTERM: the position is then exact. Run it with `sqlite3 -bail`, which stops at an error.
+BEGIN IMMEDIATE;
+
+-- An older release would stop at an event that cannot be encoded: vehicle-platform audit lists them.
+CREATE TEMP TABLE refusal (
+    unresolved INTEGER CONSTRAINT relay_failure_holds_events_that_could_not_be_encoded CHECK (unresolved = 0)
+);
+INSERT INTO refusal SELECT count(*) FROM relay_failure WHERE NOT requeued;
+DROP TABLE refusal;
+
 INSERT INTO outbox (vin, event, traceparent, batch)
     SELECT vin, event, traceparent, batch
     FROM event_log LEFT JOIN outbox_claim ON log_id = event_log.id
@@ -9,3 +19,6 @@ DROP TABLE relay_failure;
 DROP TABLE relay_position;
 DROP TABLE relay_lease;
 DROP TABLE event_log;
+DELETE FROM __diesel_schema_migrations WHERE version = '0002';
+
+COMMIT;

@@ -1,0 +1,108 @@
+//! The way back: `down.sql` gives the older release its outbox, with exactly what is unpublished.
+
+use crate::database::Database;
+use crate::engines::Engines;
+use crate::older_release::published;
+use crate::stock::Stock;
+
+const DOWN: &str = "0002_event_log/down.sql";
+
+async fn outbox(database: &Database) -> Vec<String> {
+    database
+        .texts("SELECT vin || ' ' || coalesce(batch || '', 'unclaimed') AS text FROM outbox ORDER BY id")
+        .await
+}
+
+async fn versions(database: &Database) -> Vec<String> {
+    database.texts("SELECT version AS text FROM __diesel_schema_migrations ORDER BY version").await
+}
+
+/// Appends an event to the log, as a relay that is stopped leaves it.
+fn append(vin: &str) -> String {
+    format!("INSERT INTO event_log (vin, event, traceparent) VALUES ('{vin}', '{{}}', '');")
+}
+
+async fn refills_what_is_unpublished(database: Option<Database>) {
+    let Some(database) = database else { return };
+    let engines = Engines::embedded().await;
+    database.create_older_tables().await;
+    database.insert("published", None).await;
+    let mut stock = Stock::start_new(&engines, &database.url());
+    stock.await_published().await;
+    assert_eq!(stock.terminate().await.code(), Some(0));
+    database.execute(&[append("b"), append("a")].concat()).await;
+    database.execute(&database.script(DOWN)).await;
+    assert_eq!(outbox(&database).await, ["b unclaimed", "a unclaimed"]);
+    assert_eq!(versions(&database).await, ["0001"]);
+    // And forward again.
+    database.execute("DELETE FROM outbox").await;
+    database.insert("later", None).await;
+    stock.start();
+    stock.await_published().await;
+    assert_eq!(stock.terminate().await.code(), Some(0));
+    let expected = ["later", "published"].map(|vin| (vin.to_owned(), false));
+    assert_eq!(published(&engines).await, expected);
+    engines.end().await;
+    database.clear().await;
+}
+
+/// No relay of this release has run, so what was claimed goes back as it was.
+async fn keeps_claims_that_were_not_resolved(database: Option<Database>) {
+    let Some(database) = database else { return };
+    database.create_older_tables().await;
+    for (vin, batch) in [("a", Some(5)), ("b", None), ("c", Some(4))] {
+        database.insert(vin, batch).await;
+    }
+    database.migrate().await;
+    assert_eq!(outbox(&database).await, Vec::<String>::new());
+    database.execute(&database.script(DOWN)).await;
+    assert_eq!(outbox(&database).await, ["c 4", "a 5", "b unclaimed"]);
+    database.clear().await;
+}
+
+/// The relay of the older release would stop at an event that it cannot encode.
+async fn refuses_events_that_could_not_be_encoded(database: Option<Database>) {
+    let Some(database) = database else { return };
+    database.create_older_tables().await;
+    database.insert("a", None).await;
+    database.migrate().await;
+    database.execute("INSERT INTO relay_failure (log_id, reason) VALUES (1, 'a reason')").await;
+    let refused = database.try_execute(&database.script(DOWN)).await.unwrap_err();
+    assert!(refused.to_string().contains("relay_failure"), "{refused}");
+    assert_eq!(versions(&database).await, ["0001", "0002"]);
+    assert_eq!(database.texts("SELECT vin AS text FROM event_log").await, ["a"], "nothing was changed");
+    database.execute("UPDATE relay_failure SET requeued = true").await;
+    database.execute(&database.script(DOWN)).await;
+    assert_eq!(outbox(&database).await, ["a unclaimed"]);
+    database.clear().await;
+}
+
+/// One test for each engine.
+macro_rules! on_both_engines {
+    ($($case:ident,)+) => {
+        mod in_sqlite {
+            use super::Database;
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $case() {
+                    super::$case(Some(Database::sqlite())).await;
+                }
+            )+
+        }
+        mod in_postgres {
+            use super::Database;
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $case() {
+                    super::$case(Database::private_postgres().await).await;
+                }
+            )+
+        }
+    };
+}
+
+on_both_engines! {
+    refills_what_is_unpublished,
+    keeps_claims_that_were_not_resolved,
+    refuses_events_that_could_not_be_encoded,
+}
