@@ -6,6 +6,7 @@ mod migrations;
 #[path = "../queries.rs"]
 #[expect(clippy::duplicate_mod, reason = "compiled once for each engine, with its dialect")]
 mod queries;
+mod writable;
 
 use async_trait::async_trait;
 
@@ -77,7 +78,7 @@ impl VehicleStore for PostgresVehicles {
         if let Some(migrations) = &self.migrations {
             migrations.run(async || refuse_shared_sessions(&self.address).await).await?;
         }
-        self.readers.call(async |connection| log::check_writable(connection).await).await?
+        writable::check(&self.readers).await
     }
 
     async fn page(&self, request: &PageRequest<VehicleId>) -> Result<Vec<StockedVehicle>, DatabaseError> {
