@@ -33,6 +33,7 @@ impl DatabaseError {
     }
 }
 
+/// An error of SQLite. PostgreSQL's are told apart by [`PostgresError`](super::postgres::PostgresError).
 impl From<DieselError> for DatabaseError {
     fn from(error: DieselError) -> Self {
         let passes = match &error {
@@ -42,14 +43,8 @@ impl From<DieselError> for DatabaseError {
                 | DatabaseErrorKind::UnableToSendCommand
                 | DatabaseErrorKind::SerializationFailure
                 | DatabaseErrorKind::ReadOnlyTransaction => true,
-                // diesel has no kind for PostgreSQL's 57P0x, in which a server says that it stops or starts, nor
-                // for SQLite's SQLITE_BUSY.
-                _ => {
-                    let message = information.message();
-                    ["terminating connection", "the database system is", "database is locked"]
-                        .iter()
-                        .any(|known| message.contains(known))
-                }
+                // diesel has no kind for SQLITE_BUSY, whose text SQLite never translates.
+                _ => information.message().contains("database is locked"),
             },
             _ => false,
         };
