@@ -228,6 +228,8 @@ impl Committer {
     async fn append_part(&mut self, part: &[&NewVehicle]) -> Result<IdsByVin, DatabaseError> {
         let mut retries = 0;
         loop {
+            // Nothing was sent on it: a vehicle that is written on another one is not written twice.
+            self.appender.take_if(|appender| appender.is_broken());
             let appender = match &mut self.appender {
                 Some(appender) => appender,
                 None => self.appender.insert(self.store.appender().await?),
