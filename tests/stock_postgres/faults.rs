@@ -45,6 +45,28 @@ async fn a_server_that_takes_no_writes_is_read_only_until_it_takes_them_again() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn idle_sessions_that_the_server_ended_cost_no_request() {
+    let Some(world) = World::shared().await else { return };
+    let sql = world.operator().await;
+    let stock = world.stock().await;
+    stock.await_ready().await;
+    for round in 0..3 {
+        world.accept(&stock, &format!("idle-{round}")).await;
+        let sessions = format!("SELECT pid FROM pg_stat_activity WHERE usename = '{}'", world.database);
+        let ended = sql.column(&sessions).await.join(", ");
+        sql.run(&format!("SELECT pg_terminate_backend(pid) FROM unnest(ARRAY[{ended}]) AS pid")).await;
+        // Once the relay has opened another, the process has noticed the end of all.
+        eventually("the sessions to be replaced", async || {
+            let old = sql.column(&format!("{sessions} AND pid IN ({ended})")).await;
+            (old.is_empty() && !sql.column(&sessions).await.is_empty()).then_some(())
+        })
+        .await;
+    }
+    world.accept(&stock, "after").await;
+    world.audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_crashes_and_sessions_that_are_terminated_lose_nothing() {
     let Some(world) = World::alone(GERMAN).await else { return };
     let stock = world.stock().await;

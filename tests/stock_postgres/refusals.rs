@@ -43,7 +43,7 @@ async fn a_table_that_an_operator_locks_is_named_and_waited_for() {
     sql.run("BEGIN; LOCK TABLE vehicles").await;
     // The lock timeout of the session.
     world.await_refusal(&stock, "until").await;
-    stock.await_unready("database", &["55P03"]).await;
+    stock.await_unready("database", &["55P03", "psql"]).await;
     sql.run("ROLLBACK").await;
     world.accept_eventually(&stock, "between").await;
     stock.await_ready().await;

@@ -57,8 +57,9 @@ impl Proxy {
 }
 
 async fn forward(mut client: TcpStream, engine: SocketAddr, mut line: watch::Receiver<Line>) {
-    let line_now = *line.wait_for(|line| *line != Line::Silent).await.unwrap();
-    match line_now {
+    // Without its sender the proxy has ended.
+    let now = line.wait_for(|line| *line != Line::Silent).await.map_or(Line::Severed, |line| *line);
+    match now {
         Line::Severed => return,
         Line::Lost => return swallow(&mut client).await,
         Line::Open | Line::Silent => {}
@@ -72,7 +73,7 @@ async fn forward(mut client: TcpStream, engine: SocketAddr, mut line: watch::Rec
         let (from_engine, to_engine) = engine.split();
         let mut cut = line.clone();
         tokio::select! {
-            cut = cut.wait_for(|line| matches!(line, Line::Severed | Line::Lost)) => *cut.unwrap() == Line::Lost,
+            cut = cut.wait_for(|line| matches!(line, Line::Severed | Line::Lost)) => cut.is_ok_and(|line| *line == Line::Lost),
             () = pump(from_client, to_engine, line.clone()) => false,
             () = pump(from_engine, to_client, line) => false,
         }
