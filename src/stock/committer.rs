@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::store::{Appender, IdsByVin, NewVehicle, VehicleStore};
+use super::write_status::WriteStatus;
 use crate::database::{DATABASE_TIMEOUT, DatabaseError};
 use crate::vehicle::{StockedVehicle, VehicleId};
 
@@ -88,6 +89,7 @@ pub struct Committer {
     accepted: Counter,
     batch_sizes: Histogram,
     appender: Option<Box<dyn Appender>>,
+    status: WriteStatus,
 }
 
 impl Committer {
@@ -101,7 +103,14 @@ impl Committer {
         registry.register("vehicles_accepted", "Vehicles written to the database", accepted.clone());
         let batch_sizes = Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0]);
         registry.register("commit_vehicles", "Vehicles written by one transaction", batch_sizes.clone());
-        (Submitter { queue: sender }, Self { store, queue, arrivals, accepted, batch_sizes, appender: None })
+        let status = WriteStatus::default();
+        let committer = Self { store, queue, arrivals, accepted, batch_sizes, appender: None, status };
+        (Submitter { queue: sender }, committer)
+    }
+
+    /// Returns whether vehicles can be written, as long as the task works.
+    pub fn status(&self) -> WriteStatus {
+        self.status.clone()
     }
 
     /// Works until `shutdown`, then writes what still waits.
@@ -191,12 +200,16 @@ impl Committer {
         let mut pending = vec![vehicles];
         while let Some(part) = pending.pop() {
             match self.append_part(part).await {
-                Ok(ids) => outcomes.extend(part.iter().map(|new| Ok(ids.get(new.vin()).copied()))),
+                Ok(ids) => {
+                    self.status.written();
+                    outcomes.extend(part.iter().map(|new| Ok(ids.get(new.vin()).copied())));
+                }
                 Err(DatabaseError::Refused(_)) if part.len() > 1 => {
                     let (left, right) = part.split_at(part.len() / 2);
                     pending.extend([right, left]);
                 }
                 Err(error) => {
+                    self.status.failed(&error);
                     let lost = matches!(error, DatabaseError::Unavailable(_) | DatabaseError::ReadOnly(_));
                     let error = Arc::new(error);
                     // With the database unavailable the other parts would only wait for another timeout each.
@@ -215,6 +228,8 @@ impl Committer {
     async fn append_part(&mut self, part: &[&NewVehicle]) -> Result<IdsByVin, DatabaseError> {
         let mut retries = 0;
         loop {
+            // Nothing was sent on it: a vehicle that is written on another one is not written twice.
+            self.appender.take_if(|appender| appender.is_broken());
             let appender = match &mut self.appender {
                 Some(appender) => appender,
                 None => self.appender.insert(self.store.appender().await?),

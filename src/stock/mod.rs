@@ -7,6 +7,7 @@ mod api;
 pub mod committer;
 pub mod relay;
 pub mod store;
+mod write_status;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -120,6 +121,7 @@ pub async fn run_on(server: HttpServer, args: StockArgs, shutdown: CancellationT
     tracing::info!(address = %server.address(), "stock listens");
 
     let (submitter, committer) = Committer::new(Arc::clone(&store), Arc::clone(&arrivals), &mut metrics);
+    let writes = committer.status();
     let api = Arc::new(StockApi::new(Arc::clone(&store), submitter));
     let relay_metrics = RelayMetrics::register(&mut metrics);
     let status = RelayStatus::new(relay_metrics.clone());
@@ -169,7 +171,10 @@ pub async fn run_on(server: HttpServer, args: StockArgs, shutdown: CancellationT
         serve,
         commit,
         relay,
-        health.watch("database", &shutdown, async || Ok(store.check().await?)),
+        health.watch("database", &shutdown, async || {
+            store.check().await?;
+            writes.judge()
+        }),
         health.watch("relay", &shutdown, async || status.judge(&store.backlog().await?)),
         health.watch("kafka", &shutdown, async || cluster.check().await),
         health.watch("schema-registry", &shutdown, async || Ok(codec

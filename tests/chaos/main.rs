@@ -8,7 +8,6 @@
 mod backlog;
 mod fault;
 mod load;
-mod proxy;
 #[path = "../support/mod.rs"]
 mod support;
 mod verdict;

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
 use crate::fault::{Engine, Fault, NODES};
-use crate::proxy::{Line, Proxy};
 use crate::support::cluster::{ADS, Engines, NAMES, Node, Platform, Role, Roles, STOCK, Setup};
 use crate::support::engines::address;
 use crate::support::kafka::produce;
+use crate::support::proxy::{Line, Proxy};
 use crate::support::{BINARY, eventually};
 
 pub const TOPICS: [&str; 2] = ["stock.vehicle-created", "stock.vehicle-processed"];

@@ -5,6 +5,7 @@
 pub mod cluster;
 pub mod engines;
 pub mod kafka;
+pub mod proxy;
 
 use std::fmt::Debug;
 use std::io::{BufRead, BufReader};

@@ -1,15 +1,20 @@
 //! PostgreSQL servers and `PgBouncer`s of a test's own, from the programs that are installed.
 
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+mod home;
+
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard};
 
-use tempfile::TempDir;
 use vehicle_platform::database::postgres::PostgresAddress;
 
+use self::home::{Home, unprivileged};
 use crate::support::eventually;
 
 pub const PASSWORD: &str = "secret%word";
@@ -59,128 +64,26 @@ pub enum Certificate {
     None,
 }
 
-/// A directory that the unprivileged user of the servers owns.
-struct Home(TempDir);
-
-impl Home {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let home = Self(directory);
-        home.hand_over("");
-        home
+/// The words of the command that starts a server, for `env`.
+fn server_command(home: &Home, binaries: &Path, port: u16, options: Options<'_>) -> Vec<String> {
+    let command = unprivileged(&binaries.join("postgres"));
+    let mut words: Vec<_> =
+        options.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    words.extend([command.get_program()].into_iter().chain(command.get_args()).map(text));
+    words.extend(["-D", &home.text("data"), "-h", "127.0.0.1", "-p", &port.to_string()].map(str::to_owned));
+    words.extend(["-k".to_owned(), home.text("")]);
+    let tls = if options.certificate == Certificate::None { "ssl=off" } else { "ssl=on" };
+    let files = [("ssl_cert_file", "server.crt"), ("ssl_key_file", "server.key")]
+        .map(|(setting, file)| format!("{setting}={}", home.text(file)));
+    let settings = ["fsync=off", "max_connections=60", "max_prepared_transactions=10", tls];
+    for setting in settings.iter().chain(options.settings).map(ToString::to_string).chain(files) {
+        words.extend(["-c".to_owned(), setting]);
     }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn text(&self, name: &str) -> String {
-        self.path(name).display().to_string()
-    }
-
-    fn write(&self, name: &str, content: &str) {
-        fs::write(self.path(name), content).unwrap();
-        self.hand_over(name);
-    }
-
-    /// Both servers refuse to run as root.
-    fn hand_over(&self, name: &str) {
-        if is_root() {
-            let id = |flag| {
-                let output = Command::new("id").args([flag, "postgres"]).output().unwrap();
-                String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
-            };
-            chown(self.path(name), Some(id("-u")), Some(id("-g"))).unwrap();
-        }
-    }
-
-    fn run(&self, program: &str, arguments: &[&str]) {
-        let output = Command::new(program).args(arguments).current_dir(self.0.path()).output().unwrap();
-        assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    /// Makes `<name>.crt` and `<name>.key` of an authority, or of a server that is its own.
-    fn make_authority(&self, name: &str) {
-        let (key, certificate, subject) =
-            (format!("{name}.key"), format!("{name}.crt"), format!("/CN={name}"));
-        self.run(
-            "openssl",
-            &[
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:prime256v1",
-                "-nodes",
-                "-days",
-                "2",
-                "-subj",
-                &subject,
-                "-addext",
-                "subjectAltName=DNS:localhost",
-                "-keyout",
-                &key,
-                "-out",
-                &certificate,
-            ],
-        );
-    }
-
-    fn make_certificate(&self) {
-        self.run(
-            "openssl",
-            &[
-                "req",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:prime256v1",
-                "-nodes",
-                "-subj",
-                "/CN=localhost",
-                "-keyout",
-                "server.key",
-                "-out",
-                "server.csr",
-            ],
-        );
-        self.write("names", "subjectAltName=DNS:localhost");
-        self.run(
-            "openssl",
-            &[
-                "x509",
-                "-req",
-                "-in",
-                "server.csr",
-                "-CA",
-                "ca.crt",
-                "-CAkey",
-                "ca.key",
-                "-CAcreateserial",
-                "-days",
-                "2",
-                "-extfile",
-                "names",
-                "-out",
-                "server.crt",
-            ],
-        );
-    }
+    words
 }
 
-fn is_root() -> bool {
-    fs::metadata("/proc/self").unwrap().uid() == 0
-}
-
-/// A command that runs as an unprivileged user.
-fn unprivileged(program: &Path) -> Command {
-    if !is_root() {
-        return Command::new(program);
-    }
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid", "postgres", "--regid", "postgres", "--clear-groups"]).arg(program);
-    command
+fn text(word: &std::ffi::OsStr) -> String {
+    word.to_str().unwrap().to_owned()
 }
 
 fn free_port() -> u16 {
@@ -206,21 +109,63 @@ impl Process {
     }
 }
 
+impl Process {
+    fn signal(&self, name: &str) {
+        send(name, self.0.id());
+    }
+
+    /// Sends a signal to the process and to those that it started.
+    fn signal_all(&self, name: &str) {
+        self.signal(name);
+        let parent = self.0.id().to_string();
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let Ok(status) = fs::read_to_string(entry.path().join("status")) else { continue };
+            let mut parents = status.lines().filter_map(|line| line.strip_prefix("PPid:"));
+            if parents.next().is_some_and(|id| id.trim() == parent) {
+                send(name, id);
+            }
+        }
+    }
+}
+
+fn send(name: &str, id: u32) {
+    // A process that has ended meanwhile needs no signal.
+    _ = Command::new("kill").args([&format!("-{name}"), &id.to_string()]).stderr(Stdio::null()).status();
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
+        // A frozen server would not end.
+        self.signal_all("CONT");
         // PostgreSQL's fast shutdown, which frees its shared memory; PgBouncer's as well.
-        let id = self.0.id().to_string();
-        _ = Command::new("kill").args(["-INT", &id]).stderr(Stdio::null()).status();
+        self.signal("INT");
         _ = self.0.wait();
+    }
+}
+
+/// How a server differs from the others.
+#[derive(Clone, Copy)]
+pub struct Options<'a> {
+    pub certificate: Certificate,
+    pub settings: &'a [&'a str],
+    pub environment: &'a [(&'a str, &'a str)],
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        Self { certificate: Certificate::Signed, settings: &[], environment: &[] }
     }
 }
 
 /// A PostgreSQL server.
 pub struct Server {
     // Stopped before its directory is removed.
-    _process: Process,
+    process: Mutex<Option<Process>>,
     home: Home,
     port: u16,
+    /// The program with its arguments and environment.
+    start: Vec<String>,
 }
 
 impl Server {
@@ -230,8 +175,12 @@ impl Server {
     }
 
     pub async fn start_with(certificate: Certificate) -> Option<Self> {
+        Self::start_as(Options { certificate, ..Options::default() }).await
+    }
+
+    pub async fn start_as(options: Options<'_>) -> Option<Self> {
         let binaries = installed()?;
-        let home = Home::new();
+        let mut home = Home::new();
         home.write("password", PASSWORD);
         let initdb = unprivileged(&binaries.join("initdb"))
             .args(["-U", "postgres", "-A", "scram-sha-256", "--no-sync", "-E", "UTF8", "--locale=C"])
@@ -242,7 +191,7 @@ impl Server {
         home.write("data/pg_hba.conf", HBA);
         home.make_authority("ca");
         home.make_authority("other");
-        match certificate {
+        match options.certificate {
             Certificate::Signed => home.make_certificate(),
             Certificate::SelfSigned | Certificate::None => home.make_authority("server"),
         }
@@ -251,27 +200,49 @@ impl Server {
         // A port that was free may be taken meanwhile.
         for _ in 0..5 {
             let port = free_port();
-            let mut command = unprivileged(&binaries.join("postgres"));
-            command.args(["-D", &home.text("data"), "-h", "127.0.0.1", "-p", &port.to_string()]);
-            command.args(["-k", &home.text("")]);
-            for setting in [
-                "fsync=off",
-                "max_connections=60",
-                if certificate == Certificate::None { "ssl=off" } else { "ssl=on" },
-                &format!("ssl_cert_file={}", home.text("server.crt")),
-                &format!("ssl_key_file={}", home.text("server.key")),
-            ] {
-                command.args(["-c", setting]);
-            }
-            if let Some(process) = Process::start(command, port, &home.path("log")).await {
-                let server = Self { _process: process, home, port };
-                // It listens before it has started up.
-                let address = server.address("postgres");
-                eventually("PostgreSQL to start", async || address.connect().await.ok()).await;
+            let command = server_command(&home, &binaries, port, options);
+            let server = Self { process: Mutex::default(), home, port, start: command };
+            if server.launch().await {
                 return Some(server);
             }
+            home = server.home;
         }
         panic!("PostgreSQL does not start: {}", fs::read_to_string(home.path("log")).unwrap());
+    }
+
+    /// Starts the program and waits until it answers, or returns whether its port was taken.
+    async fn launch(&self) -> bool {
+        let mut command = Command::new("env");
+        command.args(&self.start);
+        let Some(process) = Process::start(command, self.port, &self.home.path("log")).await else {
+            return false;
+        };
+        *self.process() = Some(process);
+        // It listens before it has started up.
+        let address = self.address("postgres");
+        eventually("PostgreSQL to start", async || address.connect().await.ok()).await;
+        true
+    }
+
+    fn process(&self) -> MutexGuard<'_, Option<Process>> {
+        self.process.lock().unwrap()
+    }
+
+    /// Kills the server as a crash would, and starts it again.
+    pub async fn crash_and_restart(&self) {
+        let process = self.process().take().unwrap();
+        process.signal("QUIT");
+        drop(process);
+        assert!(self.launch().await, "{}", fs::read_to_string(self.home.path("log")).unwrap());
+    }
+
+    /// Stops the server and its processes in their tracks.
+    pub fn freeze(&self) {
+        self.process().as_ref().unwrap().signal_all("STOP");
+    }
+
+    pub fn thaw(&self) {
+        self.process().as_ref().unwrap().signal_all("CONT");
     }
 
     pub fn port(&self) -> u16 {

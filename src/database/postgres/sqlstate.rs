@@ -18,6 +18,7 @@ pub(super) enum Verdict {
 
 impl SqlState {
     pub const READ_ONLY_TRANSACTION: Self = Self(*b"25006");
+    pub const LOCK_NOT_AVAILABLE: Self = Self(*b"55P03");
     pub const INVALID_AUTHORIZATION: Self = Self(*b"28000");
 
     /// Returns the code in `bytes`: exactly five upper-case letters or digits.
@@ -74,6 +75,7 @@ impl SqlState {
         match self.as_str() {
             "26000" | "42P05" => Some(super::pooler::ADVICE),
             "53300" => Some("raise max_connections of the server, or start fewer instances"),
+            "25006" => Some("the server is a standby, or default_transaction_read_only is set"),
             "28P01" => Some("check the user name and the password of the database URL"),
             _ => None,
         }

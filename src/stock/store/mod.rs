@@ -102,6 +102,9 @@ pub trait Appender: Send {
     /// not be used again. After the others nothing was.
     async fn append(&mut self, vehicles: &[&NewVehicle]) -> Result<IdsByVin, DatabaseError>;
 
+    /// Whether the connection is known to be lost, as one that was idle while the server restarted. Costs no round trip.
+    fn is_broken(&self) -> bool;
+
     /// Returns the ids of the vehicles that are there.
     async fn ids_of(&mut self, vins: Vec<String>) -> Result<IdsByVin, DatabaseError>;
 }

@@ -26,6 +26,10 @@ impl Appender for PostgresAppender {
         Ok(rows.into_iter().map(|(id, vin)| (vin, VehicleId(id))).collect())
     }
 
+    fn is_broken(&self) -> bool {
+        self.0.is_broken()
+    }
+
     async fn ids_of(&mut self, vins: Vec<String>) -> Result<IdsByVin, DatabaseError> {
         self.0.call(async |connection| vehicle_queries::ids_of(connection, vins).await).await
     }

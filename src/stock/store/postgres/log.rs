@@ -1,10 +1,10 @@
-//! The event log in PostgreSQL: what keeps its ids in commit order, and who stands in the way of that.
+//! The event log in PostgreSQL, and what keeps its ids in commit order.
 
 use async_trait::async_trait;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Bool, Nullable, Text};
-use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _};
+use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection as _};
 
 use super::log_queries;
 use crate::database::DatabaseError;
@@ -14,48 +14,7 @@ use crate::stock::store::{ClaimedEvents, EventLog, LastPublished, Lease, LogEntr
 /// The key of the advisory lock that the triggers of the migration take.
 pub(super) const LOG_LOCK: i64 = 508_692_295_527;
 
-/// How long another transaction may hold the lock, in seconds, before the database counts as blocked by it.
-const LONGEST_HOLD: i64 = 5;
-
 pub(super) struct PostgresLog(pub(super) PostgresConnection);
-
-#[derive(QueryableByName)]
-struct WritableRow {
-    #[diesel(sql_type = Bool)]
-    read_only: bool,
-    #[diesel(sql_type = Nullable<Text>)]
-    holder: Option<String>,
-}
-
-/// Checks that the server takes writes, and that no transaction keeps all inserts waiting.
-pub(super) async fn check_writable(
-    connection: &mut AsyncPgConnection,
-) -> QueryResult<Result<(), DatabaseError>> {
-    // A prepared transaction belongs to no session: its lock has no process id, and its number instead.
-    let row: WritableRow = sql_query(format!(
-        "SELECT current_setting('transaction_read_only')::bool OR pg_is_in_recovery() AS read_only, (
-            SELECT CASE
-                WHEN gid IS NOT NULL THEN format('the prepared transaction %L (ROLLBACK PREPARED or COMMIT PREPARED it)', gid)
-                ELSE format('process %s (%s, %s)', l.pid, nullif(application_name, ''), state) END
-            FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
-                LEFT JOIN pg_prepared_xacts p ON l.pid IS NULL AND l.virtualtransaction LIKE '%/' || p.transaction
-            WHERE locktype = 'advisory' AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-                AND (classid::bigint << 32 | objid::bigint) = {LOG_LOCK} AND granted
-                AND COALESCE(xact_start, prepared) < clock_timestamp() - interval '{LONGEST_HOLD} s'
-            LIMIT 1) AS holder"
-    ))
-    .get_result(connection)
-    .await?;
-    if row.read_only {
-        return Ok(Err(DatabaseError::ReadOnly(anyhow::anyhow!(
-            "the server is a standby, or default_transaction_read_only is set"
-        ))));
-    }
-    Ok(match row.holder {
-        Some(holder) => Err(DatabaseError::Unavailable(anyhow::anyhow!("all inserts wait for {holder}"))),
-        None => Ok(()),
-    })
-}
 
 #[derive(QueryableByName)]
 struct OrderRow {
@@ -206,7 +165,7 @@ impl EventLog for PostgresLog {
     }
 
     async fn forget_failure(&mut self, lease: &Lease, id: i64) -> Result<bool, DatabaseError> {
-        self.0.call(async |connection| queries::forget_failure(connection, lease, id).await).await
+        self.0.call(async |connection| log_queries::forget_failure(connection, lease, id).await).await
     }
 
     async fn prune(

@@ -9,6 +9,7 @@ mod migrations;
 #[path = "../vehicle_queries.rs"]
 #[expect(clippy::duplicate_mod, reason = "compiled once for each engine, with its dialect")]
 mod vehicle_queries;
+mod writable;
 
 use async_trait::async_trait;
 
@@ -86,7 +87,7 @@ impl PostgresVehicles {
 impl VehicleStore for PostgresVehicles {
     async fn check(&self) -> Result<(), DatabaseError> {
         self.migrate().await?;
-        self.readers.call(async |connection| log::check_writable(connection).await).await?
+        writable::check(&self.readers).await
     }
 
     async fn page(&self, request: &PageRequest<VehicleId>) -> Result<Vec<StockedVehicle>, DatabaseError> {

@@ -107,7 +107,7 @@ impl EventLog for SqliteLog {
     }
 
     async fn forget_failure(&mut self, lease: &Lease, id: i64) -> Result<bool, DatabaseError> {
-        Ok(queries::forget_failure(&mut self.0.lock().await.connection, lease, id).await?)
+        Ok(log_queries::forget_failure(&mut self.0.lock().await.connection, lease, id).await?)
     }
 
     async fn prune(

@@ -136,6 +136,10 @@ impl Appender for SqliteAppender {
         Ok(self.0.lock().await.connection.spawn_blocking(append).await?)
     }
 
+    fn is_broken(&self) -> bool {
+        false
+    }
+
     async fn ids_of(&mut self, vins: Vec<String>) -> Result<IdsByVin, DatabaseError> {
         Ok(vehicle_queries::ids_of(&mut self.0.lock().await.connection, vins).await?)
     }
