@@ -48,7 +48,7 @@ async fn read(log: &mut dyn EventLog, lease: &Lease, last: &LastPublished, limit
 
 fn last_of(entries: &[LogEntry]) -> LastPublished {
     let last = entries.last().unwrap();
-    LastPublished { id: last.id, event_id: Some(last.event_id.clone()) }
+    LastPublished { id: last.id, event_id: Some(last.event_id.clone()), failure: String::new() }
 }
 
 fn key(cluster: &str) -> PositionKey {
@@ -141,17 +141,17 @@ mod event_log {
         let one = log.read(&lease, &last, 10, 1).await.unwrap();
         assert_eq!(one, LogRead::Entries(rest[..1].to_vec()), "at least one, however large");
         for parted in [
-            LastPublished { id: 2, event_id: Some("other".to_owned()) },
-            LastPublished { id: 9, event_id: last.event_id.clone() },
-            LastPublished { id: 2, event_id: None },
+            LastPublished { event_id: Some("other".to_owned()), ..last.clone() },
+            LastPublished { id: 9, ..last.clone() },
+            LastPublished { event_id: None, ..last.clone() },
+            LastPublished { failure: "unknown".to_owned(), ..last.clone() },
         ] {
             assert_eq!(log.read(&lease, &parted, 10, i64::MAX).await.unwrap(), LogRead::Parted, "{parted:?}");
         }
-        let event_id = last.event_id.as_deref().unwrap();
-        assert!(log.holds(2, event_id, "").await.unwrap());
-        assert!(!log.holds(1, event_id, "").await.unwrap());
-        assert!(!log.holds(9, event_id, "").await.unwrap());
-        assert!(!log.holds(2, event_id, "unknown").await.unwrap());
+        assert!(log.holds(&last).await.unwrap());
+        assert!(!log.holds(&LastPublished { id: 1, ..last.clone() }).await.unwrap());
+        assert!(!log.holds(&LastPublished { id: 9, ..last.clone() }).await.unwrap());
+        assert!(!log.holds(&LastPublished { failure: "unknown".to_owned(), ..last }).await.unwrap());
     }
 
     pub async fn has_one_holder_at_a_time(store: &dyn VehicleStore) {
@@ -167,7 +167,7 @@ mod event_log {
         let seen = other.lease().await.unwrap();
         let taken = other.take(&seen, "other").await.unwrap().unwrap();
         assert_eq!(taken.identity, held.identity);
-        assert!(!one.renew(&held, Some((&key("a"), 7))).await.unwrap());
+        assert!(!one.renew(&held, Some((&key("a"), &LastPublished::default()))).await.unwrap());
         assert_eq!(one.position(&key("a")).await.unwrap(), LastPublished::default());
         assert_eq!(one.record_failure(&held, 1, "reason").await.unwrap(), None);
         assert!(!one.replace_identity(&held).await.unwrap());
@@ -187,12 +187,13 @@ mod event_log {
         }
         let mut log = store.event_log().await.unwrap();
         let lease = take_lease(&mut *log, "test").await;
-        for id in [2, 4, 3] {
-            assert!(log.renew(&lease, Some((&key("a"), id))).await.unwrap());
+        let entries = read(&mut *log, &lease, &LastPublished::default(), 10).await;
+        for count in [2, 4, 3] {
+            assert!(log.renew(&lease, Some((&key("a"), &last_of(&entries[..count])))).await.unwrap());
         }
-        let position = log.position(&key("a")).await.unwrap();
-        assert_eq!(position.id, 4);
-        assert!(log.holds(4, &position.event_id.unwrap(), "").await.unwrap());
+        let of_another_history = LastPublished { id: 5, ..last_of(&entries[..4]) };
+        assert!(log.renew(&lease, Some((&key("a"), &of_another_history))).await.unwrap());
+        assert_eq!(log.position(&key("a")).await.unwrap(), last_of(&entries[..4]));
         assert_eq!(log.position(&key("b")).await.unwrap(), LastPublished::default());
         let backlog = store.backlog().await.unwrap();
         assert_eq!((backlog.events, backlog.position, backlog.failed), (1, 4, 0));
@@ -211,16 +212,18 @@ mod event_log {
         let again = log.record_failure(&lease, 2, "another").await.unwrap();
         assert_eq!(again.as_ref(), Some(&token), "again after a crash");
         assert_eq!(log.last_failure().await.unwrap(), token);
-        assert!(log.holds(1, &entries[0].event_id, &token).await.unwrap());
-        assert!(log.renew(&lease, Some((&key("a"), 3))).await.unwrap());
+        let last = LastPublished { failure: token, ..last_of(&entries) };
+        assert!(log.holds(&last).await.unwrap());
+        assert!(log.renew(&lease, Some((&key("a"), &last))).await.unwrap());
+        assert_eq!(log.position(&key("a")).await.unwrap(), last);
         let unpublished = store.unpublished(0, 10).await.unwrap();
         assert_eq!(unpublished.len(), 1);
         assert_eq!((unpublished[0].id, unpublished[0].failure.as_deref()), (2, Some("another")));
         assert_eq!(store.backlog().await.unwrap().failed, 1);
-        assert_eq!(log.failures(10).await.unwrap(), entries[1..2]);
         log.record_failure(&lease, 3, "still to be read").await.unwrap().unwrap();
-        assert!(log.forget_failure(&lease, 3).await.unwrap());
-        assert!(!log.forget_failure(&lease, 3).await.unwrap());
+        log.forget_failures_after(&lease, 2).await.unwrap();
+        assert_eq!(log.failures(0, 10).await.unwrap(), entries[1..2]);
+        assert!(log.failures(2, 10).await.unwrap().is_empty());
         assert!(log.retry_failure(&lease, 2).await.unwrap());
         assert!(!log.retry_failure(&lease, 2).await.unwrap());
         let again = read(&mut *log, &lease, &last_of(&entries), 10).await;
@@ -236,20 +239,40 @@ mod event_log {
         let mut log = store.event_log().await.unwrap();
         let lease = take_lease(&mut *log, "test").await;
         let last = last_of(&read(&mut *log, &lease, &LastPublished::default(), 4).await);
-        assert_eq!(log.prune(&lease, &last, 3_600.0, 10).await.unwrap(), 0, "they are young");
+        assert!(log.prune(&lease, 0, &last, 3_600.0, 10).await.unwrap().is_empty(), "they are young");
         log.record_failure(&lease, 2, "a reason").await.unwrap().unwrap();
-        assert_eq!(log.prune(&lease, &last, -1.0, 1).await.unwrap(), 1);
-        assert_eq!(log.prune(&lease, &last, -1.0, 10).await.unwrap(), 1, "all but what failed and the last");
+        assert_eq!(log.prune(&lease, 0, &last, -1.0, 1).await.unwrap(), [1]);
+        let lost = Lease { epoch: lease.epoch - 1, ..lease.clone() };
+        assert!(log.prune(&lost, 0, &last, -1.0, 10).await.unwrap().is_empty());
+        let parted = LastPublished { event_id: Some("other".to_owned()), ..last.clone() };
+        assert!(log.prune(&lease, 0, &parted, -1.0, 10).await.unwrap().is_empty());
+        let left = log.prune(&lease, 1, &last, -1.0, 10).await.unwrap();
+        assert_eq!(left, [3], "all but what failed and the last");
         assert_eq!(read(&mut *log, &lease, &last, 10).await.len(), 1);
-        let lost = Lease { epoch: lease.epoch - 1, ..lease };
-        assert_eq!(log.prune(&lost, &LastPublished { id: 9, event_id: None }, -1.0, 10).await.unwrap(), 0);
+    }
+
+    pub async fn keeps_what_another_cluster_has_not_seen(store: &dyn VehicleStore) {
+        for number in 0..5 {
+            stocked(store, &format!("event-{number}")).await;
+        }
+        let mut log = store.event_log().await.unwrap();
+        let lease = take_lease(&mut *log, "test").await;
+        let entries = read(&mut *log, &lease, &LastPublished::default(), 10).await;
+        for (cluster, count) in [("a", 2), ("b", 5)] {
+            assert!(log.renew(&lease, Some((&key(cluster), &last_of(&entries[..count])))).await.unwrap());
+        }
+        assert_eq!(log.prune(&lease, 0, &last_of(&entries), -1.0, 10).await.unwrap(), [1]);
     }
 
     pub async fn takes_a_vehicle_once_more(store: &dyn VehicleStore) {
         let stocked = stocked(store, "again").await;
-        store.reannounce(&stocked).await.unwrap();
         let mut log = store.event_log().await.unwrap();
         let lease = take_lease(&mut *log, "test").await;
+        store.reannounce(&stocked).await.unwrap();
+        let first = read(&mut *log, &lease, &LastPublished::default(), 10).await;
+        assert_eq!(first.len(), 1, "it waits already");
+        log.renew(&lease, Some((&key("a"), &last_of(&first)))).await.unwrap();
+        store.reannounce(&stocked).await.unwrap();
         let entries = read(&mut *log, &lease, &LastPublished::default(), 10).await;
         assert_eq!(entries.iter().map(|entry| entry.reannounced).collect::<Vec<_>>(), [false, true]);
         assert_eq!(entries[0].event, entries[1].event);
@@ -350,6 +373,7 @@ macro_rules! vehicle_contract {
             keeps_a_position_for_each_cluster_that_never_goes_back,
             keeps_what_cannot_be_encoded_until_it_can,
             forgets_old_events_but_the_last_published_one,
+            keeps_what_another_cluster_has_not_seen,
             takes_a_vehicle_once_more,
         );
     };

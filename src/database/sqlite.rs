@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use diesel::connection::SimpleConnection;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use diesel::{Connection, SqliteConnection};
+use diesel::{Connection, QueryResult, SqliteConnection};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
@@ -66,6 +66,25 @@ fn lock(path: &Path) -> anyhow::Result<File> {
         Err(TryLockError::WouldBlock) => bail!("another process has it open"),
         Err(TryLockError::Error(error)) => Err(error.into()),
     }
+}
+
+/// Does `work` in a transaction that takes the lock for writing at once.
+///
+/// # Errors
+/// Those of `work`, and not that of the rollback: on some errors SQLite has rolled back by then
+/// (<https://www.sqlite.org/lang_transaction.html#response_to_errors_within_a_transaction>).
+pub fn transaction<T>(
+    connection: &mut SqliteConnection,
+    work: impl FnOnce(&mut SqliteConnection) -> QueryResult<T>,
+) -> QueryResult<T> {
+    let mut cause = None;
+    let done = connection.immediate_transaction(|connection| {
+        work(connection).map_err(|error| {
+            cause = Some(error);
+            DieselError::RollbackTransaction
+        })
+    });
+    done.map_err(|error| cause.unwrap_or(error))
 }
 
 /// The result codes that say something about the database and not about a statement, by the text that

@@ -5,7 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rdkafka::consumer::{Consumer as _, ConsumerGroupMetadata};
@@ -15,6 +15,9 @@ use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
 use super::observer::{Isolation, Observer};
 use super::transaction::{Progress, TRANSACTION_TIMEOUT};
+
+/// From one attempt to read a mark to the next.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// A committed offset and its metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +51,7 @@ impl Marker {
         let mark = loop {
             match read_mark(&observer, topic) {
                 Ok(mark) => break mark,
-                Err(_) if Instant::now() < until && is_unstable(kafka, group, topic) => {}
+                Err(_) if Instant::now() < until && is_unstable(kafka, group, topic) => pause(),
                 Err(error) if Instant::now() < until => return Err(error).context(unknown),
                 Err(error) => {
                     tracing::warn!(group, %error, "the mark stays unstable, going on without it");
@@ -78,6 +81,11 @@ impl Marker {
     pub fn group(&self) -> &Arc<ConsumerGroupMetadata> {
         &self.group
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a blocking call")]
+fn pause() {
+    std::thread::sleep(RETRY_PAUSE);
 }
 
 fn read_mark(observer: &Observer, topic: &str) -> anyhow::Result<Option<Mark>> {

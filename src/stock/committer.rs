@@ -12,6 +12,7 @@ use anyhow::anyhow;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -68,10 +69,13 @@ impl Submitter {
     /// When the queue is full, or the database did not write it; after [`DatabaseError::Unavailable`] it may have.
     pub async fn submit(&self, new: NewVehicle) -> Result<Insertion, SubmitError> {
         let (answer, answered) = oneshot::channel();
-        self.queue.try_send(Submission { new, answer }).map_err(|_| SubmitError::Overloaded)?;
         let unavailable = |why: &str| {
             SubmitError::Database(Arc::new(DatabaseError::Unavailable(anyhow!("the vehicle {why}"))))
         };
+        self.queue.try_send(Submission { new, answer }).map_err(|error| match error {
+            TrySendError::Full(_) => SubmitError::Overloaded,
+            TrySendError::Closed(_) => unavailable("came while the role ended"),
+        })?;
         match tokio::time::timeout(PATIENCE, answered).await {
             Ok(Ok(answer)) => answer.map_err(SubmitError::Database),
             Ok(Err(_)) => Err(unavailable("was not written before the role ended")),
@@ -156,6 +160,9 @@ impl Committer {
     async fn write(&mut self, mut batch: Vec<Submission>) {
         // A client that is gone is not served.
         batch.retain(|submission| !submission.answer.is_closed());
+        if batch.is_empty() {
+            return;
+        }
         let vehicles: Vec<_> = batch.iter().map(|submission| &submission.new).collect();
         let outcomes = self.append(&vehicles).await;
         let kept = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Some(_)))).count() as u64;
@@ -163,29 +170,45 @@ impl Committer {
             self.accepted.inc_by(kept);
             self.arrivals.notify_one();
         }
-        let existing: Vec<_> = vehicles
-            .iter()
-            .zip(&outcomes)
-            .filter(|(_, outcome)| matches!(outcome, Ok(None)))
-            .map(|(new, _)| new.vin().to_owned())
-            .collect();
-        let existing = if existing.is_empty() { Ok(IdsByVin::new()) } else { self.ids_of(existing).await };
+        // Those whose vin was there already wait for a look-up, which may fail, and the others do not.
+        let mut existing = Vec::new();
         for (Submission { new, answer }, outcome) in batch.into_iter().zip(outcomes) {
-            let answered = match (outcome, &existing) {
-                (Ok(Some(id)), _) => {
+            let answered = match outcome {
+                Ok(Some(id)) => {
                     let NewVehicle { vehicle, created_at, .. } = new;
                     Ok(Insertion::Stocked(StockedVehicle { id, created_at, vehicle }))
                 }
-                (Ok(None), Ok(ids)) => match ids.get(new.vin()) {
-                    Some(id) => Ok(Insertion::Exists(*id)),
-                    None => Err(Arc::new(DatabaseError::Conflict(anyhow!(
-                        "the vehicle with the same vin was removed meanwhile"
-                    )))),
-                },
-                (Ok(None), Err(error)) => Err(Arc::clone(error)),
-                (Err(error), _) => Err(error),
+                Ok(None) => {
+                    existing.push((new.vin().to_owned(), answer));
+                    continue;
+                }
+                Err(error) => Err(error),
             };
             // The client may have gone meanwhile.
+            let _ = answer.send(answered);
+        }
+        if !existing.is_empty() {
+            self.answer_existing(existing).await;
+        }
+    }
+
+    async fn answer_existing(&mut self, existing: Vec<(String, oneshot::Sender<Answer>)>) {
+        let vins = existing.iter().map(|(vin, _)| vin.clone()).collect();
+        let ids = match &mut self.appender {
+            Some(appender) => appender.ids_of(vins).await.map_err(Arc::new),
+            None => Err(Arc::new(DatabaseError::Unavailable(anyhow!("the connection was lost")))),
+        };
+        if ids.is_err() {
+            self.appender = None;
+        }
+        for (vin, answer) in existing {
+            let answered = match &ids {
+                Ok(ids) => ids.get(&vin).map(|id| Insertion::Exists(*id)).ok_or_else(|| {
+                    let removed = anyhow!("the vehicle with the same vin was removed meanwhile");
+                    Arc::new(DatabaseError::Conflict(removed))
+                }),
+                Err(error) => Err(Arc::clone(error)),
+            };
             let _ = answer.send(answered);
         }
     }
@@ -251,14 +274,5 @@ impl Committer {
                 }
             }
         }
-    }
-
-    async fn ids_of(&mut self, vins: Vec<String>) -> Result<IdsByVin, Arc<DatabaseError>> {
-        let Some(appender) = &mut self.appender else { return Ok(IdsByVin::new()) };
-        let found = appender.ids_of(vins).await;
-        if found.is_err() {
-            self.appender = None;
-        }
-        found.map_err(Arc::new)
     }
 }

@@ -18,6 +18,8 @@ use clap::Args;
 use prometheus_client::registry::Registry;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
 use crate::database::{Access, DatabaseUrl};
 use crate::event::VEHICLE_CREATED;
@@ -81,6 +83,15 @@ pub struct StockArgs {
 
     #[command(flatten)]
     pub trace: TraceArgs,
+}
+
+/// Runs `work` as a task of its own, which another thread may run.
+async fn on_its_own(
+    name: &'static str,
+    work: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    let task = AbortOnDropHandle::new(tokio::spawn(work.in_current_span()));
+    task.await.with_context(|| format!("the {name} panicked"))
 }
 
 /// How long a published event is kept unless `--outbox-retention` says otherwise.
@@ -150,10 +161,10 @@ pub async fn run_on(server: HttpServer, args: StockArgs, shutdown: CancellationT
     };
     let commit = async {
         let _ending = shutdown.drop_guard_ref();
-        let committing = async {
-            committer.run(&all_served).await;
-            Ok(())
-        };
+        let committing = on_its_own("committer", {
+            let all_served = all_served.clone();
+            async move { committer.run(&all_served).await }
+        });
         let committed = args.shutdown.bound(0.8, &shutdown, "committer", committing).await;
         relay_shutdown.cancel();
         committed
@@ -161,10 +172,7 @@ pub async fn run_on(server: HttpServer, args: StockArgs, shutdown: CancellationT
     // When one ends, all end.
     let relay = async {
         let _ending = shutdown.drop_guard_ref();
-        let relaying = async {
-            relay.run().await;
-            Ok(())
-        };
+        let relaying = on_its_own("relay", relay.run());
         args.shutdown.bound_or_leave(0.15, &relay_shutdown, "relay", relaying).await
     };
     let (served, committed, relayed, (), (), (), ()) = tokio::join!(

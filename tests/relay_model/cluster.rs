@@ -98,7 +98,7 @@ impl Cluster for ModelProducer {
         if answer { Err(PublishError::Failed(anyhow!("the answer was lost"))) } else { Ok(()) }
     }
 
-    async fn next_batch_of_older_release(&mut self, _: &str) -> anyhow::Result<i64> {
-        Ok(0)
+    async fn next_batch_of_older_release(&mut self, _: &str) -> anyhow::Result<Option<i64>> {
+        Ok(None)
     }
 }

@@ -112,7 +112,7 @@ impl EventLog for GatedLog {
     async fn renew(
         &mut self,
         lease: &Lease,
-        position: Option<(&PositionKey, i64)>,
+        position: Option<(&PositionKey, &LastPublished)>,
     ) -> Result<bool, DatabaseError> {
         self.gate.pass().await;
         self.inner.renew(lease, position.filter(|_| self.writes_position)).await
@@ -133,9 +133,9 @@ impl EventLog for GatedLog {
         self.inner.position(key).await
     }
 
-    async fn holds(&mut self, id: i64, event_id: &str, failure: &str) -> Result<bool, DatabaseError> {
+    async fn holds(&mut self, last: &LastPublished) -> Result<bool, DatabaseError> {
         self.gate.pass().await;
-        self.inner.holds(id, event_id, failure).await
+        self.inner.holds(last).await
     }
 
     async fn last_failure(&mut self) -> Result<String, DatabaseError> {
@@ -166,9 +166,14 @@ impl EventLog for GatedLog {
         self.inner.record_failure(lease, id, reason).await
     }
 
-    async fn failures(&mut self, limit: i64) -> Result<Vec<LogEntry>, DatabaseError> {
+    async fn forget_failures_after(&mut self, lease: &Lease, last: i64) -> Result<(), DatabaseError> {
         self.gate.pass().await;
-        self.inner.failures(limit).await
+        self.inner.forget_failures_after(lease, last).await
+    }
+
+    async fn failures(&mut self, after: i64, limit: i64) -> Result<Vec<LogEntry>, DatabaseError> {
+        self.gate.pass().await;
+        self.inner.failures(after, limit).await
     }
 
     async fn retry_failure(&mut self, lease: &Lease, id: i64) -> Result<bool, DatabaseError> {
@@ -176,20 +181,16 @@ impl EventLog for GatedLog {
         self.inner.retry_failure(lease, id).await
     }
 
-    async fn forget_failure(&mut self, lease: &Lease, id: i64) -> Result<bool, DatabaseError> {
-        self.gate.pass().await;
-        self.inner.forget_failure(lease, id).await
-    }
-
     async fn prune(
         &mut self,
         lease: &Lease,
+        after: i64,
         last: &LastPublished,
         seconds: f64,
         limit: i64,
-    ) -> Result<usize, DatabaseError> {
+    ) -> Result<Vec<i64>, DatabaseError> {
         self.gate.pass().await;
-        self.inner.prune(lease, last, seconds, limit).await
+        self.inner.prune(lease, after, last, seconds, limit).await
     }
 
     async fn claimed(&mut self) -> Result<Option<ClaimedEvents>, DatabaseError> {

@@ -252,7 +252,6 @@ impl World {
                     arrivals: std::sync::Arc::default(),
                     metrics: RelayMetrics::default(),
                     shutdown: CancellationToken::new(),
-                    failure: String::new(),
                 };
                 let result = session.run(replace_identity).await;
                 gate.end();

@@ -64,11 +64,14 @@ impl Session {
 fn settings() -> String {
     let [statement, lock, idle] =
         [STATEMENT_TIMEOUT, LOCK_TIMEOUT, IDLE_IN_TRANSACTION_TIMEOUT].map(|timeout| timeout.as_millis());
+    // What was answered with a success must survive a crash of the server, whatever the default of the role is.
     // The server notices within 20 seconds that its client has vanished. `tcp_user_timeout` is new in PostgreSQL 12.
     format!(
         "SET statement_timeout = {statement}; SET lock_timeout = {lock}; \
          SET idle_in_transaction_session_timeout = {idle}; \
          SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 3; SET tcp_keepalives_count = 3; \
+         SELECT set_config('synchronous_commit', 'on', false) \
+         WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply'); \
          SELECT set_config('tcp_user_timeout', '20000', false) \
          WHERE current_setting('tcp_user_timeout', true) IS NOT NULL; "
     )

@@ -19,6 +19,7 @@ pub(super) enum Verdict {
 impl SqlState {
     pub const READ_ONLY_TRANSACTION: Self = Self(*b"25006");
     pub const LOCK_NOT_AVAILABLE: Self = Self(*b"55P03");
+    pub const UNIQUE_VIOLATION: Self = Self(*b"23505");
     pub const INVALID_AUTHORIZATION: Self = Self(*b"28000");
 
     /// Returns the code in `bytes`: exactly five upper-case letters or digits.

@@ -131,9 +131,9 @@ impl Cluster for KafkaCluster {
         Ok(())
     }
 
-    async fn next_batch_of_older_release(&mut self, identity: &str) -> anyhow::Result<i64> {
+    async fn next_batch_of_older_release(&mut self, identity: &str) -> anyhow::Result<Option<i64>> {
         let name = Naming::new(&self.kafka).group(&format!("{NAME}.{identity}"));
         let (_, marker) = self.open(name).await?;
-        Ok(marker.mark().map_or(0, |mark| mark.offset))
+        Ok(marker.mark().map(|mark| mark.offset))
     }
 }

@@ -107,7 +107,6 @@ impl Relay {
             arrivals: Arc::clone(&self.arrivals),
             metrics: self.metrics.clone(),
             shutdown: self.shutdown.clone(),
-            failure: String::new(),
         };
         let result = session.run(replace_identity).await;
         self.metrics.leader.set(0);

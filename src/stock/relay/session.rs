@@ -46,8 +46,9 @@ pub trait Cluster: Send + Sync {
     /// Publishes `records` and moves the mark, both or neither.
     async fn publish(&mut self, records: Vec<Self::Record>, mark: Mark) -> Result<(), PublishError>;
 
-    /// Fences the relay of an older release and returns the number of the batch that it would publish next.
-    async fn next_batch_of_older_release(&mut self, identity: &str) -> anyhow::Result<i64>;
+    /// Fences the relay of an older release and returns the number of the batch that it would publish next; `None` when
+    /// it has not published here.
+    async fn next_batch_of_older_release(&mut self, identity: &str) -> anyhow::Result<Option<i64>>;
 }
 
 /// What a cluster knows of earlier sessions.
@@ -74,6 +75,8 @@ pub enum SessionError {
     LeaseLost,
     #[error("the log does not hold the event that was published last: its history parted")]
     Parted,
+    #[error("inserts do not take the lock that keeps ids in commit order")]
+    Unordered,
     #[error("the database server is in recovery")]
     Recovering,
     /// While it held the lease of its own database: another database uses the identity.
@@ -124,9 +127,6 @@ pub struct Session<'a, C> {
     pub arrivals: Arc<Notify>,
     pub metrics: RelayMetrics,
     pub shutdown: CancellationToken,
-    /// The token of the failure that was recorded last. The mark carries it: one that passed an event that was left out
-    /// counts only in a database that still knows that.
-    pub failure: String,
 }
 
 impl<C: Cluster> Session<'_, C> {
@@ -145,20 +145,22 @@ impl<C: Cluster> Session<'_, C> {
         self.keep(None).await?;
         self.resolve_claimed(&begun.key).await?;
         let last = self.resume(&begun).await?;
-        self.keep(Some((&begun.key, last.id))).await?;
+        self.keep(Some((&begun.key, &last))).await?;
         if replace_identity {
             if !self.log.replace_identity(&self.lease).await? {
                 return Err(SessionError::LeaseLost);
             }
             return Err(SessionError::IdentityReplaced);
         }
-        self.retry_failures(&last).await?;
-        self.failure = self.log.last_failure().await?;
+        // A session that crashed before the mark moved past them recorded those; they are read again.
+        self.log.forget_failures_after(&self.lease, last.id).await?;
+        self.retry_failures(&begun.key, &last).await?;
+        let last = LastPublished { failure: self.log.last_failure().await?, ..last };
         self.publish(&begun.key, last).await
     }
 
     /// Moves the beat, and the position if one is given.
-    async fn keep(&mut self, position: Option<(&PositionKey, i64)>) -> Result<(), SessionError> {
+    async fn keep(&mut self, position: Option<(&PositionKey, &LastPublished)>) -> Result<(), SessionError> {
         if self.log.renew(&self.lease, position).await? { Ok(()) } else { Err(SessionError::LeaseLost) }
     }
 
@@ -170,6 +172,8 @@ impl<C: Cluster> Session<'_, C> {
             async move { Ok(cluster.next_batch_of_older_release(identity).await?) }
         })
         .await?;
+        // Without a mark this may be a cluster that the older release did not publish to.
+        let Some(next) = next else { return Ok(()) };
         let published = claimed.batches.iter().filter(|(batch, _)| *batch < next).map(|(_, last)| *last);
         let published = published.max().unwrap_or(0);
         tracing::info!(published, "took over what an older release had claimed");
@@ -186,8 +190,9 @@ impl<C: Cluster> Session<'_, C> {
             let id = offset - 1;
             let (event_id, failure) =
                 metadata.as_deref().and_then(|text| text.split_once(' ')).unwrap_or_default();
-            if self.log.holds(id, event_id, failure).await? {
-                return Ok(LastPublished { id, event_id: Some(event_id.to_owned()) });
+            let last = LastPublished { id, event_id: Some(event_id.to_owned()), failure: failure.to_owned() };
+            if self.log.holds(&last).await? {
+                return Ok(last);
             }
             self.metrics.histories_parted.inc();
             tracing::warn!(
@@ -199,43 +204,50 @@ impl<C: Cluster> Session<'_, C> {
         Ok(self.log.position(&begun.key).await?)
     }
 
-    /// An event that could not be encoded may be encoded by this release: it is appended again. One after `last`, where a
-    /// session crashed before the mark moved past it, is read again anyway, so a copy would double it.
-    async fn retry_failures(&mut self, last: &LastPublished) -> Result<(), SessionError> {
-        let failures = self.log.failures(RETRIED_FAILURES).await?;
-        if failures.is_empty() {
-            return Ok(());
-        }
-        let encoded = beating(self.log, &self.lease, None, self.settings.beat, {
-            let (cluster, failures) = (&self.cluster, &failures);
-            async move { Ok(cluster.encode(failures).await?) }
-        })
-        .await?;
-        for (entry, encoded) in failures.iter().zip(encoded) {
-            match encoded {
-                Ok(_) if entry.id > last.id => {
-                    self.log.forget_failure(&self.lease, entry.id).await?;
-                }
-                Ok(_) => {
-                    if self.log.retry_failure(&self.lease, entry.id).await? {
-                        tracing::info!(id = entry.id, "an event that could not be encoded is published now");
+    /// Appends events again that could not be encoded, and can be encoded by this release.
+    async fn retry_failures(&mut self, key: &PositionKey, last: &LastPublished) -> Result<(), SessionError> {
+        let mut after = 0;
+        loop {
+            let failures = self.log.failures(after, RETRIED_FAILURES).await?;
+            let Some(newest) = failures.last() else { return Ok(()) };
+            after = newest.id;
+            let encoded = beating(self.log, &self.lease, None, self.settings.beat, {
+                let (cluster, failures) = (&self.cluster, &failures);
+                async move { Ok(cluster.encode(failures).await?) }
+            })
+            .await?;
+            let mut kept = Instant::now();
+            for (entry, encoded) in failures.iter().zip(encoded) {
+                match encoded {
+                    Ok(_) => {
+                        if self.log.retry_failure(&self.lease, entry.id).await? {
+                            tracing::info!(
+                                id = entry.id,
+                                "publishing an event that could not be encoded before"
+                            );
+                        }
                     }
+                    Err(reason) => tracing::warn!(id = entry.id, reason, "an event still cannot be encoded"),
                 }
-                Err(reason) => tracing::warn!(id = entry.id, reason, "an event still cannot be encoded"),
+                if kept.elapsed() >= self.settings.beat {
+                    self.keep(Some((key, last))).await?;
+                    kept = Instant::now();
+                }
             }
         }
-        Ok(())
     }
 
     async fn publish(&mut self, key: &PositionKey, mut last: LastPublished) -> Result<(), SessionError> {
         let SessionSettings { batch_events, batch_bytes, beat, look_again, retention } = *self.settings;
         let mut written = (last.id, Instant::now());
         let mut prune_at = Instant::now();
+        let mut pruned = 0;
         loop {
             let entries = match self.log.read(&self.lease, &last, batch_events, batch_bytes).await? {
                 LogRead::Entries(entries) => entries,
                 LogRead::LeaseLost => return Err(SessionError::LeaseLost),
                 LogRead::Recovering => return Err(SessionError::Recovering),
+                LogRead::Unordered => return Err(SessionError::Unordered),
                 LogRead::Parted => {
                     self.metrics.histories_parted.inc();
                     return Err(SessionError::Parted);
@@ -246,13 +258,14 @@ impl<C: Cluster> Session<'_, C> {
                 last = self.publish_batch(key, &last, entries).await?;
             }
             if written.1.elapsed() >= beat || (idle && written.0 != last.id) || self.shutdown.is_cancelled() {
-                self.keep(Some((key, last.id))).await?;
+                self.keep(Some((key, &last))).await?;
                 written = (last.id, Instant::now());
             }
             if Instant::now() >= prune_at {
                 let seconds = retention.as_secs_f64();
-                let removed = self.log.prune(&self.lease, &last, seconds, PRUNE_LIMIT).await?;
-                let more = i64::try_from(removed).unwrap_or(i64::MAX) >= PRUNE_LIMIT;
+                let removed = self.log.prune(&self.lease, pruned, &last, seconds, PRUNE_LIMIT).await?;
+                pruned = removed.iter().copied().max().unwrap_or(pruned);
+                let more = i64::try_from(removed.len()).unwrap_or(i64::MAX) >= PRUNE_LIMIT;
                 prune_at = Instant::now() + if more { PRUNE_PAUSE } else { PRUNE_INTERVAL };
             }
             if self.shutdown.is_cancelled() {
@@ -279,13 +292,15 @@ impl<C: Cluster> Session<'_, C> {
         let Some(newest) = entries.last().map(|entry| (entry.id, entry.event_id.clone())) else {
             return Ok(last.clone());
         };
-        let position = Some((key, last.id));
+        let position = Some((key, last));
+        let mut failure = last.failure.clone();
         let encoded = beating(self.log, &self.lease, position, self.settings.beat, {
             let (cluster, entries) = (&self.cluster, &entries);
             async move { Ok(cluster.encode(entries).await?) }
         })
         .await?;
         let mut records = Vec::with_capacity(encoded.len());
+        let mut kept = Instant::now();
         for (entry, encoded) in entries.iter().zip(encoded) {
             match encoded {
                 Ok(record) => records.push(record),
@@ -293,13 +308,17 @@ impl<C: Cluster> Session<'_, C> {
                 Err(reason) => {
                     tracing::error!(id = entry.id, reason, "an event cannot be encoded, leaving it out");
                     let recorded = self.log.record_failure(&self.lease, entry.id, &reason).await?;
-                    self.failure = recorded.ok_or(SessionError::LeaseLost)?;
+                    failure = recorded.ok_or(SessionError::LeaseLost)?;
+                    if kept.elapsed() >= self.settings.beat {
+                        self.keep(position).await?;
+                        kept = Instant::now();
+                    }
                 }
             }
         }
         let published = records.len() as u64;
         let (id, event_id) = newest;
-        let mark = Mark { offset: id + 1, metadata: Some(format!("{event_id} {}", self.failure)) };
+        let mark = Mark { offset: id.saturating_add(1), metadata: Some(format!("{event_id} {failure}")) };
         let committed = beating(self.log, &self.lease, position, self.settings.beat, {
             let cluster = &mut self.cluster;
             async move { Ok(cluster.publish(records, mark).await) }
@@ -315,7 +334,7 @@ impl<C: Cluster> Session<'_, C> {
             }
         }
         self.metrics.published.inc_by(published);
-        Ok(LastPublished { id, event_id: Some(event_id) })
+        Ok(LastPublished { id, event_id: Some(event_id), failure })
     }
 }
 
@@ -323,7 +342,7 @@ impl<C: Cluster> Session<'_, C> {
 async fn beating<T>(
     log: &mut dyn EventLog,
     lease: &Lease,
-    position: Option<(&PositionKey, i64)>,
+    position: Option<(&PositionKey, &LastPublished)>,
     beat: Duration,
     work: impl Future<Output = Result<T, SessionError>> + Send,
 ) -> Result<T, SessionError> {

@@ -154,7 +154,7 @@ impl RelayStatus {
             *progress = (backlog.position, Instant::now());
             return Ok(());
         }
-        if backlog.oldest_seconds < LONGEST_WAIT.as_secs_f64() || progress.1.elapsed() < LONGEST_WAIT {
+        if progress.1.elapsed() < LONGEST_WAIT {
             return Ok(());
         }
         let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);

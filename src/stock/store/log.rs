@@ -18,13 +18,16 @@ pub struct LogEntry {
     pub reannounced: bool,
 }
 
-/// The last event that was published. Everything below it was published, too.
+/// The last event that was published. Everything below it was published or, where it cannot be encoded, recorded as a
+/// failure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LastPublished {
     /// 0 before the first.
     pub id: i64,
     /// What the log held under the id; `None` when it held nothing.
     pub event_id: Option<String>,
+    /// The token of the failure that was recorded last; empty when there is none.
+    pub failure: String,
 }
 
 /// Where events are published: progress on one Kafka cluster says nothing about another.
@@ -52,8 +55,10 @@ pub enum LogRead {
     Entries(Vec<LogEntry>),
     /// Another relay took the lease.
     LeaseLost,
-    /// The log does not hold the last published event any more: it belongs to another history.
+    /// The log does not hold the last published event any more, or the record of a failure: its history parted.
     Parted,
+    /// Inserts do not take the lock that keeps ids in commit order.
+    Unordered,
     /// A server that recovers, such as a standby, shows a log that may lack its newest events.
     Recovering,
 }
@@ -98,11 +103,11 @@ pub trait EventLog: Send {
     /// Takes the lease when it is still as it was `seen`.
     async fn take(&mut self, seen: &Lease, holder: &str) -> Result<Option<Lease>, DatabaseError>;
 
-    /// Moves the beat and, never backwards, the position.
+    /// Moves the beat and, never backwards, the position, if the log still holds what was published last.
     async fn renew(
         &mut self,
         lease: &Lease,
-        position: Option<(&PositionKey, i64)>,
+        position: Option<(&PositionKey, &LastPublished)>,
     ) -> Result<bool, DatabaseError>;
 
     /// Gives the lease back.
@@ -111,11 +116,11 @@ pub trait EventLog: Send {
     /// Replaces the identity of the lease, which another database uses as well.
     async fn replace_identity(&mut self, lease: &Lease) -> Result<bool, DatabaseError>;
 
-    /// Returns the position, with the event that the log holds there.
+    /// Returns the position, with the event that the log holds there and the newest failure.
     async fn position(&mut self, key: &PositionKey) -> Result<LastPublished, DatabaseError>;
 
-    /// Whether the log holds the event under `id`, and the record of a failure with the token `failure`; empty for none.
-    async fn holds(&mut self, id: i64, event_id: &str, failure: &str) -> Result<bool, DatabaseError>;
+    /// Returns whether the log holds the event, and the record of the failure.
+    async fn holds(&mut self, last: &LastPublished) -> Result<bool, DatabaseError>;
 
     /// Returns the token of the failure that was recorded last; empty when there is none.
     async fn last_failure(&mut self) -> Result<String, DatabaseError>;
@@ -138,28 +143,31 @@ pub trait EventLog: Send {
         reason: &str,
     ) -> Result<Option<String>, DatabaseError>;
 
-    /// Returns up to `limit` events that could not be encoded, oldest first.
-    async fn failures(&mut self, limit: i64) -> Result<Vec<LogEntry>, DatabaseError>;
+    /// Forgets the failures of events after `last`, which are still to be read.
+    async fn forget_failures_after(&mut self, lease: &Lease, last: i64) -> Result<(), DatabaseError>;
+
+    /// Returns up to `limit` events after the id `after` that could not be encoded, oldest first.
+    async fn failures(&mut self, after: i64, limit: i64) -> Result<Vec<LogEntry>, DatabaseError>;
 
     /// Appends an event that could not be encoded before to the end of the log, once.
     async fn retry_failure(&mut self, lease: &Lease, id: i64) -> Result<bool, DatabaseError>;
 
-    /// Forgets that an event could not be encoded, which is still to be read.
-    async fn forget_failure(&mut self, lease: &Lease, id: i64) -> Result<bool, DatabaseError>;
-
-    /// Removes up to `limit` events older than `seconds` that lie before `last`.
+    /// Removes events older than `seconds` between the ids `after` and `last`, up to `limit`, and returns the
+    /// ids. Keeps what a relay of another Kafka cluster has still to publish.
     async fn prune(
         &mut self,
         lease: &Lease,
+        after: i64,
         last: &LastPublished,
         seconds: f64,
         limit: i64,
-    ) -> Result<usize, DatabaseError>;
+    ) -> Result<Vec<i64>, DatabaseError>;
 
     /// Returns what an older release had claimed, when it is not yet known what of that was published.
     async fn claimed(&mut self) -> Result<Option<ClaimedEvents>, DatabaseError>;
 
-    /// Forgets what an older release had claimed, and moves the position to `published`.
+    /// Moves the position to the event `published`, the last one that an older release had claimed and published, and
+    /// forgets what it had claimed.
     async fn resolve_claimed(
         &mut self,
         lease: &Lease,

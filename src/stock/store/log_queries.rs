@@ -1,11 +1,10 @@
 //! The relay's queries, which read the same for both engines: see `vehicle_queries.rs`.
 
 use diesel::prelude::*;
-use diesel::sql_query;
 use diesel::sql_types::{BigInt, Bool, Double, Nullable, Text};
 use diesel_async::RunQueryDsl;
 
-use super::dialect::{Connection, IN_RECOVERY, NOW, OLDER_THAN};
+use super::dialect::{Connection, IN_RECOVERY, IN_USE, NOW, OLDER_THAN, ORDERED, sql};
 use crate::stock::store::{ClaimedEvents, LastPublished, Lease, LogEntry, LogRead, PositionKey};
 
 diesel::table! {
@@ -35,7 +34,7 @@ impl From<LeaseRow> for Lease {
 
 pub(super) async fn lease(connection: &mut Connection) -> QueryResult<Lease> {
     let row: LeaseRow =
-        sql_query("SELECT identity, holder, epoch, beat FROM relay_lease").get_result(connection).await?;
+        sql("SELECT identity, holder, epoch, beat FROM relay_lease").get_result(connection).await?;
     Ok(row.into())
 }
 
@@ -44,11 +43,9 @@ pub(super) async fn take(
     seen: &Lease,
     holder: &str,
 ) -> QueryResult<Option<Lease>> {
-    let rows: Vec<LeaseRow> = sql_query(
-        "UPDATE relay_lease SET holder = $1, epoch = epoch + 1, beat = 0
+    let rows: Vec<LeaseRow> = sql("UPDATE relay_lease SET holder = $1, epoch = epoch + 1, beat = 0
          WHERE holder IS NOT DISTINCT FROM $2 AND epoch = $3 AND beat = $4
-         RETURNING identity, holder, epoch, beat",
-    )
+         RETURNING identity, holder, epoch, beat")
     .bind::<Text, _>(holder)
     .bind::<Nullable<Text>, _>(&seen.holder)
     .bind::<BigInt, _>(seen.epoch)
@@ -60,7 +57,7 @@ pub(super) async fn take(
 }
 
 pub(super) async fn renew(connection: &mut Connection, lease: &Lease) -> QueryResult<bool> {
-    let moved = sql_query("UPDATE relay_lease SET beat = beat + 1 WHERE holder = $1 AND epoch = $2")
+    let moved = sql("UPDATE relay_lease SET beat = beat + 1 WHERE holder = $1 AND epoch = $2")
         .bind::<Nullable<Text>, _>(&lease.holder)
         .bind::<BigInt, _>(lease.epoch)
         .execute(connection)
@@ -68,23 +65,28 @@ pub(super) async fn renew(connection: &mut Connection, lease: &Lease) -> QueryRe
     Ok(moved == 1)
 }
 
-/// Never moves it backwards.
+/// Holds while the log has the event under the id `$3`, and the record of the failure.
+const PROOF: &str = "EXISTS (SELECT 1 FROM event_log WHERE id = $3 AND event_id = $4)
+    AND ($5 = '' OR EXISTS (SELECT 1 FROM relay_failure WHERE token = $5))";
+
+/// Never moves it backwards. Notes the time also when it does not move, so that the newest is of the cluster in use.
 pub(super) async fn move_position(
     connection: &mut Connection,
     lease: &Lease,
     key: &PositionKey,
-    id: i64,
+    last: &LastPublished,
 ) -> QueryResult<()> {
-    sql_query(
+    sql(format!(
         "INSERT INTO relay_position (cluster, topic, last_id)
-         SELECT $1, $2, $3 FROM relay_lease WHERE holder = $4 AND epoch = $5
-         ON CONFLICT (cluster, topic) DO UPDATE SET last_id = excluded.last_id, moved_at = CURRENT_MOMENT
-         WHERE relay_position.last_id < excluded.last_id"
-            .replace("CURRENT_MOMENT", NOW),
-    )
+         SELECT $1, $2, $3 FROM relay_lease WHERE {PROOF} AND holder = $6 AND epoch = $7
+         ON CONFLICT (cluster, topic) DO UPDATE SET moved_at = {NOW}, last_id =
+            CASE WHEN relay_position.last_id < excluded.last_id THEN excluded.last_id ELSE relay_position.last_id END"
+    ))
     .bind::<Text, _>(&key.cluster)
     .bind::<Text, _>(&key.topic)
-    .bind::<BigInt, _>(id)
+    .bind::<BigInt, _>(last.id)
+    .bind::<Nullable<Text>, _>(&last.event_id)
+    .bind::<Text, _>(&last.failure)
     .bind::<Nullable<Text>, _>(&lease.holder)
     .bind::<BigInt, _>(lease.epoch)
     .execute(connection)
@@ -93,7 +95,7 @@ pub(super) async fn move_position(
 }
 
 pub(super) async fn release(connection: &mut Connection, lease: &Lease) -> QueryResult<()> {
-    sql_query("UPDATE relay_lease SET holder = NULL WHERE holder = $1 AND epoch = $2")
+    sql("UPDATE relay_lease SET holder = NULL WHERE holder = $1 AND epoch = $2")
         .bind::<Nullable<Text>, _>(&lease.holder)
         .bind::<BigInt, _>(lease.epoch)
         .execute(connection)
@@ -104,7 +106,7 @@ pub(super) async fn release(connection: &mut Connection, lease: &Lease) -> Query
 pub(super) async fn replace_identity(connection: &mut Connection, lease: &Lease) -> QueryResult<bool> {
     let identity = format!("{:032x}", rand::random::<u128>());
     let replaced =
-        sql_query("UPDATE relay_lease SET identity = $1 WHERE identity = $2 AND holder = $3 AND epoch = $4")
+        sql("UPDATE relay_lease SET identity = $1 WHERE identity = $2 AND holder = $3 AND epoch = $4")
             .bind::<Text, _>(identity)
             .bind::<Text, _>(&lease.identity)
             .bind::<Nullable<Text>, _>(&lease.holder)
@@ -123,16 +125,16 @@ struct PositionRow {
 }
 
 pub(super) async fn position(connection: &mut Connection, key: &PositionKey) -> QueryResult<LastPublished> {
-    let rows: Vec<PositionRow> = sql_query(
-        "SELECT last_id AS id, event_id FROM relay_position LEFT JOIN event_log ON id = last_id
-         WHERE cluster = $1 AND topic = $2",
-    )
-    .bind::<Text, _>(&key.cluster)
-    .bind::<Text, _>(&key.topic)
-    .load(connection)
-    .await?;
-    let last = rows.into_iter().next().map(|row| LastPublished { id: row.id, event_id: row.event_id });
-    Ok(last.unwrap_or_default())
+    let rows: Vec<PositionRow> =
+        sql("SELECT last_id AS id, event_id FROM relay_position LEFT JOIN event_log ON id = last_id
+         WHERE cluster = $1 AND topic = $2")
+        .bind::<Text, _>(&key.cluster)
+        .bind::<Text, _>(&key.topic)
+        .load(connection)
+        .await?;
+    let failure = last_failure(connection).await?;
+    let (id, event_id) = rows.into_iter().next().map(|row| (row.id, row.event_id)).unwrap_or_default();
+    Ok(LastPublished { id, event_id, failure })
 }
 
 #[derive(QueryableByName)]
@@ -141,19 +143,22 @@ struct HeldRow {
     held: bool,
 }
 
-pub(super) async fn holds(
-    connection: &mut Connection,
-    id: i64,
-    event_id: &str,
-    failure: &str,
-) -> QueryResult<bool> {
-    let row: HeldRow = sql_query(
-        "SELECT EXISTS (SELECT 1 FROM event_log WHERE id = $1 AND event_id = $2)
-            AND ($3 = '' OR EXISTS (SELECT 1 FROM relay_failure WHERE token = $3)) AS held",
-    )
-    .bind::<BigInt, _>(id)
-    .bind::<Text, _>(event_id)
-    .bind::<Text, _>(failure)
+/// The event under `id`, as if it were the last one that was published.
+pub(super) async fn at(connection: &mut Connection, id: i64) -> QueryResult<LastPublished> {
+    let rows: Vec<PositionRow> = sql("SELECT id, event_id FROM event_log WHERE id = $1")
+        .bind::<BigInt, _>(id)
+        .load(connection)
+        .await?;
+    let event_id = rows.into_iter().next().and_then(|row| row.event_id);
+    Ok(LastPublished { id, event_id, failure: String::new() })
+}
+
+pub(super) async fn holds(connection: &mut Connection, last: &LastPublished) -> QueryResult<bool> {
+    let row: HeldRow = sql("SELECT EXISTS (SELECT 1 FROM event_log WHERE id = $1 AND event_id = $2)
+            AND ($3 = '' OR EXISTS (SELECT 1 FROM relay_failure WHERE token = $3)) AS held")
+    .bind::<BigInt, _>(last.id)
+    .bind::<Nullable<Text>, _>(&last.event_id)
+    .bind::<Text, _>(&last.failure)
     .get_result(connection)
     .await?;
     Ok(row.held)
@@ -167,7 +172,7 @@ struct TokenRow {
 
 pub(super) async fn last_failure(connection: &mut Connection) -> QueryResult<String> {
     let rows: Vec<TokenRow> =
-        sql_query("SELECT token FROM relay_failure ORDER BY id DESC LIMIT 1").load(connection).await?;
+        sql("SELECT token FROM relay_failure ORDER BY id DESC LIMIT 1").load(connection).await?;
     Ok(rows.into_iter().next().map(|row| row.token).unwrap_or_default())
 }
 
@@ -177,6 +182,10 @@ struct ReadRow {
     held: bool,
     #[diesel(sql_type = Bool)]
     recovering: bool,
+    #[diesel(sql_type = Bool)]
+    ordered: bool,
+    #[diesel(sql_type = Bool)]
+    failure_known: bool,
     #[diesel(embed)]
     entry: MaybeEntryRow,
 }
@@ -220,18 +229,21 @@ pub(super) async fn read(
 ) -> QueryResult<LogRead> {
     // The page begins with the last published event, where the log holds it, and has at least one more if there is one.
     let proof = i64::from(last.event_id.is_some());
-    let rows: Vec<ReadRow> = sql_query(format!(
+    let rows: Vec<ReadRow> = sql(format!(
         "SELECT (SELECT count(*) = 1 FROM relay_lease WHERE holder = $1 AND epoch = $2) AS held,
-            {IN_RECOVERY} AS recovering, id, event_id, vin, event, traceparent, reannounced
+            {IN_RECOVERY} AS recovering, {ORDERED} AS ordered,
+            $3 = '' OR EXISTS (SELECT 1 FROM relay_failure WHERE token = $3) AS failure_known,
+            id, event_id, vin, event, traceparent, reannounced
          FROM (SELECT 1 AS one) AS always LEFT JOIN (
             SELECT id, event_id, vin, event, traceparent, reannounced,
                 sum(octet_length(event)) OVER (ORDER BY id) AS bytes, row_number() OVER (ORDER BY id) AS place
-            FROM (SELECT * FROM event_log WHERE id >= $3 ORDER BY id LIMIT $4) AS next
-         ) AS page ON bytes <= $5 OR place <= 2
+            FROM (SELECT * FROM event_log WHERE id >= $4 ORDER BY id LIMIT $5) AS next
+         ) AS page ON bytes <= $6 OR place <= 2
          ORDER BY id"
     ))
     .bind::<Nullable<Text>, _>(&lease.holder)
     .bind::<BigInt, _>(lease.epoch)
+    .bind::<Text, _>(&last.failure)
     .bind::<BigInt, _>(last.id)
     .bind::<BigInt, _>(limit.saturating_add(proof))
     .bind::<BigInt, _>(max_bytes)
@@ -243,9 +255,17 @@ pub(super) async fn read(
     if rows.iter().any(|row| !row.held) {
         return Ok(LogRead::LeaseLost);
     }
+    if rows.iter().any(|row| !row.ordered) {
+        return Ok(LogRead::Unordered);
+    }
+    let failure_known = rows.iter().all(|row| row.failure_known);
     let mut entries = rows.into_iter().filter_map(|row| row.entry.into_entry()).peekable();
     let found = entries.next_if(|entry| entry.id == last.id).map(|entry| entry.event_id);
-    if found == last.event_id { Ok(LogRead::Entries(entries.collect())) } else { Ok(LogRead::Parted) }
+    if found == last.event_id && failure_known {
+        Ok(LogRead::Entries(entries.collect()))
+    } else {
+        Ok(LogRead::Parted)
+    }
 }
 
 pub(super) async fn record_failure(
@@ -254,12 +274,10 @@ pub(super) async fn record_failure(
     id: i64,
     reason: &str,
 ) -> QueryResult<Option<String>> {
-    let rows: Vec<TokenRow> = sql_query(
-        "INSERT INTO relay_failure (log_id, reason)
+    let rows: Vec<TokenRow> = sql("INSERT INTO relay_failure (log_id, reason)
          SELECT $1, $2 FROM relay_lease WHERE holder = $3 AND epoch = $4
          ON CONFLICT (log_id) DO UPDATE SET reason = excluded.reason
-         RETURNING token",
-    )
+         RETURNING token")
     .bind::<BigInt, _>(id)
     .bind::<Text, _>(reason)
     .bind::<Nullable<Text>, _>(&lease.holder)
@@ -270,51 +288,75 @@ pub(super) async fn record_failure(
     Ok(rows.into_iter().next().map(|row| row.token))
 }
 
-pub(super) async fn failures(connection: &mut Connection, limit: i64) -> QueryResult<Vec<LogEntry>> {
-    let rows: Vec<MaybeEntryRow> = sql_query(
-        "SELECT event_log.id, event_id, vin, event, traceparent, reannounced
-         FROM relay_failure JOIN event_log ON event_log.id = log_id WHERE NOT requeued ORDER BY log_id LIMIT $1",
-    )
+pub(super) async fn forget_failures_after(
+    connection: &mut Connection,
+    lease: &Lease,
+    last: i64,
+) -> QueryResult<()> {
+    sql("DELETE FROM relay_failure WHERE log_id > $1 AND NOT requeued
+            AND EXISTS (SELECT 1 FROM relay_lease WHERE holder = $2 AND epoch = $3)")
+    .bind::<BigInt, _>(last)
+    .bind::<Nullable<Text>, _>(&lease.holder)
+    .bind::<BigInt, _>(lease.epoch)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn failures(
+    connection: &mut Connection,
+    after: i64,
+    limit: i64,
+) -> QueryResult<Vec<LogEntry>> {
+    let rows: Vec<MaybeEntryRow> = sql("SELECT event_log.id, event_id, vin, event, traceparent, reannounced
+         FROM relay_failure JOIN event_log ON event_log.id = log_id
+         WHERE log_id > $1 AND NOT requeued ORDER BY log_id LIMIT $2")
+    .bind::<BigInt, _>(after)
     .bind::<BigInt, _>(limit)
     .load(connection)
     .await?;
     Ok(rows.into_iter().filter_map(MaybeEntryRow::into_entry).collect())
 }
 
-pub(super) async fn forget_failure(connection: &mut Connection, lease: &Lease, id: i64) -> QueryResult<bool> {
-    let forgotten = sql_query(
-        "DELETE FROM relay_failure WHERE log_id = $1 AND NOT requeued
-            AND EXISTS (SELECT 1 FROM relay_lease WHERE holder = $2 AND epoch = $3)",
-    )
-    .bind::<BigInt, _>(id)
-    .bind::<Nullable<Text>, _>(&lease.holder)
-    .bind::<BigInt, _>(lease.epoch)
-    .execute(connection)
-    .await?;
-    Ok(forgotten == 1)
+#[derive(QueryableByName)]
+struct IdRow {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
 }
 
 pub(super) async fn prune(
     connection: &mut Connection,
     lease: &Lease,
+    after: i64,
     last: &LastPublished,
     seconds: f64,
     limit: i64,
-) -> QueryResult<usize> {
-    // Looks at no more than `limit` events, so that a young log costs as little as a short one.
-    sql_query(format!(
+) -> QueryResult<Vec<i64>> {
+    // Looks at no more than `limit` events, so that a young log costs as little as a short one, and begins after those
+    // that were removed before, whose index entries are dead but still there.
+    let rows: Vec<IdRow> = sql(format!(
         "DELETE FROM event_log WHERE id IN (
-            SELECT id FROM (SELECT id, created_at FROM event_log WHERE id < $1 ORDER BY id LIMIT $2) AS oldest
-            WHERE {OLDER_THAN} AND NOT EXISTS (SELECT 1 FROM relay_failure WHERE log_id = oldest.id AND NOT requeued)
-         ) AND EXISTS (SELECT 1 FROM relay_lease WHERE holder = $4 AND epoch = $5)"
+            SELECT id FROM (
+                SELECT id, created_at FROM event_log
+                WHERE id > $1 AND id < $3
+                    AND id < COALESCE((SELECT min(last_id) FROM relay_position WHERE {IN_USE}), $3)
+                    AND NOT EXISTS (SELECT 1 FROM relay_failure WHERE log_id = event_log.id AND NOT requeued)
+                ORDER BY id LIMIT $2
+            ) AS oldest WHERE {OLDER_THAN}
+         ) AND {PROOF} AND EXISTS (SELECT 1 FROM relay_lease WHERE holder = $7 AND epoch = $8)
+         RETURNING id"
     ))
-    .bind::<BigInt, _>(last.id)
+    .bind::<BigInt, _>(after)
     .bind::<BigInt, _>(limit)
+    .bind::<BigInt, _>(last.id)
+    .bind::<Nullable<Text>, _>(&last.event_id)
+    .bind::<Text, _>(&last.failure)
     .bind::<Double, _>(seconds)
     .bind::<Nullable<Text>, _>(&lease.holder)
     .bind::<BigInt, _>(lease.epoch)
-    .execute(connection)
-    .await
+    .load(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
 #[derive(QueryableByName)]
@@ -327,7 +369,7 @@ struct ClaimRow {
 
 pub(super) async fn claimed(connection: &mut Connection) -> QueryResult<Option<ClaimedEvents>> {
     let rows: Vec<ClaimRow> =
-        sql_query("SELECT batch, max(log_id) AS last_id FROM outbox_claim GROUP BY batch ORDER BY batch")
+        sql("SELECT batch, max(log_id) AS last_id FROM outbox_claim GROUP BY batch ORDER BY batch")
             .load(connection)
             .await?;
     if rows.is_empty() {
@@ -339,10 +381,8 @@ pub(super) async fn claimed(connection: &mut Connection) -> QueryResult<Option<C
 }
 
 pub(super) async fn forget_claimed(connection: &mut Connection, lease: &Lease) -> QueryResult<()> {
-    sql_query(
-        "DELETE FROM outbox_claim
-         WHERE EXISTS (SELECT 1 FROM relay_lease WHERE holder = $1 AND epoch = $2)",
-    )
+    sql("DELETE FROM outbox_claim
+         WHERE EXISTS (SELECT 1 FROM relay_lease WHERE holder = $1 AND epoch = $2)")
     .bind::<Nullable<Text>, _>(&lease.holder)
     .bind::<BigInt, _>(lease.epoch)
     .execute(connection)

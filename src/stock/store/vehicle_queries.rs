@@ -1,15 +1,13 @@
 //! The queries on vehicles, and on what of their events is still to be published, which read the same for both engines.
 //!
-//! Each engine compiles this file as a module of its own, next to a `dialect` that names what differs. Placeholders
-//! appear in the order of their numbers, which both engines bind alike.
+//! Each engine compiles this file as a module of its own, next to a `dialect` that names what differs.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_query;
 use diesel::sql_types::{BigInt, Double, Nullable, Text};
 use diesel_async::RunQueryDsl;
 
-use super::dialect::{AGE, Connection, CreatedAt};
+use super::dialect::{AGE, Connection, CreatedAt, sql};
 use crate::http::PageRequest;
 use crate::stock::store::{Backlog, IdsByVin, UnpublishedEvent};
 use crate::vehicle::{
@@ -117,7 +115,7 @@ const POSITION: &str = "COALESCE((SELECT last_id FROM relay_position ORDER BY mo
 
 pub(super) async fn backlog(connection: &mut Connection) -> QueryResult<Backlog> {
     let limit = Backlog::MAX_EVENTS;
-    let row: BacklogRow = sql_query(format!(
+    let row: BacklogRow = sql(format!(
         "SELECT
             (SELECT count(*) FROM (SELECT 1 FROM event_log WHERE id > published.id LIMIT {limit}) AS waiting) AS events,
             COALESCE((SELECT {AGE} FROM event_log WHERE id > published.id ORDER BY id LIMIT 1), 0.0) AS oldest_seconds,
@@ -150,14 +148,16 @@ pub(super) async fn unpublished(
     after: i64,
     limit: i64,
 ) -> QueryResult<Vec<UnpublishedEvent>> {
-    let rows: Vec<UnpublishedRow> = sql_query(format!(
-        "SELECT id, vin, reason FROM (
-            SELECT event_log.id, vin, reason FROM event_log LEFT JOIN relay_failure ON log_id = event_log.id
-            WHERE event_log.id > $1 AND event_log.id > {POSITION}
-            UNION ALL
-            SELECT event_log.id, vin, reason FROM relay_failure JOIN event_log ON event_log.id = log_id
-            WHERE log_id > $1 AND log_id <= {POSITION} AND NOT requeued
-         ) AS unpublished ORDER BY id LIMIT $2"
+    let rows: Vec<UnpublishedRow> = sql(format!(
+        "SELECT * FROM (
+            SELECT l.id, vin, reason FROM event_log l LEFT JOIN relay_failure f ON f.log_id = l.id
+            WHERE l.id > $1 AND l.id > {POSITION} ORDER BY l.id LIMIT $2
+         ) AS waiting
+         UNION ALL SELECT * FROM (
+            SELECT l.id, vin, reason FROM relay_failure f JOIN event_log l ON l.id = f.log_id
+            WHERE f.log_id > $1 AND f.log_id <= {POSITION} AND NOT requeued ORDER BY f.log_id LIMIT $2
+         ) AS failed
+         ORDER BY id LIMIT $2"
     ))
     .bind::<BigInt, _>(after)
     .bind::<BigInt, _>(limit)
@@ -175,10 +175,14 @@ pub(super) async fn reannounce(
     event: &str,
     traceparent: &str,
 ) -> QueryResult<usize> {
-    sql_query("INSERT INTO event_log (vin, event, traceparent, reannounced) VALUES ($1, $2, $3, true)")
-        .bind::<Text, _>(vin)
-        .bind::<Text, _>(event)
-        .bind::<Text, _>(traceparent)
-        .execute(connection)
-        .await
+    // Another audit may have done so, and its event still waits.
+    sql(format!(
+        "INSERT INTO event_log (vin, event, traceparent, reannounced) SELECT $1, $2, $3, true
+         WHERE NOT EXISTS (SELECT 1 FROM event_log WHERE id > {POSITION} AND vin = $1)"
+    ))
+    .bind::<Text, _>(vin)
+    .bind::<Text, _>(event)
+    .bind::<Text, _>(traceparent)
+    .execute(connection)
+    .await
 }

@@ -10,7 +10,7 @@ use diesel_async::RunQueryDsl;
 
 use super::vehicle_queries;
 use crate::database::DatabaseError;
-use crate::database::postgres::PostgresConnection;
+use crate::database::postgres::{PostgresConnection, PostgresError, SqlState};
 use crate::stock::store::{Appender, IdsByVin, NewVehicle};
 use crate::vehicle::VehicleId;
 
@@ -21,8 +21,13 @@ impl Appender for PostgresAppender {
     async fn append(&mut self, vehicles: &[&NewVehicle]) -> Result<IdsByVin, DatabaseError> {
         let statement = Append::new(vehicles);
         // Not `get_results` of a stream: `load` returns when the server has committed.
-        let rows: Vec<(i64, String)> =
-            self.0.call(async |connection| statement.load(connection).await).await?;
+        let loaded: Result<Vec<(i64, String)>, _> =
+            self.0.call(async |connection| statement.load(connection).await).await;
+        let rows = loaded.map_err(|error| match error {
+            // Not of the vin, whose conflicts do nothing: of an id, which is not the client's fault.
+            DatabaseError::Refused(error) if is_duplicate(&error) => DatabaseError::Internal(error),
+            error => error,
+        })?;
         Ok(rows.into_iter().map(|(id, vin)| (vin, VehicleId(id))).collect())
     }
 
@@ -33,6 +38,11 @@ impl Appender for PostgresAppender {
     async fn ids_of(&mut self, vins: Vec<String>) -> Result<IdsByVin, DatabaseError> {
         self.0.call(async |connection| vehicle_queries::ids_of(connection, vins).await).await
     }
+}
+
+fn is_duplicate(error: &anyhow::Error) -> bool {
+    let code = error.downcast_ref::<PostgresError>().and_then(PostgresError::code);
+    code == Some(SqlState::UNIQUE_VIOLATION)
 }
 
 /// Inserts vehicles and the events of those that were new, in one implicit transaction: at no point does the server

@@ -26,12 +26,11 @@ struct OrderRow {
     sequences: i64,
 }
 
-/// For what the relay writes itself: a failure that it recorded must last when the mark has moved past it.
-const COMMIT_DURABLY: &str = "SELECT set_config('synchronous_commit', 'on', false)
-    WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')";
 const REPAIR_TRIGGERS: &str = "ALTER TABLE vehicles ENABLE ALWAYS TRIGGER insert_in_commit_order;
     ALTER TABLE event_log ENABLE ALWAYS TRIGGER insert_in_commit_order;
-    ALTER TABLE outbox ENABLE ALWAYS TRIGGER append_to_event_log;";
+    ALTER TABLE outbox ENABLE ALWAYS TRIGGER append_to_event_log;
+    WITH missed AS (DELETE FROM outbox RETURNING id, vin, event, traceparent)
+        INSERT INTO event_log (vin, event, traceparent) SELECT vin, event, traceparent FROM missed ORDER BY id;";
 const REPAIR_SEQUENCES: &str =
     "ALTER TABLE vehicles ALTER COLUMN id SET INCREMENT 1 SET CACHE 1 SET NO CYCLE;
     ALTER TABLE event_log ALTER COLUMN id SET INCREMENT 1 SET CACHE 1 SET NO CYCLE;";
@@ -39,7 +38,6 @@ const REPAIR_SEQUENCES: &str =
 #[async_trait]
 impl EventLog for PostgresLog {
     async fn prove_order(&mut self) -> Result<(), DatabaseError> {
-        self.0.call(async |connection| connection.batch_execute(COMMIT_DURABLY).await).await?;
         let row: OrderRow = self
             .0
             .call(async |connection| {
@@ -86,11 +84,11 @@ impl EventLog for PostgresLog {
     async fn renew(
         &mut self,
         lease: &Lease,
-        position: Option<(&PositionKey, i64)>,
+        position: Option<(&PositionKey, &LastPublished)>,
     ) -> Result<bool, DatabaseError> {
-        if let Some((key, id)) = position {
+        if let Some((key, last)) = position {
             self.0
-                .call(async |connection| log_queries::move_position(connection, lease, key, id).await)
+                .call(async |connection| log_queries::move_position(connection, lease, key, last).await)
                 .await?;
         }
         self.0.call(async |connection| log_queries::renew(connection, lease).await).await
@@ -108,8 +106,8 @@ impl EventLog for PostgresLog {
         self.0.call(async |connection| log_queries::position(connection, key).await).await
     }
 
-    async fn holds(&mut self, id: i64, event_id: &str, failure: &str) -> Result<bool, DatabaseError> {
-        self.0.call(async |connection| log_queries::holds(connection, id, event_id, failure).await).await
+    async fn holds(&mut self, last: &LastPublished) -> Result<bool, DatabaseError> {
+        self.0.call(async |connection| log_queries::holds(connection, last).await).await
     }
 
     async fn last_failure(&mut self) -> Result<String, DatabaseError> {
@@ -137,8 +135,14 @@ impl EventLog for PostgresLog {
         self.0.call(async |connection| log_queries::record_failure(connection, lease, id, reason).await).await
     }
 
-    async fn failures(&mut self, limit: i64) -> Result<Vec<LogEntry>, DatabaseError> {
-        self.0.call(async |connection| log_queries::failures(connection, limit).await).await
+    async fn forget_failures_after(&mut self, lease: &Lease, last: i64) -> Result<(), DatabaseError> {
+        self.0
+            .call(async |connection| log_queries::forget_failures_after(connection, lease, last).await)
+            .await
+    }
+
+    async fn failures(&mut self, after: i64, limit: i64) -> Result<Vec<LogEntry>, DatabaseError> {
+        self.0.call(async |connection| log_queries::failures(connection, after, limit).await).await
     }
 
     async fn retry_failure(&mut self, lease: &Lease, id: i64) -> Result<bool, DatabaseError> {
@@ -164,19 +168,16 @@ impl EventLog for PostgresLog {
         Ok(moved == 1)
     }
 
-    async fn forget_failure(&mut self, lease: &Lease, id: i64) -> Result<bool, DatabaseError> {
-        self.0.call(async |connection| log_queries::forget_failure(connection, lease, id).await).await
-    }
-
     async fn prune(
         &mut self,
         lease: &Lease,
+        after: i64,
         last: &LastPublished,
         seconds: f64,
         limit: i64,
-    ) -> Result<usize, DatabaseError> {
+    ) -> Result<Vec<i64>, DatabaseError> {
         self.0
-            .call(async |connection| log_queries::prune(connection, lease, last, seconds, limit).await)
+            .call(async |connection| log_queries::prune(connection, lease, after, last, seconds, limit).await)
             .await
     }
 
@@ -190,7 +191,8 @@ impl EventLog for PostgresLog {
         key: &PositionKey,
         published: i64,
     ) -> Result<bool, DatabaseError> {
-        let held = self.renew(lease, Some((key, published))).await?;
+        let last = self.0.call(async |connection| log_queries::at(connection, published).await).await?;
+        let held = self.renew(lease, Some((key, &last))).await?;
         self.0.call(async |connection| log_queries::forget_claimed(connection, lease).await).await?;
         Ok(held)
     }

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::database::DatabaseError;
-use crate::database::postgres::PostgresAddress;
+use crate::database::postgres::{PostgresAddress, refuse_shared_sessions};
 
 /// Version and script, in their order; versions as diesel's command line tool names them.
 const SCRIPTS: [(&str, &str); 2] = [
@@ -49,11 +49,7 @@ impl Migrations {
     }
 
     /// Returns once all have run; until then reports that they run, so that a long one does not hold its caller.
-    /// `prepare` is awaited before the first statement.
-    pub(super) async fn run(
-        &self,
-        prepare: impl AsyncFnOnce() -> Result<(), DatabaseError>,
-    ) -> Result<(), DatabaseError> {
+    pub(super) async fn run(&self) -> Result<(), DatabaseError> {
         let mut running = self.running.lock().await;
         if self.are_done() {
             return Ok(());
@@ -61,7 +57,6 @@ impl Migrations {
         let (began, task) = match &mut *running {
             Some(running) => running,
             None => {
-                prepare().await?;
                 let task = AbortOnDropHandle::new(tokio::spawn(migrate(self.address.clone())));
                 running.insert((Instant::now(), task))
             }
@@ -79,6 +74,7 @@ impl Migrations {
 }
 
 async fn migrate(address: PostgresAddress) -> Result<(), DatabaseError> {
+    refuse_shared_sessions(&address).await?;
     let mut connection = address.connect().await?;
     // Two that create the table at the same time collide in the catalog, in spite of IF NOT EXISTS.
     connection.call(async |connection| ignore_duplicate(connection.batch_execute(JOURNAL).await)).await?;

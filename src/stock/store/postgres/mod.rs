@@ -17,7 +17,7 @@ use self::append::PostgresAppender;
 use self::log::PostgresLog;
 use self::migrations::Migrations;
 use super::{Appender, Backlog, EventLog, UnpublishedEvent, VehicleStore};
-use crate::database::postgres::{PostgresAddress, PostgresPool, refuse_shared_sessions};
+use crate::database::postgres::{PostgresAddress, PostgresPool};
 use crate::database::{Access, DatabaseError, DatabaseUrl};
 use crate::event::VehicleCreated;
 use crate::http::PageRequest;
@@ -32,7 +32,19 @@ mod dialect {
     /// Seconds since an event was appended.
     pub(super) const AGE: &str =
         "CAST(extract(epoch FROM clock_timestamp() - created_at) AS DOUBLE PRECISION)";
-    pub(super) const OLDER_THAN: &str = "created_at < now() - make_interval(secs => $3)";
+    pub(super) const OLDER_THAN: &str = "created_at < now() - make_interval(secs => $6)";
+    /// The position of a cluster that a relay worked with not long ago.
+    pub(super) const IN_USE: &str = "moved_at > now() - interval '7 days'";
+    /// Whether inserts take the lock that keeps ids in commit order, and draw them one by one.
+    pub(super) const ORDERED: &str =
+        "((SELECT count(*) = 2 FROM pg_trigger WHERE tgname = 'insert_in_commit_order'
+            AND tgenabled = 'A' AND tgrelid IN ('vehicles'::regclass, 'event_log'::regclass))
+        AND (SELECT count(*) = 2 FROM pg_sequence WHERE seqincrement = 1 AND seqcache = 1
+            AND seqrelid IN ('vehicles_id_seq'::regclass, 'event_log_id_seq'::regclass)))";
+
+    pub(super) fn sql(statement: impl Into<String>) -> diesel::query_builder::SqlQuery {
+        diesel::sql_query(statement)
+    }
     pub(super) const IN_RECOVERY: &str = "pg_is_in_recovery()";
 }
 
@@ -64,7 +76,7 @@ impl PostgresVehicles {
     /// Returns once the schema is migrated; reports that it is not when that takes long.
     async fn migrate(&self) -> Result<(), DatabaseError> {
         match &self.migrations {
-            Some(migrations) => migrations.run(async || refuse_shared_sessions(&self.address).await).await,
+            Some(migrations) => migrations.run().await,
             None => Ok(()),
         }
     }

@@ -4,8 +4,9 @@ use async_trait::async_trait;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
-use super::{SharedFile, log_queries};
+use super::{SharedFile, lock, log_queries};
 use crate::database::DatabaseError;
+use crate::database::sqlite::transaction;
 use crate::stock::store::{ClaimedEvents, EventLog, LastPublished, Lease, LogEntry, LogRead, PositionKey};
 
 pub(super) struct SqliteLog(pub(super) SharedFile);
@@ -17,43 +18,43 @@ impl EventLog for SqliteLog {
     }
 
     async fn lease(&mut self) -> Result<Lease, DatabaseError> {
-        Ok(log_queries::lease(&mut self.0.lock().await.connection).await?)
+        Ok(log_queries::lease(&mut lock(&self.0).await?.connection).await?)
     }
 
     async fn take(&mut self, seen: &Lease, holder: &str) -> Result<Option<Lease>, DatabaseError> {
-        Ok(log_queries::take(&mut self.0.lock().await.connection, seen, holder).await?)
+        Ok(log_queries::take(&mut lock(&self.0).await?.connection, seen, holder).await?)
     }
 
     async fn renew(
         &mut self,
         lease: &Lease,
-        position: Option<(&PositionKey, i64)>,
+        position: Option<(&PositionKey, &LastPublished)>,
     ) -> Result<bool, DatabaseError> {
-        let mut file = self.0.lock().await;
-        if let Some((key, id)) = position {
-            log_queries::move_position(&mut file.connection, lease, key, id).await?;
+        let mut file = lock(&self.0).await?;
+        if let Some((key, last)) = position {
+            log_queries::move_position(&mut file.connection, lease, key, last).await?;
         }
         Ok(log_queries::renew(&mut file.connection, lease).await?)
     }
 
     async fn release(&mut self, lease: &Lease) -> Result<(), DatabaseError> {
-        Ok(log_queries::release(&mut self.0.lock().await.connection, lease).await?)
+        Ok(log_queries::release(&mut lock(&self.0).await?.connection, lease).await?)
     }
 
     async fn replace_identity(&mut self, lease: &Lease) -> Result<bool, DatabaseError> {
-        Ok(log_queries::replace_identity(&mut self.0.lock().await.connection, lease).await?)
+        Ok(log_queries::replace_identity(&mut lock(&self.0).await?.connection, lease).await?)
     }
 
     async fn position(&mut self, key: &PositionKey) -> Result<LastPublished, DatabaseError> {
-        Ok(log_queries::position(&mut self.0.lock().await.connection, key).await?)
+        Ok(log_queries::position(&mut lock(&self.0).await?.connection, key).await?)
     }
 
-    async fn holds(&mut self, id: i64, event_id: &str, failure: &str) -> Result<bool, DatabaseError> {
-        Ok(log_queries::holds(&mut self.0.lock().await.connection, id, event_id, failure).await?)
+    async fn holds(&mut self, last: &LastPublished) -> Result<bool, DatabaseError> {
+        Ok(log_queries::holds(&mut lock(&self.0).await?.connection, last).await?)
     }
 
     async fn last_failure(&mut self) -> Result<String, DatabaseError> {
-        Ok(log_queries::last_failure(&mut self.0.lock().await.connection).await?)
+        Ok(log_queries::last_failure(&mut lock(&self.0).await?.connection).await?)
     }
 
     async fn read(
@@ -63,7 +64,7 @@ impl EventLog for SqliteLog {
         limit: i64,
         max_bytes: i64,
     ) -> Result<LogRead, DatabaseError> {
-        Ok(log_queries::read(&mut self.0.lock().await.connection, lease, last, limit, max_bytes).await?)
+        Ok(log_queries::read(&mut lock(&self.0).await?.connection, lease, last, limit, max_bytes).await?)
     }
 
     async fn record_failure(
@@ -72,17 +73,21 @@ impl EventLog for SqliteLog {
         id: i64,
         reason: &str,
     ) -> Result<Option<String>, DatabaseError> {
-        Ok(log_queries::record_failure(&mut self.0.lock().await.connection, lease, id, reason).await?)
+        Ok(log_queries::record_failure(&mut lock(&self.0).await?.connection, lease, id, reason).await?)
     }
 
-    async fn failures(&mut self, limit: i64) -> Result<Vec<LogEntry>, DatabaseError> {
-        Ok(log_queries::failures(&mut self.0.lock().await.connection, limit).await?)
+    async fn forget_failures_after(&mut self, lease: &Lease, last: i64) -> Result<(), DatabaseError> {
+        Ok(log_queries::forget_failures_after(&mut lock(&self.0).await?.connection, lease, last).await?)
+    }
+
+    async fn failures(&mut self, after: i64, limit: i64) -> Result<Vec<LogEntry>, DatabaseError> {
+        Ok(log_queries::failures(&mut lock(&self.0).await?.connection, after, limit).await?)
     }
 
     async fn retry_failure(&mut self, lease: &Lease, id: i64) -> Result<bool, DatabaseError> {
         let lease = lease.clone();
         let retry = move |connection: &mut SqliteConnection| {
-            connection.immediate_transaction(|connection| {
+            transaction(connection, |connection| {
                 let requeued = diesel::sql_query(
                     "UPDATE relay_failure SET requeued = true WHERE log_id = $1 AND NOT requeued
                         AND EXISTS (SELECT 1 FROM relay_lease WHERE holder = $2 AND epoch = $3)",
@@ -103,25 +108,23 @@ impl EventLog for SqliteLog {
                 Ok(appended == 1)
             })
         };
-        Ok(self.0.lock().await.connection.spawn_blocking(retry).await?)
-    }
-
-    async fn forget_failure(&mut self, lease: &Lease, id: i64) -> Result<bool, DatabaseError> {
-        Ok(log_queries::forget_failure(&mut self.0.lock().await.connection, lease, id).await?)
+        Ok(lock(&self.0).await?.connection.spawn_blocking(retry).await?)
     }
 
     async fn prune(
         &mut self,
         lease: &Lease,
+        after: i64,
         last: &LastPublished,
         seconds: f64,
         limit: i64,
-    ) -> Result<usize, DatabaseError> {
-        Ok(log_queries::prune(&mut self.0.lock().await.connection, lease, last, seconds, limit).await?)
+    ) -> Result<Vec<i64>, DatabaseError> {
+        Ok(log_queries::prune(&mut lock(&self.0).await?.connection, lease, after, last, seconds, limit)
+            .await?)
     }
 
     async fn claimed(&mut self) -> Result<Option<ClaimedEvents>, DatabaseError> {
-        Ok(log_queries::claimed(&mut self.0.lock().await.connection).await?)
+        Ok(log_queries::claimed(&mut lock(&self.0).await?.connection).await?)
     }
 
     async fn resolve_claimed(
@@ -130,8 +133,9 @@ impl EventLog for SqliteLog {
         key: &PositionKey,
         published: i64,
     ) -> Result<bool, DatabaseError> {
-        let held = self.renew(lease, Some((key, published))).await?;
-        log_queries::forget_claimed(&mut self.0.lock().await.connection, lease).await?;
+        let last = log_queries::at(&mut lock(&self.0).await?.connection, published).await?;
+        let held = self.renew(lease, Some((key, &last))).await?;
+        log_queries::forget_claimed(&mut lock(&self.0).await?.connection, lease).await?;
         Ok(held)
     }
 }

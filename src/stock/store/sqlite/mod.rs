@@ -15,12 +15,12 @@ use async_trait::async_trait;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Double, Integer, Text, TimestamptzSqlite};
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use self::log::SqliteLog;
 use super::{Appender, Backlog, EventLog, IdsByVin, NewVehicle, UnpublishedEvent, VehicleStore};
-use crate::database::sqlite::{SqliteFile, open};
-use crate::database::{Access, DatabaseError};
+use crate::database::sqlite::{SqliteFile, open, transaction};
+use crate::database::{Access, DatabaseError, in_time};
 use crate::event::VehicleCreated;
 use crate::http::PageRequest;
 use crate::trace::TraceContext;
@@ -36,12 +36,26 @@ mod dialect {
     pub(super) const NOW: &str = "unixepoch('subsec')";
     /// Seconds since an event was appended.
     pub(super) const AGE: &str = "unixepoch('subsec') - created_at";
-    pub(super) const OLDER_THAN: &str = "created_at < unixepoch('subsec') - $3";
+    pub(super) const OLDER_THAN: &str = "created_at < unixepoch('subsec') - $6";
+    /// The position of a cluster that a relay worked with not long ago.
+    pub(super) const IN_USE: &str = "moved_at > unixepoch() - 7 * 24 * 3600";
+    /// One writer at a time draws ids in commit order.
+    pub(super) const ORDERED: &str = "1";
+
+    /// SQLite numbers a `$1` by its place in the statement, a `?1` by its number.
+    pub(super) fn sql(statement: impl Into<String>) -> diesel::query_builder::SqlQuery {
+        diesel::sql_query(statement.into().replace('$', "?"))
+    }
     pub(super) const IN_RECOVERY: &str = "0";
 }
 
 /// One connection for all: SQLite lets one write at a time anyway.
 type SharedFile = Arc<Mutex<SqliteFile>>;
+
+/// Waits for the connection, no longer than for an answer of a database.
+async fn lock(file: &SharedFile) -> Result<MutexGuard<'_, SqliteFile>, DatabaseError> {
+    in_time(async { Ok(file.lock().await) }).await
+}
 
 pub struct SqliteVehicles {
     file: SharedFile,
@@ -70,24 +84,24 @@ impl VehicleStore for SqliteVehicles {
     async fn check(&self) -> Result<(), DatabaseError> {
         // Takes the lock that a write takes, and writes nothing.
         let check = |connection: &mut SqliteConnection| {
-            connection.immediate_transaction(|connection| {
+            transaction(connection, |connection| {
                 diesel::sql_query("UPDATE relay_lease SET beat = beat WHERE id = 0").execute(connection)
             })
         };
-        self.file.lock().await.connection.spawn_blocking(check).await?;
+        lock(&self.file).await?.connection.spawn_blocking(check).await?;
         Ok(())
     }
 
     async fn page(&self, request: &PageRequest<VehicleId>) -> Result<Vec<StockedVehicle>, DatabaseError> {
-        Ok(vehicle_queries::page(&mut self.file.lock().await.connection, request).await?)
+        Ok(vehicle_queries::page(&mut lock(&self.file).await?.connection, request).await?)
     }
 
     async fn get(&self, id: VehicleId) -> Result<Option<StockedVehicle>, DatabaseError> {
-        Ok(vehicle_queries::get(&mut self.file.lock().await.connection, id).await?)
+        Ok(vehicle_queries::get(&mut lock(&self.file).await?.connection, id).await?)
     }
 
     async fn find(&self, vin: &str) -> Result<Option<StockedVehicle>, DatabaseError> {
-        Ok(vehicle_queries::find(&mut self.file.lock().await.connection, vin).await?)
+        Ok(vehicle_queries::find(&mut lock(&self.file).await?.connection, vin).await?)
     }
 
     async fn appender(&self) -> Result<Box<dyn Appender>, DatabaseError> {
@@ -99,18 +113,18 @@ impl VehicleStore for SqliteVehicles {
     }
 
     async fn backlog(&self) -> Result<Backlog, DatabaseError> {
-        Ok(vehicle_queries::backlog(&mut self.file.lock().await.connection).await?)
+        Ok(vehicle_queries::backlog(&mut lock(&self.file).await?.connection).await?)
     }
 
     async fn unpublished(&self, after: i64, limit: i64) -> Result<Vec<UnpublishedEvent>, DatabaseError> {
-        Ok(vehicle_queries::unpublished(&mut self.file.lock().await.connection, after, limit).await?)
+        Ok(vehicle_queries::unpublished(&mut lock(&self.file).await?.connection, after, limit).await?)
     }
 
     async fn reannounce(&self, stocked: &StockedVehicle) -> Result<(), DatabaseError> {
         let vin = stocked.vehicle.vin.as_str();
         let event = serde_json::to_string(&VehicleCreated::from(stocked)).map_err(DatabaseError::internal)?;
         let trace = TraceContext::new_root().to_string();
-        vehicle_queries::reannounce(&mut self.file.lock().await.connection, vin, &event, &trace).await?;
+        vehicle_queries::reannounce(&mut lock(&self.file).await?.connection, vin, &event, &trace).await?;
         Ok(())
     }
 }
@@ -123,7 +137,7 @@ impl Appender for SqliteAppender {
         let vehicles: Vec<NewVehicle> = vehicles.iter().copied().cloned().collect();
         // On one blocking thread from its first statement to its last: whoever awaits it may go away meanwhile.
         let append = move |connection: &mut SqliteConnection| {
-            connection.immediate_transaction(|connection| {
+            transaction(connection, |connection| {
                 let mut kept = IdsByVin::new();
                 for new in &vehicles {
                     if let Some(id) = append_one(connection, new)? {
@@ -133,7 +147,7 @@ impl Appender for SqliteAppender {
                 Ok(kept)
             })
         };
-        Ok(self.0.lock().await.connection.spawn_blocking(append).await?)
+        Ok(lock(&self.0).await?.connection.spawn_blocking(append).await?)
     }
 
     fn is_broken(&self) -> bool {
@@ -141,7 +155,7 @@ impl Appender for SqliteAppender {
     }
 
     async fn ids_of(&mut self, vins: Vec<String>) -> Result<IdsByVin, DatabaseError> {
-        Ok(vehicle_queries::ids_of(&mut self.0.lock().await.connection, vins).await?)
+        Ok(vehicle_queries::ids_of(&mut lock(&self.0).await?.connection, vins).await?)
     }
 }
 

@@ -3,7 +3,7 @@
 
 -- In the order in which an older release takes them, which would otherwise deadlock with this.
 LOCK TABLE vehicles IN SHARE ROW EXCLUSIVE MODE;
-LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE;
+LOCK TABLE outbox IN SHARE ROW EXCLUSIVE MODE;
 
 CREATE TABLE event_log (
     id          BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -71,7 +71,7 @@ BEGIN
         SELECT top > last_value OR (top = last_value AND NOT is_called) INTO behind FROM vehicles_id_seq;
         IF behind THEN PERFORM setval('vehicles_id_seq', top); END IF;
     ELSE
-        SELECT max(id) INTO top FROM event_log;
+        SELECT greatest(max(id), (SELECT max(last_id) FROM relay_position)) INTO top FROM event_log;
         SELECT top > last_value OR (top = last_value AND NOT is_called) INTO behind FROM event_log_id_seq;
         IF behind THEN PERFORM setval('event_log_id_seq', top); END IF;
     END IF;

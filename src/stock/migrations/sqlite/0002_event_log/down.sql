@@ -9,6 +9,7 @@ CREATE TEMP TABLE refusal (
 INSERT INTO refusal SELECT count(*) FROM relay_failure WHERE NOT requeued;
 DROP TABLE refusal;
 
+DROP TRIGGER append_to_event_log;
 INSERT INTO outbox (vin, event, traceparent, batch)
     SELECT vin, event, traceparent, batch
     FROM event_log LEFT JOIN outbox_claim ON log_id = event_log.id
