@@ -12,7 +12,6 @@ mod load;
 mod migration;
 mod older_release;
 mod rolling;
-#[allow(dead_code, reason = "the tests of connections use more of it")]
 #[path = "../support/postgres.rs"]
 mod server;
 mod stock;
