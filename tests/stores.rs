@@ -169,7 +169,7 @@ mod event_log {
         assert_eq!(taken.identity, held.identity);
         assert!(!one.renew(&held, Some((&key("a"), &LastPublished::default()))).await.unwrap());
         assert_eq!(one.position(&key("a")).await.unwrap(), LastPublished::default());
-        assert_eq!(one.record_failure(&held, 1, "reason").await.unwrap(), None);
+        assert_eq!(one.record_failure(&held, &key("a"), 1, "reason").await.unwrap(), None);
         assert!(!one.replace_identity(&held).await.unwrap());
         assert_eq!(one.read(&held, &LastPublished::default(), 1, 1).await.unwrap(), LogRead::LeaseLost);
         one.release(&held).await.unwrap();
@@ -208,10 +208,10 @@ mod event_log {
         let mut log = store.event_log().await.unwrap();
         let lease = take_lease(&mut *log, "test").await;
         let entries = read(&mut *log, &lease, &LastPublished::default(), 10).await;
-        let token = log.record_failure(&lease, 2, "a reason").await.unwrap().unwrap();
-        let again = log.record_failure(&lease, 2, "another").await.unwrap();
+        let token = log.record_failure(&lease, &key("a"), 2, "a reason").await.unwrap().unwrap();
+        let again = log.record_failure(&lease, &key("a"), 2, "another").await.unwrap();
         assert_eq!(again.as_ref(), Some(&token), "again after a crash");
-        assert_eq!(log.last_failure().await.unwrap(), token);
+        assert_eq!(log.last_failure(&key("a")).await.unwrap(), token);
         let last = LastPublished { failure: token, ..last_of(&entries) };
         assert!(log.holds(&last).await.unwrap());
         assert!(log.renew(&lease, Some((&key("a"), &last))).await.unwrap());
@@ -220,10 +220,11 @@ mod event_log {
         assert_eq!(unpublished.len(), 1);
         assert_eq!((unpublished[0].id, unpublished[0].failure.as_deref()), (2, Some("another")));
         assert_eq!(store.backlog().await.unwrap().failed, 1);
-        log.record_failure(&lease, 3, "still to be read").await.unwrap().unwrap();
-        log.forget_failures_after(&lease, 2).await.unwrap();
-        assert_eq!(log.failures(0, 10).await.unwrap(), entries[1..2]);
-        assert!(log.failures(2, 10).await.unwrap().is_empty());
+        log.record_failure(&lease, &key("a"), 3, "still to be read").await.unwrap().unwrap();
+        log.forget_failures_after(&lease, &key("b"), 0).await.unwrap();
+        log.forget_failures_after(&lease, &key("a"), 2).await.unwrap();
+        assert_eq!(log.failures(&key("a"), 0, 10).await.unwrap(), entries[1..2]);
+        assert!(log.failures(&key("a"), 2, 10).await.unwrap().is_empty());
         assert!(log.retry_failure(&lease, 2).await.unwrap());
         assert!(!log.retry_failure(&lease, 2).await.unwrap());
         let again = read(&mut *log, &lease, &last_of(&entries), 10).await;
@@ -240,7 +241,7 @@ mod event_log {
         let lease = take_lease(&mut *log, "test").await;
         let last = last_of(&read(&mut *log, &lease, &LastPublished::default(), 4).await);
         assert!(log.prune(&lease, 0, &last, 3_600.0, 10).await.unwrap().is_empty(), "they are young");
-        log.record_failure(&lease, 2, "a reason").await.unwrap().unwrap();
+        log.record_failure(&lease, &key("a"), 2, "a reason").await.unwrap().unwrap();
         assert_eq!(log.prune(&lease, 0, &last, -1.0, 1).await.unwrap(), [1]);
         let lost = Lease { epoch: lease.epoch - 1, ..lease.clone() };
         assert!(log.prune(&lost, 0, &last, -1.0, 10).await.unwrap().is_empty());

@@ -157,13 +157,6 @@ impl Database {
             .collect()
     }
 
-    /// The events that are recorded as failed.
-    pub async fn failed(&self) -> Vec<i64> {
-        let rows =
-            self.rows("SELECT log_id AS id, reason AS text FROM relay_failure WHERE NOT requeued").await;
-        rows.into_iter().map(|row| row.id).collect()
-    }
-
     pub async fn identity(&self) -> String {
         self.rows("SELECT epoch AS id, identity AS text FROM relay_lease").await.remove(0).text
     }

@@ -138,9 +138,9 @@ impl EventLog for GatedLog {
         self.inner.holds(last).await
     }
 
-    async fn last_failure(&mut self) -> Result<String, DatabaseError> {
+    async fn last_failure(&mut self, key: &PositionKey) -> Result<String, DatabaseError> {
         self.gate.pass().await;
-        self.inner.last_failure().await
+        self.inner.last_failure(key).await
     }
 
     async fn read(
@@ -159,21 +159,32 @@ impl EventLog for GatedLog {
     async fn record_failure(
         &mut self,
         lease: &Lease,
+        key: &PositionKey,
         id: i64,
         reason: &str,
     ) -> Result<Option<String>, DatabaseError> {
         self.gate.pass().await;
-        self.inner.record_failure(lease, id, reason).await
+        self.inner.record_failure(lease, key, id, reason).await
     }
 
-    async fn forget_failures_after(&mut self, lease: &Lease, last: i64) -> Result<(), DatabaseError> {
+    async fn forget_failures_after(
+        &mut self,
+        lease: &Lease,
+        key: &PositionKey,
+        last: i64,
+    ) -> Result<(), DatabaseError> {
         self.gate.pass().await;
-        self.inner.forget_failures_after(lease, last).await
+        self.inner.forget_failures_after(lease, key, last).await
     }
 
-    async fn failures(&mut self, after: i64, limit: i64) -> Result<Vec<LogEntry>, DatabaseError> {
+    async fn failures(
+        &mut self,
+        key: &PositionKey,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<LogEntry>, DatabaseError> {
         self.gate.pass().await;
-        self.inner.failures(after, limit).await
+        self.inner.failures(key, after, limit).await
     }
 
     async fn retry_failure(&mut self, lease: &Lease, id: i64) -> Result<bool, DatabaseError> {

@@ -27,7 +27,7 @@ async fn clients_that_disconnect_leave_nothing_half_done() {
         let mut stream = TcpStream::connect(stock.authority()).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         // Some of them with a reset, the others in good order.
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             stream.set_zero_linger().unwrap();
         }
     }));

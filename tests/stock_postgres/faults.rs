@@ -18,8 +18,8 @@ async fn check_language(sql: &Sql) {
     let message = error.as_db_error().unwrap().message();
     if message != "Division durch Null" {
         use std::io::Write as _;
-        writeln!(std::io::stderr(), "not tested with translated messages: the server says {message}")
-            .unwrap();
+        let mut stderr = std::io::stderr();
+        writeln!(stderr, "not tested with translated messages: the server says {message}").unwrap();
     }
 }
 

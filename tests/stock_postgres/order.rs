@@ -57,7 +57,7 @@ fn transactions(writer: &str, round: usize) -> Vec<String> {
 
 async fn write(world: &World, writer: &str) {
     let sql = world.operator().await;
-    if writer == "merge" && sql.ask("SHOW server_version_num").await < "150000".to_owned() {
+    if writer == "merge" && sql.ask("SHOW server_version_num").await.as_str() < "150000" {
         return;
     }
     for round in 0..ROUNDS {

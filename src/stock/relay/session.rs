@@ -153,9 +153,9 @@ impl<C: Cluster> Session<'_, C> {
             return Err(SessionError::IdentityReplaced);
         }
         // A session that crashed before the mark moved past them recorded those; they are read again.
-        self.log.forget_failures_after(&self.lease, last.id).await?;
+        self.log.forget_failures_after(&self.lease, &begun.key, last.id).await?;
         self.retry_failures(&begun.key, &last).await?;
-        let last = LastPublished { failure: self.log.last_failure().await?, ..last };
+        let last = LastPublished { failure: self.log.last_failure(&begun.key).await?, ..last };
         self.publish(&begun.key, last).await
     }
 
@@ -208,7 +208,7 @@ impl<C: Cluster> Session<'_, C> {
     async fn retry_failures(&mut self, key: &PositionKey, last: &LastPublished) -> Result<(), SessionError> {
         let mut after = 0;
         loop {
-            let failures = self.log.failures(after, RETRIED_FAILURES).await?;
+            let failures = self.log.failures(key, after, RETRIED_FAILURES).await?;
             let Some(newest) = failures.last() else { return Ok(()) };
             after = newest.id;
             let encoded = beating(self.log, &self.lease, None, self.settings.beat, {
@@ -307,7 +307,7 @@ impl<C: Cluster> Session<'_, C> {
                 // Before the mark moves past it: after a crash in between, the event is still to be published.
                 Err(reason) => {
                     tracing::error!(id = entry.id, reason, "an event cannot be encoded, leaving it out");
-                    let recorded = self.log.record_failure(&self.lease, entry.id, &reason).await?;
+                    let recorded = self.log.record_failure(&self.lease, key, entry.id, &reason).await?;
                     failure = recorded.ok_or(SessionError::LeaseLost)?;
                     if kept.elapsed() >= self.settings.beat {
                         self.keep(position).await?;

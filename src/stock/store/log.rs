@@ -122,8 +122,8 @@ pub trait EventLog: Send {
     /// Returns whether the log holds the event, and the record of the failure.
     async fn holds(&mut self, last: &LastPublished) -> Result<bool, DatabaseError>;
 
-    /// Returns the token of the failure that was recorded last; empty when there is none.
-    async fn last_failure(&mut self) -> Result<String, DatabaseError>;
+    /// Returns the token of the failure that was recorded last for this place; empty when there is none.
+    async fn last_failure(&mut self, key: &PositionKey) -> Result<String, DatabaseError>;
 
     /// Reads up to `limit` events of at most `max_bytes` together, at least one, and proves with them, in one snapshot,
     /// that the lease is still held and that the log still holds `last`.
@@ -139,17 +139,28 @@ pub trait EventLog: Send {
     async fn record_failure(
         &mut self,
         lease: &Lease,
+        key: &PositionKey,
         id: i64,
         reason: &str,
     ) -> Result<Option<String>, DatabaseError>;
 
     /// Forgets the failures of events after `last`, which are still to be read.
-    async fn forget_failures_after(&mut self, lease: &Lease, last: i64) -> Result<(), DatabaseError>;
+    async fn forget_failures_after(
+        &mut self,
+        lease: &Lease,
+        key: &PositionKey,
+        last: i64,
+    ) -> Result<(), DatabaseError>;
 
-    /// Returns up to `limit` events after the id `after` that could not be encoded, oldest first.
-    async fn failures(&mut self, after: i64, limit: i64) -> Result<Vec<LogEntry>, DatabaseError>;
+    /// Returns up to `limit` events after the id `after` that could not be encoded for this place, oldest first.
+    async fn failures(
+        &mut self,
+        key: &PositionKey,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<LogEntry>, DatabaseError>;
 
-    /// Appends an event that could not be encoded before to the end of the log, once.
+    /// Appends an event that could not be encoded before to the end of the log, once for all places.
     async fn retry_failure(&mut self, lease: &Lease, id: i64) -> Result<bool, DatabaseError>;
 
     /// Removes events older than `seconds` between the ids `after` and `last`, up to `limit`, and returns the

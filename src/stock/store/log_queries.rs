@@ -132,7 +132,7 @@ pub(super) async fn position(connection: &mut Connection, key: &PositionKey) -> 
         .bind::<Text, _>(&key.topic)
         .load(connection)
         .await?;
-    let failure = last_failure(connection).await?;
+    let failure = last_failure(connection, key).await?;
     let (id, event_id) = rows.into_iter().next().map(|row| (row.id, row.event_id)).unwrap_or_default();
     Ok(LastPublished { id, event_id, failure })
 }
@@ -170,9 +170,13 @@ struct TokenRow {
     token: String,
 }
 
-pub(super) async fn last_failure(connection: &mut Connection) -> QueryResult<String> {
+pub(super) async fn last_failure(connection: &mut Connection, key: &PositionKey) -> QueryResult<String> {
     let rows: Vec<TokenRow> =
-        sql("SELECT token FROM relay_failure ORDER BY id DESC LIMIT 1").load(connection).await?;
+        sql("SELECT token FROM relay_failure WHERE cluster = $1 AND topic = $2 ORDER BY id DESC LIMIT 1")
+            .bind::<Text, _>(&key.cluster)
+            .bind::<Text, _>(&key.topic)
+            .load(connection)
+            .await?;
     Ok(rows.into_iter().next().map(|row| row.token).unwrap_or_default())
 }
 
@@ -271,15 +275,18 @@ pub(super) async fn read(
 pub(super) async fn record_failure(
     connection: &mut Connection,
     lease: &Lease,
+    key: &PositionKey,
     id: i64,
     reason: &str,
 ) -> QueryResult<Option<String>> {
-    let rows: Vec<TokenRow> = sql("INSERT INTO relay_failure (log_id, reason)
-         SELECT $1, $2 FROM relay_lease WHERE holder = $3 AND epoch = $4
-         ON CONFLICT (log_id) DO UPDATE SET reason = excluded.reason
+    let rows: Vec<TokenRow> = sql("INSERT INTO relay_failure (log_id, reason, cluster, topic)
+         SELECT $1, $2, $3, $4 FROM relay_lease WHERE holder = $5 AND epoch = $6
+         ON CONFLICT (log_id, cluster, topic) DO UPDATE SET reason = excluded.reason
          RETURNING token")
     .bind::<BigInt, _>(id)
     .bind::<Text, _>(reason)
+    .bind::<Text, _>(&key.cluster)
+    .bind::<Text, _>(&key.topic)
     .bind::<Nullable<Text>, _>(&lease.holder)
     .bind::<BigInt, _>(lease.epoch)
     // Not `get_result`, which returns before the statement is committed.
@@ -291,11 +298,14 @@ pub(super) async fn record_failure(
 pub(super) async fn forget_failures_after(
     connection: &mut Connection,
     lease: &Lease,
+    key: &PositionKey,
     last: i64,
 ) -> QueryResult<()> {
-    sql("DELETE FROM relay_failure WHERE log_id > $1 AND NOT requeued
-            AND EXISTS (SELECT 1 FROM relay_lease WHERE holder = $2 AND epoch = $3)")
+    sql("DELETE FROM relay_failure WHERE log_id > $1 AND cluster = $2 AND topic = $3 AND NOT requeued
+            AND EXISTS (SELECT 1 FROM relay_lease WHERE holder = $4 AND epoch = $5)")
     .bind::<BigInt, _>(last)
+    .bind::<Text, _>(&key.cluster)
+    .bind::<Text, _>(&key.topic)
     .bind::<Nullable<Text>, _>(&lease.holder)
     .bind::<BigInt, _>(lease.epoch)
     .execute(connection)
@@ -305,13 +315,16 @@ pub(super) async fn forget_failures_after(
 
 pub(super) async fn failures(
     connection: &mut Connection,
+    key: &PositionKey,
     after: i64,
     limit: i64,
 ) -> QueryResult<Vec<LogEntry>> {
-    let rows: Vec<MaybeEntryRow> = sql("SELECT event_log.id, event_id, vin, event, traceparent, reannounced
-         FROM relay_failure JOIN event_log ON event_log.id = log_id
-         WHERE log_id > $1 AND NOT requeued ORDER BY log_id LIMIT $2")
+    let rows: Vec<MaybeEntryRow> = sql("SELECT l.id, event_id, vin, event, traceparent, reannounced
+         FROM relay_failure f JOIN event_log l ON l.id = f.log_id
+         WHERE f.log_id > $1 AND cluster = $2 AND topic = $3 AND NOT requeued ORDER BY f.log_id LIMIT $4")
     .bind::<BigInt, _>(after)
+    .bind::<Text, _>(&key.cluster)
+    .bind::<Text, _>(&key.topic)
     .bind::<BigInt, _>(limit)
     .load(connection)
     .await?;

@@ -110,8 +110,8 @@ impl EventLog for PostgresLog {
         self.0.call(async |connection| log_queries::holds(connection, last).await).await
     }
 
-    async fn last_failure(&mut self) -> Result<String, DatabaseError> {
-        self.0.call(async |connection| log_queries::last_failure(connection).await).await
+    async fn last_failure(&mut self, key: &PositionKey) -> Result<String, DatabaseError> {
+        self.0.call(async |connection| log_queries::last_failure(connection, key).await).await
     }
 
     async fn read(
@@ -129,20 +129,33 @@ impl EventLog for PostgresLog {
     async fn record_failure(
         &mut self,
         lease: &Lease,
+        key: &PositionKey,
         id: i64,
         reason: &str,
     ) -> Result<Option<String>, DatabaseError> {
-        self.0.call(async |connection| log_queries::record_failure(connection, lease, id, reason).await).await
-    }
-
-    async fn forget_failures_after(&mut self, lease: &Lease, last: i64) -> Result<(), DatabaseError> {
         self.0
-            .call(async |connection| log_queries::forget_failures_after(connection, lease, last).await)
+            .call(async |connection| log_queries::record_failure(connection, lease, key, id, reason).await)
             .await
     }
 
-    async fn failures(&mut self, after: i64, limit: i64) -> Result<Vec<LogEntry>, DatabaseError> {
-        self.0.call(async |connection| log_queries::failures(connection, after, limit).await).await
+    async fn forget_failures_after(
+        &mut self,
+        lease: &Lease,
+        key: &PositionKey,
+        last: i64,
+    ) -> Result<(), DatabaseError> {
+        self.0
+            .call(async |connection| log_queries::forget_failures_after(connection, lease, key, last).await)
+            .await
+    }
+
+    async fn failures(
+        &mut self,
+        key: &PositionKey,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<LogEntry>, DatabaseError> {
+        self.0.call(async |connection| log_queries::failures(connection, key, after, limit).await).await
     }
 
     async fn retry_failure(&mut self, lease: &Lease, id: i64) -> Result<bool, DatabaseError> {

@@ -53,8 +53,8 @@ impl EventLog for SqliteLog {
         Ok(log_queries::holds(&mut lock(&self.0).await?.connection, last).await?)
     }
 
-    async fn last_failure(&mut self) -> Result<String, DatabaseError> {
-        Ok(log_queries::last_failure(&mut lock(&self.0).await?.connection).await?)
+    async fn last_failure(&mut self, key: &PositionKey) -> Result<String, DatabaseError> {
+        Ok(log_queries::last_failure(&mut lock(&self.0).await?.connection, key).await?)
     }
 
     async fn read(
@@ -70,18 +70,29 @@ impl EventLog for SqliteLog {
     async fn record_failure(
         &mut self,
         lease: &Lease,
+        key: &PositionKey,
         id: i64,
         reason: &str,
     ) -> Result<Option<String>, DatabaseError> {
-        Ok(log_queries::record_failure(&mut lock(&self.0).await?.connection, lease, id, reason).await?)
+        Ok(log_queries::record_failure(&mut lock(&self.0).await?.connection, lease, key, id, reason).await?)
     }
 
-    async fn forget_failures_after(&mut self, lease: &Lease, last: i64) -> Result<(), DatabaseError> {
-        Ok(log_queries::forget_failures_after(&mut lock(&self.0).await?.connection, lease, last).await?)
+    async fn forget_failures_after(
+        &mut self,
+        lease: &Lease,
+        key: &PositionKey,
+        last: i64,
+    ) -> Result<(), DatabaseError> {
+        Ok(log_queries::forget_failures_after(&mut lock(&self.0).await?.connection, lease, key, last).await?)
     }
 
-    async fn failures(&mut self, after: i64, limit: i64) -> Result<Vec<LogEntry>, DatabaseError> {
-        Ok(log_queries::failures(&mut lock(&self.0).await?.connection, after, limit).await?)
+    async fn failures(
+        &mut self,
+        key: &PositionKey,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<LogEntry>, DatabaseError> {
+        Ok(log_queries::failures(&mut lock(&self.0).await?.connection, key, after, limit).await?)
     }
 
     async fn retry_failure(&mut self, lease: &Lease, id: i64) -> Result<bool, DatabaseError> {

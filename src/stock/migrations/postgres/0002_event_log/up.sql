@@ -41,12 +41,16 @@ CREATE TABLE relay_position (
 -- end of the log when it can be encoded.
 CREATE TABLE relay_failure (
     id        BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    log_id    BIGINT NOT NULL UNIQUE,
+    log_id    BIGINT NOT NULL,
+    -- Where the relay published to: on another cluster the event may be still to be read.
+    cluster   TEXT NOT NULL DEFAULT '',
+    topic     TEXT NOT NULL DEFAULT '',
     -- Kept on the Kafka cluster, too, which thereby knows whether this database still has the record.
     token     TEXT NOT NULL DEFAULT gen_random_uuid()::text,
     reason    TEXT NOT NULL,
     requeued  BOOLEAN NOT NULL DEFAULT false,
-    failed_at TIMESTAMPTZ NOT NULL DEFAULT now()
+    failed_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    UNIQUE (log_id, cluster, topic)
 );
 
 -- A transaction that inserts takes the lock before it draws an id, and gives it back after its rows became visible.

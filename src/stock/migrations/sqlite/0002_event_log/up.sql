@@ -37,12 +37,16 @@ CREATE TABLE relay_position (
 -- end of the log when it can be encoded.
 CREATE TABLE relay_failure (
     id        INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
-    log_id    INTEGER NOT NULL UNIQUE,
+    log_id    INTEGER NOT NULL,
+    -- Where the relay published to: on another cluster the event may be still to be read.
+    cluster   TEXT NOT NULL DEFAULT '',
+    topic     TEXT NOT NULL DEFAULT '',
     -- Kept on the Kafka cluster, too, which thereby knows whether this database still has the record.
     token     TEXT NOT NULL DEFAULT (lower(hex(randomblob(16)))),
     reason    TEXT NOT NULL,
     requeued  BOOLEAN NOT NULL DEFAULT 0,
-    failed_at REAL NOT NULL DEFAULT (unixepoch('subsec'))
+    failed_at REAL NOT NULL DEFAULT (unixepoch('subsec')),
+    UNIQUE (log_id, cluster, topic)
 );
 
 -- What an older release had not yet published. What it had claimed comes first, for the position to move past it when
