@@ -10,6 +10,8 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use crate::support::eventually;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Line {
     Open,
@@ -43,7 +45,9 @@ pub struct Proxy {
 impl Proxy {
     /// Forwards from a port of this machine, 0 for any, to `engine`; also the port.
     pub async fn start(port: u16, engine: SocketAddr) -> (Self, u16) {
-        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        // A port of the cluster may be that of an outgoing connection for a moment.
+        let free = async || TcpListener::bind(("127.0.0.1", port)).await.ok();
+        let listener = eventually(&format!("port {port} to be free"), free).await;
         let port = listener.local_addr().unwrap().port();
         let (sender, state) = watch::channel(State { line: Line::Open, holes: 0 });
         tokio::spawn(serve(listener, engine, state));
