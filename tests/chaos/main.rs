@@ -25,7 +25,7 @@ use fault::{Engine, Fault};
 use load::Ledger;
 use publications::Publications;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom as _;
+use rand::seq::{IndexedRandom as _, IteratorRandom as _};
 use rand::{RngExt as _, SeedableRng as _};
 use support::cluster::{NAMES, Platform, STOCK};
 use support::engines::address;
@@ -183,7 +183,8 @@ async fn host_twins(world: &World, seed: u64, until: Instant) {
     }
 }
 
-/// One long black hole in each period that fits into the run: the first between stock and an engine, then of any role.
+/// Opens one long black hole in each period that fits into the run: the first between stock and a whole engine, later
+/// ones between any role and a whole engine.
 async fn open_long_holes(world: &World, seed: u64, until: Instant) {
     let mut rng = StdRng::seed_from_u64(seed.wrapping_mul(LANES).wrapping_add(HOLE_STREAM));
     let mut roles = vec![STOCK];
@@ -192,7 +193,8 @@ async fn open_long_holes(world: &World, seed: u64, until: Instant) {
         let spare = LONG_HOLE_PERIOD - LONG_HOLE;
         tokio::time::sleep(spare.mul_f64(rng.random_range(0.0..0.8))).await;
         let role = *roles.choose(&mut rng).unwrap();
-        let engine = *Engine::of(role).choose(&mut rng).unwrap();
+        let engines = Engine::of(role).into_iter().filter(|engine| !matches!(engine, Engine::Broker(_)));
+        let engine = engines.choose(&mut rng).unwrap();
         world.inject(Fault::BlackHole(role, engine), LONG_HOLE).await;
         roles = (0..NAMES.len()).collect();
         tokio::time::sleep_until(next.into()).await;

@@ -289,7 +289,7 @@ impl World {
         [first].into_iter().chain(twin).collect()
     }
 
-    /// Says, whenever it is called, where vehicles can be posted.
+    /// Returns a function that lists where vehicles can be posted at that moment.
     pub fn targets(&self) -> impl Fn() -> Vec<Target> + Clone + Send + Sync + 'static {
         let (first, twin) = (self.platform.stock_url().to_owned(), Arc::clone(&self.twin_url));
         move || {
