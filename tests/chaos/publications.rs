@@ -13,10 +13,11 @@ use crate::world::{TOPICS, World};
 
 /// A stock that says it is ready while nothing was published for longer does not tell the truth.
 const LONGEST_STALL: Duration = Duration::from_secs(60);
-/// All nodes have to run for so long before it counts: what is published is read from brokers that may fail, too.
+/// The nodes that publishing needs must run for this long before an answer counts: the reader here depends on them, too.
 const QUIET: Duration = Duration::from_secs(10);
-/// Answers in a row, one a second. Stock sees an event published before the reader here does.
-const ANSWERS: u32 = 5;
+/// Answers in a row, one a second, that count as one false answer: longer than the 10 s for which a stock that has just
+/// started watches its position before it judges.
+const ANSWERS: u32 = 15;
 const TICK: Duration = Duration::from_secs(1);
 
 pub struct Publications {
@@ -99,7 +100,7 @@ impl Publications {
         if self.waiting.is_empty() {
             self.note_progress();
         }
-        if !world.all_nodes_are_up() {
+        if !world.publishing_nodes_are_up() {
             self.all_up_since = Instant::now();
         }
         let stalled = self.progress.elapsed();
