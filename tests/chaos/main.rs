@@ -25,7 +25,7 @@ use fault::{Engine, Fault};
 use load::Ledger;
 use publications::Publications;
 use rand::rngs::StdRng;
-use rand::seq::{IndexedRandom as _, IteratorRandom as _};
+use rand::seq::IteratorRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 use support::cluster::{NAMES, Platform, STOCK};
 use support::engines::address;
@@ -183,20 +183,20 @@ async fn host_twins(world: &World, seed: u64, until: Instant) {
     }
 }
 
-/// Opens one long black hole in each period that fits into the run: the first between stock and a whole engine, later
-/// ones between any role and a whole engine.
+/// Opens one long black hole in each period that fits into the run: the first between stock and its database or Kafka,
+/// by the parity of the seed; later ones between any role and a whole engine.
 async fn open_long_holes(world: &World, seed: u64, until: Instant) {
     let mut rng = StdRng::seed_from_u64(seed.wrapping_mul(LANES).wrapping_add(HOLE_STREAM));
-    let mut roles = vec![STOCK];
+    let mut drawn = (STOCK, if seed.is_multiple_of(2) { Engine::Kafka } else { Engine::Database });
     while until.saturating_duration_since(Instant::now()) + Duration::from_secs(1) > LONG_HOLE_PERIOD {
         let next = Instant::now() + LONG_HOLE_PERIOD;
         let spare = LONG_HOLE_PERIOD - LONG_HOLE;
         tokio::time::sleep(spare.mul_f64(rng.random_range(0.0..0.8))).await;
-        let role = *roles.choose(&mut rng).unwrap();
-        let engines = Engine::of(role).into_iter().filter(|engine| !matches!(engine, Engine::Broker(_)));
-        let engine = engines.choose(&mut rng).unwrap();
+        let (role, engine) = drawn;
         world.inject(Fault::BlackHole(role, engine), LONG_HOLE).await;
-        roles = (0..NAMES.len()).collect();
+        let role = rng.random_range(0..NAMES.len());
+        let engines = Engine::of(role).into_iter().filter(|engine| !matches!(engine, Engine::Broker(_)));
+        drawn = (role, engines.choose(&mut rng).unwrap());
         tokio::time::sleep_until(next.into()).await;
     }
 }
