@@ -48,7 +48,7 @@ test-cluster: ## Run the tests that can run on the real engines on them
 	tests/cluster/test
 
 .PHONY: chaos
-chaos: ## Kill, stop and cut off whatever there is under load, and look what is lost; CHAOS_MINUTES=10, CHAOS_SEED=any
+chaos: ## Kill, stop and cut off every part under load, and check what is lost; CHAOS_MINUTES=10, CHAOS_SEED=any
 	CHAOS_MINUTES=$${CHAOS_MINUTES:-10} tests/cluster/with cargo test --test chaos whatever -- --nocapture
 
 .PHONY: chaos-broken

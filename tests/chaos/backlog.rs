@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
-use crate::load::{self, Ledger};
+use crate::load::{self, Ledger, Target};
 use crate::support::cluster::{ESTIMATES, NAMES, Node, Platform, Roles, Setup};
 use crate::support::engines::address;
 use crate::support::{BINARY, DEADLINE, eventually};
@@ -47,7 +47,10 @@ async fn vehicles_that_wait_in_the_estimators_survive_a_restart_of_kafka_node_by
     say("ready");
     let posted = Arc::new(AtomicU64::new(0));
     let next = move || Some(posted.fetch_add(1, Ordering::Relaxed)).filter(|number| *number < count as u64);
-    load::drive(Arc::clone(&platform), Arc::clone(&ledger), CLIENTS, Duration::from_millis(1), next).await;
+    let url = platform.stock_url().to_owned();
+    let targets = move || vec![Target { url: url.clone(), is_twin: false }];
+    let pace = Duration::from_millis(1);
+    load::drive(Arc::clone(&platform), Arc::clone(&ledger), CLIENTS, pace, next, targets).await;
     say(&format!("{} vehicles accepted", ledger.len()));
     await_all_waiting(&platform, count).await;
     for name in ["kafka-1", "kafka-2", "kafka-3"] {

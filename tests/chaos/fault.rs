@@ -59,6 +59,8 @@ pub enum Fault {
     Sever(usize, Engine),
     /// Lets nothing through between a role and an engine.
     Silence(usize, Engine),
+    /// Drops packets between a role and an engine, and kills the connections that there are.
+    BlackHole(usize, Engine),
     /// A record that can never be read, on one of the two topics.
     Poison(usize),
 }
@@ -69,7 +71,7 @@ impl Fault {
         let role = *[STOCK, ESTIMATES[0], ESTIMATES[1], ADS].choose(rng).unwrap();
         let node = *NODES.choose(rng).unwrap();
         let engine = *Engine::of(role).choose(rng).unwrap();
-        let (fault, from, to) = match rng.random_range(0..20) {
+        let (fault, from, to) = match rng.random_range(0..22) {
             0..4 => (Self::KillRole(role), 0, 5_000),
             4..6 => (Self::TerminateRole(role), 0, 5_000),
             6..8 => (Self::PauseRole(role), 8_000, 15_000),
@@ -78,7 +80,8 @@ impl Fault {
             12..14 => (Self::PauseNode(node), 3_000, 15_000),
             14..16 => (Self::Sever(role, engine), 100, 15_000),
             16..18 => (Self::Silence(role, engine), 1_000, 20_000),
-            _ => (Self::Poison(rng.random_range(0..2)), 0, 1),
+            18..20 => (Self::Poison(rng.random_range(0..2)), 0, 1),
+            _ => (Self::BlackHole(role, engine), 20_000, 60_000),
         };
         (fault, Duration::from_millis(rng.random_range(from..to)))
     }
@@ -93,6 +96,7 @@ impl Fault {
             Self::PauseNode(_) => "nodes paused",
             Self::Sever(..) => "lines severed",
             Self::Silence(..) => "lines silenced",
+            Self::BlackHole(..) => "black holes",
             Self::Poison(_) => "poison records",
         }
     }
@@ -109,6 +113,9 @@ impl fmt::Display for Fault {
             Self::PauseNode(node) => write!(f, "pause {node}"),
             Self::Sever(role, engine) => write!(f, "sever {} from {engine:?}", NAMES[*role]),
             Self::Silence(role, engine) => write!(f, "silence {} to {engine:?}", NAMES[*role]),
+            Self::BlackHole(role, engine) => {
+                write!(f, "drop packets between {} and {engine:?}", NAMES[*role])
+            }
             Self::Poison(topic) => write!(f, "poison topic {topic}"),
         }
     }

@@ -1,6 +1,7 @@
 //! A steady load of POSTs, and a ledger of what was accepted, outside the platform.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -14,11 +15,19 @@ use crate::support::cluster::Platform;
 pub struct Ledger {
     entries: Mutex<Vec<(String, Instant)>>,
     longest_post: Mutex<Duration>,
+    by_twin: AtomicUsize,
+}
+
+/// Where the clients may post a vehicle.
+pub struct Target {
+    pub url: String,
+    pub is_twin: bool,
 }
 
 impl Ledger {
-    fn enter(&self, vin: String, first_try: Instant) {
+    fn enter(&self, vin: String, first_try: Instant, by_twin: bool) {
         let now = Instant::now();
+        self.by_twin.fetch_add(usize::from(by_twin), Ordering::Relaxed);
         self.entries.lock().unwrap().push((vin, now));
         let mut longest = self.longest_post.lock().unwrap();
         *longest = longest.max(now - first_try);
@@ -30,6 +39,16 @@ impl Ledger {
 
     pub fn len(&self) -> usize {
         self.entries.lock().unwrap().len()
+    }
+
+    /// The vehicles that were accepted after the first `known`.
+    pub fn after(&self, known: usize) -> Vec<String> {
+        self.entries.lock().unwrap()[known..].iter().map(|(vin, _)| vin.clone()).collect()
+    }
+
+    /// How many the second stock accepted.
+    pub fn accepted_by_twin(&self) -> usize {
+        self.by_twin.load(Ordering::Relaxed)
     }
 
     /// How many were accepted before `time`.
@@ -45,25 +64,27 @@ impl Ledger {
 }
 
 /// Posts the vehicles that `next` numbers, from several clients that pause for `pace` in between and do not give up:
-/// returns once each vehicle was accepted.
+/// returns once each vehicle was accepted. Each try goes to one of `targets` at that moment.
 pub async fn drive(
     platform: Arc<Platform>,
     ledger: Arc<Ledger>,
     clients: u32,
     pace: Duration,
     next: impl Fn() -> Option<u64> + Clone + Send + 'static,
+    targets: impl Fn() -> Vec<Target> + Clone + Send + Sync + 'static,
 ) {
     let mut tasks = JoinSet::new();
     for _ in 0..clients {
-        let (platform, ledger, next) = (Arc::clone(&platform), Arc::clone(&ledger), next.clone());
+        let (platform, ledger) = (Arc::clone(&platform), Arc::clone(&ledger));
+        let (next, targets) = (next.clone(), targets.clone());
         tasks.spawn(async move {
             let mut ticks = tokio::time::interval(pace);
             while let Some(number) = next() {
                 ticks.tick().await;
                 let vin = format!("vin-{number}");
                 let first_try = Instant::now();
-                post_until_accepted(&platform, &vin).await;
-                ledger.enter(vin, first_try);
+                let by_twin = post_until_accepted(&platform, &vin, &targets).await;
+                ledger.enter(vin, first_try, by_twin);
             }
         });
     }
@@ -72,12 +93,15 @@ pub async fn drive(
     }
 }
 
-async fn post_until_accepted(platform: &Platform, vin: &str) {
+/// Returns whether the second stock said so.
+async fn post_until_accepted(platform: &Platform, vin: &str, targets: &impl Fn() -> Vec<Target>) -> bool {
     loop {
-        match platform.post(vin).await {
+        let mut targets = targets();
+        let Target { url, is_twin } = targets.swap_remove(rand::random_range(0..targets.len()));
+        match platform.post_to(&url, vin).await {
             // The answer to a try whose own answer was lost.
-            Some(answer) if answer.status() == StatusCode::CONFLICT => return,
-            Some(answer) if answer.status() == StatusCode::CREATED => return,
+            Some(answer) if answer.status() == StatusCode::CONFLICT => return is_twin,
+            Some(answer) if answer.status() == StatusCode::CREATED => return is_twin,
             Some(answer) if answer.status() == StatusCode::SERVICE_UNAVAILABLE => {
                 assert!(answer.headers().contains_key("retry-after"), "a 503 without Retry-After");
             }

@@ -6,10 +6,14 @@
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod backlog;
+#[cfg(target_os = "linux")]
+mod black_hole;
 mod fault;
 mod load;
+mod publications;
 #[path = "../support/mod.rs"]
 mod support;
+mod twin;
 mod verdict;
 mod world;
 
@@ -18,12 +22,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use fault::Fault;
+use fault::{Engine, Fault};
 use load::Ledger;
+use publications::Publications;
 use rand::rngs::StdRng;
+use rand::seq::IteratorRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
-use support::cluster::Platform;
+use support::cluster::{NAMES, Platform, STOCK};
 use support::engines::address;
+use twin::Life;
 use verdict::{Verdict, Watch};
 use world::World;
 
@@ -36,6 +43,14 @@ const PACE: Duration = Duration::from_millis(200);
 const LANES: u64 = 3;
 /// Between two faults of a lane, in milliseconds.
 const LULL: std::ops::Range<u64> = 500..4_000;
+/// Between two lives of the second stock, in milliseconds.
+const ABSENCE: std::ops::Range<u64> = 2_000..15_000;
+/// A black hole that outlasts every timeout of the platform's, one in each period.
+const LONG_HOLE: Duration = Duration::from_secs(150);
+const LONG_HOLE_PERIOD: Duration = Duration::from_secs(300);
+/// What the two are drawn from, next to the lanes.
+const TWIN_STREAM: u64 = 1 << 32;
+const HOLE_STREAM: u64 = 2 << 32;
 /// Without a new ad for so long, after everything was restored, what is missing is lost.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -58,12 +73,17 @@ async fn whatever_fails_each_accepted_vehicle_becomes_one_ad() {
 
     let posted = Arc::new(AtomicU64::new(0));
     let next = move || (Instant::now() < until).then(|| posted.fetch_add(1, Ordering::Relaxed));
-    let load = load::drive(Arc::clone(&world.platform), Arc::clone(&ledger), CLIENTS, PACE, next);
+    let platform = Arc::clone(&world.platform);
+    let load = load::drive(platform, Arc::clone(&ledger), CLIENTS, PACE, next, world.targets());
     let lanes = futures::future::join_all((0..LANES).map(|lane| disturb(&world, seed, lane, until)));
+    let twin = host_twins(&world, seed, until);
+    let holes = open_long_holes(&world, seed, until);
     let mut watch = Watch::new(&world.platform);
+    let mut publications = Publications::new(&world);
     let mut peak = vec![0; 4];
     tokio::select! {
-        _ = async { tokio::join!(load, lanes) } => {}
+        _ = async { tokio::join!(load, lanes, twin, holes) } => {}
+        () = publications.watch(&world, &ledger) => {}
         () = async {
             loop {
                 look(&world, &ledger, &mut watch).await;
@@ -80,8 +100,14 @@ async fn whatever_fails_each_accepted_vehicle_becomes_one_ad() {
         if !may_heal || watch.stalled_for() > PATIENCE || settling.elapsed() > 10 * PATIENCE {
             break verdict;
         }
-        for _ in 0..10 {
-            look(&world, &ledger, &mut watch).await;
+        let looks = async {
+            for _ in 0..10 {
+                look(&world, &ledger, &mut watch).await;
+            }
+        };
+        tokio::select! {
+            () = looks => {}
+            () = publications.watch(&world, &ledger) => {}
         }
     };
     let settled = settling.elapsed();
@@ -94,20 +120,27 @@ async fn whatever_fails_each_accepted_vehicle_becomes_one_ad() {
         println!("{count:8} {kind}");
     }
     println!("{:8} vehicles accepted", ledger.len());
+    println!("{:8} of them by the second stock", ledger.accepted_by_twin());
     println!("{:8} lost", verdict.lost.len());
     println!("{:8} doubled ads", verdict.doubled_ads.len());
     println!("{:8} doubled records in stock.vehicle-created", verdict.doubled_created.len());
     println!("{:8} doubled records in stock.vehicle-processed", verdict.doubled_processed.len());
     println!("{:8} wrong dead letters", verdict.wrong_dead_letters.len());
     println!("{:8} roles that ended wrongly", breaches.len());
+    println!("{:8} times that a stock was ready and published nothing", publications.false_answers().len());
+    println!("{:8.1} s longest time without a published event", publications.longest_stall().as_secs_f64());
     println!("{:8.1} s longest stall of ads", watch.longest_stall().as_secs_f64());
     println!("{:8.1} s longest time to a 201", ledger.longest_post().as_secs_f64());
     println!("{:8.1} s to settle", settled.as_secs_f64());
     println!("{:8} MiB resident at most, of a role", peak.iter().max().unwrap());
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    println!("load averages of 1, 5 and 15 minutes at the end, and processes: {}", load.trim());
 
     assert!(!ledger.vins().is_empty(), "nothing was accepted, so nothing was shown");
     assert_eq!(verdict, Verdict::default(), "seed {seed}");
     assert!(breaches.is_empty(), "seed {seed}: {breaches:#?}");
+    let false_answers = publications.false_answers();
+    assert!(false_answers.is_empty(), "seed {seed}: {false_answers:#?}");
     assert_eq!(audit, Ok(ledger.len() as u64), "seed {seed}: the platform's own audit sees it otherwise");
     world.platform.remove().await;
 }
@@ -133,7 +166,39 @@ async fn disturb(world: &World, seed: u64, lane: u64, until: Instant) {
             return;
         }
         let (fault, hold) = Fault::draw(&mut rng);
-        world.inject(fault, hold).await;
+        if world.has_room_for(fault) {
+            world.inject(fault, hold).await;
+        }
+    }
+}
+
+/// One life of the second stock after the other.
+async fn host_twins(world: &World, seed: u64, until: Instant) {
+    let mut rng = StdRng::seed_from_u64(seed.wrapping_mul(LANES).wrapping_add(TWIN_STREAM));
+    loop {
+        tokio::time::sleep(Duration::from_millis(rng.random_range(ABSENCE))).await;
+        if Instant::now() >= until {
+            return;
+        }
+        world.host(&Life::draw(&mut rng)).await;
+    }
+}
+
+/// Opens one long black hole in each period that fits into the run: the first between stock and its database or Kafka,
+/// by the parity of the seed; later ones between any role and a whole engine.
+async fn open_long_holes(world: &World, seed: u64, until: Instant) {
+    let mut rng = StdRng::seed_from_u64(seed.wrapping_mul(LANES).wrapping_add(HOLE_STREAM));
+    let mut drawn = (STOCK, if seed.is_multiple_of(2) { Engine::Kafka } else { Engine::Database });
+    while until.saturating_duration_since(Instant::now()) + Duration::from_secs(1) > LONG_HOLE_PERIOD {
+        let next = Instant::now() + LONG_HOLE_PERIOD;
+        let spare = LONG_HOLE_PERIOD - LONG_HOLE;
+        tokio::time::sleep(spare.mul_f64(rng.random_range(0.0..0.8))).await;
+        let (role, engine) = drawn;
+        world.inject(Fault::BlackHole(role, engine), LONG_HOLE).await;
+        let role = rng.random_range(0..NAMES.len());
+        let engines = Engine::of(role).into_iter().filter(|engine| !matches!(engine, Engine::Broker(_)));
+        drawn = (role, engines.choose(&mut rng).unwrap());
+        tokio::time::sleep_until(next.into()).await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! The platform on the cluster, with a proxy on each line, and what can be done to them.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
@@ -10,11 +11,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
 use crate::fault::{Engine, Fault, NODES};
+use crate::load::Target;
 use crate::support::cluster::{ADS, Engines, NAMES, Node, Platform, Role, Roles, STOCK, Setup};
 use crate::support::engines::address;
 use crate::support::kafka::produce;
 use crate::support::proxy::{Line, Proxy};
 use crate::support::{BINARY, eventually};
+use crate::twin::{Life, WAYS};
 
 pub const TOPICS: [&str; 2] = ["stock.vehicle-created", "stock.vehicle-processed"];
 
@@ -22,6 +25,8 @@ pub const TOPICS: [&str; 2] = ["stock.vehicle-created", "stock.vehicle-processed
 const TERMINATION_LIMIT: Duration = Duration::from_secs(12);
 
 const SIGTERM: i32 = 15;
+
+const TWIN: &str = "the second stock";
 
 /// The lines of one role.
 struct Lines {
@@ -45,6 +50,10 @@ impl Lines {
 pub struct World {
     pub platform: Arc<Platform>,
     roles: Vec<Mutex<Role>>,
+    /// A second stock for each way to the engines; at most one runs.
+    twins: [Mutex<Role>; WAYS.len()],
+    /// Where the one that runs listens.
+    twin_url: Arc<std::sync::Mutex<Option<String>>>,
     lines: Vec<Mutex<Lines>>,
     nodes: BTreeMap<&'static str, Mutex<Node>>,
     began: Instant,
@@ -91,7 +100,12 @@ impl World {
             addresses.push((bootstrap.join(","), registry_port, database_port));
             lines.push(Mutex::new(Lines { brokers, registry, database }));
         }
+        // Those of the first stock.
+        let engines = OnceCell::new();
         let reroute = |role: usize, direct: Engines| {
+            if role == STOCK {
+                engines.set(direct.clone()).unwrap();
+            }
             let (bootstrap, registry_port, database_port) = &addresses[role];
             let moved = |url: String, from: u16, to: u16| {
                 let (from, to) = (format!(":{from}/"), format!(":{to}/"));
@@ -115,8 +129,14 @@ impl World {
             })
             .await;
         }
+        let stock = &roles.roles[STOCK];
+        let (second, mut direct) = (stock.twin(), stock.twin());
+        direct.reach(engines.get().unwrap());
+        println!("the faults begin at {}", chrono::Utc::now().format("%T%.3f"));
         Some(Self {
             platform: Arc::new(roles.platform),
+            twins: [second, direct].map(Mutex::new),
+            twin_url: Arc::default(),
             roles: roles.roles.into_iter().map(Mutex::new).collect(),
             lines,
             nodes,
@@ -140,14 +160,7 @@ impl World {
             Fault::TerminateRole(index) => {
                 let mut role = self.roles[index].lock().await;
                 self.tell(fault, hold).await;
-                // A process that has just started may not have got to the point at which it listens to signals.
-                let listened = role.catches_sigterm();
-                let (status, took) = role.terminate().await;
-                let well = status.code() == Some(0) || (status.signal() == Some(SIGTERM) && !listened);
-                if !well || took > TERMINATION_LIMIT {
-                    let what = format!("{} ended on SIGTERM after {took:?} with {status}", NAMES[index]);
-                    self.breaches.lock().await.push(what);
-                }
+                self.terminate(&mut role, NAMES[index]).await;
                 tokio::time::sleep(hold).await;
                 role.start();
             }
@@ -163,6 +176,7 @@ impl World {
             Fault::PauseNode(node) => self.disturb(fault, node, "pause", "resume", hold).await,
             Fault::Sever(role, engine) => self.cut(fault, role, engine, Line::Severed, hold).await,
             Fault::Silence(role, engine) => self.cut(fault, role, engine, Line::Silent, hold).await,
+            Fault::BlackHole(role, engine) => self.cut(fault, role, engine, Line::Dropped, hold).await,
             Fault::Poison(topic) => {
                 let mut poisons = self.poisons.lock().await;
                 self.tell(fault, hold).await;
@@ -194,19 +208,104 @@ impl World {
         cut.iter().for_each(|proxy| proxy.set(Line::Open));
     }
 
+    /// Whether a fault can begin now. A black hole occupies the lines of its role for a long time.
+    pub fn has_room_for(&self, fault: Fault) -> bool {
+        match fault {
+            Fault::Sever(role, _) | Fault::Silence(role, _) | Fault::BlackHole(role, _) => {
+                self.lines[role].try_lock().is_ok()
+            }
+            _ => true,
+        }
+    }
+
+    /// Starts the second stock, and ends it.
+    pub async fn host(&self, life: &Life) {
+        let twin = &self.twins[life.way];
+        self.note("second stocks started", &format!("start {TWIN}, {}", WAYS[life.way]), life.lasts).await;
+        let url = {
+            let mut twin = twin.lock().await;
+            twin.start();
+            twin.url()
+        };
+        *self.twin_url.lock().unwrap() = Some(url);
+        tokio::time::sleep(life.lasts).await;
+        if let Some(pause) = life.pause {
+            {
+                let twin = twin.lock().await;
+                self.note("second stocks paused", &format!("pause {TWIN}"), pause).await;
+                twin.pause();
+                tokio::time::sleep(pause).await;
+                twin.resume();
+            }
+            tokio::time::sleep(life.lasts).await;
+        }
+        let mut twin = twin.lock().await;
+        if life.is_killed {
+            self.note("second stocks killed", &format!("kill {TWIN}"), Duration::ZERO).await;
+            twin.kill();
+        } else {
+            self.note("second stocks terminated", &format!("terminate {TWIN}"), Duration::ZERO).await;
+            self.terminate(&mut twin, TWIN).await;
+        }
+        // Only now: requests that are under way when it ends are what matters.
+        *self.twin_url.lock().unwrap() = None;
+    }
+
+    async fn terminate(&self, role: &mut Role, name: &str) {
+        // A process that has just started may not have got to the point at which it listens to signals.
+        let listened = role.catches_sigterm();
+        let (status, took) = role.terminate().await;
+        let well = status.code() == Some(0) || (status.signal() == Some(SIGTERM) && !listened);
+        if !well || took > TERMINATION_LIMIT {
+            let what = format!("{name} ended on SIGTERM after {took:?} with {status}");
+            println!("{:7.1} s  {what}", self.age().as_secs_f64());
+            self.breaches.lock().await.push(what);
+        }
+    }
+
     async fn tell(&self, fault: Fault, hold: Duration) {
-        *self.counts.lock().await.entry(fault.kind()).or_default() += 1;
-        let at = self.began.elapsed().as_secs_f64();
-        println!("{at:7.1} s  {fault} ({:.1} s)", hold.as_secs_f64());
+        self.note(fault.kind(), &fault.to_string(), hold).await;
+    }
+
+    async fn note(&self, kind: &'static str, what: &str, hold: Duration) {
+        *self.counts.lock().await.entry(kind).or_default() += 1;
+        println!("{:7.1} s  {what} ({:.1} s)", self.age().as_secs_f64(), hold.as_secs_f64());
+    }
+
+    /// How long ago it was started.
+    pub fn age(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Whether nothing is done at this moment to a node that publishing an event needs.
+    pub fn publishing_nodes_are_up(&self) -> bool {
+        self.nodes.iter().all(|(name, node)| *name == "mongodb" || node.try_lock().is_ok())
+    }
+
+    /// The names and addresses of the stocks that run.
+    pub fn stocks(&self) -> Vec<(String, String)> {
+        let twin = self.twin_url.lock().unwrap().clone().map(|url| (TWIN.to_owned(), url));
+        let first = (NAMES[STOCK].to_owned(), self.platform.stock_url().to_owned());
+        [first].into_iter().chain(twin).collect()
+    }
+
+    /// Returns a function that lists where vehicles can be posted at that moment.
+    pub fn targets(&self) -> impl Fn() -> Vec<Target> + Clone + Send + Sync + 'static {
+        let (first, twin) = (self.platform.stock_url().to_owned(), Arc::clone(&self.twin_url));
+        move || {
+            let twin = twin.lock().unwrap().clone().map(|url| Target { url, is_twin: true });
+            [Target { url: first.clone(), is_twin: false }].into_iter().chain(twin).collect()
+        }
     }
 
     /// Notes each role that ended although nobody asked it to, and starts it again.
     pub async fn look_after_roles(&self) {
-        for (role, name) in self.roles.iter().zip(NAMES) {
+        let twins = self.twins.iter().map(|twin| (twin, TWIN));
+        for (role, name) in self.roles.iter().zip(NAMES).chain(twins) {
             // Locked: something is done to it.
             let Ok(mut role) = role.try_lock() else { continue };
             if let Some(status) = role.ended() {
-                let at = self.began.elapsed().as_secs_f64();
+                let at = self.age().as_secs_f64();
                 println!("{at:7.1} s  {name} ended by itself: {status}");
                 self.breaches.lock().await.push(format!("{name} ended by itself with {status}"));
                 role.start();

@@ -37,7 +37,7 @@ async fn another_instance_publishes_while_packets_are_dropped() {
             (cut_off.metric("stock_vehicles_accepted_total").await >= 2.0).then_some(())
         })
         .await;
-        line.set(Line::Lost);
+        line.set(Line::Dropped);
         Instant::now()
     };
     let (_, cut) = tokio::join!(under_way, cut);

@@ -73,9 +73,30 @@ impl Role {
             command,
             binary: self.binary.clone(),
             environment: self.environment.clone(),
-            log: self.log.clone(),
+            log: self.log.as_ref().map(|log| log.with_extension("twin.log")),
             child: None,
         }
+    }
+
+    /// The same process, not yet started, with other addresses of its engines.
+    pub fn reach(&mut self, engines: &Engines) {
+        for (name, value) in &mut self.environment {
+            match *name {
+                "KAFKA_BOOTSTRAP_SERVERS" => value.clone_from(&engines.kafka),
+                "SCHEMA_REGISTRY_URL" => value.clone_from(&engines.registry),
+                _ => {}
+            }
+        }
+        let database = self.command.iter().position(|argument| argument == "--database-url");
+        if let (Some(index), Some(url)) = (database, &engines.database) {
+            self.command[index + 1].clone_from(url);
+        }
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> String {
+        let port = self.command.iter().position(|argument| argument == "--port").unwrap() + 1;
+        format!("http://127.0.0.1:{}", self.command[port])
     }
 
     /// At once (SIGKILL).
@@ -284,17 +305,23 @@ impl Platform {
     }
 
     async fn await_ready(&self, role: &str) {
-        let url = format!("{role}/readyz");
-        eventually(&url, async || {
-            let answer = self.client.get(&url).send().await.ok()?;
-            answer.status().is_success().then_some(())
-        })
-        .await;
+        eventually(&format!("{role}/readyz"), async || self.is_ready(role).await.then_some(())).await;
     }
 
     /// `None` when there was no answer.
     pub async fn post(&self, vin: &str) -> Option<Response> {
-        self.client.post(format!("{}/stock", self.stock_url)).json(&vehicle(vin)).send().await.ok()
+        self.post_to(&self.stock_url, vin).await
+    }
+
+    /// Posts to the stock at `url`. `None` when there was no answer.
+    pub async fn post_to(&self, url: &str, vin: &str) -> Option<Response> {
+        self.client.post(format!("{url}/stock")).json(&vehicle(vin)).send().await.ok()
+    }
+
+    /// Whether the role at `url` says that it is ready.
+    pub async fn is_ready(&self, url: &str) -> bool {
+        let answer = self.client.get(format!("{url}/readyz")).send().await;
+        answer.is_ok_and(|answer| answer.status().is_success())
     }
 
     /// Posts a vehicle until it is accepted, as a client that wants to be served does.

@@ -1,100 +1,158 @@
 //! A TCP proxy between a role and an engine, which can be cut.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use super::eventually;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Line {
     Open,
-    /// Nothing gets through and neither side is told: connections stay, and what was sent arrives later.
+    /// Nothing gets through, and nobody is told: connections stay, and wait.
     Silent,
-    /// Every packet is dropped, those that would end a connection included: the connections of this time stay open at
-    /// both ends, and nothing gets through them ever again.
-    Lost,
     /// Connections are closed, and new ones too.
     Severed,
+    /// A black hole: packets are dropped both ways. Connections that exist then never carry anything again, as after a
+    /// lost NAT entry, and neither side is told; those that begin afterwards work.
+    ///
+    /// A kernel acknowledges what arrives for a proxy, whether the proxy reads it or not, and answers keepalives. So a
+    /// proxy that merely stops, or reads and discards, hides from both sides that nobody is there: keepalives, user
+    /// timeouts and retransmissions see a healthy connection. Here a socket filter drops the packets before the
+    /// kernel's TCP sees them: nothing is acknowledged, a SYN gets no answer, and neither a FIN nor an RST passes.
+    Dropped,
+}
+
+#[derive(Clone, Copy)]
+struct State {
+    line: Line,
+    /// How often the line became a black hole: a connection that is older than the last one is dead.
+    holes: u64,
 }
 
 /// A proxy; it ends with its runtime.
 #[derive(Clone)]
 pub struct Proxy {
-    line: Arc<watch::Sender<Line>>,
+    state: Arc<watch::Sender<State>>,
     accepted: Arc<AtomicUsize>,
 }
 
 impl Proxy {
-    /// Forwards from a port of this machine, 0 for any, to `engine`; also returns the port.
+    /// Forwards from a port of this machine, 0 for any, to `engine`; also the port.
     pub async fn start(port: u16, engine: SocketAddr) -> (Self, u16) {
-        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        // A port of the cluster may be that of an outgoing connection for a moment.
+        let free = async || TcpListener::bind(("127.0.0.1", port)).await.ok();
+        let listener = eventually(&format!("port {port} to be free"), free).await;
         let port = listener.local_addr().unwrap().port();
-        let (sender, line) = watch::channel(Line::Open);
+        let (sender, state) = watch::channel(State { line: Line::Open, holes: 0 });
         let accepted = Arc::new(AtomicUsize::new(0));
-        let proxy = Self { line: Arc::new(sender), accepted: Arc::clone(&accepted) };
-        tokio::spawn(async move {
-            loop {
-                let (client, _) = listener.accept().await.unwrap();
-                accepted.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(forward(client, engine, line.clone()));
-            }
-        });
-        (proxy, port)
-    }
-
-    pub fn set(&self, line: Line) {
-        self.line.send_replace(line);
+        tokio::spawn(serve(listener, engine, state, Arc::clone(&accepted)));
+        (Self { state: Arc::new(sender), accepted }, port)
     }
 
     /// Returns the number of connections that were made to it.
     pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::Relaxed)
     }
+
+    pub fn set(&self, line: Line) {
+        self.state.send_modify(|state| {
+            state.holes += u64::from(line == Line::Dropped);
+            state.line = line;
+        });
+    }
 }
 
-async fn forward(mut client: TcpStream, engine: SocketAddr, mut line: watch::Receiver<Line>) {
-    // Without its sender the proxy has ended.
-    let now = line.wait_for(|line| *line != Line::Silent).await.map_or(Line::Severed, |line| *line);
-    match now {
-        Line::Severed => return,
-        Line::Lost => return swallow(&mut client).await,
-        Line::Open | Line::Silent => {}
-    }
-    let Ok(mut engine) = TcpStream::connect(engine).await else { return };
-    for stream in [&client, &engine] {
-        stream.set_nodelay(true).unwrap();
-    }
-    let lost = {
-        let (from_client, to_client) = client.split();
-        let (from_engine, to_engine) = engine.split();
-        let mut cut = line.clone();
+async fn serve(
+    listener: TcpListener,
+    engine: SocketAddr,
+    state: watch::Receiver<State>,
+    count: Arc<AtomicUsize>,
+) {
+    let dead = Arc::new(DeadConnections::default());
+    let mut changes = state.clone();
+    let mut dropping = false;
+    loop {
         tokio::select! {
-            cut = cut.wait_for(|line| matches!(line, Line::Severed | Line::Lost)) => cut.is_ok_and(|line| *line == Line::Lost),
-            () = pump(from_client, to_engine, line.clone()) => false,
-            () = pump(from_engine, to_client, line) => false,
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let drops = changes.borrow_and_update().line == Line::Dropped;
+                match (dropping, drops) {
+                    (false, true) => drop_packets(SockRef::from(&listener)),
+                    (true, false) => receive_packets(SockRef::from(&listener)),
+                    _ => {}
+                }
+                dropping = drops;
+            }
+            accepted = listener.accept() => {
+                let (client, _) = accepted.unwrap();
+                count.fetch_add(1, Ordering::Relaxed);
+                let born = state.borrow().holes;
+                tokio::spawn(handle(client, engine, born, state.clone(), Arc::clone(&dead)));
+            }
         }
+    }
+}
+
+async fn handle(
+    mut client: TcpStream,
+    address: SocketAddr,
+    born: u64,
+    state: watch::Receiver<State>,
+    dead: Arc<DeadConnections>,
+) {
+    let mut hole = state.clone();
+    let mut engine = None;
+    let lost = tokio::select! {
+        biased;
+        // Also one that was established just before, and accepted only now.
+        _ = hole.wait_for(|state| state.holes > born || state.line == Line::Dropped) => true,
+        () = forward(&mut client, &mut engine, address, state) => false,
     };
     if lost {
-        tokio::join!(swallow(&mut client), swallow(&mut engine));
+        dead.keep(client, engine);
     }
 }
 
-/// Reads until the other side closes, and answers nothing.
-async fn swallow(stream: &mut TcpStream) {
-    let mut buffer = vec![0; 64 * 1024];
-    while let Ok(1..) = stream.read(&mut buffer).await {}
+/// Until either side closes, or the line is severed.
+async fn forward(
+    client: &mut TcpStream,
+    engine: &mut Option<TcpStream>,
+    address: SocketAddr,
+    mut state: watch::Receiver<State>,
+) {
+    if state.wait_for(|state| state.line != Line::Silent).await.unwrap().line == Line::Severed {
+        return;
+    }
+    let Ok(stream) = TcpStream::connect(address).await else { return };
+    let engine = engine.insert(stream);
+    for stream in [&*client, &*engine] {
+        stream.set_nodelay(true).unwrap();
+    }
+    let (from_client, to_client) = client.split();
+    let (from_engine, to_engine) = engine.split();
+    let mut severed = state.clone();
+    tokio::select! {
+        _ = severed.wait_for(|state| state.line == Line::Severed) => {}
+        () = pump(from_client, to_engine, state.clone()) => {}
+        () = pump(from_engine, to_client, state) => {}
+    }
 }
 
-/// Until either side closes.
-async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut line: watch::Receiver<Line>) {
+async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut state: watch::Receiver<State>) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let Ok(read @ 1..) = from.read(&mut buffer).await else { return };
-        if line.wait_for(|line| *line != Line::Silent).await.is_err() {
+        if state.wait_for(|state| state.line != Line::Silent).await.is_err() {
             return;
         }
         if to.write_all(&buffer[..read]).await.is_err() {
@@ -102,3 +160,42 @@ async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut line: watch::Re
         }
     }
 }
+
+/// Both ends of connections that a black hole swallowed. They stay open, because closing one would send a FIN, and no
+/// packet of their peers says when it closed its side.
+#[derive(Default)]
+struct DeadConnections(Mutex<VecDeque<[Option<TcpStream>; 2]>>);
+
+impl DeadConnections {
+    /// Of one proxy: the oldest, whose peers gave up long ago, is closed to make room.
+    const LIMIT: usize = 100;
+
+    fn keep(&self, client: TcpStream, engine: Option<TcpStream>) {
+        let connection = [Some(client), engine];
+        connection.iter().flatten().for_each(|stream| drop_packets(SockRef::from(stream)));
+        let mut kept = self.0.lock().unwrap();
+        kept.push_back(connection);
+        if kept.len() > Self::LIMIT {
+            kept.pop_front();
+        }
+    }
+}
+
+/// Drops every packet that arrives at a socket, before TCP sees it: a filter that keeps no byte of any packet.
+#[cfg(target_os = "linux")]
+fn drop_packets(socket: SockRef<'_>) {
+    const RETURN_CONSTANT: u16 = 0x06;
+    socket.attach_filter(&[socket2::SockFilter::new(RETURN_CONSTANT, 0, 0, 0)]).unwrap();
+}
+
+#[cfg(target_os = "linux")]
+fn receive_packets(socket: SockRef<'_>) {
+    socket.detach_filter().unwrap();
+}
+
+/// Elsewhere packets are acknowledged, and not read.
+#[cfg(not(target_os = "linux"))]
+fn drop_packets(_: SockRef<'_>) {}
+
+#[cfg(not(target_os = "linux"))]
+fn receive_packets(_: SockRef<'_>) {}
