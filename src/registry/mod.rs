@@ -86,6 +86,15 @@ impl Codec {
         Ok(get_payload(id, json))
     }
 
+    /// Registers the event's schema for `topic`, unless its id is known: from then on events can be encoded without the
+    /// registry.
+    ///
+    /// # Errors
+    /// When the registry is unavailable or refuses the schema.
+    pub async fn prepare(&self, event_type: EventType, topic: &str) -> Result<(), CodecError> {
+        self.schema_id(event_type, topic).await.map(drop)
+    }
+
     /// Returns the id of the event's schema under the subject `<topic>-value`, which it registers the first time.
     async fn schema_id(&self, event_type: EventType, topic: &str) -> Result<u32, CodecError> {
         if let Some(id) = self.known_id(topic) {

@@ -136,10 +136,12 @@ pub async fn run_on(server: HttpServer, args: StockArgs, shutdown: CancellationT
     let api = Arc::new(StockApi::new(Arc::clone(&store), submitter));
     let relay_metrics = RelayMetrics::register(&mut metrics);
     let status = RelayStatus::new(relay_metrics.clone());
+    let cluster = Arc::new(ClusterCheck::new(&args.kafka, vec![topic.clone()], None)?);
     let relay = Relay {
         kafka: args.kafka.clone(),
         codec: Arc::clone(&codec),
         store: Arc::clone(&store),
+        cluster: Arc::clone(&cluster),
         holder: Instance::unique_name(),
         settings: SessionSettings { retention: args.outbox_retention, ..SessionSettings::default() },
         arrivals,
@@ -150,7 +152,6 @@ pub async fn run_on(server: HttpServer, args: StockArgs, shutdown: CancellationT
     };
     let relay_shutdown = relay.shutdown.clone();
     let all_served = CancellationToken::new();
-    let cluster = ClusterCheck::new(&args.kafka, vec![topic.clone()], None)?;
     let serve = async {
         let _ending = shutdown.drop_guard_ref();
         let grace = args.shutdown.grace();

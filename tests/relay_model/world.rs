@@ -247,6 +247,7 @@ impl World {
                         // By the test's permission alone.
                         beat: Duration::from_secs(3_600),
                         look_again: Duration::ZERO,
+                        pace: Duration::ZERO,
                         ..SessionSettings::default()
                     },
                     arrivals: std::sync::Arc::default(),

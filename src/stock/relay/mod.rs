@@ -19,7 +19,8 @@ pub use self::session::{Begun, Cluster, PublishError, Session, SessionError, Ses
 pub use self::status::{RelayMetrics, RelayStatus};
 use super::store::{EventLog, Lease, VehicleStore};
 use crate::backoff::Backoff;
-use crate::kafka::KafkaArgs;
+use crate::event::VEHICLE_CREATED;
+use crate::kafka::{ClusterCheck, KafkaArgs, Naming};
 use crate::registry::Codec;
 
 /// A lease whose beat stands still for this long is free.
@@ -33,6 +34,7 @@ pub struct Relay {
     pub kafka: KafkaArgs,
     pub codec: Arc<Codec>,
     pub store: Arc<dyn VehicleStore>,
+    pub cluster: Arc<ClusterCheck>,
     /// Names this process among those that hold or want the lease.
     pub holder: String,
     pub settings: SessionSettings,
@@ -93,6 +95,12 @@ impl Relay {
             self.status.standing_by(seen.holder.as_deref().unwrap_or_default());
             return Ok(());
         }
+        // A relay that cannot publish must not keep the lease from one that can.
+        self.cluster.check().await?;
+        self.codec
+            .prepare(VEHICLE_CREATED, &Naming::new(&self.kafka).topic(VEHICLE_CREATED))
+            .await
+            .map_err(anyhow::Error::from)?;
         log.prove_order().await?;
         let Some(lease) = log.take(&seen, &self.holder).await? else { return Ok(()) };
         tracing::info!(epoch = lease.epoch, "took the lease to publish");

@@ -97,6 +97,9 @@ pub struct SessionSettings {
     pub batch_events: i64,
     /// Bytes of events published by one transaction at most.
     pub batch_bytes: i64,
+    /// From one transaction to the next, unless there is more than one can take: each costs the brokers about as much as
+    /// a thousand events. A lone event leaves at once.
+    pub pace: Duration,
     /// From one beat of the lease, which takes the position along, to the next.
     pub beat: Duration,
     /// How soon an event is seen that another instance wrote.
@@ -110,6 +113,7 @@ impl Default for SessionSettings {
         Self {
             batch_events: 5_000,
             batch_bytes: 8 << 20,
+            pace: Duration::from_millis(50),
             beat: Duration::from_secs(1),
             look_again: Duration::from_millis(500),
             retention: Duration::from_secs(7 * 24 * 3_600),
@@ -238,7 +242,7 @@ impl<C: Cluster> Session<'_, C> {
     }
 
     async fn publish(&mut self, key: &PositionKey, mut last: LastPublished) -> Result<(), SessionError> {
-        let SessionSettings { batch_events, batch_bytes, beat, look_again, retention } = *self.settings;
+        let SessionSettings { batch_events, batch_bytes, pace, beat, look_again, retention } = *self.settings;
         let mut written = (last.id, Instant::now());
         let mut prune_at = Instant::now();
         let mut pruned = 0;
@@ -254,6 +258,8 @@ impl<C: Cluster> Session<'_, C> {
                 }
             };
             let idle = entries.is_empty();
+            let began = Instant::now();
+            let may_pause = i64::try_from(entries.len()).unwrap_or(i64::MAX) < batch_events;
             if !idle {
                 last = self.publish_batch(key, &last, entries).await?;
             }
@@ -277,6 +283,11 @@ impl<C: Cluster> Session<'_, C> {
                     () = self.shutdown.cancelled() => {}
                     () = self.arrivals.notified() => {}
                     () = tokio::time::sleep(look_again.min(beat)) => {}
+                }
+            } else if may_pause {
+                tokio::select! {
+                    () = self.shutdown.cancelled() => {}
+                    () = tokio::time::sleep(pace.saturating_sub(began.elapsed())) => {}
                 }
             }
         }

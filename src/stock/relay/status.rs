@@ -101,18 +101,14 @@ impl fmt::Display for Standing {
 #[derive(Clone)]
 pub struct RelayStatus {
     standing: Arc<Mutex<Standing>>,
-    /// Where the position was seen to move last, and when.
-    progress: Arc<Mutex<(i64, Instant)>>,
+    /// Where the position was seen to move last, and when; `None` before the first look.
+    progress: Arc<Mutex<Option<(i64, Instant)>>>,
     metrics: RelayMetrics,
 }
 
 impl RelayStatus {
     pub fn new(metrics: RelayMetrics) -> Self {
-        Self {
-            standing: Arc::new(Mutex::new(Standing::Starting)),
-            progress: Arc::new(Mutex::new((0, Instant::now()))),
-            metrics,
-        }
+        Self { standing: Arc::new(Mutex::new(Standing::Starting)), progress: Arc::default(), metrics }
     }
 
     pub(super) fn publishing(&self) {
@@ -150,11 +146,17 @@ impl RelayStatus {
     pub fn judge(&self, backlog: &Backlog) -> anyhow::Result<()> {
         self.metrics.observe(backlog);
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        if backlog.events == 0 || backlog.position != progress.0 {
-            *progress = (backlog.position, Instant::now());
-            return Ok(());
-        }
-        if progress.1.elapsed() < LONGEST_WAIT {
+        let now = Instant::now();
+        let moved = match *progress {
+            Some((position, at)) if backlog.events > 0 && position == backlog.position => at,
+            // At the first look events that wait for long already get no grace.
+            None if backlog.oldest_seconds >= LONGEST_WAIT.as_secs_f64() => {
+                now.checked_sub(LONGEST_WAIT).unwrap_or(now)
+            }
+            _ => now,
+        };
+        *progress = Some((backlog.position, moved));
+        if moved.elapsed() < LONGEST_WAIT {
             return Ok(());
         }
         let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,6 +1,6 @@
 //! Runs the migrations of stock's database, each as one implicit transaction: a client that dies leaves none open.
 
-use std::sync::OnceLock;
+use std::sync::{OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
@@ -37,14 +37,31 @@ pub(super) struct Migrations {
     /// Since when they run, if they do.
     running: Mutex<Option<(Instant, Task)>>,
     done: OnceLock<()>,
+    /// Why they did not run the last time.
+    failure: std::sync::Mutex<String>,
 }
 
 impl Migrations {
     pub(super) fn new(address: PostgresAddress) -> Self {
-        Self { address, running: Mutex::default(), done: OnceLock::new() }
+        Self {
+            address,
+            running: Mutex::default(),
+            done: OnceLock::new(),
+            failure: std::sync::Mutex::default(),
+        }
     }
 
-    pub(super) fn are_done(&self) -> bool {
+    /// # Errors
+    /// When they have not run yet, and why.
+    pub(super) fn check(&self) -> Result<(), DatabaseError> {
+        if self.are_done() {
+            return Ok(());
+        }
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        Err(DatabaseError::Unavailable(anyhow!("its schema is not migrated yet{failure}")))
+    }
+
+    fn are_done(&self) -> bool {
         self.done.get().is_some()
     }
 
@@ -66,7 +83,11 @@ impl Migrations {
             return Err(DatabaseError::Unavailable(anyhow!("migrating the schema since {seconds} s")));
         };
         *running = None;
-        ended.map_err(DatabaseError::internal)??;
+        let ended = ended.map_err(DatabaseError::internal).and_then(|ended| ended);
+        if let Err(error) = &ended {
+            *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = format!(": {error}");
+        }
+        ended?;
         // Only once: nothing else sets it.
         let _ = self.done.set(());
         Ok(())

@@ -82,11 +82,7 @@ impl PostgresVehicles {
     }
 
     fn check_migrated(&self) -> Result<(), DatabaseError> {
-        if self.migrations.as_ref().is_none_or(Migrations::are_done) {
-            Ok(())
-        } else {
-            Err(DatabaseError::Unavailable(anyhow::anyhow!("its schema is not migrated yet")))
-        }
+        self.migrations.as_ref().map_or(Ok(()), Migrations::check)
     }
 
     fn readers(&self) -> Result<&PostgresPool, DatabaseError> {

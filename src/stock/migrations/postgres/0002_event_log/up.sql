@@ -58,26 +58,29 @@ CREATE FUNCTION insert_in_commit_order() RETURNS trigger LANGUAGE plpgsql SET se
 DECLARE
     waits CONSTANT text := current_setting('lock_timeout');
     top bigint;
-    behind boolean;
+    next bigint;
 BEGIN
-    PERFORM set_config('lock_timeout', '3s', true);
-    PERFORM pg_advisory_xact_lock(508692295527);
-    PERFORM set_config('lock_timeout', waits, true);
+    IF NOT pg_try_advisory_xact_lock(508692295527) THEN
+        PERFORM set_config('lock_timeout', '3s', true);
+        PERFORM pg_advisory_xact_lock(508692295527);
+        PERFORM set_config('lock_timeout', waits, true);
+    END IF;
     -- While a client is idle in its transaction every other insert waits for it.
-    PERFORM set_config('idle_in_transaction_session_timeout', '10s', true);
+    IF current_setting('idle_in_transaction_session_timeout') <> '10s' THEN
+        PERFORM set_config('idle_in_transaction_session_timeout', '10s', true);
+    END IF;
     -- A 201 must survive a crash of the server, whatever the default of the role or the database is.
     IF current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') THEN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
     -- A sequence that was restored, or set back, would draw ids below those that were published.
     IF TG_TABLE_NAME = 'vehicles' THEN
-        SELECT max(id) INTO top FROM vehicles;
-        SELECT top > last_value OR (top = last_value AND NOT is_called) INTO behind FROM vehicles_id_seq;
-        IF behind THEN PERFORM setval('vehicles_id_seq', top); END IF;
+        SELECT (SELECT max(id) FROM vehicles), last_value + is_called::int INTO top, next FROM vehicles_id_seq;
+        IF top >= next THEN PERFORM setval('vehicles_id_seq', top); END IF;
     ELSE
-        SELECT greatest(max(id), (SELECT max(last_id) FROM relay_position)) INTO top FROM event_log;
-        SELECT top > last_value OR (top = last_value AND NOT is_called) INTO behind FROM event_log_id_seq;
-        IF behind THEN PERFORM setval('event_log_id_seq', top); END IF;
+        SELECT greatest((SELECT max(id) FROM event_log), (SELECT max(last_id) FROM relay_position)),
+            last_value + is_called::int INTO top, next FROM event_log_id_seq;
+        IF top >= next THEN PERFORM setval('event_log_id_seq', top); END IF;
     END IF;
     RETURN NULL;
 END $$;
