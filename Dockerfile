@@ -13,7 +13,7 @@ ENV CARGO_INCREMENTAL=0
 # The dependencies, in a layer that only a change of the manifest or the lock file builds anew.
 # Cargo refuses a manifest with tests whose files are absent, as they are here.
 COPY Cargo.toml Cargo.lock ./
-RUN sed -i '/^\[\[test\]\]/,/^$/d' Cargo.toml \
+RUN sed -i -E '/^\[\[(test|bench)\]\]/,/^$/d' Cargo.toml \
     && mkdir src \
     && echo 'fn main() {}' > src/main.rs \
     && touch src/lib.rs \

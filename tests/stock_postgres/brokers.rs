@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{eventually, free_port};
+use crate::support::free_port;
 use crate::world::World;
 
-/// A relay that cannot publish gives the lease back within 15 s.
-const PROMPT: Duration = Duration::from_secs(30);
+/// A relay that cannot publish does not take the lease.
+const PROMPT: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_without_kafka_does_not_keep_the_others_from_publishing() {
@@ -31,10 +31,6 @@ async fn a_healthy_instance_publishes_next_to(
     reason: &[&str],
 ) {
     broken.await_unready(dependency, reason).await;
-    eventually("the broken instance to take the lease", async || {
-        (broken.metric("stock_relay_leader").await > 0.0).then_some(())
-    })
-    .await;
     world.accept(broken, "first").await;
     let healthy = world.stock().await;
     let began = Instant::now();
@@ -44,7 +40,7 @@ async fn a_healthy_instance_publishes_next_to(
     println!("published after {:?} next to an instance without {dependency}", began.elapsed());
     assert!(began.elapsed() < PROMPT, "{:?}", began.elapsed());
     healthy.await_ready().await;
-    // The broken one has learnt that another publishes, and stays broken.
+    assert!(broken.metric("stock_relay_leader").await < 1.0);
     for number in 0..3 {
         world.accept(broken, &format!("later-{number}")).await;
     }
