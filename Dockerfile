@@ -11,7 +11,7 @@ WORKDIR /build
 ENV CARGO_INCREMENTAL=0
 
 # The dependencies, in a layer that only a change of the manifest or the lock file builds anew.
-# Cargo refuses a manifest with tests whose files are absent, as they are here.
+# Cargo refuses a manifest with tests or benches whose files are absent, as they are here.
 COPY Cargo.toml Cargo.lock ./
 RUN sed -i -E '/^\[\[(test|bench)\]\]/,/^$/d' Cargo.toml \
     && mkdir src \

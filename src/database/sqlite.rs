@@ -103,7 +103,7 @@ const UNAVAILABLE: [&str; 8] = [
 const READ_ONLY: &str = "attempt to write a readonly database"; // SQLITE_READONLY
 const REFUSED: [&str; 2] = ["string or blob too big", "datatype mismatch"]; // SQLITE_TOOBIG, SQLITE_MISMATCH
 
-/// Of a SQLite database: what comes from PostgreSQL has its SQLSTATE.
+/// Classifies an error of SQLite; one of PostgreSQL is classified by its SQLSTATE.
 impl From<DieselError> for DatabaseError {
     fn from(error: DieselError) -> Self {
         let DieselError::DatabaseError(kind, information) = &error else { return Self::internal(error) };

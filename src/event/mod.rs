@@ -58,7 +58,7 @@ pub struct VehicleProcessed {
     pub price_unit: String,
 }
 
-/// Without the id, which only stock knows.
+/// Leaves out the id, which only stock knows.
 impl From<&Vehicle> for VehicleCreated {
     fn from(vehicle: &Vehicle) -> Self {
         Self {

@@ -32,7 +32,7 @@ const CONFLICT_RETRIES: u32 = 5;
 /// How long a request waits for its vehicle to be written.
 const PATIENCE: Duration = DATABASE_TIMEOUT.saturating_mul(2);
 
-/// What became of a vehicle.
+/// The outcome for one vehicle that was submitted.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Insertion {
     Stocked(StockedVehicle),
@@ -63,7 +63,7 @@ pub struct Submitter {
 }
 
 impl Submitter {
-    /// Waits until the vehicle is written. It may be written even when nobody waits any longer.
+    /// Waits until the vehicle is written. It may be written even after the client stopped waiting.
     ///
     /// # Errors
     /// When the queue is full, or the database did not write it; after [`DatabaseError::Unavailable`] it may have.

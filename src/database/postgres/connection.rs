@@ -22,7 +22,7 @@ use crate::database::{DATABASE_TIMEOUT, DatabaseError};
 ///
 /// Its drop closes it, and cancels what it still does.
 pub struct PostgresConnection {
-    // Dropped before the driver, which thereby knows that nothing more is to be sent.
+    // Dropped before the driver, which so learns that nothing more is to be sent.
     connection: AsyncPgConnection,
     driver: Driver,
     reports: Arc<ServerReports>,

@@ -1,7 +1,7 @@
 //! Publishes the event log: each event once, no matter what crashes in between.
 //!
 //! Every instance of stock has a relay; the one that holds the lease publishes, and the others stand by. A lease is a
-//! row of the database, not a session of it: it ends when its holder's beat stands still, also when the network between
+//! row of the database, not a session of it: it ends when its holder's beat stops, also when the network between
 //! them drops every packet.
 
 mod cluster;
@@ -23,7 +23,7 @@ use crate::event::VEHICLE_CREATED;
 use crate::kafka::{ClusterCheck, KafkaArgs, Naming};
 use crate::registry::Codec;
 
-/// A lease whose beat stands still for this long is free.
+/// A lease whose beat has not moved for this long is free.
 pub const LEASE_TIME: Duration = Duration::from_secs(5);
 /// From one look at the lease of another relay to the next.
 const STAND_BY: Duration = Duration::from_secs(1);
@@ -124,7 +124,7 @@ impl Relay {
         result
     }
 
-    /// On a new connection, since the session's may be what failed. When it fails, the lease ends by itself.
+    /// Releases the lease on a new connection, since the session's may be what failed. When that fails, the lease expires.
     async fn give_back(&self, lease: &Lease) {
         let release = async { self.store.event_log().await?.release(lease).await };
         if let Err(error) = release.await {
@@ -136,9 +136,9 @@ impl Relay {
 /// A session that lasted longer has worked well.
 const LONG_SESSION: Duration = Duration::from_secs(60);
 
-/// Tells from the ends of sessions whether another database uses the same identity.
+/// Decides from how sessions ended whether another database uses the same identity.
 ///
-/// A transaction that timed out while the process stood still fences a relay, too. So the identity is replaced only when
+/// A transaction that timed out while the process was paused fences a relay, too. So the identity is replaced only when
 /// that happens again, by a session that has first found out what was published under the old one.
 #[derive(Debug, Default)]
 pub struct Fencings(u32);

@@ -7,7 +7,7 @@
 //! in an append-only log that proves that everything before it is the same, too. An event that was left out because it
 //! cannot be encoded is recorded in the database; the mark names the newest such record as well.
 //!
-//! docs/EXACTLY-ONCE.md walks through the crashes between any two of these lines.
+//! docs/EXACTLY-ONCE.md explains what follows when the process dies between any two of these lines.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -339,7 +339,7 @@ impl<C: Cluster> Session<'_, C> {
             Ok(()) => {}
             Err(PublishError::Failed(error)) => return Err(SessionError::Cluster(error)),
             Err(error @ PublishError::Fenced(_)) => {
-                // A relay that took the lease fences its predecessor: that is in order.
+                // A relay that took the lease fences its predecessor, as it should.
                 self.keep(position).await?;
                 return Err(SessionError::Fenced(error));
             }

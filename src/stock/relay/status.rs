@@ -14,7 +14,7 @@ use crate::stock::store::Backlog;
 /// Events that wait this long, while none is published, make a role not ready.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// What relays count.
+/// The metrics of a relay.
 #[derive(Clone, Debug, Default)]
 pub struct RelayMetrics {
     pub(super) published: Counter,

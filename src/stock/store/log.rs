@@ -38,7 +38,7 @@ pub struct PositionKey {
 }
 
 /// The row that says which relay may publish. A relay that holds it moves its beat; one that waits for it takes it
-/// when the beat stands still.
+/// when the beat does not move.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lease {
     /// Part of the transactional id and of the consumer group of the relay.

@@ -1,6 +1,6 @@
 //! Where vehicles are kept, together with the log of the events about them.
 //!
-//! The log is append-only, and its ids become visible in the order of their numbers: whoever has read up to an id has
+//! The log is append-only, and its ids become visible in the order of their numbers: a reader that has read up to an id has
 //! missed nothing below it. So publishing is reading with a cursor, and progress is one id.
 
 mod log;

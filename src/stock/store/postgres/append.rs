@@ -48,7 +48,7 @@ fn is_duplicate(error: &anyhow::Error) -> bool {
 /// Inserts vehicles and the events of those that were new, in one implicit transaction: at no point does the server
 /// wait for its client with the log's lock held.
 ///
-/// A query of its own type, because diesel prepares `sql_query` anew each time.
+/// A query of its own type, because diesel prepares `sql_query` each time.
 #[derive(Default)]
 struct Append<'a> {
     vins: Vec<&'a str>,

@@ -7,7 +7,7 @@ LOCK TABLE outbox IN SHARE ROW EXCLUSIVE MODE;
 
 CREATE TABLE event_log (
     id          BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    -- Tells this event from one that another history of this database holds under the same id.
+    -- Distinguishes this event from one that another history of this database holds under the same id.
     event_id    TEXT NOT NULL DEFAULT gen_random_uuid()::text,
     vin         TEXT NOT NULL,
     event       TEXT NOT NULL,
@@ -17,7 +17,7 @@ CREATE TABLE event_log (
     created_at  TIMESTAMPTZ NOT NULL DEFAULT now()
 );
 
--- The relay that may publish. It holds the lease for as long as its beat moves.
+-- The relay that may publish. It holds the lease as long as its beat moves.
 CREATE TABLE relay_lease (
     id       INTEGER PRIMARY KEY CHECK (id = 1),
     -- Part of the relay's transactional id and of its consumer group.
@@ -45,7 +45,7 @@ CREATE TABLE relay_failure (
     -- Where the relay published to: on another cluster the event may be still to be read.
     cluster   TEXT NOT NULL DEFAULT '',
     topic     TEXT NOT NULL DEFAULT '',
-    -- Kept on the Kafka cluster, too, which thereby knows whether this database still has the record.
+    -- Kept on the Kafka cluster, too, so that it is clear whether this database still has the record.
     token     TEXT NOT NULL DEFAULT gen_random_uuid()::text,
     reason    TEXT NOT NULL,
     requeued  BOOLEAN NOT NULL DEFAULT false,

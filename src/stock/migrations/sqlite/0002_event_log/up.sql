@@ -2,7 +2,7 @@
 -- writer at a time, so ids become visible in the order of their numbers.
 CREATE TABLE event_log (
     id          INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
-    -- Tells this event from one that another history of this database holds under the same id.
+    -- Distinguishes this event from one that another history of this database holds under the same id.
     event_id    TEXT NOT NULL DEFAULT (lower(hex(randomblob(16)))),
     vin         TEXT NOT NULL,
     event       TEXT NOT NULL,
@@ -13,7 +13,7 @@ CREATE TABLE event_log (
     created_at  REAL NOT NULL DEFAULT (unixepoch('subsec'))
 );
 
--- The relay that may publish. It holds the lease for as long as its beat moves.
+-- The relay that may publish. It holds the lease as long as its beat moves.
 CREATE TABLE relay_lease (
     id       INTEGER PRIMARY KEY NOT NULL CHECK (id = 1),
     -- Part of the relay's transactional id and of its consumer group.
@@ -41,7 +41,7 @@ CREATE TABLE relay_failure (
     -- Where the relay published to: on another cluster the event may be still to be read.
     cluster   TEXT NOT NULL DEFAULT '',
     topic     TEXT NOT NULL DEFAULT '',
-    -- Kept on the Kafka cluster, too, which thereby knows whether this database still has the record.
+    -- Kept on the Kafka cluster, too, so that it is clear whether this database still has the record.
     token     TEXT NOT NULL DEFAULT (lower(hex(randomblob(16)))),
     reason    TEXT NOT NULL,
     requeued  BOOLEAN NOT NULL DEFAULT 0,
