@@ -35,10 +35,15 @@ impl Events {
         .await
     }
 
-    /// Waits until the relay has stored a position; before that there is no row to update.
+    /// Appends one event and waits until the relay has stored its position; before that there is no row to update.
     pub async fn await_position(self, url: &str) {
         if self == Self::Log {
             let mut sql = Sql::connect(url).await;
+            sql.run(&format!(
+                "INSERT INTO event_log (vin, event, traceparent) SELECT vin, {EVENT}, {TRACEPARENT} \
+                 FROM (SELECT 1 AS id, 'first' AS vin) first"
+            ))
+            .await;
             eventually("the relay to have a position", async || {
                 (sql.number("SELECT count(*) AS value FROM relay_position").await > 0).then_some(())
             })
