@@ -31,7 +31,7 @@ async fn a_healthy_instance_publishes_next_to(
     reason: &[&str],
 ) {
     broken.await_unready(dependency, reason).await;
-    world.accept(broken, "first").await;
+    world.accept_eventually(broken, "first").await;
     let healthy = world.stock().await;
     let began = Instant::now();
     world.accept_eventually(&healthy, "second").await;
