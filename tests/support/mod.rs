@@ -65,7 +65,9 @@ impl Platform {
         let data_dir = tempfile::tempdir().unwrap();
         let arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let process = Dev::spawn(data_dir.path(), &arguments);
-        let platform = Self { data_dir, arguments, process, client: reqwest::Client::new() };
+        // Servers close a connection that was idle for 5 s, maybe just when a request is sent on it.
+        let client = reqwest::Client::builder().pool_idle_timeout(Duration::from_secs(2)).build().unwrap();
+        let platform = Self { data_dir, arguments, process, client };
         platform.await_ready().await;
         platform
     }

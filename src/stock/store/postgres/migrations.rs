@@ -37,7 +37,7 @@ pub(super) struct Migrations {
     /// Since when they run, if they do.
     running: Mutex<Option<(Instant, Task)>>,
     done: OnceLock<()>,
-    /// Why they did not run the last time.
+    /// Why they failed the last time, to be appended to a message.
     failure: std::sync::Mutex<String>,
 }
 
@@ -57,8 +57,12 @@ impl Migrations {
         if self.are_done() {
             return Ok(());
         }
-        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let failure = self.failure();
         Err(DatabaseError::Unavailable(anyhow!("its schema is not migrated yet{failure}")))
+    }
+
+    fn failure(&self) -> String {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn are_done(&self) -> bool {
@@ -80,12 +84,14 @@ impl Migrations {
         };
         let Ok(ended) = tokio::time::timeout(PATIENCE, task).await else {
             let seconds = began.elapsed().as_secs();
-            return Err(DatabaseError::Unavailable(anyhow!("migrating the schema since {seconds} s")));
+            let failure = self.failure();
+            return Err(DatabaseError::Unavailable(anyhow!("migrating the schema for {seconds} s{failure}")));
         };
         *running = None;
         let ended = ended.map_err(DatabaseError::internal).and_then(|ended| ended);
         if let Err(error) = &ended {
-            *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = format!(": {error}");
+            *self.failure.lock().unwrap_or_else(PoisonError::into_inner) =
+                format!("; the last attempt failed: {error}");
         }
         ended?;
         // Only once: nothing else sets it.
