@@ -47,7 +47,7 @@ async fn a_connection_that_a_black_hole_swallowed_stays_dead_and_later_ones_work
     let mut new = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     assert!(answers(&mut new).await);
     assert!(!answers(&mut old).await);
-    // The kernel finds that nobody acknowledges what it sent.
+    // The kernel finds that what it sent is not acknowledged.
     SockRef::from(&old).set_tcp_user_timeout(Some(Duration::from_secs(1))).unwrap();
     let ended = tokio::time::timeout(Duration::from_secs(20), old.read_u8()).await;
     assert_eq!(ended.unwrap().unwrap_err().kind(), std::io::ErrorKind::TimedOut);

@@ -16,7 +16,7 @@ use super::eventually;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Line {
     Open,
-    /// Nothing gets through, and nobody is told: connections stay, and wait.
+    /// Nothing gets through and neither side is notified: connections stay open and wait.
     Silent,
     /// Connections are closed, and new ones too.
     Severed,

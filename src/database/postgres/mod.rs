@@ -1,4 +1,4 @@
-//! Opens PostgreSQL connections and tells their errors apart by SQLSTATE.
+//! Opens PostgreSQL connections and classifies their errors by SQLSTATE.
 //!
 //! [`PostgresAddress`] parses the URL once and opens connections: it dials, negotiates TLS and applies the session
 //! settings. [`PostgresConnection`] bounds each call by time and classifies its error; [`PostgresPool`] shares a

@@ -69,7 +69,7 @@ impl SqliteVehicles {
     pub async fn open(path: PathBuf, access: Access) -> anyhow::Result<Self> {
         let mut file = open(path, MIGRATIONS, access).await?;
         if access == Access::Owner {
-            // The lock on the file proves that whoever held the lease is gone.
+            // The lock on the file proves that the earlier holder of the lease is gone.
             let free = |connection: &mut SqliteConnection| {
                 diesel::sql_query("UPDATE relay_lease SET holder = NULL").execute(connection)
             };
@@ -135,7 +135,7 @@ struct SqliteAppender(SharedFile);
 impl Appender for SqliteAppender {
     async fn append(&mut self, vehicles: &[&NewVehicle]) -> Result<IdsByVin, DatabaseError> {
         let vehicles: Vec<NewVehicle> = vehicles.iter().copied().cloned().collect();
-        // On one blocking thread from its first statement to its last: whoever awaits it may go away meanwhile.
+        // On one blocking thread from its first statement to its last: its caller may be dropped meanwhile.
         let append = move |connection: &mut SqliteConnection| {
             transaction(connection, |connection| {
                 let mut kept = IdsByVin::new();
