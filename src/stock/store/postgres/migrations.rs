@@ -104,7 +104,7 @@ async fn migrate(address: PostgresAddress) -> Result<(), DatabaseError> {
     refuse_shared_sessions(&address).await?;
     let mut connection = address.connect().await?;
     // Two that create the table at the same time collide in the catalog, in spite of IF NOT EXISTS.
-    connection.call(async |connection| ignore_duplicate(connection.batch_execute(JOURNAL).await)).await?;
+    connection.call(async |connection| unless_duplicate(connection.batch_execute(JOURNAL).await)).await?;
     for (version, script) in SCRIPTS {
         let ran = connection.call(async |connection| has_run(connection, version).await).await?;
         if ran {
@@ -118,21 +118,27 @@ async fn migrate(address: PostgresAddress) -> Result<(), DatabaseError> {
             LONGEST.as_secs()
         );
         let run = async |connection: &mut AsyncPgConnection| {
-            ignore_duplicate(connection.batch_execute(&script).await)?;
-            has_run(connection, version).await
+            let is_ours = unless_duplicate(connection.batch_execute(&script).await)?;
+            Ok((is_ours, has_run(connection, version).await?))
         };
-        if !connection.call_within(LONGEST, run).await? {
-            return Err(DatabaseError::Internal(anyhow!("migration {version} violates a unique constraint")));
+        match connection.call_within(LONGEST, run).await? {
+            (true, true) => tracing::info!(version, "migrated the schema"),
+            (false, true) => tracing::info!(version, "another instance ran the migration"),
+            (_, false) => {
+                return Err(DatabaseError::Internal(anyhow!(
+                    "migration {version} violates a unique constraint"
+                )));
+            }
         }
-        tracing::info!(version, "migrated the schema");
     }
     Ok(())
 }
 
-fn ignore_duplicate(result: QueryResult<()>) -> QueryResult<()> {
+/// Whether it succeeded, `false` when it violates a unique constraint.
+fn unless_duplicate(result: QueryResult<()>) -> QueryResult<bool> {
     match result {
-        Err(Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => Ok(()),
-        result => result,
+        Err(Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => Ok(false),
+        result => result.map(|()| true),
     }
 }
 
