@@ -10,6 +10,7 @@ pub mod dev;
 pub mod dlq;
 pub mod estimate;
 pub mod event;
+mod excerpt;
 pub mod healthcheck;
 pub mod http;
 pub mod kafka;

@@ -10,14 +10,15 @@ use std::path::{Path, PathBuf};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("vehicle", &[]),
     ("backoff", &[]),
+    ("excerpt", &[]),
     ("secret", &[]),
     ("shutdown", &["trace"]),
     ("telemetry", &[]),
     ("database", &[]),
     ("trace", &["secret"]),
     ("event", &["vehicle"]),
-    ("registry", &["event", "secret"]),
-    ("kafka", &["backoff", "event", "registry", "secret", "trace"]),
+    ("registry", &["event", "excerpt", "secret"]),
+    ("kafka", &["backoff", "event", "excerpt", "registry", "secret", "trace"]),
     ("http", &["backoff", "database", "vehicle"]),
     (
         "stock",

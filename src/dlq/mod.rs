@@ -1,29 +1,19 @@
 //! Looks into the dead-letter topics, and settles what lies there.
 
 mod letter_id;
+mod settle;
 mod show;
 
-use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use chrono::{DateTime, SecondsFormat};
 use clap::{Args, Subcommand};
 use serde_json::json;
-use tokio::runtime::Handle;
 
 use crate::event::{VEHICLE_CREATED, VEHICLE_PROCESSED};
-use crate::kafka::{
-    DeadLetter, KafkaArgs, Naming, OutgoingRecord, Settlement, TransactionalProducer, for_each_dead_letter,
-};
+use crate::kafka::{DeadLetter, KafkaArgs, Naming, Settlement, for_each_dead_letter};
 use letter_id::LetterId;
-
-/// One at a time: a second fences the first, whose transactions then fail.
-const TRANSACTIONAL_ID: &str = "vehicle-platform-dlq";
-
-/// Letters settled in one transaction at most.
-const BATCH_LIMIT: usize = 500;
-const BATCH_BYTES: usize = 16 * 1024 * 1024;
 
 #[derive(Args, Clone, Debug)]
 pub struct DlqArgs {
@@ -89,13 +79,13 @@ pub struct SettleArgs {
 /// Runs one of the commands.
 ///
 /// # Errors
-/// When the brokers do not answer, or there is no such letter.
+/// When the brokers do not answer, there is no such letter, or a letter cannot be put back.
 pub async fn run(args: DlqArgs) -> anyhow::Result<()> {
     let work = move || match args.command {
         DlqCommand::List(args) => unless_unread(list(&args)),
         DlqCommand::Show(args) => unless_unread(show::show(&args)),
-        DlqCommand::Replay(args) => settle(&args, Settlement::Replayed),
-        DlqCommand::Discard(args) => settle(&args, Settlement::Discarded),
+        DlqCommand::Replay(args) => settle::settle(&args, Settlement::Replayed),
+        DlqCommand::Discard(args) => settle::settle(&args, Settlement::Discarded),
     };
     tokio::task::spawn_blocking(work).await.context("the command panicked")?
 }
@@ -136,6 +126,7 @@ fn list(args: &ListArgs) -> anyhow::Result<()> {
             let line = json!({
                 "letter": id.to_string(), "waits": waits, "died": died, "reason": letter.reason(),
                 "group": letter.group(), "origin": origin, "written": time(letter.written()),
+                "leftOut": letter.left_out(),
             });
             writeln!(out, "{line}")?;
         } else {
@@ -155,88 +146,6 @@ fn list(args: &ListArgs) -> anyhow::Result<()> {
         writeln!(out, "no letter waits")?;
     }
     Ok(())
-}
-
-fn settle(args: &SettleArgs, how: Settlement) -> anyhow::Result<()> {
-    let naming = Naming::new(&args.kafka);
-    // Before the letters are read: from here on nobody else settles any.
-    let id = naming.group(TRANSACTIONAL_ID);
-    let producer = Handle::current().block_on(TransactionalProducer::of_tool(&args.kafka, &id))?;
-    let mut settler = Settler { producer, how, ids: Vec::new(), records: Vec::new(), bytes: 0, settled: 0 };
-    // The state of the letters that were named.
-    let mut named: BTreeMap<_, _> = args.letters.iter().map(|id| (*id, None)).collect();
-    for_each_letter(&args.kafka, |id, letter, waits| {
-        let records = || letter.settle(&naming.topic(id.event), how);
-        if let Some(state) = named.get_mut(&id) {
-            *state = Some((waits, records()));
-        } else if args.all && waits {
-            settler.add(id, records())?;
-        }
-        Ok(())
-    })?;
-    let mut refused = Vec::new();
-    for (id, state) in &named {
-        match state {
-            Some((true, _)) => {}
-            Some((false, _)) => refused.push(format!("{id} was settled before")),
-            None => refused.push(format!("there is no letter {id}")),
-        }
-    }
-    if !refused.is_empty() {
-        bail!("{}; nothing was changed", refused.join(", "));
-    }
-    for (id, state) in named {
-        settler.add(id, state.map(|(_, records)| records).unwrap_or_default())?;
-    }
-    settler.finish()
-}
-
-/// Settles letters, a batch in a transaction.
-struct Settler {
-    producer: TransactionalProducer,
-    how: Settlement,
-    ids: Vec<LetterId>,
-    records: Vec<OutgoingRecord>,
-    /// Of their values.
-    bytes: usize,
-    settled: usize,
-}
-
-impl Settler {
-    fn add(&mut self, id: LetterId, records: Vec<OutgoingRecord>) -> anyhow::Result<()> {
-        self.ids.push(id);
-        self.bytes +=
-            records.iter().filter_map(|record| record.value.as_deref()).map(<[u8]>::len).sum::<usize>();
-        self.records.extend(records);
-        if self.ids.len() >= BATCH_LIMIT || self.bytes >= BATCH_BYTES { self.flush() } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> anyhow::Result<()> {
-        // A transaction whose outcome is unknown is told by the letters themselves when the command runs again.
-        Handle::current().block_on(self.producer.publish(&self.records)).with_context(|| {
-            format!(
-                "{} letters were settled; run it again for the others, none is settled twice",
-                self.settled
-            )
-        })?;
-        let mut out = io::stdout().lock();
-        self.settled += self.ids.len();
-        self.records.clear();
-        self.bytes = 0;
-        for id in self.ids.drain(..) {
-            writeln!(out, "{} {id}", self.how.as_str())?;
-        }
-        Ok(())
-    }
-
-    fn finish(mut self) -> anyhow::Result<()> {
-        if !self.ids.is_empty() {
-            self.flush()?;
-        } else if self.settled == 0 {
-            let _ = writeln!(io::stdout(), "no letter waits");
-        }
-        Ok(())
-    }
 }
 
 /// RFC 3339, to the millisecond.

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use super::{ShowArgs, for_each_letter, time};
@@ -20,6 +20,9 @@ pub(super) fn show(args: &ShowArgs) -> anyhow::Result<()> {
     let (letter, waits) = found.with_context(|| format!("there is no letter {}", args.letter))?;
     let mut out = io::stdout().lock();
     if args.raw {
+        if let Some(left_out) = letter.left_out().filter(|_| letter.record().value.is_none()) {
+            bail!("{left_out} was left out, as the brokers refused it");
+        }
         out.write_all(letter.record().value.as_deref().unwrap_or_default())?;
     } else {
         for (name, value) in describe(&letter, waits) {
@@ -46,6 +49,9 @@ fn describe(letter: &DeadLetter, waits: bool) -> Vec<(&'static str, String)> {
             }),
         ),
     ];
+    if let Some(left_out) = letter.left_out() {
+        lines.push(("left out", format!("{left_out}; the brokers refused the letter with it")));
+    }
     for (name, value) in letter.own_headers() {
         lines.push(("header", format!("{name}: {}", text(value.as_deref()))));
     }

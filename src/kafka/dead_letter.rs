@@ -7,10 +7,11 @@
 use std::collections::HashSet;
 
 use anyhow::Context as _;
+use sha2::{Digest as _, Sha256};
 
 use super::args::KafkaArgs;
 use super::reader::TopicReader;
-use super::record::{OutgoingRecord, Record};
+use super::record::{OutgoingRecord, Record, RecordHeaders};
 
 /// Before all headers that tell of a dead letter.
 const HEADERS: &str = "dlq.";
@@ -20,9 +21,22 @@ const PARTITION: &str = "dlq.partition";
 const OFFSET: &str = "dlq.offset";
 const TIMESTAMP: &str = "dlq.timestamp";
 const GROUP: &str = "dlq.group";
+const VALUE_BYTES: &str = "dlq.value.bytes";
+const VALUE_SHA256: &str = "dlq.value.sha256";
+const KEY_BYTES: &str = "dlq.key.bytes";
+const KEY_SHA256: &str = "dlq.key.sha256";
+const HEADERS_COUNT: &str = "dlq.headers.count";
+const HEADERS_BYTES: &str = "dlq.headers.bytes";
+const HEADERS_SHA256: &str = "dlq.headers.sha256";
 const SETTLED: &str = "dlq.settled";
 const SETTLED_PARTITION: &str = "dlq.settled.partition";
 const SETTLED_OFFSET: &str = "dlq.settled.offset";
+
+/// What a letter says of its record even when that is left out.
+const SAID: [&str; 8] = [REASON, TOPIC, PARTITION, OFFSET, TIMESTAMP, GROUP, VALUE_BYTES, VALUE_SHA256];
+
+/// A key of more bytes is left out with the headers.
+const KEPT_KEY_BYTES: usize = 1_024;
 
 /// The dead-letter topic of `topic`.
 pub(super) fn dead_letter_topic(topic: &str) -> String {
@@ -76,6 +90,59 @@ impl DeadLetter {
             value: record.value,
             headers,
         }
+    }
+
+    /// Leaves the value out of a letter that the brokers refuse, and says how large it was and what hash it had.
+    pub(super) fn without_value(mut letter: OutgoingRecord) -> OutgoingRecord {
+        if let Some(value) = letter.value.take() {
+            letter.headers.extend(described(&value, VALUE_BYTES, VALUE_SHA256));
+        }
+        letter
+    }
+
+    /// Leaves a large key and the record's own headers out, too, which bounds the size of the letter.
+    pub(super) fn without_payload(letter: OutgoingRecord) -> OutgoingRecord {
+        let mut letter = Self::without_value(letter);
+        // The record may have had such headers itself: the last ones are ours.
+        let (mut said, mut own) = (RecordHeaders::new(), RecordHeaders::new());
+        for (name, value) in letter.headers.into_iter().rev() {
+            let is_ours = SAID.contains(&name.as_str()) && said.iter().all(|(known, _)| *known != name);
+            if is_ours { said.push((name, value)) } else { own.push((name, value)) }
+        }
+        said.reverse();
+        own.reverse();
+        if !own.is_empty() {
+            let bytes: Vec<u8> = own
+                .iter()
+                .flat_map(|(name, value)| [name.as_bytes(), value.as_deref().unwrap_or_default()])
+                .flatten()
+                .copied()
+                .collect();
+            said.push((HEADERS_COUNT.to_owned(), Some(own.len().to_string().into_bytes())));
+            said.extend(described(&bytes, HEADERS_BYTES, HEADERS_SHA256));
+        }
+        if let Some(key) = letter.key.take_if(|key| key.len() > KEPT_KEY_BYTES) {
+            said.extend(described(&key, KEY_BYTES, KEY_SHA256));
+        }
+        letter.headers = said;
+        letter
+    }
+
+    /// Returns what was left out because the brokers refused it; such a letter cannot be put back. `None` when the record
+    /// is complete.
+    pub fn left_out(&self) -> Option<String> {
+        let size = |name| self.text(name);
+        let value = size(VALUE_BYTES).filter(|_| self.record.value.is_none());
+        let value = value.map(|bytes| {
+            let hash = self.text(VALUE_SHA256).unwrap_or_default();
+            format!("the value, of {bytes} bytes with the SHA-256 {hash}")
+        });
+        let headers = size(HEADERS_COUNT).zip(size(HEADERS_BYTES));
+        let headers = headers.map(|(count, bytes)| format!("{count} headers, of {bytes} bytes"));
+        let key = size(KEY_BYTES).filter(|_| self.record.key.is_none());
+        let key = key.map(|bytes| format!("the key, of {bytes} bytes"));
+        let parts: Vec<_> = [value, headers, key].into_iter().flatten().collect();
+        (!parts.is_empty()).then(|| parts.join("; "))
     }
 
     /// The record as it is in the dead-letter topic.
@@ -143,6 +210,12 @@ impl DeadLetter {
     fn text(&self, header: &str) -> Option<String> {
         text(&self.record, header)
     }
+}
+
+/// Headers that give the size and the hash of what is left out.
+fn described(bytes: &[u8], size: &str, hash: &str) -> [(String, Option<Vec<u8>>); 2] {
+    let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    [(size.to_owned(), Some(bytes.len().to_string().into_bytes())), (hash.to_owned(), Some(hex.into_bytes()))]
 }
 
 fn text(record: &Record, header: &str) -> Option<String> {
@@ -237,6 +310,40 @@ mod tests {
         assert_eq!(settlement.topic, "t.dlq");
         let record = Record { headers: settlement.headers.clone(), ..Record::default() };
         assert_eq!(settled(&record), Some((0, 7)));
+    }
+
+    #[test]
+    fn a_letter_whose_value_is_left_out_says_how_large_it_was_and_is_not_complete() {
+        let letter = letter();
+        assert_eq!(letter.left_out(), None);
+        let OutgoingRecord { key, value, headers, .. } = DeadLetter::without_value(OutgoingRecord {
+            topic: "t.dlq".to_owned(),
+            key: letter.record.key.clone(),
+            value: Some(b"abc".to_vec()),
+            headers: letter.record.headers.clone(),
+        });
+        assert_eq!(value, None);
+        let letter = DeadLetter { record: Record { key, value, headers, ..Record::default() } };
+        let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(letter.left_out(), Some(format!("the value, of 3 bytes with the SHA-256 {hash}")));
+        assert_eq!(letter.reason(), "not framed");
+        assert_eq!(letter.own_headers().count(), 1);
+    }
+
+    #[test]
+    fn a_letter_without_its_payload_keeps_the_reason_and_the_origin_of_this_death() {
+        let forged = ("dlq.reason".to_owned(), Some(b"forged".to_vec()));
+        let record = Record { headers: vec![forged], key: Some(vec![0; 5_000]), ..letter().record };
+        let written = DeadLetter::without_payload(DeadLetter::of(record, "group", "refused"));
+        let record = Record { key: written.key, headers: written.headers, ..Record::default() };
+        let letter = DeadLetter { record };
+        assert_eq!(letter.reason(), "refused");
+        assert_eq!(letter.group().as_deref(), Some("group"));
+        assert_eq!(letter.record.headers.iter().filter(|(name, _)| name == REASON).count(), 1);
+        let left_out = letter.left_out().unwrap();
+        for part in ["the value, of 2 bytes", "1 headers, of 16 bytes", "the key, of 5000 bytes"] {
+            assert!(left_out.contains(part), "{left_out}");
+        }
     }
 
     #[test]

@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 use futures::FutureExt as _;
 use prometheus_client::metrics::counter::Counter;
 
-use super::dead_letter::DeadLetter;
 use super::failure::Failure;
 use super::record::{OutgoingRecord, Record, describe_processed};
 use crate::backoff::Backoff;
+use crate::excerpt::excerpt;
 use crate::trace::{Span, TraceContext};
 
 /// How long a registry may take to learn of the schema that a record names, before the record counts as poison.
 const UNKNOWN_LIMIT: Duration = Duration::from_secs(60);
 
-/// Of the reason of a dead letter: errors of a validator may quote the whole value.
+/// Of the reason of a dead letter: an error may quote the whole value.
 const MAX_REASON_CHARS: usize = 1_000;
 
 /// The work that is done on each record.
@@ -39,8 +39,8 @@ pub(super) struct Work<H> {
 }
 
 impl<H: Handler> Work<H> {
-    /// Tries until the record is done or proven poison.
-    pub(super) async fn settle(&self, record: &Record) -> Option<OutgoingRecord> {
+    /// Tries until the record is done or proven poison: what is to be written, or why it is poison.
+    pub(super) async fn settle(&self, record: &Record) -> Result<Option<OutgoingRecord>, String> {
         let span = Span::follow(record.header(TraceContext::HEADER));
         let failure = match self.attempt(record, span.context()).await {
             Ok(output) => return self.finish(record, span, Ok(output)),
@@ -51,27 +51,23 @@ impl<H: Handler> Work<H> {
         self.finish(record, span, handled)
     }
 
-    /// What is to be written for a record that is done, or poison for this reason.
     fn finish(
         &self,
         record: &Record,
         span: Span,
         handled: Result<Option<OutgoingRecord>, String>,
-    ) -> Option<OutgoingRecord> {
-        match handled {
-            Ok(output) => {
-                span.end(|| describe_processed(record, &self.group));
-                output
-            }
+    ) -> Result<Option<OutgoingRecord>, String> {
+        let handled = handled.map_err(|reason| excerpt(&reason, MAX_REASON_CHARS));
+        match &handled {
+            Ok(_) => span.end(|| describe_processed(record, &self.group)),
             Err(reason) => {
-                let reason: String = reason.chars().take(MAX_REASON_CHARS).collect();
                 let Record { topic, partition, offset, .. } = record;
                 tracing::error!(topic, partition, offset, reason, "a record goes to the dead-letter topic");
                 self.dead_letters.inc();
-                span.end(|| describe_processed(record, &self.group).failed(&reason));
-                Some(DeadLetter::of(record.clone(), &self.group, &reason))
+                span.end(|| describe_processed(record, &self.group).failed(reason));
             }
         }
+        handled
     }
 
     async fn attempt(

@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::record::OutgoingRecord;
+use super::dead_letter::Position;
+use super::output::Output;
 
 /// A partition from one assignment to its loss. Work begun in an earlier assignment carries an earlier epoch, and
 /// its completion is ignored.
@@ -20,7 +21,7 @@ struct Lane<T> {
 struct Entry {
     offset: i64,
     /// `None` until the work is done.
-    output: Option<Option<Box<OutgoingRecord>>>,
+    output: Option<Option<Box<Output>>>,
 }
 
 /// The records in flight of all assigned partitions of one topic. `T` is dropped when its partition is lost.
@@ -73,13 +74,7 @@ impl<T> InFlight<T> {
     }
 
     /// Notes that the work on a record is done. Ignored when its partition was lost in the meantime.
-    pub(super) fn complete(
-        &mut self,
-        partition: i32,
-        epoch: u64,
-        offset: i64,
-        output: Option<OutgoingRecord>,
-    ) {
+    pub(super) fn complete(&mut self, partition: i32, epoch: u64, offset: i64, output: Option<Output>) {
         let Some(lane) = self.lanes.get_mut(&partition).filter(|lane| lane.epoch == epoch) else {
             return;
         };
@@ -99,7 +94,7 @@ impl<T> InFlight<T> {
             let mut next = None;
             for entry in lane.entries.iter().take(left) {
                 let Some(output) = &entry.output else { break };
-                finished.outputs.extend(output.as_deref());
+                finished.outputs.extend(output.as_deref().map(|output| ((partition, entry.offset), output)));
                 finished.records += 1;
                 next = Some(entry.offset + 1);
                 left -= 1;
@@ -107,6 +102,24 @@ impl<T> InFlight<T> {
             finished.next.extend(next.map(|next| (partition, next)));
         }
         finished
+    }
+
+    /// Replaces the output of a record by what `instead` makes of it, unless that is nothing; whether it did.
+    pub(super) fn replace(
+        &mut self,
+        (partition, offset): Position,
+        instead: impl FnOnce(&Output) -> Option<Output>,
+    ) -> bool {
+        let Some(lane) = self.lanes.get_mut(&partition) else { return false };
+        let Ok(index) = lane.entries.binary_search_by_key(&offset, |entry| entry.offset) else {
+            return false;
+        };
+        let Some(Entry { output: Some(Some(output)), .. }) = lane.entries.get_mut(index) else {
+            return false;
+        };
+        let Some(replacement) = instead(output) else { return false };
+        **output = replacement;
+        true
     }
 
     /// Forgets what was committed.
@@ -124,7 +137,8 @@ impl<T> InFlight<T> {
 #[derive(Debug, Default)]
 pub(super) struct Finished<'a> {
     pub(super) records: usize,
-    pub(super) outputs: Vec<&'a OutgoingRecord>,
+    /// Each with the record that it is the output of.
+    pub(super) outputs: Vec<(Position, &'a Output)>,
     /// Partition and next offset.
     pub(super) next: Vec<(i32, i64)>,
 }
@@ -134,10 +148,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::kafka::record::{OutgoingRecord, Record};
 
-    fn output(offset: i64) -> Option<OutgoingRecord> {
+    fn output(offset: i64) -> Option<Output> {
         let value = Some(offset.to_be_bytes().to_vec());
-        Some(OutgoingRecord { topic: "t".to_owned(), key: None, value, headers: Vec::new() })
+        let event = OutgoingRecord { topic: "t".to_owned(), key: None, value, headers: Vec::new() };
+        Output::of(Record::default(), Ok(Some(event)), "group")
     }
 
     #[test]
@@ -178,6 +194,24 @@ mod tests {
         assert!(in_flight.admit(0, 4).is_some());
     }
 
+    #[test]
+    fn a_refused_output_is_replaced_and_the_others_stay() {
+        let mut in_flight = InFlight::new();
+        in_flight.assign(0, ());
+        for offset in [3, 5] {
+            let (epoch, ()) = in_flight.admit(0, offset).unwrap();
+            in_flight.complete(0, epoch, offset, output(offset));
+        }
+        assert!(in_flight.replace((0, 5), |_| output(50)));
+        assert!(!in_flight.replace((0, 3), |_| None));
+        assert!(!in_flight.replace((0, 4), |_| output(4)));
+        assert!(!in_flight.replace((1, 3), |_| output(3)));
+        let finished = in_flight.finished(usize::MAX);
+        let outputs: Vec<_> =
+            finished.outputs.iter().map(|(at, output)| (*at, Some((*output).clone()))).collect();
+        assert_eq!(outputs, [((0, 3), output(3)), ((0, 5), output(50))]);
+    }
+
     proptest! {
         #[test]
         fn only_the_contiguous_finished_head_is_committed_and_each_output_once(
@@ -200,7 +234,8 @@ mod tests {
                 done.insert(offset);
                 let finished = in_flight.finished(limit);
                 prop_assert!(finished.records <= limit);
-                let values = finished.outputs.iter().map(|record| record.value.clone().unwrap());
+                let outputs = finished.outputs.iter();
+                let values = outputs.map(|(_, output)| output.record().value.clone().unwrap());
                 committed.extend(values.map(|value| i64::from_be_bytes(value.try_into().unwrap())));
                 let next = finished.next.clone();
                 in_flight.advance(&next);

@@ -14,7 +14,8 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
 use super::observer::{Isolation, Observer};
-use super::transaction::{Progress, TRANSACTION_TIMEOUT};
+use super::progress::Progress;
+use super::transaction::TRANSACTION_TIMEOUT;
 
 /// From one attempt to read a mark to the next.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);

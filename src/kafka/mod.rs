@@ -7,6 +7,7 @@
 mod args;
 mod client;
 mod dead_letter;
+mod delivery;
 mod failure;
 mod handler;
 mod in_flight;
@@ -14,6 +15,9 @@ mod instance;
 mod lag;
 mod marker;
 mod observer;
+mod output;
+mod producer;
+mod progress;
 mod reader;
 mod rebalance;
 mod record;
@@ -24,15 +28,17 @@ mod worker;
 pub use args::KafkaArgs;
 pub use client::Naming;
 pub use dead_letter::{DeadLetter, Position, Settlement, for_each_dead_letter};
+pub use delivery::Refusal;
 pub use failure::Failure;
 pub use handler::Handler;
 pub use instance::Instance;
 pub use lag::GroupLag;
 pub use marker::{Mark, Marker};
+pub use progress::Progress;
 pub use reader::{TopicReader, committed_offsets};
 pub use record::{OutgoingRecord, Record, describe_sent};
 pub use topics::ClusterCheck;
-pub use transaction::{CommitError, Progress, TransactionalProducer};
+pub use transaction::{CommitError, TransactionalProducer};
 pub use worker::{Worker, WorkerMetrics};
 
 /// How long one call to the brokers may take before it is tried again.

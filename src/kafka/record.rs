@@ -90,14 +90,15 @@ impl OutgoingRecord {
         Self { topic, key: Some(key), value: Some(value), headers: vec![header] }
     }
 
-    pub(super) fn as_base_record(&self) -> BaseRecord<'_, [u8], [u8]> {
+    /// `index`: what the report on its delivery names it by.
+    pub(super) fn as_base_record(&self, index: usize) -> BaseRecord<'_, [u8], [u8], usize> {
         let headers = self
             .headers
             .iter()
             .fold(OwnedHeaders::new_with_capacity(self.headers.len()), |headers, (key, value)| {
                 headers.insert(Header { key, value: value.as_deref() })
             });
-        let mut record = BaseRecord::to(&self.topic).headers(headers);
+        let mut record = BaseRecord::with_opaque_to(&self.topic, index).headers(headers);
         record.key = self.key.as_deref();
         record.payload = self.value.as_deref();
         record

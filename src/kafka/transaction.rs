@@ -4,17 +4,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use rdkafka::ClientConfig;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{Producer, ThreadedProducer};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use tokio::sync::oneshot;
-use tokio::time::{sleep, timeout};
+use rdkafka::producer::Producer as _;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
-use super::client::{LoggingContext, client_config, default_to};
+use super::client::{client_config, default_to};
+use super::delivery::Refusal;
+use super::producer::{Batching, CallError, LAST_CALL_TIMEOUT, Producer};
+use super::progress::Progress;
 use super::record::OutgoingRecord;
 use crate::backoff::Backoff;
 
@@ -25,52 +27,13 @@ pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(20);
 /// More than the brokers take.
 const MESSAGE_MAX_BYTES: &str = "100000000";
 
-/// What a call may take beyond its timeout before it counts as stuck.
-const OVERTIME: Duration = Duration::from_secs(5);
-
 /// Longer than the brokers let a transaction stay open.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
 
-const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(10);
-const DELIVERY_PAUSE: Duration = Duration::from_millis(1);
+/// The longest pause between two attempts to finish a commit.
+const COMMIT_PAUSE: Duration = Duration::from_millis(500);
 /// How long a tool waits for the brokers to begin: somebody sits before it.
 const TOOL_PATIENCE: Duration = Duration::from_secs(60);
-/// For each call on the way out.
-const LAST_CALL_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The next offset to read, for each partition of one topic that moves.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    pub topic: String,
-    /// Partition and offset.
-    pub next: Vec<(i32, i64)>,
-    /// Kept with each offset.
-    pub metadata: Option<String>,
-}
-
-impl Progress {
-    fn as_list(&self) -> Result<TopicPartitionList, KafkaError> {
-        let mut list = TopicPartitionList::with_capacity(self.next.len());
-        for &(partition, offset) in &self.next {
-            list.add_partition_offset(&self.topic, partition, Offset::Offset(offset))?;
-            if let Some(metadata) = self.metadata.as_deref()
-                && let Some(mut element) = list.find_partition(&self.topic, partition)
-            {
-                element.set_metadata(metadata);
-            }
-        }
-        Ok(list)
-    }
-}
-
-/// Why a call to librdkafka did not succeed.
-#[derive(Debug, thiserror::Error)]
-pub enum CallError {
-    #[error(transparent)]
-    Kafka(#[from] KafkaError),
-    #[error("{0} did not return within {1:?}")]
-    Stuck(&'static str, Duration),
-}
 
 /// Why a transaction did not commit.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +41,9 @@ pub enum CommitError {
     /// It was aborted, so nothing of it will ever be seen: it can be tried again as it was.
     #[error("the transaction was aborted: {0}")]
     Aborted(CallError),
+    /// It was aborted, and the brokers will never take these records: exactly these, so that it can commit without them.
+    #[error("the brokers refuse {} of its records: {}", .0.len(), describe(.0))]
+    Refused(Vec<Refusal>),
     /// Another producer took over the transactional id. Its outcome is unknown.
     #[error("another producer uses the transactional id: {0}")]
     Fenced(CallError),
@@ -86,13 +52,16 @@ pub enum CommitError {
     Lost(CallError),
 }
 
-type Inner = ThreadedProducer<LoggingContext>;
+fn describe(refusals: &[Refusal]) -> String {
+    refusals.first().map(|refusal| refusal.code.to_string()).unwrap_or_default()
+}
 
 /// A producer with a transactional id.
 pub struct TransactionalProducer {
     config: ClientConfig,
-    /// `None` only while it is dropped.
-    producer: Option<Arc<Inner>>,
+    producer: Producer,
+    /// How the next transaction is sent: alone, from a record that is refused until a transaction commits.
+    batching: Batching,
     /// How long to wait for the brokers to begin.
     patience: Duration,
     shutdown: CancellationToken,
@@ -138,11 +107,15 @@ impl TransactionalProducer {
         // Some request of each transaction is refused as too early (CONCURRENT_TRANSACTIONS) and made again after this.
         // librdkafka's 100 ms would be most of the time that a transaction takes.
         default_to(&mut config, "retry.backoff.ms", "10");
+        // A record that was small because it was compressed has to fit into the next topic, too.
+        default_to(&mut config, "compression.type", "zstd");
         config
             // The brokers judge how large a record may be: to refuse one here would only stop the line.
             .set("message.max.bytes", MESSAGE_MAX_BYTES);
-        let producer = create(&config).context("cannot set up a Kafka producer; see --kafka-property")?;
-        let mut producer = Self { config, producer: Some(producer), patience, shutdown };
+        let batching = Batching::Together;
+        let producer = Producer::new(&config, batching, shutdown.clone())
+            .context("cannot set up a Kafka producer; see --kafka-property")?;
+        let mut producer = Self { config, producer, batching, patience, shutdown };
         producer.begin().await.context("cannot begin transactions")?;
         Ok(producer)
     }
@@ -153,6 +126,7 @@ impl TransactionalProducer {
         loop {
             let timeout = self.call_timeout();
             let begun = self
+                .producer
                 .call("init_transactions", timeout, move |producer| producer.init_transactions(timeout))
                 .await;
             match begun {
@@ -175,48 +149,24 @@ impl TransactionalProducer {
         }
     }
 
-    /// Aborts the transaction, by a new producer that takes over the id.
+    /// Begins again with a new producer that takes over the id. A transaction that the old one left open is aborted; one
+    /// whose outcome is unknown has ended, one way or the other, when this returns.
     ///
     /// `abort_transaction` would lose records of the next transaction: librdkafka gives them the sequence numbers of
     /// records that it had sent and, with no answer yet, queued to send again. A broker that has those takes the new
     /// ones for duplicates, and says that they are written (`rd_kafka_toppar_purge_queues` in librdkafka 2.12). A new
-    /// producer has a new epoch, in which the numbers begin anew.
-    async fn abort(&mut self) -> Result<(), CallError> {
+    /// producer has a new epoch, in which the numbers begin again.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(super) async fn restart(&mut self) -> Result<(), CallError> {
         self.replace()?;
         self.begin().await
     }
 
     fn replace(&mut self) -> Result<(), KafkaError> {
-        let abandoned = self.producer.replace(create(&self.config)?);
-        // With the brokers away librdkafka takes its time to close.
-        std::thread::spawn(move || drop(abandoned));
+        self.producer = Producer::new(&self.config, self.batching, self.shutdown.clone())?;
         Ok(())
-    }
-
-    /// Makes a call that has a `limit` of its own, on a thread of its own: `rd_kafka_send_offsets_to_transaction` of
-    /// librdkafka 2.12 may never return after a coordinator was lost. The thread and its producer are left behind
-    /// then.
-    async fn call(
-        &self,
-        name: &'static str,
-        limit: Duration,
-        call: impl FnOnce(&Inner) -> Result<(), KafkaError> + Send + 'static,
-    ) -> Result<(), CallError> {
-        let (done, returned) = oneshot::channel();
-        let producer = Arc::clone(self.producer()?);
-        std::thread::spawn(move || {
-            let result = call(&producer);
-            // Before the answer, so that whoever hears of it holds the only reference.
-            drop(producer);
-            // Nobody may be waiting any more.
-            let _ = done.send(result);
-        });
-        let limit = limit + OVERTIME;
-        match timeout(limit, returned).await {
-            Ok(Ok(result)) => Ok(result?),
-            // Late, or it panicked.
-            Ok(Err(_)) | Err(_) => Err(CallError::Stuck(name, limit)),
-        }
     }
 
     /// Writes `records` and moves `progress` of the group, both or neither.
@@ -227,7 +177,7 @@ impl TransactionalProducer {
     /// See [`CommitError`].
     pub async fn commit<'a>(
         &mut self,
-        records: impl IntoIterator<Item = &'a OutgoingRecord>,
+        records: impl IntoIterator<Item = &'a OutgoingRecord> + Clone,
         progress: &Progress,
         group: &Arc<ConsumerGroupMetadata>,
     ) -> Result<(), CommitError> {
@@ -240,32 +190,77 @@ impl TransactionalProducer {
     /// See [`CommitError`].
     pub async fn publish<'a>(
         &mut self,
-        records: impl IntoIterator<Item = &'a OutgoingRecord>,
+        records: impl IntoIterator<Item = &'a OutgoingRecord> + Clone,
     ) -> Result<(), CommitError> {
         self.transact(records, None).await
     }
 
     async fn transact<'a>(
         &mut self,
-        records: impl IntoIterator<Item = &'a OutgoingRecord>,
+        records: impl IntoIterator<Item = &'a OutgoingRecord> + Clone,
         consumed: Option<(&Progress, &Arc<ConsumerGroupMetadata>)>,
     ) -> Result<(), CommitError> {
-        if let Err(error) = self.prepare(records, consumed).await {
+        if self.producer.batching != self.batching {
+            self.restart().await.map_err(|error| self.outcome_unknown(error))?;
+        }
+        while let Err(error) = self.prepare(records.clone(), consumed).await {
             // On the way out there is no time to abort: the successor does it when it takes over the id.
-            if is_lost(&error) || self.shutdown.is_cancelled() {
+            if self.is_lost(&error) || self.shutdown.is_cancelled() {
                 return Err(self.outcome_unknown(error));
             }
-            return match self.abort().await {
-                Ok(()) => Err(CommitError::Aborted(error)),
-                Err(abort_error) => Err(self.outcome_unknown(abort_error)),
-            };
+            let refused = self.producer.refused(&error).await;
+            let are_exact = self.producer.batching == Batching::Alone;
+            if !refused.is_empty() {
+                self.batching = Batching::Alone;
+            }
+            self.restart().await.map_err(|error| self.outcome_unknown(error))?;
+            if refused.is_empty() {
+                return Err(CommitError::Aborted(error));
+            }
+            if are_exact {
+                return Err(CommitError::Refused(refused));
+            }
+            tracing::debug!(%error, "some records are refused, sending each alone to find out which");
         }
         // From here on the brokers may have committed it, even when librdkafka says that it has to be aborted.
-        self.call("commit_transaction", COMMIT_TIMEOUT, |producer| {
-            producer.commit_transaction(COMMIT_TIMEOUT)
-        })
-        .await
-        .map_err(|error| self.outcome_unknown(error))
+        self.end().await.map_err(|error| self.outcome_unknown(error))?;
+        self.batching = Batching::Together;
+        Ok(())
+    }
+
+    /// Commits the transaction that was prepared. librdkafka goes on with a commit that it was not able to finish when
+    /// it is called again.
+    async fn end(&self) -> Result<(), CallError> {
+        let began = Instant::now();
+        let mut backoff = Backoff::new();
+        loop {
+            let left = COMMIT_TIMEOUT.saturating_sub(began.elapsed());
+            let committed = self
+                .producer
+                .call("commit_transaction", left, move |producer| producer.commit_transaction(left))
+                .await;
+            match committed {
+                Err(CallError::Kafka(KafkaError::Transaction(error)))
+                    if error.is_retriable()
+                        && !self.shutdown.is_cancelled()
+                        && began.elapsed() < COMMIT_TIMEOUT =>
+                {
+                    tracing::debug!(%error, "the commit is not finished, going on with it");
+                    sleep(backoff.next_pause().min(COMMIT_PAUSE)).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Whether the producer failed for good, which is how a newer one of the same id shows.
+    fn is_lost(&self, error: &CallError) -> bool {
+        let is_fatal = match error {
+            CallError::Kafka(KafkaError::Transaction(error)) => error.is_fatal(),
+            CallError::Kafka(KafkaError::MessageProduction(code)) => *code == RDKafkaErrorCode::Fatal,
+            CallError::Kafka(_) | CallError::Stuck(..) => false,
+        };
+        is_fatal || self.producer.fatal_error().is_some()
     }
 
     fn outcome_unknown(&self, error: CallError) -> CommitError {
@@ -273,7 +268,6 @@ impl TransactionalProducer {
             CallError::Kafka(KafkaError::Transaction(error)) => Some(error.code()),
             _ => None,
         };
-        let fatal = self.producer.as_ref().and_then(|producer| producer.client().fatal_error());
         let is_fenced = |code: RDKafkaErrorCode| {
             matches!(
                 code,
@@ -282,7 +276,7 @@ impl TransactionalProducer {
                     | RDKafkaErrorCode::InvalidProducerEpoch
             )
         };
-        if code.into_iter().chain(fatal.map(|(code, _)| code)).any(is_fenced) {
+        if code.into_iter().chain(self.producer.fatal_error()).any(is_fenced) {
             CommitError::Fenced(error)
         } else {
             CommitError::Lost(error)
@@ -295,64 +289,24 @@ impl TransactionalProducer {
         records: impl IntoIterator<Item = &'a OutgoingRecord>,
         consumed: Option<(&Progress, &Arc<ConsumerGroupMetadata>)>,
     ) -> Result<(), CallError> {
-        self.producer()?.begin_transaction()?;
-        for record in records {
-            self.enqueue(record).await?;
+        self.producer.begin_transaction()?;
+        for (index, record) in records.into_iter().enumerate() {
+            self.producer.enqueue(index, record).await?;
         }
         if let Some((progress, group)) = consumed {
             let (offsets, group, timeout) = (progress.as_list()?, Arc::clone(group), self.call_timeout());
-            self.call("send_offsets_to_transaction", timeout, move |producer| {
-                producer.send_offsets_to_transaction(&offsets, &group, timeout)
-            })
-            .await?;
+            self.producer
+                .call("send_offsets_to_transaction", timeout, move |producer| {
+                    producer.send_offsets_to_transaction(&offsets, &group, timeout)
+                })
+                .await?;
         }
-        self.await_deliveries().await?;
-        Ok(())
-    }
-
-    async fn enqueue(&self, record: &OutgoingRecord) -> Result<(), KafkaError> {
-        loop {
-            match self.producer()?.send(record.as_base_record()) {
-                Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _))
-                    if !self.shutdown.is_cancelled() =>
-                {
-                    sleep(QUEUE_FULL_PAUSE).await;
-                }
-                Err((error, _)) => return Err(error),
-            }
-        }
-    }
-
-    /// Waits, for a while, until the brokers have all records. The commit would wait for them too, but looks only
-    /// every 100 ms (`BaseProducer::flush`).
-    async fn await_deliveries(&self) -> Result<(), KafkaError> {
-        let until = Instant::now() + self.call_timeout();
-        while self.producer()?.in_flight_count() > 0 && Instant::now() < until {
-            sleep(DELIVERY_PAUSE).await;
-        }
-        Ok(())
-    }
-
-    fn producer(&self) -> Result<&Arc<Inner>, KafkaError> {
-        self.producer.as_ref().ok_or(KafkaError::Canceled)
+        self.producer.await_deliveries().await
     }
 
     fn call_timeout(&self) -> Duration {
         if self.shutdown.is_cancelled() { LAST_CALL_TIMEOUT } else { CALL_TIMEOUT }
     }
-}
-
-impl Drop for TransactionalProducer {
-    /// On a thread of its own: with the brokers unavailable librdkafka takes its time to close.
-    fn drop(&mut self) {
-        let producer = self.producer.take();
-        std::thread::spawn(move || drop(producer));
-    }
-}
-
-fn create(config: &ClientConfig) -> Result<Arc<Inner>, KafkaError> {
-    config.create_with_context(LoggingContext).map(Arc::new)
 }
 
 /// Whether librdkafka goes on with it when it is called again, or has to be given up for a new producer.
@@ -361,14 +315,5 @@ fn is_retriable(error: &CallError) -> bool {
         CallError::Kafka(KafkaError::Transaction(error)) => error.is_retriable(),
         CallError::Kafka(_) => false,
         CallError::Stuck(..) => true,
-    }
-}
-
-/// Neither committed nor to be aborted by this producer: a fatal error.
-fn is_lost(error: &CallError) -> bool {
-    match error {
-        CallError::Kafka(KafkaError::Transaction(error)) => error.is_fatal(),
-        CallError::Kafka(KafkaError::MessageProduction(code)) => *code == RDKafkaErrorCode::Fatal,
-        CallError::Kafka(_) | CallError::Stuck(..) => false,
     }
 }

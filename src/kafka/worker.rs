@@ -5,6 +5,8 @@
 //! note of a rebalance, which the loop handles before anything else. No transaction is open while the loop polls,
 //! so a partition is never lost half-way through one.
 
+mod commit;
+
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
@@ -25,17 +27,16 @@ use super::args::KafkaArgs;
 use super::client::client_config;
 use super::handler::{Handler, Work};
 use super::in_flight::InFlight;
+use super::output::Output;
 use super::rebalance::{RebalanceEvent, RebalanceLog};
-use super::record::{OutgoingRecord, Record};
-use super::transaction::{CommitError, Progress, TransactionalProducer};
+use super::record::Record;
+use super::transaction::TransactionalProducer;
 use crate::backoff::Backoff;
 
 /// How long the loop waits for a record before it looks at what else there is to do.
 const POLL: Duration = Duration::from_millis(20);
 /// Work that finishes within this time is committed together.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
-/// Records committed in one transaction at most.
-const COMMIT_LIMIT: usize = 5_000;
 /// Records read in a row before the loop looks at what else there is to do.
 const READ_LIMIT: usize = 1_000;
 /// How long it may take to leave the group.
@@ -142,12 +143,13 @@ struct Completion {
     partition: i32,
     epoch: u64,
     offset: i64,
-    output: Option<OutgoingRecord>,
+    output: Option<Output>,
 }
 
 /// How an attempt to commit ended, with the session going on.
 enum Outcome {
     Settled,
+    /// What is finished is still in flight, and is committed later.
     Aborted,
 }
 
@@ -303,8 +305,9 @@ impl<'a, H: Handler> Session<'a, H> {
         let work = Arc::clone(&self.work);
         let done = self.done.0.clone();
         let task = async move {
-            let output = work.settle(&record).await;
+            let handled = work.settle(&record).await;
             let Record { partition, offset, .. } = record;
+            let output = Output::of(record, handled, &work.group);
             // The session may have ended; then nobody waits for it.
             let _ = done.send(Completion { partition, epoch, offset, output });
         };
@@ -315,29 +318,6 @@ impl<'a, H: Handler> Session<'a, H> {
     fn collect(&mut self) {
         for Completion { partition, epoch, offset, output } in self.done.1.try_iter() {
             self.in_flight.complete(partition, epoch, offset, output);
-        }
-    }
-
-    fn commit(&mut self) -> anyhow::Result<Outcome> {
-        let finished = self.in_flight.finished(COMMIT_LIMIT);
-        if finished.records == 0 {
-            return Ok(Outcome::Settled);
-        }
-        let group = Arc::new(self.consumer.group_metadata().context("the consumer has no group")?);
-        let topic = self.worker.topic.clone();
-        let progress = Progress { topic, next: finished.next, metadata: None };
-        match self.runtime.block_on(self.producer.commit(finished.outputs, &progress, &group)) {
-            Ok(()) => {
-                self.worker.metrics.committed.inc_by(finished.records as u64);
-                self.in_flight.advance(&progress.next);
-                Ok(Outcome::Settled)
-            }
-            // It stays in flight and is committed later, unless the partition turns out to be lost.
-            Err(error @ CommitError::Aborted(_)) => {
-                tracing::warn!(group = self.worker.group, %error, "will commit again");
-                Ok(Outcome::Aborted)
-            }
-            Err(error @ (CommitError::Fenced(_) | CommitError::Lost(_))) => Err(error.into()),
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod args;
 mod error;
+mod reason;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -79,7 +80,7 @@ impl Codec {
     ) -> Result<Vec<u8>, CodecError> {
         let value = serde_json::to_value(event).map_err(CodecError::rejected)?;
         if let Err(error) = self.validator(event_type)?.validate(&value) {
-            return Err(CodecError::Rejected(format!("{} at {}", error.masked(), error.instance_path())));
+            return Err(CodecError::Rejected(reason::of_errors(std::iter::once(error))));
         }
         let id = self.schema_id(event_type, topic).await?;
         let json = serde_json::to_vec(event).map_err(CodecError::rejected)?;
@@ -135,7 +136,9 @@ impl Codec {
         };
         let schema = self.schema(id).await?;
         let value = serde_json::from_slice(json).map_err(CodecError::rejected)?;
-        self.decoder.validate(&schema, &value).map_err(|error| CodecError::Rejected(error.error))?;
+        if let Err(error) = self.decoder.validate(&schema, &value) {
+            return Err(CodecError::Rejected(reason::of_value(&schema, &value, &error)));
+        }
         serde_json::from_value(value).map_err(CodecError::rejected)
     }
 

@@ -118,6 +118,12 @@ impl Cluster for KafkaCluster {
     async fn publish(&mut self, records: Vec<TracedRecord>, mark: Mark) -> Result<(), PublishError> {
         let failed = |error: CommitError| match error {
             CommitError::Fenced(_) => PublishError::Fenced(error.into()),
+            CommitError::Refused(refusals) => PublishError::Refused(
+                refusals
+                    .iter()
+                    .map(|refusal| (refusal.index, format!("refused: {}", refusal.code)))
+                    .collect(),
+            ),
             CommitError::Aborted(_) | CommitError::Lost(_) => PublishError::Failed(error.into()),
         };
         let (producer, marker) =

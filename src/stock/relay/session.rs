@@ -63,6 +63,9 @@ pub enum PublishError {
     /// Another relay began transactions under the identity.
     #[error("another relay uses the same identity: {0:#}")]
     Fenced(anyhow::Error),
+    /// Nothing was published, and the brokers will never take these of the records, each for a reason.
+    #[error("the brokers refuse {} of the events", .0.len())]
+    Refused(Vec<(usize, String)>),
     /// Whether it was published is unknown.
     #[error(transparent)]
     Failed(anyhow::Error),
@@ -293,59 +296,82 @@ impl<C: Cluster> Session<'_, C> {
         }
     }
 
-    /// Publishes events in one transaction and returns the last of them.
+    /// Publishes events in one transaction and returns the last of them. Leaves out those that can never be published.
     async fn publish_batch(
         &mut self,
         key: &PositionKey,
         last: &LastPublished,
-        entries: Vec<LogEntry>,
+        mut entries: Vec<LogEntry>,
     ) -> Result<LastPublished, SessionError> {
-        let Some(newest) = entries.last().map(|entry| (entry.id, entry.event_id.clone())) else {
+        let Some((id, event_id)) = entries.last().map(|entry| (entry.id, entry.event_id.clone())) else {
             return Ok(last.clone());
         };
-        let position = Some((key, last));
+        let position = (key, last);
         let mut failure = last.failure.clone();
-        let encoded = beating(self.log, &self.lease, position, self.settings.beat, {
-            let (cluster, entries) = (&self.cluster, &entries);
-            async move { Ok(cluster.encode(entries).await?) }
-        })
-        .await?;
-        let mut records = Vec::with_capacity(encoded.len());
-        let mut kept = Instant::now();
-        for (entry, encoded) in entries.iter().zip(encoded) {
-            match encoded {
-                Ok(record) => records.push(record),
-                // Before the mark moves past it: after a crash in between, the event is still to be published.
-                Err(reason) => {
-                    tracing::error!(id = entry.id, reason, "an event cannot be encoded, leaving it out");
-                    let recorded = self.log.record_failure(&self.lease, key, entry.id, &reason).await?;
-                    failure = recorded.ok_or(SessionError::LeaseLost)?;
-                    if kept.elapsed() >= self.settings.beat {
-                        self.keep(position).await?;
-                        kept = Instant::now();
-                    }
+        loop {
+            let encoded = beating(self.log, &self.lease, Some(position), self.settings.beat, {
+                let (cluster, entries) = (&self.cluster, &entries);
+                async move { Ok(cluster.encode(entries).await?) }
+            })
+            .await?;
+            let (mut records, mut failed) = (Vec::with_capacity(encoded.len()), Vec::new());
+            for (index, encoded) in encoded.into_iter().enumerate() {
+                match encoded {
+                    Ok(record) => records.push(record),
+                    Err(reason) => failed.push((index, reason)),
+                }
+            }
+            if !failed.is_empty() {
+                self.leave_out(position, &mut entries, failed, &mut failure).await?;
+            }
+            let published = records.len() as u64;
+            let mark = Mark { offset: id.saturating_add(1), metadata: Some(format!("{event_id} {failure}")) };
+            let committed = beating(self.log, &self.lease, Some(position), self.settings.beat, {
+                let cluster = &mut self.cluster;
+                async move { Ok(cluster.publish(records, mark).await) }
+            })
+            .await?;
+            match committed {
+                Ok(()) => {
+                    self.metrics.published.inc_by(published);
+                    return Ok(LastPublished { id, event_id: Some(event_id), failure });
+                }
+                Err(PublishError::Refused(refused)) => {
+                    self.leave_out(position, &mut entries, refused, &mut failure).await?;
+                }
+                Err(PublishError::Failed(error)) => return Err(SessionError::Cluster(error)),
+                Err(error @ PublishError::Fenced(_)) => {
+                    // A relay that took the lease fences its predecessor, as it should.
+                    self.keep(Some(position)).await?;
+                    return Err(SessionError::Fenced(error));
                 }
             }
         }
-        let published = records.len() as u64;
-        let (id, event_id) = newest;
-        let mark = Mark { offset: id.saturating_add(1), metadata: Some(format!("{event_id} {failure}")) };
-        let committed = beating(self.log, &self.lease, position, self.settings.beat, {
-            let cluster = &mut self.cluster;
-            async move { Ok(cluster.publish(records, mark).await) }
-        })
-        .await?;
-        match committed {
-            Ok(()) => {}
-            Err(PublishError::Failed(error)) => return Err(SessionError::Cluster(error)),
-            Err(error @ PublishError::Fenced(_)) => {
-                // A relay that took the lease fences its predecessor, as it should.
-                self.keep(position).await?;
-                return Err(SessionError::Fenced(error));
+    }
+
+    /// Takes events that can never be published, each named by its index with the reason, out of `entries` and records
+    /// them. Comes before the mark moves past them: after a crash in between, they are still to be published.
+    async fn leave_out(
+        &mut self,
+        position: (&PositionKey, &LastPublished),
+        entries: &mut Vec<LogEntry>,
+        failed: Vec<(usize, String)>,
+        failure: &mut String,
+    ) -> Result<(), SessionError> {
+        let mut kept = Instant::now();
+        for (index, reason) in &failed {
+            let Some(LogEntry { id, .. }) = entries.get(*index) else { continue };
+            tracing::error!(id, reason, "an event can never be published, leaving it out");
+            let recorded = self.log.record_failure(&self.lease, position.0, *id, reason).await?;
+            *failure = recorded.ok_or(SessionError::LeaseLost)?;
+            if kept.elapsed() >= self.settings.beat {
+                self.keep(Some(position)).await?;
+                kept = Instant::now();
             }
         }
-        self.metrics.published.inc_by(published);
-        Ok(LastPublished { id, event_id: Some(event_id), failure })
+        let mut index = 0..;
+        entries.retain(|_| index.next().is_some_and(|index| failed.iter().all(|(gone, _)| *gone != index)));
+        Ok(())
     }
 }
 

@@ -1,0 +1,110 @@
+//! How a session commits, and what it does when a commit fails.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rdkafka::Offset;
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::{Outcome, Session, Worker};
+use crate::kafka::dead_letter::Position;
+use crate::kafka::handler::Handler;
+use crate::kafka::progress::{Progress, TransactionOutcome};
+use crate::kafka::transaction::CommitError;
+
+/// Records committed in one transaction at most.
+const COMMIT_LIMIT: usize = 5_000;
+/// How long the brokers may take to say what is committed.
+const OUTCOME_TIMEOUT: Duration = Duration::from_secs(60);
+
+impl<H: Handler> Session<'_, H> {
+    /// Commits what is finished.
+    ///
+    /// # Errors
+    /// When the session cannot go on.
+    pub(super) fn commit(&mut self) -> anyhow::Result<Outcome> {
+        let finished = self.in_flight.finished(COMMIT_LIMIT);
+        if finished.records == 0 {
+            return Ok(Outcome::Settled);
+        }
+        let group = Arc::new(self.consumer.group_metadata().context("the consumer has no group")?);
+        let topic = self.worker.topic.clone();
+        let progress = Progress { topic, next: finished.next, metadata: None };
+        let (sources, outputs): (Vec<_>, Vec<_>) =
+            finished.outputs.into_iter().map(|(source, output)| (source, output.record())).unzip();
+        let records = finished.records;
+        match self.runtime.block_on(self.producer.commit(outputs, &progress, &group)) {
+            Ok(()) => Ok(self.committed(records, &progress)),
+            // It stays in flight and is committed later, unless the partition turns out to be lost.
+            Err(error @ CommitError::Aborted(_)) => {
+                tracing::warn!(group = self.worker.group, %error, "will commit again");
+                Ok(Outcome::Aborted)
+            }
+            Err(CommitError::Refused(refusals)) => {
+                let refused =
+                    refusals.iter().filter_map(|refusal| Some((*sources.get(refusal.index)?, refusal.code)));
+                Ok(self.replace(refused.collect()))
+            }
+            Err(error @ CommitError::Lost(_)) if !self.worker.shutdown.is_cancelled() => {
+                tracing::warn!(group = self.worker.group, %error, "asking the brokers whether it was committed");
+                match self.find_out(&progress)? {
+                    TransactionOutcome::Committed => Ok(self.committed(records, &progress)),
+                    TransactionOutcome::Aborted => Ok(Outcome::Aborted),
+                    TransactionOutcome::Unclear => Err(error.into()),
+                }
+            }
+            Err(error @ (CommitError::Fenced(_) | CommitError::Lost(_))) => Err(error.into()),
+        }
+    }
+
+    fn committed(&mut self, records: usize, progress: &Progress) -> Outcome {
+        self.worker.metrics.committed.inc_by(records as u64);
+        self.in_flight.advance(&progress.next);
+        Outcome::Settled
+    }
+
+    /// Ends a transaction whose outcome is unknown, by a new producer, and returns how it ended.
+    fn find_out(&mut self, progress: &Progress) -> anyhow::Result<TransactionOutcome> {
+        self.runtime.block_on(self.producer.restart()).context("cannot begin transactions")?;
+        let partitions: Vec<_> = progress.next.iter().map(|(partition, _)| *partition).collect();
+        let offsets = self
+            .consumer
+            .committed_offsets(self.list_of(&partitions), OUTCOME_TIMEOUT)
+            .context("the brokers do not say what is committed")?;
+        let mut committed = BTreeMap::new();
+        for element in offsets.elements() {
+            element.error()?;
+            if let Offset::Offset(next) = element.offset() {
+                committed.insert(element.partition(), next);
+            }
+        }
+        Ok(progress.outcome(&committed))
+    }
+
+    /// Replaces outputs that the brokers refuse for ever, so that the others can be committed.
+    fn replace(&mut self, refused: Vec<(Position, RDKafkaErrorCode)>) -> Outcome {
+        let Worker { topic, group, metrics, .. } = self.worker;
+        let mut outcome = Outcome::Aborted;
+        for ((partition, offset), code) in refused {
+            let replaced = self.in_flight.replace((partition, offset), |output| {
+                let instead = output.instead(code, group)?;
+                if output.is_letter() {
+                    tracing::warn!(topic, partition, offset, %code, "a dead letter is refused, leaving out what is large");
+                } else {
+                    tracing::error!(topic, partition, offset, %code, "what a record became is refused, it goes to the dead-letter topic");
+                    metrics.dead_letters.inc();
+                }
+                Some(instead)
+            });
+            if replaced {
+                outcome = Outcome::Settled;
+            } else {
+                tracing::error!(topic, partition, offset, %code, "the dead-letter topic refuses every letter, will retry");
+            }
+        }
+        outcome
+    }
+}

@@ -1,0 +1,92 @@
+//! Says why a value breaks its schema: where and what is wrong come first, and what the value holds there comes last.
+
+use jsonschema::ValidationError;
+use schema_registry_converter::async_impl::json::JsonSchema;
+use schema_registry_converter::error::SRCError;
+use serde_json::Value;
+
+use crate::excerpt::excerpt;
+
+/// Errors that are described; the others are counted.
+const MAX_ERRORS: usize = 5;
+/// Characters of each part of an error, all of which may come from the value.
+const MAX_POINTER_CHARS: usize = 60;
+const MAX_CAUSE_CHARS: usize = 120;
+/// Characters that are quoted of the value where the first error is.
+const MAX_QUOTE_CHARS: usize = 200;
+
+/// Describes the errors of a validator.
+pub(super) fn of_errors<'a>(mut errors: impl Iterator<Item = ValidationError<'a>>) -> String {
+    let Some(first) = errors.next() else { return "the value breaks its schema".to_owned() };
+    let mut causes = vec![cause(&first)];
+    causes.extend(errors.by_ref().take(MAX_ERRORS - 1).map(|error| cause(&error)));
+    let more = match errors.count() {
+        0 => String::new(),
+        count => format!(" and {count} more"),
+    };
+    let quote = excerpt(&first.instance().to_string(), MAX_QUOTE_CHARS);
+    format!("{}{more}; at the first there is {quote}", causes.join(", "))
+}
+
+/// Describes why `value` breaks `schema`, for which a validator found `error`.
+pub(super) fn of_value(schema: &JsonSchema, value: &Value, error: &SRCError) -> String {
+    match jsonschema::validator_for(&schema.schema) {
+        Ok(validator) if !validator.is_valid(value) => of_errors(validator.iter_errors(value)),
+        // It refers to other schemas.
+        Ok(_) | Err(_) => excerpt(&error.error, MAX_QUOTE_CHARS),
+    }
+}
+
+/// The JSON pointer and what is wrong there, without the value.
+fn cause(error: &ValidationError<'_>) -> String {
+    let cause = excerpt(&error.masked().to_string(), MAX_CAUSE_CHARS);
+    match error.instance_path().as_str() {
+        "" => cause,
+        pointer => format!("{}: {cause}", excerpt(pointer, MAX_POINTER_CHARS)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn reason(schema: &Value, value: &Value) -> String {
+        of_errors(jsonschema::validator_for(schema).unwrap().iter_errors(value))
+    }
+
+    #[test]
+    fn every_wrong_field_is_named_before_a_value_is_quoted() {
+        let schema = json!({
+            "required": ["vin"],
+            "properties": { "year": { "type": "integer" }, "odometer": { "minimum": 0 } }
+        });
+        let value = json!({ "model": "m".repeat(3_000), "year": "x".repeat(3_000), "odometer": -1 });
+        let reason = reason(&schema, &value);
+        let (causes, quote) = reason.split_once("; at the first there is ").unwrap();
+        for cause in [
+            "/year: value is not of type \"integer\"",
+            "/odometer: value is less than",
+            "\"vin\" is a required",
+        ] {
+            assert!(causes.contains(cause), "{reason}");
+        }
+        assert!(quote.chars().count() <= MAX_QUOTE_CHARS, "{reason}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_reason_begins_with_where_and_what_whatever_the_value(text in "\\PC{0,3000}", names in 0usize..20) {
+            let schema = json!({ "properties": { "year": { "type": "integer" } }, "additionalProperties": false });
+            let mut value = json!({ "year": text });
+            for name in 0..names {
+                value[format!("{text}{name}")] = json!(text);
+            }
+            let reason = reason(&schema, &value);
+            prop_assert!(reason.chars().count() <= 1_000, "{}", reason);
+            prop_assert!(reason.contains("/year: value is not of type \"integer\""), "{}", reason);
+        }
+    }
+}
