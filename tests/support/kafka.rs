@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message, OwnedMessage};
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -12,16 +13,47 @@ use super::DEADLINE;
 
 /// Writes one record, once.
 pub async fn produce(bootstrap: &str, topic: &str, key: Option<&str>, value: &[u8]) {
-    let producer: FutureProducer = ClientConfig::new()
-        .set("bootstrap.servers", bootstrap)
-        .set("enable.idempotence", "true")
-        .create()
-        .unwrap();
     let mut record = FutureRecord::to(topic).payload(value);
     if let Some(key) = key {
         record = record.key(key);
     }
-    producer.send(record, DEADLINE).await.unwrap();
+    produce_record(bootstrap, record, "none").await;
+}
+
+/// Writes one record of any size, once, compressed by a codec.
+pub async fn produce_record(bootstrap: &str, record: FutureRecord<'_, str, [u8]>, codec: &str) {
+    producer(bootstrap, codec).send(record, DEADLINE).await.unwrap();
+}
+
+/// Writes records of keys and values, each once.
+pub async fn produce_all(bootstrap: &str, topic: &str, records: &[(String, Vec<u8>)]) {
+    let producer = producer(bootstrap, "none");
+    let sent: Vec<_> = records
+        .iter()
+        .map(|(key, value)| producer.send(FutureRecord::to(topic).key(key).payload(value), DEADLINE))
+        .collect();
+    for sent in sent {
+        sent.await.unwrap();
+    }
+}
+
+fn producer(bootstrap: &str, codec: &str) -> FutureProducer {
+    ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("enable.idempotence", "true")
+        .set("message.max.bytes", "100000000")
+        .set("compression.type", codec)
+        .create()
+        .unwrap()
+}
+
+/// Creates a topic that takes no batch of more than `max_message_bytes`.
+pub async fn create_topic(bootstrap: &str, name: &str, max_message_bytes: &str) {
+    let admin: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", bootstrap).create().unwrap();
+    let topic =
+        NewTopic::new(name, 3, TopicReplication::Fixed(1)).set("max.message.bytes", max_message_bytes);
+    let created = admin.create_topics(&[topic], &AdminOptions::new()).await.unwrap();
+    assert_eq!(created, [Ok(name.to_owned())]);
 }
 
 /// All committed records of a topic, at this moment.
