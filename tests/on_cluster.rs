@@ -7,13 +7,21 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+
+use rand::Rng as _;
+use rdkafka::Message as _;
+use rdkafka::message::OwnedMessage;
+use rdkafka::producer::FutureRecord;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use support::cluster::Roles;
 use support::engines::address;
-use support::kafka::read_all;
-use support::{assert_same, eventually};
+use support::kafka::{produce_record, read_all};
+use support::{assert_same, eventually, vehicle};
 use uuid::Uuid;
+
+const CREATED: &str = "stock.vehicle-created";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_vehicle_becomes_one_ad_on_the_real_engines() {
@@ -49,6 +57,71 @@ async fn killed_roles_lose_and_double_nothing_on_the_real_engines() {
         let records = read_all(roles.platform.bootstrap(), &roles.platform.topic(event)).await;
         assert_eq!(records.len(), accepted.len(), "{event}");
     }
+    roles.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_the_brokers_refuse_cost_nothing_but_themselves_on_the_real_engines() {
+    let Some(roles) = Roles::start("0s").await else { return };
+    let platform = &roles.platform;
+    let (created, letters) = (platform.topic(CREATED), platform.topic(&format!("{CREATED}.dlq")));
+    platform.accept("first").await;
+    platform.await_ads(1).await;
+    let frame = read_all(platform.bootstrap(), &created).await[0].payload().unwrap()[..5].to_vec();
+    for codec in ["zstd", "gzip"] {
+        let garbage = vec![b'g'; 4_000_000];
+        let record = FutureRecord::to(&created).key(codec).payload(&garbage[..]);
+        produce_record(platform.bootstrap(), record, codec).await;
+    }
+    // Compressed, and yet too large for the dead letters.
+    let mut noise = vec![0; 1_000_000];
+    rand::rng().fill_bytes(&mut noise);
+    let noise = noise.repeat(3);
+    let record = FutureRecord::to(&created).key("noise").payload(&noise[..]);
+    produce_record(platform.bootstrap(), record, "zstd").await;
+    // Its event has a price, too.
+    let mut large = vehicle("large");
+    large["id"] = json!(7);
+    let rest = large.to_string().len() + frame.len();
+    let model: String =
+        noise.iter().map(|byte| char::from(byte % 90 + 35)).filter(|sign| *sign != '\\').collect();
+    large["model"] = json!(model[..1_048_460 - rest]);
+    let value = [&frame[..], large.to_string().as_bytes()].concat();
+    produce_record(platform.bootstrap(), FutureRecord::to(&created).key("large").payload(&value[..]), "none")
+        .await;
+    let mut letter = vec![0; 1_500_000];
+    rand::rng().fill_bytes(&mut letter);
+    produce_record(
+        platform.bootstrap(),
+        FutureRecord::to(&letters).key("letter").payload(&letter[..]),
+        "none",
+    )
+    .await;
+    let accepted: Vec<String> = (0..200).map(|number| format!("behind-{number}")).collect();
+    for vin in &accepted {
+        platform.accept(vin).await;
+    }
+    let ads = platform.await_ads(1 + accepted.len()).await;
+    assert!(accepted.iter().all(|vin| ads.contains(vin)));
+    let lengths = eventually("the letters", async || {
+        let letters = read_all(platform.bootstrap(), &letters).await;
+        (letters.len() >= 4).then(|| {
+            let length = |letter: &OwnedMessage| letter.payload().map(<[u8]>::len);
+            let key = |letter: &OwnedMessage| String::from_utf8(letter.key().unwrap().to_vec()).unwrap();
+            letters.iter().map(|letter| (key(letter), length(letter))).collect::<BTreeMap<_, _>>()
+        })
+    })
+    .await;
+    println!("{lengths:?}");
+    for (key, length) in
+        [("zstd", Some(4_000_000)), ("gzip", Some(4_000_000)), ("noise", None), ("letter", Some(1_500_000))]
+    {
+        assert_eq!(lengths.get(key), Some(&length), "{key}");
+    }
+    let replayed = platform.tool(&["dlq", "replay", "--all"]);
+    assert_eq!(replayed.status.code(), Some(1), "{replayed:?}");
+    let said = String::from_utf8(replayed.stderr).unwrap();
+    assert!(said.contains("replayed 2 letters; 2 were skipped"), "{said}");
     roles.finish().await;
 }
 

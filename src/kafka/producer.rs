@@ -11,6 +11,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::CALL_TIMEOUT;
+use super::client::default_to;
 use super::delivery::{DeliveryLog, Refusal, is_final};
 use super::record::OutgoingRecord;
 
@@ -34,14 +35,17 @@ pub enum CallError {
     Stuck(&'static str, Duration),
 }
 
-/// How many records go to a partition at a time.
+/// How records are sent to a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Batching {
     Together,
-    /// Slow, but each record has an error code of its own: brokers refuse a whole batch for one of its records, or for
-    /// the size of them all.
+    /// Each in a batch of its own, and compressed. That is slow, but brokers refuse a whole batch for one of its records
+    /// or for the size of them all, and a record that was small because it was compressed has to fit again.
     Alone,
 }
+
+/// Every client library reads it without a further one.
+const COMPRESSION: &str = "gzip";
 
 pub(super) type Inner = ThreadedProducer<DeliveryLog>;
 
@@ -62,6 +66,9 @@ impl Producer {
         let mut config = config.clone();
         if batching == Batching::Alone {
             config.set("batch.num.messages", "1");
+            if config.get("compression.codec").is_none() {
+                default_to(&mut config, "compression.type", COMPRESSION);
+            }
         }
         let inner = Arc::new(config.create_with_context(DeliveryLog::default())?);
         Ok(Self { inner: Some(inner), batching, shutdown })

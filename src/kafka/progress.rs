@@ -1,5 +1,6 @@
 //! How far a group has read, as a transaction moves it.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use rdkafka::error::KafkaError;
@@ -29,16 +30,21 @@ impl Progress {
         Ok(list)
     }
 
-    /// Decides from what the group has committed by now whether this progress, which is moved by one transaction, is
-    /// part of it.
-    ///
-    /// An offset beyond is the work of another member that the partition went to, and includes ours.
+    /// Decides from what the group has committed by now whether the one transaction that moves this progress was
+    /// committed.
     pub(super) fn outcome(&self, committed: &BTreeMap<i32, i64>) -> TransactionOutcome {
-        let reached = |(partition, next): &&(i32, i64)| committed.get(partition).is_some_and(|at| at >= next);
-        match self.next.iter().filter(reached).count() {
-            count if count == self.next.len() => TransactionOutcome::Committed,
-            0 => TransactionOutcome::Aborted,
-            _ => TransactionOutcome::Unclear,
+        let all = |expected| {
+            let mut next = self.next.iter();
+            next.all(|(partition, next)| {
+                committed.get(partition).map_or(Ordering::Less, |at| at.cmp(next)) == expected
+            })
+        };
+        if all(Ordering::Equal) {
+            TransactionOutcome::Committed
+        } else if all(Ordering::Less) {
+            TransactionOutcome::Aborted
+        } else {
+            TransactionOutcome::Unclear
         }
     }
 }
@@ -48,7 +54,7 @@ impl Progress {
 pub(super) enum TransactionOutcome {
     Committed,
     Aborted,
-    /// Some partitions moved and others did not, so another member moved them.
+    /// Another member took a partition over and moved it, or it is not the log that the group read before.
     Unclear,
 }
 
@@ -62,9 +68,8 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_whose_offsets_are_reached_was_committed() {
+    fn a_transaction_whose_offsets_are_committed_was_committed() {
         assert_eq!(outcome(&[(0, 10), (1, 5), (2, 30)]), TransactionOutcome::Committed);
-        assert_eq!(outcome(&[(0, 10), (2, 31)]), TransactionOutcome::Committed);
     }
 
     #[test]
@@ -74,8 +79,9 @@ mod tests {
     }
 
     #[test]
-    fn offsets_of_which_only_some_are_reached_say_nothing() {
+    fn other_offsets_say_nothing() {
         assert_eq!(outcome(&[(0, 10), (2, 29)]), TransactionOutcome::Unclear);
         assert_eq!(outcome(&[(2, 30)]), TransactionOutcome::Unclear);
+        assert_eq!(outcome(&[(0, 10), (2, 31)]), TransactionOutcome::Unclear);
     }
 }

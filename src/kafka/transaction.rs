@@ -48,8 +48,8 @@ pub enum CommitError {
     #[error("another producer uses the transactional id: {0}")]
     Fenced(CallError),
     /// Its outcome is unknown: make a new producer and ask the cluster what was committed.
-    #[error("the producer is lost: {0}")]
-    Lost(CallError),
+    #[error("the outcome of the transaction is unknown: {0}")]
+    Unknown(CallError),
 }
 
 fn describe(refusals: &[Refusal]) -> String {
@@ -60,7 +60,7 @@ fn describe(refusals: &[Refusal]) -> String {
 pub struct TransactionalProducer {
     config: ClientConfig,
     producer: Producer,
-    /// How the next transaction is sent: alone, from a record that is refused until a transaction commits.
+    /// How the next transaction is sent: [`Batching::Alone`] from a refusal until a transaction commits.
     batching: Batching,
     /// How long to wait for the brokers to begin.
     patience: Duration,
@@ -107,8 +107,6 @@ impl TransactionalProducer {
         // Some request of each transaction is refused as too early (CONCURRENT_TRANSACTIONS) and made again after this.
         // librdkafka's 100 ms would be most of the time that a transaction takes.
         default_to(&mut config, "retry.backoff.ms", "10");
-        // A record that was small because it was compressed has to fit into the next topic, too.
-        default_to(&mut config, "compression.type", "zstd");
         config
             // The brokers judge how large a record may be: to refuse one here would only stop the line.
             .set("message.max.bytes", MESSAGE_MAX_BYTES);
@@ -279,7 +277,7 @@ impl TransactionalProducer {
         if code.into_iter().chain(self.producer.fatal_error()).any(is_fenced) {
             CommitError::Fenced(error)
         } else {
-            CommitError::Lost(error)
+            CommitError::Unknown(error)
         }
     }
 

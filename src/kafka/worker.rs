@@ -23,6 +23,7 @@ use tokio_util::future::FutureExt as _;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{Instrument as _, Span};
 
+use self::commit::COMMIT_LIMIT;
 use super::args::KafkaArgs;
 use super::client::client_config;
 use super::handler::{Handler, Work};
@@ -162,6 +163,8 @@ struct Session<'a, H> {
     producer: TransactionalProducer,
     in_flight: InFlight<DropGuard>,
     done: (Sender<Completion>, Receiver<Completion>),
+    /// Records committed in the next transaction at most.
+    commit_limit: usize,
     paused: bool,
 }
 
@@ -201,6 +204,7 @@ impl<'a, H: Handler> Session<'a, H> {
             producer,
             in_flight: InFlight::new(),
             done: mpsc::channel(),
+            commit_limit: COMMIT_LIMIT,
             paused: false,
         })
     }

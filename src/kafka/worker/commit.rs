@@ -16,7 +16,7 @@ use crate::kafka::progress::{Progress, TransactionOutcome};
 use crate::kafka::transaction::CommitError;
 
 /// Records committed in one transaction at most.
-const COMMIT_LIMIT: usize = 5_000;
+pub(super) const COMMIT_LIMIT: usize = 5_000;
 /// How long the brokers may take to say what is committed.
 const OUTCOME_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -26,7 +26,7 @@ impl<H: Handler> Session<'_, H> {
     /// # Errors
     /// When the session cannot go on.
     pub(super) fn commit(&mut self) -> anyhow::Result<Outcome> {
-        let finished = self.in_flight.finished(COMMIT_LIMIT);
+        let finished = self.in_flight.finished(self.commit_limit);
         if finished.records == 0 {
             return Ok(Outcome::Settled);
         }
@@ -37,10 +37,15 @@ impl<H: Handler> Session<'_, H> {
             finished.outputs.into_iter().map(|(source, output)| (source, output.record())).unzip();
         let records = finished.records;
         match self.runtime.block_on(self.producer.commit(outputs, &progress, &group)) {
-            Ok(()) => Ok(self.committed(records, &progress)),
+            Ok(()) => {
+                self.commit_limit = (self.commit_limit * 2).min(COMMIT_LIMIT);
+                Ok(self.committed(records, &progress))
+            }
             // It stays in flight and is committed later, unless the partition turns out to be lost.
             Err(error @ CommitError::Aborted(_)) => {
                 tracing::warn!(group = self.worker.group, %error, "will commit again");
+                // It may have been more than the brokers take in time.
+                self.commit_limit = (self.commit_limit / 2).max(1);
                 Ok(Outcome::Aborted)
             }
             Err(CommitError::Refused(refusals)) => {
@@ -48,7 +53,7 @@ impl<H: Handler> Session<'_, H> {
                     refusals.iter().filter_map(|refusal| Some((*sources.get(refusal.index)?, refusal.code)));
                 Ok(self.replace(refused.collect()))
             }
-            Err(error @ CommitError::Lost(_)) if !self.worker.shutdown.is_cancelled() => {
+            Err(error @ CommitError::Unknown(_)) if !self.worker.shutdown.is_cancelled() => {
                 tracing::warn!(group = self.worker.group, %error, "asking the brokers whether it was committed");
                 match self.find_out(&progress)? {
                     TransactionOutcome::Committed => Ok(self.committed(records, &progress)),
@@ -56,7 +61,7 @@ impl<H: Handler> Session<'_, H> {
                     TransactionOutcome::Unclear => Err(error.into()),
                 }
             }
-            Err(error @ (CommitError::Fenced(_) | CommitError::Lost(_))) => Err(error.into()),
+            Err(error @ (CommitError::Fenced(_) | CommitError::Unknown(_))) => Err(error.into()),
         }
     }
 

@@ -124,7 +124,7 @@ impl Cluster for KafkaCluster {
                     .map(|refusal| (refusal.index, format!("refused: {}", refusal.code)))
                     .collect(),
             ),
-            CommitError::Aborted(_) | CommitError::Lost(_) => PublishError::Failed(error.into()),
+            CommitError::Aborted(_) | CommitError::Unknown(_) => PublishError::Failed(error.into()),
         };
         let (producer, marker) =
             self.session.as_mut().context("publishing before it began").map_err(PublishError::Failed)?;
