@@ -85,7 +85,7 @@ async fn records_that_the_brokers_refuse_cost_nothing_but_themselves_on_the_real
     let rest = large.to_string().len() + frame.len();
     let model: String =
         noise.iter().map(|byte| char::from(byte % 90 + 35)).filter(|sign| *sign != '\\').collect();
-    large["model"] = json!(model[..1_048_460 - rest]);
+    large["model"] = json!(model.get(..1_048_460 - rest).unwrap());
     let value = [&frame[..], large.to_string().as_bytes()].concat();
     produce_record(platform.bootstrap(), FutureRecord::to(&created).key("large").payload(&value[..]), "none")
         .await;

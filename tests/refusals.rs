@@ -200,7 +200,7 @@ async fn a_letter_whose_headers_are_refused_is_written_without_them() {
     let headers = OwnedHeaders::new()
         .insert(Header { key: "noise", value: Some(&noise) })
         .insert(Header { key: "dlq.reason", value: Some("forged") });
-    let record = FutureRecord::to(&created).key(&key[..]).payload(&value[..]).headers(headers);
+    let record = FutureRecord::to(&created).key(key.as_str()).payload(&value[..]).headers(headers);
     produce_record(platform.kafka(), record, "none").await;
     produce(platform.kafka(), &created, Some("small"), b"small garbage").await;
     let _estimator = estimator(&platform, &["--kafka-prefix", OWN]);

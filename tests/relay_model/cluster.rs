@@ -13,6 +13,8 @@ use crate::gate::Gate;
 
 /// The events that a release from before a change cannot encode begin with this.
 pub const UNENCODABLE: &str = "unencodable";
+/// The events that the cluster refuses until a setting of it is changed begin with this.
+pub const REFUSED: &str = "refused";
 
 #[derive(Default)]
 pub struct State {
@@ -71,6 +73,8 @@ impl Cluster for ModelProducer {
             .map(|entry| {
                 if entry.vin.starts_with(UNENCODABLE) && !self.encodes_all {
                     Err("a field that this release does not know".to_owned())
+                } else if entry.vin.starts_with(REFUSED) && !self.encodes_all {
+                    Ok(REFUSED.to_owned())
                 } else {
                     Ok(entry.event_id.clone())
                 }
@@ -85,6 +89,11 @@ impl Cluster for ModelProducer {
             let (identity, producer) = self.begun.clone().unwrap();
             if state.owners.get(&identity) != Some(&producer) {
                 return Err(PublishError::Fenced(anyhow!("a newer producer has the identity")));
+            }
+            let indices = records.iter().enumerate().filter(|(_, record)| *record == REFUSED);
+            let refused: Vec<_> = indices.map(|(index, _)| (index, "too large".to_owned())).collect();
+            if !refused.is_empty() {
+                return Err(PublishError::Refused(refused));
             }
             if std::mem::take(&mut state.fail_publish) {
                 return Err(PublishError::Failed(anyhow!("aborted")));

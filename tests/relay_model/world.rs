@@ -10,7 +10,7 @@ use vehicle_platform::stock::store::NewVehicle;
 use vehicle_platform::trace::TraceContext;
 use vehicle_platform::vehicle::parse_vehicle;
 
-use crate::cluster::{ModelCluster, ModelProducer, UNENCODABLE};
+use crate::cluster::{ModelCluster, ModelProducer, REFUSED, UNENCODABLE};
 use crate::database::{Database, Maker};
 use crate::gate::{Gate, GatedLog};
 use crate::support;
@@ -215,7 +215,12 @@ impl World {
     async fn insert(&mut self, database: usize, encodable: bool) {
         let number = self.inserted;
         self.inserted += 1;
-        let vin = if encodable { format!("vin-{number}") } else { format!("{UNENCODABLE}-{number}") };
+        let kind = match (encodable, number % 2) {
+            (true, _) => "vin",
+            (false, 0) => UNENCODABLE,
+            (false, _) => REFUSED,
+        };
+        let vin = format!("{kind}-{number}");
         let vehicle = parse_vehicle(&support::vehicle(&vin), 2026).unwrap();
         let new = NewVehicle::new(vehicle, TraceContext::new_root()).unwrap();
         let index = database % self.sites.len();

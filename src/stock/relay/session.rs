@@ -5,7 +5,8 @@
 //! very Kafka transaction that publishes, so it is exact, but it lives on the cluster, where a copy or an older backup
 //! of the database may have moved it. So it counts only when the log holds, under its id, the very event that it names:
 //! in an append-only log that proves that everything before it is the same, too. An event that was left out because it
-//! cannot be encoded is recorded in the database; the mark names the newest such record as well.
+//! cannot be encoded, or because the brokers refuse it, is recorded in the database; the mark names the newest such
+//! record as well.
 //!
 //! docs/EXACTLY-ONCE.md explains what follows when the process dies between any two of these lines.
 

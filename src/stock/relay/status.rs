@@ -60,7 +60,11 @@ impl RelayMetrics {
             "Age of the oldest event that waits to be published",
             metrics.oldest.clone(),
         );
-        registry.register("events_failed", "Events that cannot be encoded", metrics.failed.clone());
+        registry.register(
+            "events_failed",
+            "Events that cannot be encoded, or that the brokers refuse",
+            metrics.failed.clone(),
+        );
         metrics
     }
 
