@@ -27,7 +27,8 @@ pub enum DlqCommand {
     List(ListArgs),
     /// Show all of one letter
     Show(ShowArgs),
-    /// Put records back on their topic, each once; mend the cause first, or they come back
+    /// Put records back on their topic, each once; fix the cause first, or they come back. A letter that cannot be put back
+    /// is named and skipped, and the exit code is 1
     Replay(SettleArgs),
     /// Give letters up: they are not listed any more, and nothing is put back (an audit that repairs announces such a
     /// vehicle anew)
