@@ -21,7 +21,7 @@ const BATCH_BYTES: usize = 16 * 1024 * 1024;
 
 pub(super) fn settle(args: &SettleArgs, how: Settlement) -> anyhow::Result<()> {
     let naming = Naming::new(&args.kafka);
-    // Before the letters are read: from here on nobody else settles any.
+    // Before the letters are read: from here on no other process settles any.
     let id = naming.group(TRANSACTIONAL_ID);
     let producer = Handle::current().block_on(TransactionalProducer::of_tool(&args.kafka, &id))?;
     let mut settler = Settler { producer, naming, how, batch: Vec::new(), bytes: 0, settled: 0, skipped: 0 };

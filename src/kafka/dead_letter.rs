@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::args::KafkaArgs;
 use super::reader::TopicReader;
-use super::record::{OutgoingRecord, Record, RecordHeaders};
+use super::record::{OutgoingRecord, Record};
 
 /// Before all headers that tell of a dead letter.
 const HEADERS: &str = "dlq.";
@@ -31,9 +31,6 @@ const HEADERS_SHA256: &str = "dlq.headers.sha256";
 const SETTLED: &str = "dlq.settled";
 const SETTLED_PARTITION: &str = "dlq.settled.partition";
 const SETTLED_OFFSET: &str = "dlq.settled.offset";
-
-/// What a letter says of its record even when that is left out.
-const SAID: [&str; 8] = [REASON, TOPIC, PARTITION, OFFSET, TIMESTAMP, GROUP, VALUE_BYTES, VALUE_SHA256];
 
 /// A key of more bytes is left out with the headers.
 const KEPT_KEY_BYTES: usize = 1_024;
@@ -103,14 +100,8 @@ impl DeadLetter {
     /// Leaves a large key and the record's own headers out, too, which bounds the size of the letter.
     pub(super) fn without_payload(letter: OutgoingRecord) -> OutgoingRecord {
         let mut letter = Self::without_value(letter);
-        // The record may have had such headers itself: the last ones are ours.
-        let (mut said, mut own) = (RecordHeaders::new(), RecordHeaders::new());
-        for (name, value) in letter.headers.into_iter().rev() {
-            let is_ours = SAID.contains(&name.as_str()) && said.iter().all(|(known, _)| *known != name);
-            if is_ours { said.push((name, value)) } else { own.push((name, value)) }
-        }
-        said.reverse();
-        own.reverse();
+        let mut own = letter.headers;
+        let mut said = own.split_off(first_said(&own));
         if !own.is_empty() {
             let bytes: Vec<u8> = own
                 .iter()
@@ -131,16 +122,18 @@ impl DeadLetter {
     /// Returns what was left out because the brokers refused it; such a letter cannot be put back. `None` when the record
     /// is complete.
     pub fn left_out(&self) -> Option<String> {
-        let size = |name| self.text(name);
-        let value = size(VALUE_BYTES).filter(|_| self.record.value.is_none());
-        let value = value.map(|bytes| {
-            let hash = self.text(VALUE_SHA256).unwrap_or_default();
+        let said = self.record.headers.get(first_said(&self.record.headers)..)?;
+        let said = |name| {
+            let (_, value) = said.iter().find(|(known, _)| known == name)?;
+            value.as_deref().map(|value| String::from_utf8_lossy(value).into_owned())
+        };
+        let value = said(VALUE_BYTES).map(|bytes| {
+            let hash = said(VALUE_SHA256).unwrap_or_default();
             format!("the value, of {bytes} bytes with the SHA-256 {hash}")
         });
-        let headers = size(HEADERS_COUNT).zip(size(HEADERS_BYTES));
+        let headers = said(HEADERS_COUNT).zip(said(HEADERS_BYTES));
         let headers = headers.map(|(count, bytes)| format!("{count} headers, of {bytes} bytes"));
-        let key = size(KEY_BYTES).filter(|_| self.record.key.is_none());
-        let key = key.map(|bytes| format!("the key, of {bytes} bytes"));
+        let key = said(KEY_BYTES).map(|bytes| format!("the key, of {bytes} bytes"));
         let parts: Vec<_> = [value, headers, key].into_iter().flatten().collect();
         (!parts.is_empty()).then(|| parts.join("; "))
     }
@@ -210,6 +203,11 @@ impl DeadLetter {
     fn text(&self, header: &str) -> Option<String> {
         text(&self.record, header)
     }
+}
+
+/// Where the headers begin that a letter was given, after those of its record, which may have had such headers itself.
+fn first_said(headers: &[(String, Option<Vec<u8>>)]) -> usize {
+    headers.iter().rposition(|(name, _)| name == REASON).unwrap_or(headers.len())
 }
 
 /// Headers that give the size and the hash of what is left out.
@@ -332,8 +330,13 @@ mod tests {
 
     #[test]
     fn a_letter_without_its_payload_keeps_the_reason_and_the_origin_of_this_death() {
-        let forged = ("dlq.reason".to_owned(), Some(b"forged".to_vec()));
-        let record = Record { headers: vec![forged], key: Some(vec![0; 5_000]), ..letter().record };
+        let forged = |name: &str| (name.to_owned(), Some(b"1".to_vec()));
+        let headers = vec![forged(REASON), forged(VALUE_BYTES), forged(HEADERS_COUNT), forged(HEADERS_BYTES)];
+        let record = Record { headers, ..letter().record };
+        let written = DeadLetter::of(record.clone(), "group", "refused");
+        let whole = Record { value: written.value, headers: written.headers, ..Record::default() };
+        assert_eq!(DeadLetter { record: whole }.left_out(), None);
+        let record = Record { key: Some(vec![0; 5_000]), ..record };
         let written = DeadLetter::without_payload(DeadLetter::of(record, "group", "refused"));
         let record = Record { key: written.key, headers: written.headers, ..Record::default() };
         let letter = DeadLetter { record };
@@ -341,7 +344,7 @@ mod tests {
         assert_eq!(letter.group().as_deref(), Some("group"));
         assert_eq!(letter.record.headers.iter().filter(|(name, _)| name == REASON).count(), 1);
         let left_out = letter.left_out().unwrap();
-        for part in ["the value, of 2 bytes", "1 headers, of 16 bytes", "the key, of 5000 bytes"] {
+        for part in ["the value, of 2 bytes", "4 headers, of 63 bytes", "the key, of 5000 bytes"] {
             assert!(left_out.contains(part), "{left_out}");
         }
     }

@@ -100,9 +100,9 @@ impl Producer {
         let producer = Arc::clone(self.inner()?);
         std::thread::spawn(move || {
             let result = call(&producer);
-            // Before the answer, so that whoever hears of it holds the only reference.
+            // Before the answer, so that its receiver holds the only reference.
             drop(producer);
-            // Nobody may be waiting any more.
+            // The caller may have given up.
             let _ = done.send(result);
         });
         let limit = limit + OVERTIME;
