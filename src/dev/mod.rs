@@ -234,7 +234,7 @@ impl Plan {
             http: HttpArgs { host: LOOPBACK },
             database_url: self.sqlite("stock.db")?,
             database_url_file: None,
-            outbox_retention: stock::DEFAULT_RETENTION,
+            outbox_retention: stock::DEFAULT_RETENTION.into(),
             kafka: self.kafka.clone(),
             registry: self.registry.clone(),
             shutdown: self.shutdown.clone(),
