@@ -33,13 +33,19 @@ pub async fn setting(bootstrap: &str, topic: &str, name: &str) -> String {
 
 /// Writes values to one partition, in their order and without a transaction.
 pub async fn fill(bootstrap: &str, topic: &str, partition: i32, values: &[Vec<u8>]) {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    fill_at(bootstrap, topic, partition, values, now.as_millis() as i64).await;
+}
+
+/// As [`fill`], with the time that the producer states in milliseconds.
+pub async fn fill_at(bootstrap: &str, topic: &str, partition: i32, values: &[Vec<u8>], time: i64) {
     let producer: FutureProducer = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
         .set("enable.idempotence", "true")
         .create()
         .unwrap();
     let sent = values.iter().map(|value| {
-        let record = FutureRecord::<[u8], _>::to(topic).partition(partition).payload(value);
+        let record = FutureRecord::<[u8], _>::to(topic).partition(partition).payload(value).timestamp(time);
         producer.send(record, DEADLINE)
     });
     for delivered in futures::future::join_all(sent).await {
