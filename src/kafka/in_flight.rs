@@ -7,8 +7,8 @@ use super::consumed::Consumed;
 use super::marker::Mark;
 use super::record::OutgoingRecord;
 
-/// A log may have been replaced while nothing came from it for this long: librdkafka pauses for 500 ms
-/// (`fetch.error.backoff.ms`) after the error with which a broker answers for a topic that is gone.
+/// A log may have been replaced while nothing came from it for this long, and nothing else either: librdkafka pauses for
+/// 500 ms (`fetch.error.backoff.ms`) after the error with which a broker answers for a topic that is gone.
 const SILENCE: Duration = Duration::from_millis(300);
 
 /// A partition from one assignment to its loss. Work begun in an earlier assignment carries an earlier epoch, and
@@ -59,11 +59,13 @@ pub(super) struct InFlight<T> {
     next_epoch: u64,
     len: usize,
     began: Instant,
+    /// When there was nothing to read, the last time.
+    idle: Instant,
 }
 
 impl<T> InFlight<T> {
     pub(super) fn new(began: Instant) -> Self {
-        Self { lanes: HashMap::new(), next_epoch: 0, len: 0, began }
+        Self { lanes: HashMap::new(), next_epoch: 0, len: 0, began, idle: began }
     }
 
     /// Records admitted and not yet committed.
@@ -109,10 +111,15 @@ impl<T> InFlight<T> {
         self.lanes.get(&partition).is_some_and(|lane| lane.proven)
     }
 
+    /// Notes that there is nothing to read from any partition.
+    pub(super) fn idle(&mut self, now: Instant) {
+        self.idle = now;
+    }
+
     /// Takes a record in, if it is new.
     pub(super) fn admit(&mut self, partition: i32, record: Consumed, now: Instant) -> Admission<'_, T> {
         let Some(lane) = self.lanes.get_mut(&partition) else { return Admission::Known };
-        let silent = now.duration_since(lane.seen) >= SILENCE;
+        let silent = self.idle > lane.seen && now.duration_since(lane.seen) >= SILENCE;
         lane.seen = now;
         if let Some(expected) = lane.expected.take() {
             if record == expected {
@@ -316,12 +323,21 @@ mod tests {
         let (mut in_flight, now) = assigned(None);
         take(&mut in_flight, 0, 3, now);
         let later = now + SILENCE;
+        in_flight.idle(later);
         assert_eq!(in_flight.admit(0, record(4), later), Admission::Doubtful(3));
         assert_eq!(in_flight.admit(0, record(3), later), Admission::Known);
         take(&mut in_flight, 0, 4, later);
         let later = later + SILENCE;
+        in_flight.idle(later);
         assert_eq!(in_flight.admit(0, record(9), later), Admission::Doubtful(4));
         assert_eq!(in_flight.admit(0, Consumed { offset: 4, fingerprint: 1 }, later), Admission::WentBack);
+    }
+
+    #[test]
+    fn a_partition_that_waited_for_others_was_not_silent() {
+        let (mut in_flight, now) = assigned(None);
+        take(&mut in_flight, 0, 3, now);
+        take(&mut in_flight, 0, 4, now + 2 * SILENCE);
     }
 
     #[test]

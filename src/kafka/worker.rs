@@ -255,7 +255,10 @@ impl<'a, H: Handler> Session<'a, H> {
             // A rebalance that the poll served comes before the record that it returned.
             self.handle_rebalances()?;
             match polled {
-                None => break,
+                None => {
+                    self.in_flight.idle(Instant::now());
+                    break;
+                }
                 Some(Ok(record)) => self.receive(record)?,
                 Some(Err(error)) => self.tolerate(error)?,
             }
