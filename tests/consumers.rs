@@ -106,7 +106,9 @@ async fn replace_log(topic: &'static str, count: usize, restart: bool) {
         _ => {
             let sum = expected.len();
             eventually("all ads to be published", async || {
-                role.metric("ads_ads_published_total").await.filter(|&count| count as usize >= sum)
+                role.metric("ads_ads_published_total")
+                    .await
+                    .filter(|count| usize::try_from(*count).unwrap() >= sum)
             })
             .await;
         }
@@ -141,6 +143,9 @@ async fn replace_log(topic: &'static str, count: usize, restart: bool) {
         CREATED => await_vins(&platform, &after).await,
         _ if restart => done(&reader, &after).await,
         _ => done(&reader, &[before, after, vec!["frame".to_owned()]].concat()).await,
+    }
+    if restart {
+        assert!(reader.log().contains("the log went back"), "{}", reader.log());
     }
     platform.end().await;
 }
@@ -335,7 +340,7 @@ async fn a_producers_wrong_clock_does_not_date_a_record() {
     fill_at(platform.kafka(), CREATED, 0, &[b"old".to_vec()], 1_000).await;
     let records = read_all(platform.kafka(), CREATED).await;
     let old = records.iter().find(|record| record.payload() == Some(b"old")).unwrap();
-    assert!(old.timestamp().to_millis().unwrap() as u128 >= now, "{:?}", old.timestamp());
+    assert!(u128::try_from(old.timestamp().to_millis().unwrap()).unwrap() >= now, "{:?}", old.timestamp());
     platform.finish().await;
 }
 

@@ -106,6 +106,11 @@ impl<T> InFlight<T> {
         self.lanes.keys().copied().collect()
     }
 
+    /// The partitions from which records came, and the offset of the newest.
+    pub(super) fn last_offsets(&self) -> impl Iterator<Item = (i32, i64)> {
+        self.lanes.iter().filter_map(|(partition, lane)| Some((*partition, lane.last?.offset)))
+    }
+
     /// Whether the log of a partition was found to be the one that its committed offset belongs to.
     pub(super) fn is_proven(&self, partition: i32) -> bool {
         self.lanes.get(&partition).is_some_and(|lane| lane.proven)

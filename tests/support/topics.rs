@@ -34,7 +34,7 @@ pub async fn setting(bootstrap: &str, topic: &str, name: &str) -> String {
 /// Writes values to one partition, in their order and without a transaction.
 pub async fn fill(bootstrap: &str, topic: &str, partition: i32, values: &[Vec<u8>]) {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    fill_at(bootstrap, topic, partition, values, now.as_millis() as i64).await;
+    fill_at(bootstrap, topic, partition, values, i64::try_from(now.as_millis()).unwrap()).await;
 }
 
 /// As [`fill`], with the time that the producer states in milliseconds.

@@ -30,7 +30,7 @@ impl<H: Handler> Session<'_, H> {
                     tracing::info!(group = self.worker.group, ?partitions, dropped, "partitions revoked");
                 }
                 RebalanceEvent::Failed(error) => {
-                    self.report(&error, "rebalance failed, will rejoin the group")
+                    self.report(&error, "rebalance failed, will rejoin the group");
                 }
             }
         }
@@ -108,6 +108,20 @@ impl<H: Handler> Session<'_, H> {
         self.seek(partition, Offset::Beginning)
     }
 
+    /// Finds the logs that end before what was read from them.
+    fn note_shorter_logs(&self) {
+        let Worker { topic, group, status, .. } = self.worker;
+        for (partition, last) in self.in_flight.last_offsets() {
+            let bounds = self.consumer.fetch_watermarks(topic, partition, CALL_TIMEOUT);
+            if let Ok((_, end)) = bounds
+                && last >= end
+            {
+                status.metrics.log_went_back.inc();
+                tracing::warn!(topic, partition, group, last, end, "the log went back, reading it again");
+            }
+        }
+    }
+
     fn seek(&self, partition: i32, offset: Offset) -> anyhow::Result<()> {
         let topic = &self.worker.topic;
         let sought = self.consumer.seek(topic, partition, offset, CALL_TIMEOUT);
@@ -122,6 +136,7 @@ impl<H: Handler> Session<'_, H> {
         }
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AutoOffsetReset) => {
+                self.note_shorter_logs();
                 return Err(error).context("the log does not hold the next offset");
             }
             // Told by what watches the cluster.
