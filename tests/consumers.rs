@@ -245,18 +245,19 @@ async fn two_estimators_with_one_name_both_work_and_nothing_is_lost_or_doubled()
     platform.finish().await;
 }
 
-/// A member of the estimators' group that assigns partitions in another way.
+/// A member of the estimators' group that reads and never commits.
 struct Peer {
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Peer {
-    async fn join(platform: &Platform) -> Self {
+    async fn join(platform: &Platform, assignor: &str) -> Self {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", platform.kafka())
             .set("group.id", "ms-price-estimate")
-            .set("partition.assignment.strategy", "range")
+            .set("enable.auto.commit", "false")
+            .set("partition.assignment.strategy", assignor)
             .create()
             .unwrap();
         consumer.subscribe(&[CREATED]).unwrap();
@@ -283,7 +284,7 @@ impl Peer {
 #[tokio::test]
 async fn a_peer_with_another_assignor_makes_an_estimator_not_ready_that_says_why() {
     let platform = Platform::start(&["--roles", "ads"]).await;
-    let peer = Peer::join(&platform).await;
+    let peer = Peer::join(&platform, "range").await;
     let estimator = Role::join(&platform, "estimate", &QUICK);
     estimator.await_reason("worker", "nconsistent").await;
     let log = estimator.log();
@@ -291,6 +292,24 @@ async fn a_peer_with_another_assignor_makes_an_estimator_not_ready_that_says_why
     peer.leave();
     estimator.await_ready().await;
     platform.end().await;
+}
+
+#[tokio::test]
+async fn a_member_without_a_partition_is_not_ready_while_records_wait_and_the_others_commit_nothing() {
+    let platform = Platform::start(&["--roles", "stock"]).await;
+    let mut peers = Vec::new();
+    for _ in 0..3 {
+        peers.push(Peer::join(&platform, "cooperative-sticky").await);
+    }
+    let estimator = Role::join(&platform, "estimate", &QUICK);
+    estimator.await_ready().await;
+    platform.accept("waiting").await;
+    estimator.await_reason("worker", "the group commits nothing").await;
+    for peer in peers {
+        peer.leave();
+    }
+    estimator.await_ready().await;
+    platform.finish().await;
 }
 
 #[tokio::test]

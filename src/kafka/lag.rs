@@ -148,7 +148,7 @@ impl GroupLag {
     }
 }
 
-/// Finds out when a group stopped. An offset that is not committed may belong to the end of a transaction, which nobody
+/// Finds out when a group stopped. An offset that is not committed may belong to the end of a transaction, which no reader
 /// ever reads: so a group that seems to be behind is only suspected, until a record was seen that waits for it.
 #[derive(Default)]
 struct StallWatch {

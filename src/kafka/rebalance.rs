@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
@@ -17,8 +17,9 @@ use super::consumed::{Committed, Consumed, Start};
 use super::marker::Mark;
 use super::transaction::TRANSACTION_TIMEOUT;
 
-/// A transaction that a killed member left open holds back what is committed until it times out.
-const COMMITTED_TIMEOUT: Duration = TRANSACTION_TIMEOUT.saturating_add(CALL_TIMEOUT);
+/// How long the brokers may take to say where to begin. A transaction that a killed member left open holds back what is
+/// committed until it times out, and a partition may wait about as long for a new leader.
+const START_TIMEOUT: Duration = TRANSACTION_TIMEOUT.saturating_add(CALL_TIMEOUT);
 
 /// What happened to the assignment, in the order in which it happened.
 pub(super) enum RebalanceEvent {
@@ -73,7 +74,9 @@ fn begin(consumer: &BaseConsumer<RebalanceLog>, list: &TopicPartitionList) -> Ka
     if list.count() == 0 {
         return Ok(Vec::new());
     }
-    let committed = consumer.committed_offsets(list.clone(), COMMITTED_TIMEOUT)?;
+    let until = Instant::now() + START_TIMEOUT;
+    let left = || until.saturating_duration_since(Instant::now());
+    let committed = consumer.committed_offsets(list.clone(), left())?;
     let mut starts = Vec::with_capacity(list.count());
     for mut assigned in list.elements() {
         let (topic, partition) = (assigned.topic().to_owned(), assigned.partition());
@@ -89,7 +92,7 @@ fn begin(consumer: &BaseConsumer<RebalanceLog>, list: &TopicPartitionList) -> Ka
             next: mark.offset,
             last: mark.metadata.as_deref().and_then(Consumed::from_metadata),
         });
-        let bounds = consumer.fetch_watermarks(&topic, partition, CALL_TIMEOUT)?;
+        let bounds = consumer.fetch_watermarks(&topic, partition, left())?;
         let start = Start::decide(partition, committed, bounds);
         assigned.set_offset(Offset::Offset(start.offset))?;
         starts.push(start);
