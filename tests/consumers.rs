@@ -207,6 +207,27 @@ async fn a_restart_on_the_same_log_repeats_nothing() {
 }
 
 #[tokio::test]
+async fn an_offset_with_foreign_metadata_is_taken_as_it_is() {
+    let platform = Platform::start(&["--roles", "stock,ads"]).await;
+    let mut estimator = Role::join(&platform, "estimate", &QUICK);
+    platform.accept("frame").await;
+    platform.await_ads(1).await;
+    let values = Values::like(&platform, CREATED).await;
+    values.fill(&platform, &vins("before", 20)).await;
+    platform.await_ads(21).await;
+    assert_eq!(terminate(&mut estimator.process.child).await.code(), Some(0));
+    let group = OffsetsOf::group(&platform, CREATED);
+    group.offsets.find_partition(CREATED, 0).unwrap().set_metadata("of another program");
+    group.restore();
+    let estimator = Role::join(&platform, "estimate", &QUICK);
+    values.fill(&platform, &vins("after", 5)).await;
+    platform.await_ads(26).await;
+    assert_eq!(read_all(platform.kafka(), PROCESSED).await.len(), 26);
+    assert_eq!(estimator.metric("estimate_log_went_back_total").await, Some(0));
+    platform.end().await;
+}
+
+#[tokio::test]
 async fn a_topic_that_was_deleted_is_reported_and_read_when_someone_creates_it_again() {
     let platform = Platform::start(&["--roles", "ads"]).await;
     let estimator = Role::join(&platform, "estimate", &QUICK);

@@ -148,8 +148,8 @@ impl GroupLag {
     }
 }
 
-/// Finds out when a group stopped. An offset that is not committed may belong to the end of a transaction, which no reader
-/// ever reads: so a group that seems to be behind is only suspected, until a record was seen that waits for it.
+/// Finds out when a group stopped. An offset that is not committed may belong to the end of a transaction, which is never
+/// read: so a group that seems to be behind is only suspected, until a record was seen that waits for it.
 #[derive(Default)]
 struct StallWatch {
     /// The last measurement, and since when the committed offsets are as they are.
