@@ -50,6 +50,7 @@ fn wrong_usage_ends_with_2_and_names_the_flag() {
     for (arguments, named) in [
         (vec!["estimate", "--processing-time", "soon"], "--processing-time"),
         (vec!["estimate", "--max-in-flight", "0"], "--max-in-flight"),
+        (vec!["estimate", "--topic-retention", "1s"], "--topic-retention"),
         (vec!["stock", "--database-url", "mysql://h/d"], "--database-url"),
         (vec!["stock", "--schema-registry-url", "h:8081"], "--schema-registry-url"),
         (vec!["stock", "--kafka-property", "isolation.level=read_uncommitted"], "--kafka-property"),
@@ -60,6 +61,43 @@ fn wrong_usage_ends_with_2_and_names_the_flag() {
         let output = run(&arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(stderr(&output).contains(named), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_property_that_is_not_the_users_is_refused_under_each_of_its_names_with_what_to_use_instead() {
+    for (property, instead) in [
+        ("acks", "--topic-min-insync-replicas"),
+        ("allow.auto.create.topics", "--topic-partitions"),
+        ("auto.offset.reset", "first record"),
+        ("bootstrap.servers", "--kafka-bootstrap-servers"),
+        ("metadata.broker.list", "--kafka-bootstrap-servers"),
+        ("client.id", "--instance-id"),
+        ("auto.commit.enable", "one transaction"),
+        ("enable.auto.commit", "one transaction"),
+        ("enable.auto.offset.store", "one transaction"),
+        ("enable.idempotence", "transactions"),
+        ("enable.partition.eof", "tools"),
+        ("fetch.error.backoff.ms", "topic"),
+        ("group.id", "--kafka-prefix"),
+        ("group.instance.id", "member"),
+        ("group.protocol", "protocol"),
+        ("isolation.level", "committed"),
+        ("log_level", "--log"),
+        ("max.in.flight", "transactions"),
+        ("max.in.flight.requests.per.connection", "transactions"),
+        ("message.max.bytes", "brokers"),
+        ("message.send.max.retries", "transactions"),
+        ("partition.assignment.strategy", "members"),
+        ("request.required.acks", "--topic-min-insync-replicas"),
+        ("retries", "transactions"),
+        ("statistics.interval.ms", "/metrics"),
+        ("transaction.timeout.ms", "timeouts"),
+        ("transactional.id", "--instance-id"),
+    ] {
+        let output = run(&["estimate", "--kafka-property", &format!("{property}=1")]);
+        assert_eq!(output.status.code(), Some(2), "{property}");
+        assert!(stderr(&output).contains(instead), "{property}: {}", stderr(&output));
     }
 }
 

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
 use super::client::{LoggingContext, client_config, default_to};
+use super::marker::Mark;
 use super::record::OutgoingRecord;
 use crate::backoff::Backoff;
 
@@ -42,19 +43,17 @@ const LAST_CALL_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     pub topic: String,
-    /// Partition and offset.
-    pub next: Vec<(i32, i64)>,
-    /// Kept with each offset.
-    pub metadata: Option<String>,
+    /// Partition, and what is committed for it.
+    pub next: Vec<(i32, Mark)>,
 }
 
 impl Progress {
     fn as_list(&self) -> Result<TopicPartitionList, KafkaError> {
         let mut list = TopicPartitionList::with_capacity(self.next.len());
-        for &(partition, offset) in &self.next {
-            list.add_partition_offset(&self.topic, partition, Offset::Offset(offset))?;
-            if let Some(metadata) = self.metadata.as_deref()
-                && let Some(mut element) = list.find_partition(&self.topic, partition)
+        for (partition, Mark { offset, metadata }) in &self.next {
+            list.add_partition_offset(&self.topic, *partition, Offset::Offset(*offset))?;
+            if let Some(metadata) = metadata.as_deref()
+                && let Some(mut element) = list.find_partition(&self.topic, *partition)
             {
                 element.set_metadata(metadata);
             }
@@ -130,17 +129,7 @@ impl TransactionalProducer {
         patience: Duration,
         shutdown: CancellationToken,
     ) -> anyhow::Result<Self> {
-        let mut config = client_config(kafka);
-        config
-            .set("transactional.id", transactional_id)
-            .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string())
-            .set("linger.ms", "0");
-        // Some request of each transaction is refused as too early (CONCURRENT_TRANSACTIONS) and made again after this.
-        // librdkafka's 100 ms would be most of the time that a transaction takes.
-        default_to(&mut config, "retry.backoff.ms", "10");
-        config
-            // The brokers judge how large a record may be: to refuse one here would only stop the line.
-            .set("message.max.bytes", MESSAGE_MAX_BYTES);
+        let config = producer_config(kafka, transactional_id);
         let producer = create(&config).context("cannot set up a Kafka producer; see --kafka-property")?;
         let mut producer = Self { config, producer: Some(producer), patience, shutdown };
         producer.begin().await.context("cannot begin transactions")?;
@@ -274,15 +263,7 @@ impl TransactionalProducer {
             _ => None,
         };
         let fatal = self.producer.as_ref().and_then(|producer| producer.client().fatal_error());
-        let is_fenced = |code: RDKafkaErrorCode| {
-            matches!(
-                code,
-                RDKafkaErrorCode::Fenced
-                    | RDKafkaErrorCode::ProducerFenced
-                    | RDKafkaErrorCode::InvalidProducerEpoch
-            )
-        };
-        if code.into_iter().chain(fatal.map(|(code, _)| code)).any(is_fenced) {
+        if code.into_iter().chain(fatal.map(|(code, _)| code)).any(is_fencing) {
             CommitError::Fenced(error)
         } else {
             CommitError::Lost(error)
@@ -349,6 +330,42 @@ impl Drop for TransactionalProducer {
         let producer = self.producer.take();
         std::thread::spawn(move || drop(producer));
     }
+}
+
+pub(super) fn producer_config(kafka: &KafkaArgs, transactional_id: &str) -> ClientConfig {
+    let mut config = client_config(kafka);
+    config
+        .set("transactional.id", transactional_id)
+        .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string())
+        // The brokers judge how large a record may be: to refuse one here would only stop the line.
+        .set("message.max.bytes", MESSAGE_MAX_BYTES);
+    default_to(&mut config, "linger.ms", "0");
+    // Some request of each transaction is refused as too early (CONCURRENT_TRANSACTIONS) and made again after this.
+    // librdkafka's 100 ms would be most of the time that a transaction takes.
+    default_to(&mut config, "retry.backoff.ms", "10");
+    config
+}
+
+/// Whether an error says that another producer took over the transactional id.
+pub(super) fn is_fenced(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let fenced = |error: &KafkaError| match error {
+            KafkaError::Transaction(error) => is_fencing(error.code()),
+            _ => false,
+        };
+        match (cause.downcast_ref::<CommitError>(), cause.downcast_ref::<CallError>()) {
+            (Some(error), _) => matches!(error, CommitError::Fenced(_)),
+            (_, Some(CallError::Kafka(error))) => fenced(error),
+            _ => cause.downcast_ref::<KafkaError>().is_some_and(fenced),
+        }
+    })
+}
+
+fn is_fencing(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch
+    )
 }
 
 fn create(config: &ClientConfig) -> Result<Arc<Inner>, KafkaError> {
