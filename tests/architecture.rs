@@ -12,7 +12,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("backoff", &[]),
     ("secret", &[]),
     ("shutdown", &["trace"]),
-    ("telemetry", &[]),
+    ("output", &[]),
+    ("telemetry", &["output"]),
     ("database", &[]),
     ("trace", &["secret"]),
     ("event", &["vehicle"]),
@@ -30,17 +31,20 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ads", &["event", "http", "kafka", "registry", "secret", "shutdown", "database", "trace", "vehicle"]),
     (
         "dev",
-        &["ads", "estimate", "event", "http", "kafka", "registry", "shutdown", "stock", "database", "trace"],
+        &[
+            "ads", "estimate", "event", "http", "kafka", "output", "registry", "shutdown", "stock",
+            "database", "trace",
+        ],
     ),
-    ("dlq", &["event", "kafka", "registry"]),
+    ("dlq", &["event", "kafka", "output", "registry"]),
     (
         "audit",
         &[
-            "ads", "estimate", "event", "http", "kafka", "registry", "secret", "stock", "database", "trace",
-            "vehicle",
+            "ads", "estimate", "event", "http", "kafka", "output", "registry", "secret", "stock", "database",
+            "trace", "vehicle",
         ],
     ),
-    ("healthcheck", &[]),
+    ("healthcheck", &["output"]),
     (
         "cli",
         &["ads", "audit", "dev", "dlq", "estimate", "healthcheck", "shutdown", "stock", "telemetry", "trace"],

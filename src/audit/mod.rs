@@ -6,7 +6,6 @@ mod report;
 mod scratch;
 mod trail;
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +19,7 @@ use crate::ads;
 use crate::ads::store::AdStore;
 use crate::database::{Access, DatabaseUrl};
 use crate::kafka::{KafkaArgs, Naming};
+use crate::output::Output;
 use crate::secret::SecretParser;
 use crate::stock;
 use crate::stock::store::VehicleStore;
@@ -108,7 +108,7 @@ pub async fn run(args: AuditArgs) -> anyhow::Result<()> {
     };
     let runtime = Handle::current();
     let audit = tokio::task::spawn_blocking(move || match &args.vin {
-        Some(vin) => path::print_path(&sources, &runtime, vin, args.json, &mut io::stdout().lock()),
+        Some(vin) => path::print_path(&sources, &runtime, vin, args.json, Output::stdout()),
         None => audit(&args, &sources, &runtime),
     });
     audit.await.context("the audit panicked")?
@@ -141,10 +141,15 @@ fn audit(args: &AuditArgs, sources: &Sources, runtime: &Handle) -> anyhow::Resul
         }
         Ok(())
     })?;
-    let mut out = io::stdout().lock();
-    let printed = if args.json { report.print_json(&mut out) } else { report.print(&mut out) };
+    let mut output = Output::stdout();
+    if args.json {
+        output.pretty_json(&report);
+    } else {
+        report.print(&mut output);
+    }
+    output.finish()?;
     if !report.is_clean() {
         bail!("not all is well");
     }
-    Ok(printed?)
+    Ok(())
 }

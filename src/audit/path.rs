@@ -11,6 +11,7 @@ use super::Sources;
 use super::gather::vin_of;
 use crate::event::{EventType, REANNOUNCED_HEADER, VEHICLE_CREATED, VEHICLE_PROCESSED};
 use crate::kafka::{Record, TopicReader, for_each_dead_letter};
+use crate::output::Output;
 use crate::trace::TraceContext;
 
 /// Rows of the outbox looked through at once.
@@ -58,7 +59,7 @@ pub(super) fn print_path(
     runtime: &Handle,
     vin: &str,
     json: bool,
-    out: &mut impl Write,
+    mut output: Output<impl Write>,
 ) -> anyhow::Result<()> {
     let mut steps = Vec::new();
     if let Some(stocked) = runtime.block_on(sources.vehicles.find(vin))? {
@@ -80,8 +81,8 @@ pub(super) fn print_path(
         bail!("there is no trace of the vin {vin:?}");
     }
     if json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&steps)?)?;
-        return Ok(());
+        output.pretty_json(&steps);
+        return Ok(output.finish()?);
     }
     for step in steps {
         let lies = match (&step.topic, step.partition, step.offset) {
@@ -91,9 +92,9 @@ pub(super) fn print_path(
             _ => String::new(),
         };
         let time = step.time.unwrap_or_default();
-        writeln!(out, "{time:<24}  {:<32}  {lies}{}", step.place, step.detail)?;
+        output.line(format_args!("{time:<24}  {:<32}  {lies}{}", step.place, step.detail));
     }
-    Ok(())
+    Ok(output.finish()?)
 }
 
 fn outbox(sources: &Sources, runtime: &Handle, vin: &str) -> anyhow::Result<Option<Step>> {

@@ -1,11 +1,12 @@
 //! What an audit found, for people and for programs.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io::Write;
 
 use serde::Serialize;
 
 use super::trail::{Finding, Stage};
+use crate::output::Output;
 
 /// Vins shown of each finding.
 const EXAMPLES: usize = 10;
@@ -64,28 +65,23 @@ impl Report {
         self.clean
     }
 
-    pub(super) fn print_json(&self, out: &mut impl Write) -> io::Result<()> {
-        writeln!(out, "{}", serde_json::to_string_pretty(self)?)
-    }
-
-    pub(super) fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        writeln!(out, "{:>10}  vehicles in stock", self.vehicles)?;
-        writeln!(out, "{:>10}  with an ad", self.advertised)?;
-        writeln!(out, "{:>10}  on their way", self.on_their_way)?;
+    pub(super) fn print(&self, output: &mut Output<impl Write>) {
+        output.line(format_args!("{:>10}  vehicles in stock", self.vehicles));
+        output.line(format_args!("{:>10}  with an ad", self.advertised));
+        output.line(format_args!("{:>10}  on their way", self.on_their_way));
         for (finding, found) in &self.findings {
             let (what, way_out) = finding.describe();
             if found.count == 0 {
-                writeln!(out, "{:>10}  {what}", 0)?;
+                output.line(format_args!("{:>10}  {what}", 0));
             } else {
-                writeln!(out, "{:>10}  {what}: {way_out}", found.count)?;
+                output.line(format_args!("{:>10}  {what}: {way_out}", found.count));
                 let more = if found.count > EXAMPLES as u64 { ", ..." } else { "" };
-                writeln!(out, "{:>10}  {}{more}", "", found.examples.join(", "))?;
+                output.line(format_args!("{:>10}  {}{more}", "", found.examples.join(", ")));
             }
         }
-        writeln!(out, "{:>10}  dead letters", self.dead_letters)?;
+        output.line(format_args!("{:>10}  dead letters", self.dead_letters));
         if self.repaired > 0 {
-            writeln!(out, "{:>10}  announced again", self.repaired)?;
+            output.line(format_args!("{:>10}  announced again", self.repaired));
         }
-        Ok(())
     }
 }
