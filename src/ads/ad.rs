@@ -27,18 +27,18 @@ pub struct Offer {
 impl TryFrom<VehicleProcessed> for Offer {
     type Error = String;
 
-    /// As strict as the store needs, for the schema of the record said the rest.
+    /// Refuses only what cannot be kept: the schema of the record decided on the rest.
     fn try_from(processed: VehicleProcessed) -> Result<Self, Self::Error> {
         let vehicle = processed.vehicle;
         Ok(Self {
             vehicle_id: vehicle.id,
-            vin: Vin::parse(&vehicle.vin).map_err(|error| format!("vin {error}"))?,
+            vin: Vin::from_stored(vehicle.vin),
             model: vehicle.model,
             manufacturer: vehicle.manufacturer,
             year: vehicle.year,
             odometer: Odometer::parse(vehicle.odometer).map_err(|error| format!("odometer {error}"))?,
             odometer_unit: vehicle.odometer_unit,
-            price: Price::parse(processed.price)?,
+            price: Price::parse(processed.price).map_err(|error| format!("price {error}"))?,
             price_unit: processed.price_unit,
         })
     }

@@ -6,7 +6,7 @@ mod price;
 mod validation;
 
 pub use fields::{Manufacturer, Model, Odometer, OdometerUnit, Vin, Year};
-pub use number::whole_as_integer;
+pub use number::{integer, optional_integer, whole_as_integer};
 pub use price::Price;
 pub use validation::{FieldError, parse_vehicle};
 
