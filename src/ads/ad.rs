@@ -6,9 +6,6 @@ use uuid::Uuid;
 use crate::event::VehicleProcessed;
 use crate::vehicle::{Odometer, Price, Vin};
 
-/// Grows with time (UUID version 7, RFC 9562), so that ads are sorted by it.
-pub type AdId = Uuid;
-
 /// What an ad says; there is one for each vin.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Offer {
@@ -47,7 +44,8 @@ impl TryFrom<VehicleProcessed> for Offer {
 /// An offer that is public.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ad {
-    pub id: AdId,
+    /// Grows with time (UUID version 7, RFC 9562), so that ads are sorted by it.
+    pub id: Uuid,
     /// Millisecond precision.
     pub published_at: DateTime<Utc>,
     pub offer: Offer,

@@ -17,12 +17,13 @@ use tokio::runtime::Handle;
 
 use crate::ads;
 use crate::ads::store::AdStore;
-use crate::database::{Access, DatabaseUrl};
+use crate::database::{Access, DatabaseError, DatabaseUrl};
 use crate::kafka::{KafkaArgs, Naming};
 use crate::output::Output;
 use crate::secret::SecretParser;
 use crate::stock;
 use crate::stock::store::VehicleStore;
+use crate::vehicle::StockedVehicle;
 use gather::{Gathered, gather};
 use report::Report;
 use trail::Finding;
@@ -114,10 +115,19 @@ pub async fn run(args: AuditArgs) -> anyhow::Result<()> {
     audit.await.context("the audit panicked")?
 }
 
+/// Whether stock has the vehicle, readable or not.
+fn is_there(found: Result<Option<StockedVehicle>, DatabaseError>) -> Result<bool, DatabaseError> {
+    match found {
+        Ok(stocked) => Ok(stocked.is_some()),
+        Err(DatabaseError::Unreadable(_)) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
 fn audit(args: &AuditArgs, sources: &Sources, runtime: &Handle) -> anyhow::Result<()> {
     let allowed = TimeDelta::from_std(args.processing_time + GRACE).context("--processing-time")?;
-    let Gathered { scratch, dead_letters } = gather(sources, runtime)?;
-    let mut report = Report::new(dead_letters);
+    let Gathered { scratch, dead_letters, unreadable } = gather(sources, runtime)?;
+    let mut report = Report::new(dead_letters, unreadable);
     scratch.for_each_trail(|trail| {
         let (stage, findings) = trail.judge(Utc::now(), allowed);
         if trail.created_at.is_some() {
@@ -126,7 +136,7 @@ fn audit(args: &AuditArgs, sources: &Sources, runtime: &Handle) -> anyhow::Resul
         for finding in findings {
             // It may have been taken while the audit went on.
             if finding == Finding::AdWithoutVehicle
-                && runtime.block_on(sources.vehicles.find(&trail.vin))?.is_some()
+                && is_there(runtime.block_on(sources.vehicles.find(&trail.vin)))?
             {
                 continue;
             }

@@ -27,16 +27,27 @@ pub(super) struct Report {
 
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Found {
+pub(super) struct Found {
     count: u64,
-    /// Some of the vins.
+    /// Some of the vins, or what names a row that has none.
     examples: Vec<String>,
 }
 
+impl Found {
+    pub(super) fn add(&mut self, example: impl FnOnce() -> String) {
+        self.count += 1;
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(example());
+        }
+    }
+}
+
 impl Report {
-    pub(super) fn new(dead_letters: u64) -> Self {
-        let findings = Finding::ALL.map(|finding| (finding, Found::default())).into();
-        Self { clean: dead_letters == 0, dead_letters, findings, ..Self::default() }
+    pub(super) fn new(dead_letters: u64, unreadable: Found) -> Self {
+        let clean = dead_letters == 0 && unreadable.count == 0;
+        let mut findings: BTreeMap<_, _> = Finding::ALL.map(|finding| (finding, Found::default())).into();
+        findings.insert(Finding::Unreadable, unreadable);
+        Self { clean, dead_letters, findings, ..Self::default() }
     }
 
     pub(super) fn count_vehicle(&mut self, stage: Option<Stage>) {
@@ -50,11 +61,7 @@ impl Report {
 
     pub(super) fn add(&mut self, finding: Finding, vin: &str) {
         self.clean = false;
-        let found = self.findings.entry(finding).or_default();
-        found.count += 1;
-        if found.examples.len() < EXAMPLES {
-            found.examples.push(vin.to_owned());
-        }
+        self.findings.entry(finding).or_default().add(|| vin.to_owned());
     }
 
     pub(super) fn count_repaired(&mut self) {
