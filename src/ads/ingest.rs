@@ -52,7 +52,7 @@ impl Handler for Ingest {
         // One that is larger than all the room takes all of it.
         let kib = u32::try_from(kib).unwrap_or(u32::MAX).min(ROOM_KIB);
         let _room = self.room.acquire_many(kib).await.map_err(|_| stopping())?;
-        let processed: VehicleProcessed = self.codec.decode(record.value.as_deref()).await?;
+        let processed: VehicleProcessed = self.codec.decode(&record.topic, record.value.as_deref()).await?;
         let offer = Offer::try_from(processed).map_err(Failure::Poison)?;
         let (answer, decided) = oneshot::channel();
         self.offers.send((offer, answer)).await.map_err(|_| stopping())?;
