@@ -13,6 +13,7 @@ pub mod event;
 pub mod healthcheck;
 pub mod http;
 pub mod kafka;
+pub mod open_files;
 pub mod output;
 pub mod registry;
 pub mod secret;

@@ -12,6 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("backoff", &[]),
     ("secret", &[]),
     ("shutdown", &["trace"]),
+    ("open_files", &[]),
     ("output", &[]),
     ("telemetry", &["output"]),
     ("database", &[]),
@@ -19,7 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("event", &["vehicle"]),
     ("registry", &["event", "secret"]),
     ("kafka", &["backoff", "event", "registry", "secret", "trace"]),
-    ("http", &["backoff", "database", "vehicle"]),
+    ("http", &["backoff", "database", "open_files", "vehicle"]),
     (
         "stock",
         &[
@@ -47,7 +48,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("healthcheck", &["output"]),
     (
         "cli",
-        &["ads", "audit", "dev", "dlq", "estimate", "healthcheck", "shutdown", "stock", "telemetry", "trace"],
+        &[
+            "ads",
+            "audit",
+            "dev",
+            "dlq",
+            "estimate",
+            "healthcheck",
+            "open_files",
+            "shutdown",
+            "stock",
+            "telemetry",
+            "trace",
+        ],
     ),
 ];
 

@@ -231,3 +231,63 @@ async fn a_role_lives_on_when_its_log_can_no_longer_be_written() {
         }
     }
 }
+
+#[test]
+fn a_role_that_may_open_too_few_files_ends_at_once_and_says_so() {
+    let nowhere = free_port();
+    let registry = format!("--schema-registry-url http://127.0.0.1:{nowhere}");
+    let kafka = format!("--kafka-bootstrap-servers 127.0.0.1:{nowhere} {registry}");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().display();
+    let ports = "--kafka-port 0 --registry-port 0 --stock-port 0 --ads-port 0";
+    for files in [24, 64, 127] {
+        for role in [
+            format!("stock --port 0 --database-url sqlite:{path}/stock.db {kafka}"),
+            format!("ads --port 0 --database-url sqlite:{path}/ads.db {kafka}"),
+            format!("estimate {kafka}"),
+            format!("dev --data-dir {path} {ports}"),
+        ] {
+            let script = format!("ulimit -n {files}; exec $BINARY {role}");
+            let output = Command::new("bash").args(["-c", &script]).env("BINARY", BINARY).output().unwrap();
+            assert_eq!(output.status.code(), Some(1), "{script}: {}", stderr(&output));
+            assert!(stderr(&output).contains("ulimit -n"), "{script}: {}", stderr(&output));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_platform_works_with_few_files_and_raises_a_limit_that_it_may_raise() {
+    for limits in ["ulimit -n 256", "ulimit -Sn 24"] {
+        let directory = tempfile::tempdir().unwrap();
+        let ports = [(); 2].map(|()| free_port().to_string());
+        let ports_of =
+            ["--kafka-port", "0", "--registry-port", "0", "--stock-port", &ports[0], "--ads-port", &ports[1]];
+        let mut dev = Command::new("bash")
+            .args(["-c", &format!("{limits}; exec \"$@\""), "bash", BINARY, "dev", "--processing-time", "0s"])
+            .arg("--data-dir")
+            .arg(directory.path())
+            .args(ports_of)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        // More clients than may be connected: they wait, and the platform goes on.
+        let client = reqwest::Client::new();
+        let stock = format!("http://127.0.0.1:{}/stock", ports[0]);
+        eventually("stock to answer", async || client.get(&stock).send().await.ok()).await;
+        let idle: Vec<_> = (0..300)
+            .map_while(|_| std::net::TcpStream::connect(("127.0.0.1", ports[0].parse().ok()?)).ok())
+            .collect();
+        drop(idle);
+        let posted = eventually("a vehicle to be accepted", async || {
+            client.post(&stock).json(&support::vehicle("vin")).send().await.ok()
+        })
+        .await;
+        assert_eq!(posted.status(), 201, "{limits}");
+        eventually("its ad", async || {
+            let ads = client.get(format!("http://127.0.0.1:{}/ads", ports[1])).send().await.ok()?;
+            ads.text().await.ok()?.contains("vin").then_some(())
+        })
+        .await;
+        assert_eq!(support::terminate(&mut dev).await.code(), Some(0), "{limits}");
+    }
+}
