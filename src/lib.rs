@@ -1,5 +1,11 @@
 //! The vehicle platform: see README.md for what it does, and the modules for how.
 
+#![deny(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "they panic when the stream fails: use `output`"
+)]
+
 pub mod ads;
 pub mod audit;
 pub mod backoff;

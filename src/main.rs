@@ -1,3 +1,9 @@
+#![deny(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "they panic when the stream fails: use `output`"
+)]
+
 use std::process;
 
 use clap::Parser;

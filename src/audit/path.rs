@@ -68,7 +68,9 @@ pub(super) fn print_path(
             steps.push(Step::at("vehicle", Some(stocked.created_at), format!("/stock/{}", stocked.id)));
         }
         Ok(None) => {}
-        Err(DatabaseError::Unreadable(reason)) => steps.push(Step::at("vehicle", None, reason)),
+        Err(DatabaseError::Unreadable(reason)) => {
+            steps.push(Step::at("vehicle", None, format!("{reason:#}")));
+        }
         Err(error) => return Err(error.into()),
     }
     steps.extend(outbox(sources, runtime, vin)?);

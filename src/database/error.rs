@@ -17,8 +17,8 @@ pub enum DatabaseError {
     #[error("the database refuses the values: {0:#}")]
     Refused(anyhow::Error),
     /// What was asked for is there, but something else than this program wrote or changed it.
-    #[error("the database holds what cannot be read: {0}")]
-    Unreadable(String),
+    #[error("the database holds what cannot be read: {0:#}")]
+    Unreadable(anyhow::Error),
     /// A defect of ours, or of the database.
     #[error("the database failed: {0:#}")]
     Internal(anyhow::Error),

@@ -108,7 +108,7 @@ impl From<DieselError> for DatabaseError {
     fn from(error: DieselError) -> Self {
         let (kind, information) = match &error {
             DieselError::DatabaseError(kind, information) => (kind, information),
-            DieselError::DeserializationError(reason) => return Self::Unreadable(reason.to_string()),
+            DieselError::DeserializationError(reason) => return Self::Unreadable(anyhow!("{reason}")),
             _ => return Self::internal(error),
         };
         let text = information.message();

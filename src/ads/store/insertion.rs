@@ -39,11 +39,8 @@ pub(super) async fn insert_each<F: Future<Output = Result<Vec<Insertion>, Databa
 ) -> Vec<Insertion> {
     let mut insertions = Vec::with_capacity(count);
     // The next part is the last one.
-    let mut parts = vec![0..count];
+    let mut parts = Vec::from_iter((count > 0).then_some(0..count));
     while let Some(part) = parts.pop() {
-        if part.is_empty() {
-            continue;
-        }
         match insert(part.clone()).await {
             Ok(decided) => insertions.extend(decided),
             Err(error) => match Insertion::from(error) {

@@ -56,6 +56,6 @@ pub async fn open(url: &DatabaseUrl, access: Access) -> anyhow::Result<Arc<dyn A
     })
 }
 
-fn unreadable(error: &Unreadable<AdKey>) -> DatabaseError {
-    DatabaseError::Unreadable(error.to_string())
+fn unreadable(error: Unreadable<AdKey>) -> DatabaseError {
+    DatabaseError::Unreadable(error.into())
 }

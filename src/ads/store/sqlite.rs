@@ -178,7 +178,7 @@ impl AdStore for SqliteAds {
         let mut file = self.file.lock().await;
         let row: Option<AdRow> =
             ads::table.find(id.to_string()).first(&mut file.connection).await.optional()?;
-        row.map(Ad::try_from).transpose().map_err(|error| unreadable(&error))
+        row.map(Ad::try_from).transpose().map_err(unreadable)
     }
 
     async fn find(&self, vin: &str) -> Result<Vec<Readable<Ad, AdKey>>, DatabaseError> {

@@ -173,7 +173,7 @@ impl AdStore for MongoAds {
     async fn get(&self, id: Uuid) -> Result<Option<Ad>, DatabaseError> {
         let documents = self.documents(doc! { "_id": id.to_string() }, 1).await?;
         let document = documents.first().map(|document| document::read(document));
-        document.transpose().map_err(|error| unreadable(&error))
+        document.transpose().map_err(unreadable)
     }
 
     async fn find(&self, vin: &str) -> Result<Vec<Readable<Ad, AdKey>>, DatabaseError> {
