@@ -15,11 +15,11 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
-pub use ad::{Ad, AdId, Offer};
+pub use ad::{Ad, Offer};
 
 use crate::database::{Access, DatabaseUrl};
 use crate::event::VEHICLE_PROCESSED;
-use crate::http::{Health, HttpArgs, HttpServer};
+use crate::http::{Health, HttpArgs, HttpServer, SkippedRows};
 use crate::kafka::{ClusterCheck, GroupLag, Instance, KafkaArgs, Naming, Worker, WorkerStatus};
 use crate::registry::{Codec, RegistryArgs};
 use crate::secret::SecretParser;
@@ -31,7 +31,7 @@ use ingest::Ingest;
 pub const GROUP: &str = "ms-vehicles-ads";
 
 /// Records that wait for the database at most.
-const MAX_IN_FLIGHT: usize = 5_000;
+const MAX_IN_FLIGHT: usize = 20_000;
 
 /// On this machine.
 pub const DEFAULT_DATABASE_URL: &str = "mongodb://127.0.0.1:27017/vehicles";
@@ -103,6 +103,7 @@ pub async fn run_on(server: HttpServer, args: AdsArgs, shutdown: CancellationTok
     let mut metrics = Registry::with_prefix("ads");
     let published = Counter::default();
     metrics.register("ads_published", "Ads that became visible", published.clone());
+    let skipped = Arc::new(SkippedRows::register(&mut metrics));
     let health = Arc::new(Health::new(&["database", "kafka", "schema-registry", "worker"]));
     let cluster = ClusterCheck::new(&args.kafka, vec![topic.clone()], Some(&group))?;
     let status = WorkerStatus::register(&mut metrics, Duration::ZERO);
@@ -127,7 +128,7 @@ pub async fn run_on(server: HttpServer, args: AdsArgs, shutdown: CancellationTok
     };
     let serve = async {
         let _ending = shutdown.drop_guard_ref();
-        let routes = api::routes(Arc::clone(&store));
+        let routes = api::routes(Arc::clone(&store), Arc::clone(&skipped));
         let grace = args.shutdown.grace();
         let serving = server.serve(Arc::clone(&health), metrics, routes, shutdown.clone(), grace);
         args.shutdown.bound(0.9, &shutdown, "requests", serving).await

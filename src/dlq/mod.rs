@@ -4,7 +4,6 @@ mod letter_id;
 mod show;
 
 use std::collections::BTreeMap;
-use std::io::{self, Write as _};
 
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, SecondsFormat};
@@ -16,6 +15,7 @@ use crate::event::{VEHICLE_CREATED, VEHICLE_PROCESSED};
 use crate::kafka::{
     DeadLetter, KafkaArgs, Naming, OutgoingRecord, Settlement, TransactionalProducer, for_each_dead_letter,
 };
+use crate::output::Output;
 use letter_id::LetterId;
 
 /// One at a time: a second fences the first, whose transactions then fail.
@@ -92,20 +92,12 @@ pub struct SettleArgs {
 /// When the brokers do not answer, or there is no such letter.
 pub async fn run(args: DlqArgs) -> anyhow::Result<()> {
     let work = move || match args.command {
-        DlqCommand::List(args) => unless_unread(list(&args)),
-        DlqCommand::Show(args) => unless_unread(show::show(&args)),
+        DlqCommand::List(args) => list(&args),
+        DlqCommand::Show(args) => show::show(&args),
         DlqCommand::Replay(args) => settle(&args, Settlement::Replayed),
         DlqCommand::Discard(args) => settle(&args, Settlement::Discarded),
     };
     tokio::task::spawn_blocking(work).await.context("the command panicked")?
-}
-
-/// Whoever closes the pipe has read enough.
-fn unless_unread(result: anyhow::Result<()>) -> anyhow::Result<()> {
-    result.or_else(|error| match error.downcast_ref::<io::Error>() {
-        Some(io) if io.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        _ => Err(error),
-    })
 }
 
 fn for_each_letter(
@@ -122,9 +114,12 @@ fn for_each_letter(
 }
 
 fn list(args: &ListArgs) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut output = Output::stdout();
     let mut listed = 0;
-    for_each_letter(&args.kafka, |id, letter, waits| {
+    let read = for_each_letter(&args.kafka, |id, letter, waits| {
+        if output.is_closed() {
+            bail!("nothing more can be written");
+        }
         if !waits && !args.all {
             return Ok(());
         }
@@ -137,24 +132,29 @@ fn list(args: &ListArgs) -> anyhow::Result<()> {
                 "letter": id.to_string(), "waits": waits, "died": died, "reason": letter.reason(),
                 "group": letter.group(), "origin": origin, "written": time(letter.written()),
             });
-            writeln!(out, "{line}")?;
+            output.json(&line);
         } else {
             if listed == 0 {
-                writeln!(out, "{:<36}  {:<24}  {:<9}  {:<14}  REASON", "LETTER", "DIED", "STATE", "LAY AT")?;
+                let (letter, died, state, origin) = ("LETTER", "DIED", "STATE", "LAY AT");
+                output.line(format_args!("{letter:<36}  {died:<24}  {state:<9}  {origin:<14}  REASON"));
             }
             let state = if waits { "waits" } else { "settled" };
             let origin =
                 letter.origin().map_or("-".to_owned(), |(partition, offset)| format!("{partition}/{offset}"));
             let died = died.unwrap_or_default();
-            writeln!(out, "{id:<36}  {died:<24}  {state:<9}  {origin:<14}  {}", letter.reason())?;
+            let reason = letter.reason();
+            output.line(format_args!("{id:<36}  {died:<24}  {state:<9}  {origin:<14}  {reason}"));
         }
         listed += 1;
         Ok(())
-    })?;
-    if listed == 0 && !args.json {
-        writeln!(out, "no letter waits")?;
+    });
+    if !output.is_closed() {
+        read?;
     }
-    Ok(())
+    if listed == 0 && !args.json {
+        output.line(format_args!("no letter waits"));
+    }
+    Ok(output.finish()?)
 }
 
 fn settle(args: &SettleArgs, how: Settlement) -> anyhow::Result<()> {
@@ -162,7 +162,15 @@ fn settle(args: &SettleArgs, how: Settlement) -> anyhow::Result<()> {
     // Before the letters are read: from here on nobody else settles any.
     let id = naming.group(TRANSACTIONAL_ID);
     let producer = Handle::current().block_on(TransactionalProducer::of_tool(&args.kafka, &id))?;
-    let mut settler = Settler { producer, how, ids: Vec::new(), records: Vec::new(), bytes: 0, settled: 0 };
+    let mut settler = Settler {
+        producer,
+        how,
+        ids: Vec::new(),
+        records: Vec::new(),
+        bytes: 0,
+        settled: 0,
+        output: Output::stdout(),
+    };
     // The state of the letters that were named.
     let mut named: BTreeMap<_, _> = args.letters.iter().map(|id| (*id, None)).collect();
     for_each_letter(&args.kafka, |id, letter, waits| {
@@ -200,6 +208,7 @@ struct Settler {
     /// Of their values.
     bytes: usize,
     settled: usize,
+    output: Output,
 }
 
 impl Settler {
@@ -219,12 +228,11 @@ impl Settler {
                 self.settled
             )
         })?;
-        let mut out = io::stdout().lock();
         self.settled += self.ids.len();
         self.records.clear();
         self.bytes = 0;
         for id in self.ids.drain(..) {
-            writeln!(out, "{} {id}", self.how.as_str())?;
+            self.output.line(format_args!("{} {id}", self.how.as_str()));
         }
         Ok(())
     }
@@ -233,9 +241,9 @@ impl Settler {
         if !self.ids.is_empty() {
             self.flush()?;
         } else if self.settled == 0 {
-            let _ = writeln!(io::stdout(), "no letter waits");
+            self.output.line(format_args!("no letter waits"));
         }
-        Ok(())
+        Ok(self.output.finish()?)
     }
 }
 

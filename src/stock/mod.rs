@@ -24,7 +24,7 @@ use tracing::Instrument as _;
 
 use crate::database::{Access, DatabaseUrl};
 use crate::event::VEHICLE_CREATED;
-use crate::http::{Health, HttpArgs, HttpServer};
+use crate::http::{Health, HttpArgs, HttpServer, SkippedRows};
 use crate::kafka::{ClusterCheck, Instance, KafkaArgs, Naming};
 use crate::registry::{Codec, RegistryArgs};
 use crate::secret::SecretParser;
@@ -132,7 +132,7 @@ pub async fn run_on(server: HttpServer, args: StockArgs, shutdown: CancellationT
 
     let (submitter, committer) = Committer::new(Arc::clone(&store), Arc::clone(&arrivals), &mut metrics);
     let writes = committer.status();
-    let api = Arc::new(StockApi::new(Arc::clone(&store), submitter));
+    let api = Arc::new(StockApi::new(Arc::clone(&store), submitter, SkippedRows::register(&mut metrics)));
     let relay_metrics = RelayMetrics::register(&mut metrics);
     let status = RelayStatus::new(relay_metrics.clone());
     let cluster = Arc::new(ClusterCheck::new(&args.kafka, vec![topic.clone()], None)?);
