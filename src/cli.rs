@@ -9,10 +9,17 @@ use crate::dev::{self, DevArgs};
 use crate::dlq::{self, DlqArgs};
 use crate::estimate::{self, EstimateArgs};
 use crate::healthcheck::{self, HealthcheckArgs};
+use crate::open_files;
 use crate::shutdown::run_until_signal;
 use crate::stock::{self, StockArgs};
 use crate::telemetry::LogArgs;
 use crate::trace;
+
+/// Files that a role has open with three brokers, and some for clients.
+const ROLE_FILES: u64 = 128;
+/// Files that the whole platform has open in one process, about 170, and some for clients.
+#[cfg(feature = "embedded")]
+const DEV_FILES: u64 = 256;
 
 /// Takes vehicles, estimates their prices, and advertises them, over Apache Kafka
 #[derive(Debug, Parser)]
@@ -50,6 +57,12 @@ impl Command {
     /// # Errors
     /// Those of the command.
     pub async fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Stock(_) | Self::Estimate(_) | Self::Ads(_) => open_files::claim(ROLE_FILES)?,
+            #[cfg(feature = "embedded")]
+            Self::Dev(_) => open_files::claim(DEV_FILES)?,
+            Self::Audit(_) | Self::Dlq(_) | Self::Healthcheck(_) => {}
+        }
         match self {
             Self::Stock(args) => {
                 trace::init(&args.trace, "stock")?;

@@ -1,5 +1,11 @@
 //! The vehicle platform: see README.md for what it does, and the modules for how.
 
+#![deny(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "they panic when the stream fails: use `output`"
+)]
+
 pub mod ads;
 pub mod audit;
 pub mod backoff;
@@ -14,6 +20,8 @@ mod excerpt;
 pub mod healthcheck;
 pub mod http;
 pub mod kafka;
+pub mod open_files;
+pub mod output;
 pub mod registry;
 pub mod secret;
 pub mod shutdown;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
@@ -23,10 +23,11 @@ impl ShutdownArgs {
         self.shutdown_timeout.mul_f64(0.7)
     }
 
-    /// Waits for `work`, but once `shutdown` is cancelled only for this `share` of the whole time.
+    /// Waits for `work`, the part of a role that is called `what`, but once `shutdown` is cancelled only for this `share` of the
+    /// whole time.
     ///
     /// # Errors
-    /// Those of `work`; that it did not end in time.
+    /// Those of `work`; that it did not end in time, or ended before `shutdown` was cancelled.
     pub async fn bound(
         &self,
         share: f64,
@@ -40,7 +41,11 @@ impl ShutdownArgs {
             tokio::time::sleep(limit).await;
         };
         tokio::select! {
-            result = work => result,
+            result = work => {
+                result.context(what)?;
+                ensure!(shutdown.is_cancelled(), "{what}: ended before it was asked to");
+                Ok(())
+            }
             () = too_late => bail!("{what} did not end within {limit:?} (--shutdown-timeout)"),
         }
     }

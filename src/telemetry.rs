@@ -1,8 +1,16 @@
 //! The log: for people on a terminal, for programs as JSON.
 
+use std::io::{self, IsTerminal as _, Write};
+use std::{fmt, panic};
+
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::{DefaultFields, Writer};
+
+use crate::output::{escape, escape_json};
 
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Log")]
@@ -26,14 +34,94 @@ fn parse_filter(text: &str) -> Result<String, ParseError> {
     text.parse::<EnvFilter>().map(|_| text.to_owned())
 }
 
-/// Sends the log of the whole process to standard error.
+/// Sends the log of the whole process to standard error, panics too. Lines that cannot be written are dropped.
 pub fn init(args: &LogArgs) {
     let filter = EnvFilter::new(&args.log);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Otherwise a failing stream is reported by `eprintln!`, which panics when standard error fails.
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     match args.log_format {
-        LogFormat::Text => {
-            builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).with_target(false).init();
+        LogFormat::Text => builder
+            .with_writer(io::stderr)
+            .with_ansi(io::stderr().is_terminal())
+            .with_target(false)
+            .fmt_fields(PrintableFields)
+            .init(),
+        LogFormat::Json => builder.json().with_writer(|| PrintableJson(io::stderr())).init(),
+    }
+    panic::set_hook(Box::new(|info| {
+        let location = info.location().map(ToString::to_string);
+        tracing::error!(location, message = info.payload_as_str().unwrap_or("panicked"));
+    }));
+}
+
+/// Writes the fields of an event or a span, which may hold text from outside, on one line and without control characters.
+struct PrintableFields;
+
+impl<'writer> FormatFields<'writer> for PrintableFields {
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut text = String::new();
+        DefaultFields::new().format_fields(Writer::new(&mut text), fields)?;
+        writer.write_str(&escape(&text))
+    }
+}
+
+/// Writes a line of JSON without control characters.
+struct PrintableJson<W>(W);
+
+impl<W: Write> Write for PrintableJson<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.write_all(escape_json(&String::from_utf8_lossy(line)).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::output::is_unprintable;
+
+    #[derive(Clone, Default)]
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
         }
-        LogFormat::Json => builder.json().init(),
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn log_what_is_nasty() {
+        let nasty = "a\u{1b}[31m\n\u{9b}\u{202e}\u{2028}b";
+        let _span = tracing::info_span!("span", text = %nasty).entered();
+        tracing::info!(text = nasty, shown = %nasty, debugged = ?nasty, "{nasty}");
+    }
+
+    #[test]
+    fn no_field_message_or_span_forges_a_line_or_drives_a_terminal() {
+        let text = Buffer::default();
+        let writer = text.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).fmt_fields(PrintableFields);
+        let subscriber = subscriber.with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber, log_what_is_nasty);
+        let json = Buffer::default();
+        let writer = json.clone();
+        let subscriber = tracing_subscriber::fmt().json();
+        let subscriber = subscriber.with_writer(move || PrintableJson(writer.clone())).finish();
+        tracing::subscriber::with_default(subscriber, log_what_is_nasty);
+        for buffer in [&text, &json] {
+            let log = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
+            assert_eq!(log.matches('\n').count(), 1, "{log}");
+            assert!(!log.trim_end().contains(is_unprintable), "{log:?}");
+        }
+        let line: serde_json::Value = serde_json::from_slice(&json.0.lock().unwrap()).unwrap();
+        assert_eq!(line["fields"]["text"], "a\u{1b}[31m\n\u{9b}\u{202e}\u{2028}b");
     }
 }

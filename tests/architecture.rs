@@ -13,13 +13,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("excerpt", &[]),
     ("secret", &[]),
     ("shutdown", &["trace"]),
-    ("telemetry", &[]),
+    ("open_files", &[]),
+    ("output", &[]),
+    ("telemetry", &["output"]),
     ("database", &[]),
     ("trace", &["secret"]),
     ("event", &["vehicle"]),
     ("registry", &["event", "excerpt", "secret"]),
     ("kafka", &["backoff", "event", "excerpt", "registry", "secret", "trace"]),
-    ("http", &["backoff", "database", "vehicle"]),
+    ("http", &["backoff", "database", "open_files", "vehicle"]),
     (
         "stock",
         &[
@@ -31,20 +33,35 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ads", &["event", "http", "kafka", "registry", "secret", "shutdown", "database", "trace", "vehicle"]),
     (
         "dev",
-        &["ads", "estimate", "event", "http", "kafka", "registry", "shutdown", "stock", "database", "trace"],
+        &[
+            "ads", "estimate", "event", "http", "kafka", "output", "registry", "shutdown", "stock",
+            "database", "trace",
+        ],
     ),
-    ("dlq", &["event", "kafka", "registry"]),
+    ("dlq", &["event", "kafka", "output", "registry"]),
     (
         "audit",
         &[
-            "ads", "estimate", "event", "http", "kafka", "registry", "secret", "stock", "database", "trace",
-            "vehicle",
+            "ads", "estimate", "event", "http", "kafka", "output", "registry", "secret", "stock", "database",
+            "trace", "vehicle",
         ],
     ),
-    ("healthcheck", &[]),
+    ("healthcheck", &["output"]),
     (
         "cli",
-        &["ads", "audit", "dev", "dlq", "estimate", "healthcheck", "shutdown", "stock", "telemetry", "trace"],
+        &[
+            "ads",
+            "audit",
+            "dev",
+            "dlq",
+            "estimate",
+            "healthcheck",
+            "open_files",
+            "shutdown",
+            "stock",
+            "telemetry",
+            "trace",
+        ],
     ),
 ];
 

@@ -50,6 +50,7 @@ fn wrong_usage_ends_with_2_and_names_the_flag() {
     for (arguments, named) in [
         (vec!["estimate", "--processing-time", "soon"], "--processing-time"),
         (vec!["estimate", "--max-in-flight", "0"], "--max-in-flight"),
+        (vec!["estimate", "--topic-retention", "1s"], "--topic-retention"),
         (vec!["stock", "--database-url", "mysql://h/d"], "--database-url"),
         (vec!["stock", "--schema-registry-url", "h:8081"], "--schema-registry-url"),
         (vec!["stock", "--kafka-property", "isolation.level=read_uncommitted"], "--kafka-property"),
@@ -60,6 +61,43 @@ fn wrong_usage_ends_with_2_and_names_the_flag() {
         let output = run(&arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(stderr(&output).contains(named), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_property_that_is_not_the_users_is_refused_under_each_of_its_names_with_what_to_use_instead() {
+    for (property, instead) in [
+        ("acks", "--topic-min-insync-replicas"),
+        ("allow.auto.create.topics", "--topic-partitions"),
+        ("auto.offset.reset", "first record"),
+        ("bootstrap.servers", "--kafka-bootstrap-servers"),
+        ("metadata.broker.list", "--kafka-bootstrap-servers"),
+        ("client.id", "--instance-id"),
+        ("auto.commit.enable", "one transaction"),
+        ("enable.auto.commit", "one transaction"),
+        ("enable.auto.offset.store", "one transaction"),
+        ("enable.idempotence", "transactions"),
+        ("enable.partition.eof", "tools"),
+        ("fetch.error.backoff.ms", "topic"),
+        ("group.id", "--kafka-prefix"),
+        ("group.instance.id", "member"),
+        ("group.protocol", "protocol"),
+        ("isolation.level", "committed"),
+        ("log_level", "--log"),
+        ("max.in.flight", "transactions"),
+        ("max.in.flight.requests.per.connection", "transactions"),
+        ("message.max.bytes", "brokers"),
+        ("message.send.max.retries", "transactions"),
+        ("partition.assignment.strategy", "members"),
+        ("request.required.acks", "--topic-min-insync-replicas"),
+        ("retries", "transactions"),
+        ("statistics.interval.ms", "/metrics"),
+        ("transaction.timeout.ms", "timeouts"),
+        ("transactional.id", "--instance-id"),
+    ] {
+        let output = run(&["estimate", "--kafka-property", &format!("{property}=1")]);
+        assert_eq!(output.status.code(), Some(2), "{property}");
+        assert!(stderr(&output).contains(instead), "{property}: {}", stderr(&output));
     }
 }
 
@@ -161,5 +199,133 @@ fn help_shows_every_setting_with_its_variable_and_no_secret() {
         let help = String::from_utf8(output.stdout).unwrap();
         assert!(help.contains("[env: SHUTDOWN_TIMEOUT="), "{help}");
         assert!(!help.contains("hidden"), "{help}");
+    }
+}
+
+/// Runs a shell's command line, in which `$BINARY` is the executable.
+fn shell(script: &str, platform: &Platform) -> Output {
+    let database = |name: &str| format!("sqlite:{}", platform.data_dir().join(name).display());
+    Command::new("bash")
+        .args(["-o", "pipefail", "-c", script])
+        .env("BINARY", BINARY)
+        .env("KAFKA_BOOTSTRAP_SERVERS", platform.kafka())
+        .env("STOCK_DATABASE_URL", database("stock.db"))
+        .env("ADS_DATABASE_URL", database("ads.db"))
+        .output()
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_that_cannot_be_written_does_not_change_what_a_tool_found() {
+    let platform = Platform::start(&["--processing-time", "0s"]).await;
+    platform.accept("vin").await;
+    platform.await_ads(1).await;
+    let (_, port) = platform.stock().rsplit_once(':').unwrap();
+    let healthcheck = format!("$BINARY healthcheck --port {port}");
+    for (script, code) in [
+        ("$BINARY audit --json | true", 0),
+        ("$BINARY audit >&-", 0),
+        ("$BINARY audit --json 2>/dev/full", 0),
+        ("$BINARY audit --json >/dev/full", 1),
+        ("$BINARY audit >/dev/full", 1),
+        ("$BINARY audit --vin vin | true", 0),
+        ("$BINARY audit --vin vin >/dev/full", 1),
+        ("$BINARY dlq list | true", 0),
+        ("$BINARY dlq list >/dev/full", 1),
+        ("$BINARY audit --vin unknown 2>/dev/full", 1),
+        ("$BINARY audit --vin unknown 2>&1 | true", 1),
+        (&format!("{healthcheck} | true"), 0),
+        (&format!("{healthcheck} >/dev/full 2>/dev/full"), 0),
+    ] {
+        let output = shell(script, &platform);
+        assert_eq!(output.status.code(), Some(code), "{script}: {}", stderr(&output));
+        if script.ends_with(" >/dev/full") {
+            assert!(stderr(&output).contains("standard output"), "{script}: {}", stderr(&output));
+        }
+    }
+    platform.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_lives_on_when_its_log_can_no_longer_be_written() {
+    for script in ["exec \"$@\" 2>/dev/full", "exec \"$@\" 2> >(head -c 1 >/dev/null)"] {
+        for format in ["text", "json"] {
+            let port = free_port().to_string();
+            let nowhere = free_port();
+            let mut child = Command::new("bash")
+                .args(["-c", script, "bash", BINARY, "estimate", "--port", &port, "--log-format", format])
+                .args(["--kafka-bootstrap-servers", &format!("127.0.0.1:{nowhere}")])
+                .args(["--schema-registry-url", &format!("http://127.0.0.1:{nowhere}")])
+                .spawn()
+                .unwrap();
+            // By then it has logged that it waits for both.
+            eventually("the role to see what it waits for", async || {
+                let answer = reqwest::get(format!("http://127.0.0.1:{port}/readyz")).await.ok()?;
+                (!answer.text().await.ok()?.contains("not checked yet")).then_some(())
+            })
+            .await;
+            let status = support::terminate(&mut child).await;
+            assert_eq!(status.code(), Some(0), "{script}");
+        }
+    }
+}
+
+#[test]
+fn a_role_that_may_open_too_few_files_ends_at_once_and_says_so() {
+    let nowhere = free_port();
+    let registry = format!("--schema-registry-url http://127.0.0.1:{nowhere}");
+    let kafka = format!("--kafka-bootstrap-servers 127.0.0.1:{nowhere} {registry}");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().display();
+    let ports = "--kafka-port 0 --registry-port 0 --stock-port 0 --ads-port 0";
+    for files in [24, 64, 127] {
+        for role in [
+            format!("stock --port 0 --database-url sqlite:{path}/stock.db {kafka}"),
+            format!("ads --port 0 --database-url sqlite:{path}/ads.db {kafka}"),
+            format!("estimate {kafka}"),
+            format!("dev --data-dir {path} {ports}"),
+        ] {
+            let script = format!("ulimit -n {files}; exec $BINARY {role}");
+            let output = Command::new("bash").args(["-c", &script]).env("BINARY", BINARY).output().unwrap();
+            assert_eq!(output.status.code(), Some(1), "{script}: {}", stderr(&output));
+            assert!(stderr(&output).contains("ulimit -n"), "{script}: {}", stderr(&output));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_platform_works_with_few_files_and_raises_a_limit_that_it_may_raise() {
+    for limits in ["ulimit -n 256", "ulimit -Sn 24"] {
+        let directory = tempfile::tempdir().unwrap();
+        let ports = [(); 2].map(|()| free_port().to_string());
+        let ports_of =
+            ["--kafka-port", "0", "--registry-port", "0", "--stock-port", &ports[0], "--ads-port", &ports[1]];
+        let mut dev = Command::new("bash")
+            .args(["-c", &format!("{limits}; exec \"$@\""), "bash", BINARY, "dev", "--processing-time", "0s"])
+            .arg("--data-dir")
+            .arg(directory.path())
+            .args(ports_of)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        // More clients than may be connected: they wait, and the platform goes on.
+        let client = reqwest::Client::new();
+        let stock = format!("http://127.0.0.1:{}/stock", ports[0]);
+        eventually("stock to answer", async || client.get(&stock).send().await.ok()).await;
+        let idle: Vec<_> = (0..300)
+            .map_while(|_| std::net::TcpStream::connect(("127.0.0.1", ports[0].parse().ok()?)).ok())
+            .collect();
+        drop(idle);
+        let posted = eventually("a vehicle to be accepted", async || {
+            client.post(&stock).json(&support::vehicle("vin")).send().await.ok()
+        })
+        .await;
+        assert_eq!(posted.status(), 201, "{limits}");
+        eventually("its ad", async || {
+            let ads = client.get(format!("http://127.0.0.1:{}/ads", ports[1])).send().await.ok()?;
+            ads.text().await.ok()?.contains("vin").then_some(())
+        })
+        .await;
+        assert_eq!(support::terminate(&mut dev).await.code(), Some(0), "{limits}");
     }
 }

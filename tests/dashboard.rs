@@ -1,11 +1,12 @@
-//! The dashboard shows what the roles measure.
+//! The dashboard and the alert rules ask for what the roles measure.
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Deserialize;
 use serde_json::Value;
 use support::{Platform, RoleProcess, eventually, free_port};
 
@@ -25,8 +26,43 @@ fn metrics(query: &str) -> BTreeSet<String> {
     words.filter(ours).map(str::to_owned).collect()
 }
 
+#[derive(Deserialize)]
+struct RuleFile {
+    groups: Vec<RuleGroup>,
+}
+
+#[derive(Deserialize)]
+struct RuleGroup {
+    rules: Vec<Rule>,
+}
+
+#[derive(Deserialize)]
+struct Rule {
+    alert: String,
+    expr: String,
+    annotations: BTreeMap<String, String>,
+}
+
+fn rules() -> Vec<Rule> {
+    let file: RuleFile = serde_saphyr::from_str(include_str!("../compose/prometheus/alerts.yml")).unwrap();
+    file.groups.into_iter().flat_map(|group| group.rules).collect()
+}
+
+#[test]
+fn every_alert_has_a_summary_and_a_section_of_the_runbook() {
+    let runbook = include_str!("../docs/RUNBOOK.md");
+    let sections: BTreeSet<_> = runbook.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    let rules = rules();
+    let alerts: BTreeSet<_> = rules.iter().map(|rule| rule.alert.as_str()).collect();
+    assert_eq!(alerts, sections);
+    for Rule { alert, annotations, .. } in &rules {
+        assert_eq!(annotations["runbook"], format!("docs/RUNBOOK.md#{}", alert.to_lowercase()));
+        assert!(!annotations["summary"].is_empty(), "{alert}");
+    }
+}
+
 #[tokio::test]
-async fn every_metric_on_the_dashboard_is_one_that_a_role_serves() {
+async fn every_metric_on_the_dashboard_and_in_an_alert_is_one_that_a_role_serves() {
     let platform = Platform::start(&["--processing-time", "0s"]).await;
     let port = free_port().to_string();
     let _estimate = RoleProcess::spawn(&[
@@ -53,7 +89,8 @@ async fn every_metric_on_the_dashboard_is_one_that_a_role_serves() {
         let url = format!("{base}/metrics");
         served += &eventually(&url, async || reqwest::get(&url).await.ok()?.text().await.ok()).await;
     }
-    let shown: BTreeSet<_> = queries().iter().flat_map(|query| metrics(query)).collect();
+    let alerts = rules().into_iter().map(|rule| rule.expr);
+    let shown: BTreeSet<_> = queries().into_iter().chain(alerts).flat_map(|query| metrics(&query)).collect();
     assert!(shown.len() > 8, "{shown:?}");
     for metric in shown {
         let sample = |line: &str| line.strip_prefix(&metric).is_some_and(|rest| rest.starts_with([' ', '{']));

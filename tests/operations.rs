@@ -12,6 +12,7 @@ use rdkafka::Message as _;
 use serde_json::{Value, json};
 use support::kafka::{produce, read_all};
 use support::{Platform, eventually};
+use vehicle_platform::output::is_unprintable;
 
 const CREATED: &str = "stock.vehicle-created";
 
@@ -222,4 +223,82 @@ fn a_letter_that_is_not_named_as_listed_is_wrong_usage() {
         let output = std::process::Command::new(support::BINARY).args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_another_program_spoiled_are_passed_over_and_named_by_an_audit() {
+    let platform = platform().await;
+    let mut ads = Vec::new();
+    for vin in ["first", "second", "third"] {
+        platform.accept(vin).await;
+        ads = platform.await_ads(ads.len() + 1).await;
+    }
+    tamper(&platform, "ads.db", "UPDATE ads SET price = 'cheap' WHERE vin = 'second'");
+    tamper(&platform, "stock.db", "UPDATE vehicles SET created_at = 'yesterday' WHERE vin = 'third'");
+    tamper(&platform, "stock.db", "UPDATE vehicles SET model = 'a' || char(27) || 'b' WHERE vin = 'first'");
+    let vins = |rows: Vec<Value>| rows.iter().map(|row| row["vin"].as_str().unwrap().to_owned()).collect();
+    let shown: Vec<String> = vins(platform.ads().await);
+    assert_eq!(shown, ["first", "third"]);
+    let shown: Vec<String> = vins(platform.list(platform.stock(), "/stock").await);
+    assert_eq!(shown, ["first", "second"]);
+
+    // A page of nothing but what is unreadable names the next one.
+    let spoiled = ads[1]["id"].as_str().unwrap();
+    let first = platform.get(&format!("{}/ads?limit=1", platform.ads_url())).await;
+    let second = platform.get(&support::next_page(platform.ads_url(), &first).unwrap()).await;
+    let third = support::next_page(platform.ads_url(), &second).unwrap();
+    assert_eq!(second.json::<Value>().await.unwrap(), json!([]));
+    let third: Vec<Value> = platform.get(&third).await.json().await.unwrap();
+    assert_eq!(third[0]["vin"], "third");
+    assert_eq!(platform.get(&format!("{}/ads/{spoiled}", platform.ads_url())).await.status(), 404);
+    let metrics = platform.get(&format!("{}/metrics", platform.ads_url())).await.text().await.unwrap();
+    assert!(metrics.contains("ads_unreadable_rows_skipped_total"), "{metrics}");
+
+    let (report, clean) = audit(&platform, &[]);
+    assert!(!clean);
+    let unreadable = &report["findings"]["unreadable"];
+    assert_eq!(unreadable["count"], 2, "{report:#}");
+    let examples = unreadable["examples"].to_string();
+    assert!(examples.contains(spoiled) && examples.contains("vehicle 3"), "{examples}");
+    let path = stdout(&platform.tool(&["audit", "--vin", "second"]));
+    assert!(path.contains("price"), "{path}");
+    platform.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_text_from_outside_forges_a_line_or_drives_the_terminal() {
+    let platform = platform().await;
+    platform.accept("vin").await;
+    platform.await_ads(1).await;
+    let nasty = "n\u{1b}[31m\u{7}\n\u{9b}0m\u{202e}\u{2028}x";
+    let record = read_all(platform.kafka(), CREATED).await.remove(0);
+    let mut value = record.payload().unwrap()[..5].to_vec();
+    value.extend_from_slice(json!({ "vin": nasty, "model": nasty, "year": nasty }).to_string().as_bytes());
+    produce(platform.kafka(), CREATED, Some(nasty), &value).await;
+    let letter = await_letters(&platform, 1).await[0]["letter"].as_str().unwrap().to_owned();
+    tamper(
+        &platform,
+        "stock.db",
+        &format!("UPDATE vehicles SET vin = 'a' || char(27) || char(10) || char(155) || 'b{}'", '\u{202e}'),
+    );
+    for (arguments, lines) in [
+        (vec!["audit"], None),
+        (vec!["audit", "--json"], None),
+        (vec!["audit", "--vin", nasty], Some(2)),
+        (vec!["audit", "--vin", nasty, "--json"], None),
+        (vec!["dlq", "list"], Some(2)),
+        (vec!["dlq", "list", "--json"], Some(1)),
+        (vec!["dlq", "show", &letter], None),
+        (vec!["audit", "--vin", "un\u{1b}known\u{9b}"], Some(0)),
+    ] {
+        let output = platform.tool(&arguments);
+        for text in [stdout(&output), stderr(&output)] {
+            let nasty = |character: char| is_unprintable(character) && character != '\n';
+            assert!(!text.contains(nasty), "{arguments:?}: {text:?}");
+        }
+        if let Some(lines) = lines {
+            assert_eq!(stdout(&output).lines().count(), lines, "{arguments:?}: {}", stdout(&output));
+        }
+    }
+    platform.end().await;
 }

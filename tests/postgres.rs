@@ -47,6 +47,7 @@ fn code(error: &DatabaseError) -> String {
     | DatabaseError::ReadOnly(inner)
     | DatabaseError::Conflict(inner)
     | DatabaseError::Refused(inner)
+    | DatabaseError::Unreadable(inner)
     | DatabaseError::Internal(inner)) = error;
     let code = inner.downcast_ref::<PostgresError>().and_then(PostgresError::code);
     code.map_or_else(String::new, |code| code.as_str().to_owned())
@@ -59,6 +60,7 @@ fn kind(error: &DatabaseError) -> &'static str {
         DatabaseError::ReadOnly(_) => "read-only",
         DatabaseError::Conflict(_) => "conflict",
         DatabaseError::Refused(_) => "refused",
+        DatabaseError::Unreadable(_) => "unreadable",
         DatabaseError::Internal(_) => "internal",
     }
 }

@@ -10,7 +10,7 @@ mod support;
 use std::sync::Arc;
 
 use support::{assert_same, engines};
-use vehicle_platform::ads::store::{AdStore, MongoAds, SqliteAds};
+use vehicle_platform::ads::store::{AdStore, Insertion, MongoAds, SqliteAds};
 use vehicle_platform::ads::{Ad, Offer};
 use vehicle_platform::database::Access;
 use vehicle_platform::event::VehicleCreated;
@@ -112,11 +112,11 @@ mod vehicles {
     pub async fn pages_go_from_the_oldest_on(store: &dyn VehicleStore) {
         let mut expected = Vec::new();
         for number in 0..5 {
-            expected.push(stocked(store, &format!("page-{number}")).await);
+            expected.push(Ok(stocked(store, &format!("page-{number}")).await));
         }
         let first = store.page(&PageRequest { limit: 2, after: None }).await.unwrap();
         assert_eq!(first, expected[..3], "one more than the limit tells that there is more");
-        let after = Some(expected[2].id);
+        let after = expected[2].as_ref().ok().map(|stocked| stocked.id);
         let last = store.page(&PageRequest { limit: 2, after }).await.unwrap();
         assert_eq!(last, expected[3..]);
     }
@@ -286,12 +286,12 @@ mod ads {
 
     pub async fn are_read_back_as_they_were_written(store: &dyn AdStore) {
         let ad = Ad::publish(offer("ünïcode ✓"));
-        assert_eq!(store.insert(std::slice::from_ref(&ad)).await.unwrap(), 1);
+        assert_eq!(store.insert(std::slice::from_ref(&ad)).await, [Insertion::Kept]);
         assert_eq!(store.get(ad.id).await.unwrap(), Some(ad));
         assert_eq!(store.get(Ad::publish(offer("other")).id).await.unwrap(), None);
         let of_the_original = Offer { vehicle_id: None, ..offer("original") };
         let ad = Ad::publish(of_the_original);
-        store.insert(std::slice::from_ref(&ad)).await.unwrap();
+        assert_eq!(store.insert(std::slice::from_ref(&ad)).await, [Insertion::Kept]);
         assert_eq!(store.get(ad.id).await.unwrap(), Some(ad));
     }
 
@@ -299,21 +299,33 @@ mod ads {
         let first = Ad::publish(offer("once"));
         let again = Ad::publish(Offer { price: Price::from_cents(1), ..offer("once") });
         let other = Ad::publish(offer("other"));
-        assert_eq!(store.insert(std::slice::from_ref(&first)).await.unwrap(), 1);
-        assert_eq!(store.insert(&[again.clone(), other.clone(), again]).await.unwrap(), 1);
+        assert_eq!(store.insert(std::slice::from_ref(&first)).await, [Insertion::Kept]);
+        let (known, kept) = (Insertion::Known, Insertion::Kept);
+        assert_eq!(store.insert(&[again.clone(), other.clone(), again]).await, [known.clone(), kept, known]);
         let all = store.page(&PageRequest { limit: 10, after: None }).await.unwrap();
-        assert_eq!(all, [first, other]);
-        assert_eq!(store.insert(&[]).await.unwrap(), 0);
+        assert_eq!(all, [Ok(first), Ok(other)]);
+        assert_eq!(store.insert(&[]).await, []);
     }
 
     pub async fn pages_go_from_the_oldest_on(store: &dyn AdStore) {
         let expected: Vec<_> = (0..5).map(|number| Ad::publish(offer(&format!("page-{number}")))).collect();
-        store.insert(&expected).await.unwrap();
+        assert_eq!(store.insert(&expected).await, vec![Insertion::Kept; 5]);
+        let after = Some(expected[2].id.to_string());
+        let expected: Vec<_> = expected.into_iter().map(Ok).collect();
         let first = store.page(&PageRequest { limit: 2, after: None }).await.unwrap();
         assert_eq!(first, expected[..3], "one more than the limit tells that there is more");
-        let after = Some(expected[2].id);
         let last = store.page(&PageRequest { limit: 2, after }).await.unwrap();
         assert_eq!(last, expected[3..]);
+    }
+
+    pub async fn are_kept_once_when_written_at_the_same_time(store: &dyn AdStore) {
+        let batches =
+            (0..4).map(|_| (0..50).map(|number| Ad::publish(offer(&format!("race-{number}")))).collect());
+        let batches: Vec<Vec<_>> = batches.collect();
+        let insertions =
+            futures::future::join_all(batches.iter().map(|batch| store.insert(batch))).await.concat();
+        assert_eq!(insertions.iter().filter(|insertion| **insertion == Insertion::Kept).count(), 50);
+        assert_eq!(insertions.iter().filter(|insertion| **insertion == Insertion::Known).count(), 150);
     }
 }
 
@@ -386,6 +398,7 @@ macro_rules! ad_contract {
             are_read_back_as_they_were_written,
             a_vin_has_one_ad_the_first,
             pages_go_from_the_oldest_on,
+            are_kept_once_when_written_at_the_same_time,
         );
     };
 }

@@ -6,9 +6,6 @@ use uuid::Uuid;
 use crate::event::VehicleProcessed;
 use crate::vehicle::{Odometer, Price, Vin};
 
-/// Grows with time (UUID version 7, RFC 9562), so that ads are sorted by it.
-pub type AdId = Uuid;
-
 /// What an ad says; there is one for each vin.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Offer {
@@ -27,18 +24,18 @@ pub struct Offer {
 impl TryFrom<VehicleProcessed> for Offer {
     type Error = String;
 
-    /// As strict as the store needs, for the schema of the record said the rest.
+    /// Refuses only what cannot be kept: the schema of the record decided on the rest.
     fn try_from(processed: VehicleProcessed) -> Result<Self, Self::Error> {
         let vehicle = processed.vehicle;
         Ok(Self {
             vehicle_id: vehicle.id,
-            vin: Vin::parse(&vehicle.vin).map_err(|error| format!("vin {error}"))?,
+            vin: Vin::from_stored(vehicle.vin),
             model: vehicle.model,
             manufacturer: vehicle.manufacturer,
             year: vehicle.year,
             odometer: Odometer::parse(vehicle.odometer).map_err(|error| format!("odometer {error}"))?,
             odometer_unit: vehicle.odometer_unit,
-            price: Price::parse(processed.price)?,
+            price: Price::parse(processed.price).map_err(|error| format!("price {error}"))?,
             price_unit: processed.price_unit,
         })
     }
@@ -47,7 +44,8 @@ impl TryFrom<VehicleProcessed> for Offer {
 /// An offer that is public.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ad {
-    pub id: AdId,
+    /// Grows with time (UUID version 7, RFC 9562), so that ads are sorted by it.
+    pub id: Uuid,
     /// Millisecond precision.
     pub published_at: DateTime<Utc>,
     pub offer: Offer,

@@ -9,16 +9,22 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::ad::Ad;
-use super::store::AdStore;
-use crate::http::{Page, PageRequest, Problem, QueryParams};
+use super::store::{AdKey, AdStore};
+use crate::database::Unreadable;
+use crate::http::{Page, PageRequest, Problem, QueryParams, SkippedRows};
 use crate::vehicle::{Price, whole_as_integer};
 
-pub(super) fn routes(store: Arc<dyn AdStore>) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
+pub(super) fn routes(
+    store: Arc<dyn AdStore>,
+    skipped: Arc<SkippedRows>,
+) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
     let store = web::Data::from(store);
+    let skipped = web::Data::from(skipped);
     move |config| {
         let get_only = || web::to(async || Err::<String, _>(Problem::method_not_allowed("GET")));
         config
             .app_data(store.clone())
+            .app_data(skipped.clone())
             .service(web::resource("/ads").route(web::get().to(list)).default_service(get_only()))
             .service(web::resource("/ads/{id}").route(web::get().to(show)).default_service(get_only()));
     }
@@ -61,13 +67,25 @@ impl From<Ad> for AdBody {
     }
 }
 
+/// Begins the cursor of an ad that is unreadable and may not even have a UUID.
+const UNREADABLE: &str = "unreadable:";
+
+fn parse_cursor(text: &str) -> Option<AdKey> {
+    match text.strip_prefix(UNREADABLE) {
+        Some(key) => Some(key.to_owned()).filter(|key| !key.is_empty()),
+        None => Uuid::parse_str(text).ok().map(|id| id.to_string()),
+    }
+}
+
 async fn list(
     store: web::Data<dyn AdStore>,
+    skipped: web::Data<SkippedRows>,
     query: web::Query<QueryParams>,
 ) -> Result<HttpResponse, Problem> {
-    let request = PageRequest::parse(&query, |cursor| Uuid::parse_str(cursor).ok())?;
-    let ads = store.page(&request).await?.into_iter().map(AdBody::from).collect();
-    Ok(Page::new(&request, ads).respond("/ads", |ad| ad.id))
+    let request = PageRequest::parse(&query, parse_cursor)?;
+    let rows = store.page(&request).await?.into_iter();
+    let rows = rows.map(|row| row.map_err(|row| Unreadable { id: format!("{UNREADABLE}{}", row.id), ..row }));
+    Ok(Page::new(&request, rows.collect(), |ad| ad.id.to_string(), &skipped).respond("/ads", AdBody::from))
 }
 
 async fn show(store: web::Data<dyn AdStore>, id: web::Path<String>) -> Result<HttpResponse, Problem> {

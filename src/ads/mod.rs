@@ -7,6 +7,7 @@ pub mod store;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -14,12 +15,12 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
-pub use ad::{Ad, AdId, Offer};
+pub use ad::{Ad, Offer};
 
 use crate::database::{Access, DatabaseUrl};
 use crate::event::VEHICLE_PROCESSED;
-use crate::http::{Health, HttpArgs, HttpServer};
-use crate::kafka::{ClusterCheck, GroupLag, Instance, KafkaArgs, Naming, Worker, WorkerMetrics};
+use crate::http::{Health, HttpArgs, HttpServer, SkippedRows};
+use crate::kafka::{ClusterCheck, GroupLag, Instance, KafkaArgs, Naming, Worker, WorkerStatus};
 use crate::registry::{Codec, RegistryArgs};
 use crate::secret::SecretParser;
 use crate::shutdown::ShutdownArgs;
@@ -30,7 +31,7 @@ use ingest::Ingest;
 pub const GROUP: &str = "ms-vehicles-ads";
 
 /// Records that wait for the database at most.
-const MAX_IN_FLIGHT: usize = 5_000;
+const MAX_IN_FLIGHT: usize = 20_000;
 
 /// On this machine.
 pub const DEFAULT_DATABASE_URL: &str = "mongodb://127.0.0.1:27017/vehicles";
@@ -102,9 +103,11 @@ pub async fn run_on(server: HttpServer, args: AdsArgs, shutdown: CancellationTok
     let mut metrics = Registry::with_prefix("ads");
     let published = Counter::default();
     metrics.register("ads_published", "Ads that became visible", published.clone());
-    let health = Arc::new(Health::new(&["database", "kafka", "schema-registry"]));
+    let skipped = Arc::new(SkippedRows::register(&mut metrics));
+    let health = Arc::new(Health::new(&["database", "kafka", "schema-registry", "worker"]));
     let cluster = ClusterCheck::new(&args.kafka, vec![topic.clone()], Some(&group))?;
-    let lag = GroupLag::register(&cluster, &topic, &mut metrics);
+    let status = WorkerStatus::register(&mut metrics, Duration::ZERO);
+    let lag = GroupLag::register(&cluster, &topic, &status, &mut metrics);
     tracing::info!(address = %server.address(), "ads listens");
 
     let (ingest, writer) = Ingest::new(Arc::clone(&codec), Arc::clone(&store), published);
@@ -115,7 +118,7 @@ pub async fn run_on(server: HttpServer, args: AdsArgs, shutdown: CancellationTok
         group,
         max_in_flight: MAX_IN_FLIGHT,
         handler: Arc::new(ingest),
-        metrics: WorkerMetrics::register(&mut metrics),
+        status: status.clone(),
         shutdown: shutdown.clone(),
     };
     // When one ends, all end.
@@ -125,18 +128,19 @@ pub async fn run_on(server: HttpServer, args: AdsArgs, shutdown: CancellationTok
     };
     let serve = async {
         let _ending = shutdown.drop_guard_ref();
-        let routes = api::routes(Arc::clone(&store));
+        let routes = api::routes(Arc::clone(&store), Arc::clone(&skipped));
         let grace = args.shutdown.grace();
         let serving = server.serve(Arc::clone(&health), metrics, routes, shutdown.clone(), grace);
         args.shutdown.bound(0.9, &shutdown, "requests", serving).await
     };
-    let (worked, (), served, (), (), (), ()) = tokio::join!(
+    let (worked, (), served, (), (), (), (), ()) = tokio::join!(
         work,
         writer,
         serve,
         lag.watch(&shutdown),
         health.watch("database", &shutdown, async || Ok(store.check().await?)),
         health.watch("kafka", &shutdown, async || cluster.check().await),
+        health.watch("worker", &shutdown, async || status.judge()),
         health.watch("schema-registry", &shutdown, async || Ok(codec.check(&[]).await?)),
     );
     worked.and(served)

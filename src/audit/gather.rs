@@ -10,6 +10,7 @@ use serde::Deserialize;
 use tokio::runtime::Handle;
 
 use super::Sources;
+use super::report::Found;
 use super::scratch::Scratch;
 use super::trail::Place;
 use crate::ads;
@@ -30,11 +31,19 @@ pub(super) struct Gathered {
     pub(super) scratch: Scratch,
     /// Letters that wait in the dead-letter topics.
     pub(super) dead_letters: u64,
+    /// Vehicles and ads that cannot be read, by their ids.
+    pub(super) unreadable: Found,
 }
 
 /// Looks at everything once. Blocks.
 pub(super) fn gather(sources: &Sources, runtime: &Handle) -> anyhow::Result<Gathered> {
-    let mut gatherer = Gatherer { sources, runtime, scratch: Scratch::new()?, dead_letters: 0 };
+    let mut gatherer = Gatherer {
+        sources,
+        runtime,
+        scratch: Scratch::new()?,
+        dead_letters: 0,
+        unreadable: Found::default(),
+    };
     let last = gatherer.vehicles(None, Place::Vehicles)?;
     gatherer.outbox()?;
     let created = gatherer.committed(estimate::GROUP, VEHICLE_CREATED)?;
@@ -45,7 +54,8 @@ pub(super) fn gather(sources: &Sources, runtime: &Handle) -> anyhow::Result<Gath
     gatherer.events(VEHICLE_PROCESSED, Place::Processed, &processed)?;
     gatherer.ads()?;
     gatherer.vehicles(last, Place::NewVehicles)?;
-    Ok(Gathered { scratch: gatherer.scratch, dead_letters: gatherer.dead_letters })
+    let Gatherer { scratch, dead_letters, unreadable, .. } = gatherer;
+    Ok(Gathered { scratch, dead_letters, unreadable })
 }
 
 struct Gatherer<'a> {
@@ -53,6 +63,7 @@ struct Gatherer<'a> {
     runtime: &'a Handle,
     scratch: Scratch,
     dead_letters: u64,
+    unreadable: Found,
 }
 
 impl Gatherer<'_> {
@@ -64,10 +75,15 @@ impl Gatherer<'_> {
                 self.runtime.block_on(self.sources.vehicles.page(&PageRequest { limit: PAGE, after }))?;
             progress.advance(page.len());
             let Some(last) = page.last() else { break };
-            after = Some(last.id);
-            for stocked in page {
-                let vin = stocked.vehicle.vin.into();
-                self.scratch.see(vin, place, stocked.created_at.timestamp_millis(), false)?;
+            after = Some(last.as_ref().map_or_else(|unreadable| unreadable.id, |stocked| stocked.id));
+            for row in page {
+                match row {
+                    Ok(stocked) => {
+                        let vin = stocked.vehicle.vin.into();
+                        self.scratch.see(vin, place, stocked.created_at.timestamp_millis(), false)?;
+                    }
+                    Err(row) => self.unreadable.add(|| format!("vehicle {row}")),
+                }
             }
         }
         progress.finish();
@@ -147,15 +163,20 @@ impl Gatherer<'_> {
             let page = self.runtime.block_on(self.sources.ads.page(&PageRequest { limit: PAGE, after }))?;
             progress.advance(page.len());
             let Some(last) = page.last() else { break };
-            after = Some(last.id);
-            for ad in page {
-                self.scratch.see(
-                    ad.offer.vin.into(),
-                    Place::Ads,
-                    ad.published_at.timestamp_millis(),
-                    false,
-                )?;
+            after =
+                Some(last.as_ref().map_or_else(|unreadable| unreadable.id.clone(), |ad| ad.id.to_string()));
+            for row in page {
+                match row {
+                    Ok(ad) => {
+                        let published_at = ad.published_at.timestamp_millis();
+                        self.scratch.see(ad.offer.vin.into(), Place::Ads, published_at, false)?;
+                    }
+                    Err(row) => self.unreadable.add(|| format!("ad {row}")),
+                }
             }
+        }
+        for stray in self.runtime.block_on(self.sources.ads.strays(PAGE))? {
+            self.unreadable.add(|| format!("ad {stray}"));
         }
         progress.finish();
         Ok(())

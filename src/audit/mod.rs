@@ -6,7 +6,6 @@ mod report;
 mod scratch;
 mod trail;
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,11 +17,13 @@ use tokio::runtime::Handle;
 
 use crate::ads;
 use crate::ads::store::AdStore;
-use crate::database::{Access, DatabaseUrl};
+use crate::database::{Access, DatabaseError, DatabaseUrl};
 use crate::kafka::{KafkaArgs, Naming};
+use crate::output::Output;
 use crate::secret::SecretParser;
 use crate::stock;
 use crate::stock::store::VehicleStore;
+use crate::vehicle::StockedVehicle;
 use gather::{Gathered, gather};
 use report::Report;
 use trail::Finding;
@@ -108,16 +109,25 @@ pub async fn run(args: AuditArgs) -> anyhow::Result<()> {
     };
     let runtime = Handle::current();
     let audit = tokio::task::spawn_blocking(move || match &args.vin {
-        Some(vin) => path::print_path(&sources, &runtime, vin, args.json, &mut io::stdout().lock()),
+        Some(vin) => path::print_path(&sources, &runtime, vin, args.json, Output::stdout()),
         None => audit(&args, &sources, &runtime),
     });
     audit.await.context("the audit panicked")?
 }
 
+/// Whether stock has the vehicle, readable or not.
+fn is_there(found: Result<Option<StockedVehicle>, DatabaseError>) -> Result<bool, DatabaseError> {
+    match found {
+        Ok(stocked) => Ok(stocked.is_some()),
+        Err(DatabaseError::Unreadable(_)) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
 fn audit(args: &AuditArgs, sources: &Sources, runtime: &Handle) -> anyhow::Result<()> {
     let allowed = TimeDelta::from_std(args.processing_time + GRACE).context("--processing-time")?;
-    let Gathered { scratch, dead_letters } = gather(sources, runtime)?;
-    let mut report = Report::new(dead_letters);
+    let Gathered { scratch, dead_letters, unreadable } = gather(sources, runtime)?;
+    let mut report = Report::new(dead_letters, unreadable);
     scratch.for_each_trail(|trail| {
         let (stage, findings) = trail.judge(Utc::now(), allowed);
         if trail.created_at.is_some() {
@@ -126,7 +136,7 @@ fn audit(args: &AuditArgs, sources: &Sources, runtime: &Handle) -> anyhow::Resul
         for finding in findings {
             // It may have been taken while the audit went on.
             if finding == Finding::AdWithoutVehicle
-                && runtime.block_on(sources.vehicles.find(&trail.vin))?.is_some()
+                && is_there(runtime.block_on(sources.vehicles.find(&trail.vin)))?
             {
                 continue;
             }
@@ -141,10 +151,15 @@ fn audit(args: &AuditArgs, sources: &Sources, runtime: &Handle) -> anyhow::Resul
         }
         Ok(())
     })?;
-    let mut out = io::stdout().lock();
-    let printed = if args.json { report.print_json(&mut out) } else { report.print(&mut out) };
+    let mut output = Output::stdout();
+    if args.json {
+        output.pretty_json(&report);
+    } else {
+        report.print(&mut output);
+    }
+    output.finish()?;
     if !report.is_clean() {
         bail!("not all is well");
     }
-    Ok(printed?)
+    Ok(())
 }

@@ -9,8 +9,10 @@ use tokio::runtime::Handle;
 
 use super::Sources;
 use super::gather::vin_of;
+use crate::database::DatabaseError;
 use crate::event::{EventType, REANNOUNCED_HEADER, VEHICLE_CREATED, VEHICLE_PROCESSED};
 use crate::kafka::{Record, TopicReader, for_each_dead_letter};
+use crate::output::Output;
 use crate::trace::TraceContext;
 
 /// Rows of the outbox looked through at once.
@@ -58,11 +60,18 @@ pub(super) fn print_path(
     runtime: &Handle,
     vin: &str,
     json: bool,
-    out: &mut impl Write,
+    mut output: Output<impl Write>,
 ) -> anyhow::Result<()> {
     let mut steps = Vec::new();
-    if let Some(stocked) = runtime.block_on(sources.vehicles.find(vin))? {
-        steps.push(Step::at("vehicle", Some(stocked.created_at), format!("/stock/{}", stocked.id.0)));
+    match runtime.block_on(sources.vehicles.find(vin)) {
+        Ok(Some(stocked)) => {
+            steps.push(Step::at("vehicle", Some(stocked.created_at), format!("/stock/{}", stocked.id)));
+        }
+        Ok(None) => {}
+        Err(DatabaseError::Unreadable(reason)) => {
+            steps.push(Step::at("vehicle", None, format!("{reason:#}")));
+        }
+        Err(error) => return Err(error.into()),
     }
     steps.extend(outbox(sources, runtime, vin)?);
     for (event, place, dead) in [
@@ -73,15 +82,20 @@ pub(super) fn print_path(
         steps.extend(dead_letters(sources, event, dead, vin)?);
     }
     for ad in runtime.block_on(sources.ads.find(vin))? {
-        let detail = format!("/ads/{}, {:.2} {}", ad.id, ad.offer.price.amount(), ad.offer.price_unit);
-        steps.push(Step::at("ad", Some(ad.published_at), detail));
+        steps.push(match ad {
+            Ok(ad) => {
+                let detail = format!("/ads/{}, {} {}", ad.id, ad.offer.price, ad.offer.price_unit);
+                Step::at("ad", Some(ad.published_at), detail)
+            }
+            Err(unreadable) => Step::at("ad", None, unreadable.to_string()),
+        });
     }
     if steps.is_empty() {
         bail!("there is no trace of the vin {vin:?}");
     }
     if json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&steps)?)?;
-        return Ok(());
+        output.pretty_json(&steps);
+        return Ok(output.finish()?);
     }
     for step in steps {
         let lies = match (&step.topic, step.partition, step.offset) {
@@ -91,9 +105,9 @@ pub(super) fn print_path(
             _ => String::new(),
         };
         let time = step.time.unwrap_or_default();
-        writeln!(out, "{time:<24}  {:<32}  {lies}{}", step.place, step.detail)?;
+        output.line(format_args!("{time:<24}  {:<32}  {lies}{}", step.place, step.detail));
     }
-    Ok(())
+    Ok(output.finish()?)
 }
 
 fn outbox(sources: &Sources, runtime: &Handle, vin: &str) -> anyhow::Result<Option<Step>> {

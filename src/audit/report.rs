@@ -1,11 +1,12 @@
 //! What an audit found, for people and for programs.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io::Write;
 
 use serde::Serialize;
 
 use super::trail::{Finding, Stage};
+use crate::output::Output;
 
 /// Vins shown of each finding.
 const EXAMPLES: usize = 10;
@@ -26,16 +27,27 @@ pub(super) struct Report {
 
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Found {
+pub(super) struct Found {
     count: u64,
-    /// Some of the vins.
+    /// Some of the vins, or what names a row that has none.
     examples: Vec<String>,
 }
 
+impl Found {
+    pub(super) fn add(&mut self, example: impl FnOnce() -> String) {
+        self.count += 1;
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(example());
+        }
+    }
+}
+
 impl Report {
-    pub(super) fn new(dead_letters: u64) -> Self {
-        let findings = Finding::ALL.map(|finding| (finding, Found::default())).into();
-        Self { clean: dead_letters == 0, dead_letters, findings, ..Self::default() }
+    pub(super) fn new(dead_letters: u64, unreadable: Found) -> Self {
+        let clean = dead_letters == 0 && unreadable.count == 0;
+        let mut findings: BTreeMap<_, _> = Finding::ALL.map(|finding| (finding, Found::default())).into();
+        findings.insert(Finding::Unreadable, unreadable);
+        Self { clean, dead_letters, findings, ..Self::default() }
     }
 
     pub(super) fn count_vehicle(&mut self, stage: Option<Stage>) {
@@ -49,11 +61,7 @@ impl Report {
 
     pub(super) fn add(&mut self, finding: Finding, vin: &str) {
         self.clean = false;
-        let found = self.findings.entry(finding).or_default();
-        found.count += 1;
-        if found.examples.len() < EXAMPLES {
-            found.examples.push(vin.to_owned());
-        }
+        self.findings.entry(finding).or_default().add(|| vin.to_owned());
     }
 
     pub(super) fn count_repaired(&mut self) {
@@ -64,28 +72,23 @@ impl Report {
         self.clean
     }
 
-    pub(super) fn print_json(&self, out: &mut impl Write) -> io::Result<()> {
-        writeln!(out, "{}", serde_json::to_string_pretty(self)?)
-    }
-
-    pub(super) fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        writeln!(out, "{:>10}  vehicles in stock", self.vehicles)?;
-        writeln!(out, "{:>10}  with an ad", self.advertised)?;
-        writeln!(out, "{:>10}  on their way", self.on_their_way)?;
+    pub(super) fn print(&self, output: &mut Output<impl Write>) {
+        output.line(format_args!("{:>10}  vehicles in stock", self.vehicles));
+        output.line(format_args!("{:>10}  with an ad", self.advertised));
+        output.line(format_args!("{:>10}  on their way", self.on_their_way));
         for (finding, found) in &self.findings {
             let (what, way_out) = finding.describe();
             if found.count == 0 {
-                writeln!(out, "{:>10}  {what}", 0)?;
+                output.line(format_args!("{:>10}  {what}", 0));
             } else {
-                writeln!(out, "{:>10}  {what}: {way_out}", found.count)?;
+                output.line(format_args!("{:>10}  {what}: {way_out}", found.count));
                 let more = if found.count > EXAMPLES as u64 { ", ..." } else { "" };
-                writeln!(out, "{:>10}  {}{more}", "", found.examples.join(", "))?;
+                output.line(format_args!("{:>10}  {}{more}", "", found.examples.join(", ")));
             }
         }
-        writeln!(out, "{:>10}  dead letters", self.dead_letters)?;
+        output.line(format_args!("{:>10}  dead letters", self.dead_letters));
         if self.repaired > 0 {
-            writeln!(out, "{:>10}  announced again", self.repaired)?;
+            output.line(format_args!("{:>10}  announced again", self.repaired));
         }
-        Ok(())
     }
 }

@@ -60,10 +60,11 @@ pub enum Finding {
     DoubledProcessed,
     DoubledAds,
     AdWithoutVehicle,
+    Unreadable,
 }
 
 impl Finding {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::WithoutEvent,
         Self::Unencodable,
         Self::WithoutAd,
@@ -73,6 +74,7 @@ impl Finding {
         Self::DoubledProcessed,
         Self::DoubledAds,
         Self::AdWithoutVehicle,
+        Self::Unreadable,
     ];
 
     /// What it is, and the way out.
@@ -93,6 +95,10 @@ impl Finding {
             Self::DoubledCreated => ("vehicles created twice in Kafka", "ads shows them once all the same"),
             Self::DoubledProcessed => ("vehicles processed twice", "ads shows the first price"),
             Self::DoubledAds => ("vins with more than one ad", "is the unique index on vin there?"),
+            Self::Unreadable => (
+                "vehicles and ads that cannot be read",
+                "another program wrote or changed them; correct or remove them",
+            ),
             Self::AdWithoutVehicle => {
                 ("ads without a vehicle", "another producer, or another stock database")
             }

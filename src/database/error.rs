@@ -16,6 +16,9 @@ pub enum DatabaseError {
     /// The database refuses the values of the call, and would refuse them again.
     #[error("the database refuses the values: {0:#}")]
     Refused(anyhow::Error),
+    /// What was asked for is there, but something else than this program wrote or changed it.
+    #[error("the database holds what cannot be read: {0:#}")]
+    Unreadable(anyhow::Error),
     /// A defect of ours, or of the database.
     #[error("the database failed: {0:#}")]
     Internal(anyhow::Error),

@@ -3,6 +3,7 @@
 mod error;
 pub mod postgres;
 pub mod sqlite;
+mod unreadable;
 mod url;
 
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 
 pub use error::DatabaseError;
+pub use unreadable::{Readable, Unreadable};
 pub use url::DatabaseUrl;
 
 /// A database that takes longer than this to answer is unavailable.

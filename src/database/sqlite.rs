@@ -106,7 +106,11 @@ const REFUSED: [&str; 2] = ["string or blob too big", "datatype mismatch"]; // S
 /// Classifies an error of SQLite; one of PostgreSQL is classified by its SQLSTATE.
 impl From<DieselError> for DatabaseError {
     fn from(error: DieselError) -> Self {
-        let DieselError::DatabaseError(kind, information) = &error else { return Self::internal(error) };
+        let (kind, information) = match &error {
+            DieselError::DatabaseError(kind, information) => (kind, information),
+            DieselError::DeserializationError(reason) => return Self::Unreadable(anyhow!("{reason}")),
+            _ => return Self::internal(error),
+        };
         let text = information.message();
         match kind {
             DatabaseErrorKind::UniqueViolation

@@ -7,7 +7,6 @@ pub mod broker;
 mod registry;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +22,7 @@ use crate::estimate::{self, EstimateArgs, WorkArgs};
 use crate::event::{VEHICLE_CREATED, VEHICLE_PROCESSED};
 use crate::http::{HttpArgs, HttpServer};
 use crate::kafka::{ClusterCheck, KafkaArgs};
+use crate::output::Output;
 use crate::registry::RegistryArgs;
 use crate::shutdown::ShutdownArgs;
 use crate::stock::{self, StockArgs};
@@ -152,8 +152,8 @@ pub async fn run(args: DevArgs, shutdown: CancellationToken) -> anyhow::Result<(
         registry: reserved.registry.address(),
         estimators: args.roles.iter().filter(|role| **role == Role::Estimate).count(),
     };
-    // Nobody may be reading; the platform runs all the same.
-    let _ = writeln!(std::io::stdout(), "{}", endpoints.describe(&args));
+    // The platform runs whether this is read or not.
+    Output::stdout().lines(&endpoints.describe(&args));
 
     let topics = [VEHICLE_CREATED, VEHICLE_PROCESSED].map(|event| event.topic.to_owned());
     // Here and not only by the roles: those that join from outside would ask for three replicas.
@@ -234,7 +234,7 @@ impl Plan {
             http: HttpArgs { host: LOOPBACK },
             database_url: self.sqlite("stock.db")?,
             database_url_file: None,
-            outbox_retention: stock::DEFAULT_RETENTION,
+            outbox_retention: stock::DEFAULT_RETENTION.into(),
             kafka: self.kafka.clone(),
             registry: self.registry.clone(),
             shutdown: self.shutdown.clone(),

@@ -4,15 +4,14 @@ mod letter_id;
 mod settle;
 mod show;
 
-use std::io::{self, Write as _};
-
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use chrono::{DateTime, SecondsFormat};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::event::{VEHICLE_CREATED, VEHICLE_PROCESSED};
 use crate::kafka::{DeadLetter, KafkaArgs, Naming, Settlement, for_each_dead_letter};
+use crate::output::Output;
 use letter_id::LetterId;
 
 #[derive(Args, Clone, Debug)]
@@ -83,20 +82,12 @@ pub struct SettleArgs {
 /// When the brokers do not answer, there is no such letter, or a letter cannot be put back.
 pub async fn run(args: DlqArgs) -> anyhow::Result<()> {
     let work = move || match args.command {
-        DlqCommand::List(args) => unless_unread(list(&args)),
-        DlqCommand::Show(args) => unless_unread(show::show(&args)),
+        DlqCommand::List(args) => list(&args),
+        DlqCommand::Show(args) => show::show(&args),
         DlqCommand::Replay(args) => settle::settle(&args, Settlement::Replayed),
         DlqCommand::Discard(args) => settle::settle(&args, Settlement::Discarded),
     };
     tokio::task::spawn_blocking(work).await.context("the command panicked")?
-}
-
-/// Whoever closes the pipe has read enough.
-fn unless_unread(result: anyhow::Result<()>) -> anyhow::Result<()> {
-    result.or_else(|error| match error.downcast_ref::<io::Error>() {
-        Some(io) if io.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        _ => Err(error),
-    })
 }
 
 fn for_each_letter(
@@ -113,9 +104,12 @@ fn for_each_letter(
 }
 
 fn list(args: &ListArgs) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut output = Output::stdout();
     let mut listed = 0;
-    for_each_letter(&args.kafka, |id, letter, waits| {
+    let read = for_each_letter(&args.kafka, |id, letter, waits| {
+        if output.is_closed() {
+            bail!("nothing more can be written");
+        }
         if !waits && !args.all {
             return Ok(());
         }
@@ -129,24 +123,29 @@ fn list(args: &ListArgs) -> anyhow::Result<()> {
                 "group": letter.group(), "origin": origin, "written": time(letter.written()),
                 "leftOut": letter.left_out(),
             });
-            writeln!(out, "{line}")?;
+            output.json(&line);
         } else {
             if listed == 0 {
-                writeln!(out, "{:<36}  {:<24}  {:<9}  {:<14}  REASON", "LETTER", "DIED", "STATE", "LAY AT")?;
+                let (letter, died, state, origin) = ("LETTER", "DIED", "STATE", "LAY AT");
+                output.line(format_args!("{letter:<36}  {died:<24}  {state:<9}  {origin:<14}  REASON"));
             }
             let state = if waits { "waits" } else { "settled" };
             let origin =
                 letter.origin().map_or("-".to_owned(), |(partition, offset)| format!("{partition}/{offset}"));
             let died = died.unwrap_or_default();
-            writeln!(out, "{id:<36}  {died:<24}  {state:<9}  {origin:<14}  {}", letter.reason())?;
+            let reason = letter.reason();
+            output.line(format_args!("{id:<36}  {died:<24}  {state:<9}  {origin:<14}  {reason}"));
         }
         listed += 1;
         Ok(())
-    })?;
-    if listed == 0 && !args.json {
-        writeln!(out, "no letter waits")?;
+    });
+    if !output.is_closed() {
+        read?;
     }
-    Ok(())
+    if listed == 0 && !args.json {
+        output.line(format_args!("no letter waits"));
+    }
+    Ok(output.finish()?)
 }
 
 /// RFC 3339, to the millisecond.

@@ -1,7 +1,6 @@
 //! Puts letters back on their topics, or gives them up.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write as _};
 
 use anyhow::{Context as _, bail};
 use tokio::runtime::Handle;
@@ -11,6 +10,7 @@ use super::{SettleArgs, for_each_letter};
 use crate::kafka::{
     CommitError, DeadLetter, Naming, OutgoingRecord, Refusal, Settlement, TransactionalProducer,
 };
+use crate::output::{self, Output};
 
 /// One at a time: a second fences the first, whose transactions then fail.
 const TRANSACTIONAL_ID: &str = "vehicle-platform-dlq";
@@ -24,7 +24,16 @@ pub(super) fn settle(args: &SettleArgs, how: Settlement) -> anyhow::Result<()> {
     // Before the letters are read: from here on no other process settles any.
     let id = naming.group(TRANSACTIONAL_ID);
     let producer = Handle::current().block_on(TransactionalProducer::of_tool(&args.kafka, &id))?;
-    let mut settler = Settler { producer, naming, how, batch: Vec::new(), bytes: 0, settled: 0, skipped: 0 };
+    let mut settler = Settler {
+        producer,
+        naming,
+        how,
+        batch: Vec::new(),
+        bytes: 0,
+        settled: 0,
+        skipped: 0,
+        output: Output::stdout(),
+    };
     // The letters that were named, as far as they were found, and whether they wait.
     let mut named: BTreeMap<_, _> = args.letters.iter().map(|id| (*id, None)).collect();
     for_each_letter(&args.kafka, |id, letter, waits| {
@@ -70,6 +79,7 @@ struct Settler {
     bytes: usize,
     settled: usize,
     skipped: usize,
+    output: Output,
 }
 
 impl Settler {
@@ -106,9 +116,8 @@ impl Settler {
         }
         self.bytes = 0;
         self.settled += self.batch.len();
-        let mut out = io::stdout().lock();
         for Pending { id, .. } in self.batch.drain(..) {
-            writeln!(out, "{} {id}", self.how.as_str())?;
+            self.output.line(format_args!("{} {id}", self.how.as_str()));
         }
         Ok(())
     }
@@ -128,23 +137,22 @@ impl Settler {
 
     fn skip(&mut self, id: LetterId, reason: &str) {
         self.skipped += 1;
-        // The exit code says so, too.
-        let _ = writeln!(io::stderr(), "skipped {id}: {reason}");
+        output::report(format_args!("skipped {id}: {reason}"));
     }
 
     fn finish(mut self) -> anyhow::Result<()> {
         self.flush()?;
-        match (self.settled, self.skipped) {
-            (0, 0) => {
-                let _ = writeln!(io::stdout(), "no letter waits");
-                Ok(())
-            }
-            (_, 0) => Ok(()),
-            (settled, skipped) => bail!(
+        let Self { how, settled, skipped, mut output, .. } = self;
+        if skipped > 0 {
+            bail!(
                 "{} {settled} letters; {skipped} were skipped for the reasons above and still wait: raise \
                  max.message.bytes where the brokers refuse one, or give it up by `dlq discard`",
-                self.how.as_str()
-            ),
+                how.as_str()
+            );
         }
+        if settled == 0 {
+            output.line(format_args!("no letter waits"));
+        }
+        Ok(output.finish()?)
     }
 }

@@ -1,12 +1,11 @@
 //! All of one letter.
 
-use std::io::{self, Write as _};
-
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use super::{ShowArgs, for_each_letter, time};
 use crate::kafka::DeadLetter;
+use crate::output::Output;
 use crate::registry::unframed;
 
 pub(super) fn show(args: &ShowArgs) -> anyhow::Result<()> {
@@ -18,18 +17,19 @@ pub(super) fn show(args: &ShowArgs) -> anyhow::Result<()> {
         Ok(())
     })?;
     let (letter, waits) = found.with_context(|| format!("there is no letter {}", args.letter))?;
-    let mut out = io::stdout().lock();
+    let mut output = Output::stdout();
     if args.raw {
         if let Some(left_out) = letter.left_out().filter(|_| letter.record().value.is_none()) {
             bail!("{left_out} was left out, as the brokers refused it");
         }
-        out.write_all(letter.record().value.as_deref().unwrap_or_default())?;
+        output.raw(letter.record().value.as_deref().unwrap_or_default());
     } else {
         for (name, value) in describe(&letter, waits) {
-            writeln!(out, "{name:<10} {value}")?;
+            output.line(format_args!("{name:<10} {value}"));
         }
+        output.lines(&format!("{:<10} {}", "value", value(letter.record().value.as_deref())));
     }
-    Ok(())
+    Ok(output.finish()?)
 }
 
 fn describe(letter: &DeadLetter, waits: bool) -> Vec<(&'static str, String)> {
@@ -56,7 +56,6 @@ fn describe(letter: &DeadLetter, waits: bool) -> Vec<(&'static str, String)> {
         lines.push(("header", format!("{name}: {}", text(value.as_deref()))));
     }
     lines.push(("key", text(record.key.as_deref())));
-    lines.push(("value", value(record.value.as_deref())));
     lines
 }
 

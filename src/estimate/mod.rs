@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event::{VEHICLE_CREATED, VEHICLE_PROCESSED};
 use crate::http::{Health, HttpArgs, HttpServer};
-use crate::kafka::{ClusterCheck, GroupLag, Instance, KafkaArgs, Naming, Worker, WorkerMetrics};
+use crate::kafka::{ClusterCheck, GroupLag, Instance, KafkaArgs, Naming, Worker, WorkerStatus};
 use crate::registry::{Codec, RegistryArgs};
 use crate::shutdown::ShutdownArgs;
 use crate::trace::TraceArgs;
@@ -83,9 +83,10 @@ pub async fn run(args: EstimateArgs, shutdown: CancellationToken) -> anyhow::Res
     let group = naming.group(GROUP);
     let instance = Instance::claim("estimate", args.instance_id.as_deref());
     let mut metrics = Registry::with_prefix("estimate");
-    let health = Arc::new(Health::new(&["kafka", "schema-registry"]));
+    let health = Arc::new(Health::new(&["kafka", "schema-registry", "worker"]));
     let cluster = ClusterCheck::new(&args.kafka, vec![created.clone(), processed.clone()], Some(&group))?;
-    let lag = GroupLag::register(&cluster, &created, &mut metrics);
+    let status = WorkerStatus::register(&mut metrics, args.work.processing_time);
+    let lag = GroupLag::register(&cluster, &created, &status, &mut metrics);
     tracing::info!(instance = instance.name(), group, "estimate starts");
 
     let worker = Worker {
@@ -99,7 +100,7 @@ pub async fn run(args: EstimateArgs, shutdown: CancellationToken) -> anyhow::Res
             estimator: SimulatedEstimator { processing_time: args.work.processing_time },
             topic: processed.clone(),
         }),
-        metrics: WorkerMetrics::register(&mut metrics),
+        status: status.clone(),
         shutdown: shutdown.clone(),
     };
     // When one ends, all end.
@@ -122,11 +123,12 @@ pub async fn run(args: EstimateArgs, shutdown: CancellationToken) -> anyhow::Res
         let serving = server.serve(Arc::clone(&health), metrics, |_| {}, shutdown.clone(), grace);
         args.shutdown.bound(0.9, &shutdown, "requests", serving).await
     };
-    let (worked, served, (), (), ()) = tokio::join!(
+    let (worked, served, (), (), (), ()) = tokio::join!(
         work,
         serve,
         measure,
         health.watch("kafka", &shutdown, async || cluster.check().await),
+        health.watch("worker", &shutdown, async || status.judge()),
         health.watch("schema-registry", &shutdown, async || {
             Ok(codec.check(&[(VEHICLE_PROCESSED, &processed)]).await?)
         }),

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::vehicle::{Price, StockedVehicle, Vehicle, whole_as_integer};
+use crate::vehicle::{Price, StockedVehicle, Vehicle, integer, optional_integer, whole_as_integer};
 
 /// The header of an event that an audit announced again.
 pub const REANNOUNCED_HEADER: &str = "audit.reannounced";
@@ -37,11 +37,12 @@ pub const VEHICLE_PROCESSED: EventType = EventType {
 #[serde(rename_all = "camelCase")]
 pub struct VehicleCreated {
     /// The original services leave it out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "optional_integer", skip_serializing_if = "Option::is_none")]
     pub id: Option<i64>,
     pub vin: String,
     pub model: String,
     pub manufacturer: String,
+    #[serde(deserialize_with = "integer")]
     pub year: i32,
     #[serde(serialize_with = "whole_as_integer")]
     pub odometer: f64,
@@ -127,6 +128,70 @@ mod tests {
             prop_assert!(validator(VEHICLE_PROCESSED).is_valid(&value), "{}", value);
             prop_assert_eq!(serde_json::from_value::<VehicleProcessed>(value).unwrap(), processed);
         }
+    }
+
+    /// Any number that JSON can write, and that an `f64` or an integer of 64 bits holds.
+    fn json_number() -> impl Strategy<Value = String> {
+        prop_oneof![
+            any::<i64>().prop_map(|integer| integer.to_string()),
+            any::<i32>().prop_map(|integer| format!("{integer}.0")),
+            (1i64..10_000, 0..6).prop_map(|(integer, exponent)| format!("{integer}e{exponent}")),
+            any::<f64>()
+                .prop_filter("finite", |float| float.is_finite())
+                .prop_map(|float| format!("{float:e}")),
+            Just("-0.0".to_owned()),
+            Just("1e300".to_owned()),
+            Just("1e-400".to_owned()),
+            Just("123456789012345678901234567890".to_owned()),
+        ]
+    }
+
+    /// What a reader may refuse although the schema does not: integers beyond those that it holds.
+    fn is_held(json: &Value) -> bool {
+        let below = |pointer: &str, limit: f64| {
+            json.pointer(pointer).and_then(Value::as_f64).is_none_or(|number| number.abs() < limit)
+        };
+        below("/id", 2f64.powi(53)) && below("/year", 2f64.powi(31))
+    }
+
+    proptest! {
+        #[test]
+        fn what_its_schema_lets_through_is_read_as_it_was_written(
+            id in json_number(), year in json_number(), odometer in json_number(), price in json_number(),
+            vin in any::<String>(), model in any::<String>(), twice in any::<bool>(),
+        ) {
+            let (vin, model) = (json!(vin), json!(model));
+            let first = if twice { "\"vin\":null," } else { "" };
+            let text = format!(
+                r#"{{{first}"id":{id},"vin":{vin},"model":{model},"manufacturer":"","year":{year},"odometer":{odometer},"odometerUnit":"","price":{price},"priceUnit":""}}"#
+            );
+            let value: Value = serde_json::from_str(&text).unwrap();
+            let read = serde_json::from_value::<VehicleProcessed>(value.clone());
+            if validator(VEHICLE_PROCESSED).is_valid(&value) && is_held(&value) {
+                let read = read.unwrap();
+                prop_assert_eq!(json!(read.vehicle.id).as_f64(), value["id"].as_f64());
+                prop_assert_eq!(Some(f64::from(read.vehicle.year)), value["year"].as_f64());
+                prop_assert_eq!(Some(read.price), value["price"].as_f64());
+                prop_assert_eq!(&json!(read.vehicle.vin), &value["vin"]);
+            } else if let Ok(read) = read {
+                // What it reads all the same has not become another number.
+                prop_assert_eq!(json!(read.vehicle.id).as_f64(), value["id"].as_f64());
+                prop_assert_eq!(Some(f64::from(read.vehicle.year)), value["year"].as_f64());
+            }
+        }
+    }
+
+    #[test]
+    fn an_integer_that_cannot_be_held_is_refused_with_its_range() {
+        let mut value = json!({
+            "id": 1e300, "vin": "v", "model": "m", "manufacturer": "f", "year": 2020, "odometer": 1, "odometerUnit": "km"
+        });
+        let error = serde_json::from_value::<VehicleCreated>(value.clone()).unwrap_err().to_string();
+        assert!(error.contains("1e+300") && error.contains("64 bits"), "{error}");
+        value["id"] = json!(1);
+        value["year"] = json!(3_000_000_000u32);
+        let error = serde_json::from_value::<VehicleCreated>(value).unwrap_err().to_string();
+        assert!(error.contains("3000000000") && error.contains("32 bits"), "{error}");
     }
 
     #[test]

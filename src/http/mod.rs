@@ -5,8 +5,10 @@ mod metrics;
 mod paging;
 mod problem;
 mod server;
+mod skipped_rows;
 
 pub use health::Health;
 pub use paging::{Page, PageRequest, QueryParams};
 pub use problem::Problem;
 pub use server::{HttpArgs, HttpServer, json_document};
+pub use skipped_rows::SkippedRows;

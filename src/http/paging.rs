@@ -4,9 +4,15 @@ use std::fmt::Display;
 
 use actix_web::HttpResponse;
 use actix_web::http::header;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use super::problem::Problem;
+use super::skipped_rows::SkippedRows;
+use crate::database::Readable;
+
+/// What a cursor shows as it is: all that a number or a UUID has.
+const IN_CURSOR: AsciiSet = NON_ALPHANUMERIC.remove(b'-');
 
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1_000;
@@ -56,39 +62,71 @@ impl<C> PageRequest<C> {
     }
 }
 
-/// A page, and whether another follows.
+/// The readable items of a page, and where the next one begins.
 pub struct Page<T> {
     items: Vec<T>,
-    limit: usize,
-    more: bool,
+    /// Of the query of the next page.
+    next: Option<String>,
 }
 
-impl<T: Serialize> Page<T> {
-    /// `items`: up to [`PageRequest::fetch_limit`] of them.
-    pub fn new<C>(request: &PageRequest<C>, mut items: Vec<T>) -> Self {
-        let more = items.len() > request.limit;
-        items.truncate(request.limit);
-        Self { items, limit: request.limit, more }
+impl<T> Page<T> {
+    /// Makes a page of `rows`, up to [`PageRequest::fetch_limit`] of them, whose keys `key` names. Unreadable rows take their place
+    /// in the limit, so that a page costs the same whatever is in it: it may have fewer items, or none, and the next one follows.
+    pub fn new<C: Display>(
+        request: &PageRequest<C>,
+        mut rows: Vec<Readable<T, C>>,
+        key: impl Fn(&T) -> C,
+        skipped: &SkippedRows,
+    ) -> Self {
+        let more = rows.len() > request.limit;
+        rows.truncate(request.limit);
+        let last = rows.last().filter(|_| more).map(|last| match last {
+            Ok(item) => key(item).to_string(),
+            Err(unreadable) => unreadable.id.to_string(),
+        });
+        let next = last.map(|last| {
+            let after = utf8_percent_encode(&last, &IN_CURSOR);
+            format!("limit={}&after={after}", request.limit)
+        });
+        let items =
+            rows.into_iter().filter_map(|row| row.map_err(|unreadable| skipped.skip(&unreadable)).ok());
+        Self { items: items.collect(), next }
     }
 
-    /// A bare JSON array; `cursor` names the key of an item.
-    pub fn respond<C: Display>(self, path: &str, cursor: impl Fn(&T) -> C) -> HttpResponse {
+    /// Answers with a bare JSON array; `body` makes an element of an item.
+    pub fn respond<B: Serialize>(self, path: &str, body: impl Fn(T) -> B) -> HttpResponse {
         let mut response = HttpResponse::Ok();
-        if let Some(last) = self.items.last().filter(|_| self.more) {
-            let link = format!("<{path}?limit={}&after={}>; rel=\"next\"", self.limit, cursor(last));
-            response.insert_header((header::LINK, link));
+        if let Some(next) = self.next {
+            response.insert_header((header::LINK, format!("<{path}?{next}>; rel=\"next\"")));
         }
-        response.json(self.items)
+        response.json(self.items.into_iter().map(body).collect::<Vec<_>>())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::database::Unreadable;
 
     fn parse(limit: Option<&str>, after: Option<&str>) -> Result<PageRequest<i64>, Problem> {
         let query = QueryParams { limit: limit.map(str::to_owned), after: after.map(str::to_owned) };
         PageRequest::parse(&query, |cursor| cursor.parse().ok())
+    }
+
+    fn page(rows: &[Readable<i64, i64>]) -> Page<i64> {
+        let request = PageRequest { limit: 2, after: None };
+        Page::new(&request, rows.to_vec(), |row| *row, &SkippedRows::default())
+    }
+
+    #[test]
+    fn a_page_goes_on_behind_rows_that_are_unreadable() {
+        let unreadable = |id| Err(Unreadable { id, reason: "a reason".to_owned() });
+        let first = page(&[Ok(-7), unreadable(8), Ok(9)]);
+        assert_eq!((first.items, first.next.as_deref()), (vec![-7], Some("limit=2&after=8")));
+        let empty = page(&[unreadable(1), unreadable(-2), unreadable(3)]);
+        assert_eq!((empty.items, empty.next.as_deref()), (vec![], Some("limit=2&after=-2")));
+        let last = page(&[unreadable(1), Ok(2)]);
+        assert_eq!((last.items, last.next), (vec![2], None));
     }
 
     #[test]

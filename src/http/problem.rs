@@ -132,6 +132,11 @@ impl From<&DatabaseError> for Problem {
                 tracing::warn!(%error, "cannot serve a request");
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "the database is unavailable, try again soon")
             }
+            // What a list leaves out is not there either. The log has it from the list, once.
+            DatabaseError::Unreadable(_) => {
+                tracing::debug!(%error, "cannot show a row");
+                Self::not_found()
+            }
             DatabaseError::Internal(_) => {
                 tracing::error!(%error, "cannot serve a request");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "")

@@ -1,6 +1,7 @@
 //! Listens, serves, and stops without cutting a request off.
 
 use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use actix_web::http::{StatusCode, header};
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, HttpRequest};
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
@@ -17,11 +18,14 @@ use tokio_util::sync::CancellationToken;
 use super::health::{Health, healthz, readyz};
 use super::metrics::{HttpMetrics, measure, show};
 use super::problem::Problem;
+use crate::open_files;
 
 /// The largest body that is read.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 /// Threads that serve; each serves many connections.
 const SERVING_THREADS: usize = 2;
+/// Connections that a server accepts at a time, however many files may be open.
+const MAX_CONNECTIONS: usize = 50_000;
 
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "HTTP")]
@@ -57,7 +61,7 @@ impl HttpServer {
     /// `grace`.
     ///
     /// # Errors
-    /// When the server cannot be set up.
+    /// When the server cannot be set up, or ends before it is asked to.
     pub async fn serve(
         self,
         health: Arc<Health>,
@@ -87,19 +91,31 @@ impl HttpServer {
         };
         let server = actix_web::HttpServer::new(app)
             .workers(SERVING_THREADS)
+            .max_connections(max_connections() / SERVING_THREADS)
             .disable_signals()
             .shutdown_timeout(grace.as_millis().div_ceil(1_000).try_into().unwrap_or(u64::MAX))
             .listen(self.listener)
             .context("cannot serve HTTP")?
             .run();
         let handle = server.handle();
-        let stop = async move {
-            shutdown.cancelled().await;
-            handle.stop(true).await;
-        };
-        let (served, ()) = tokio::join!(server, stop);
-        served.context("cannot serve HTTP")
+        let mut server = pin!(server);
+        tokio::select! {
+            served = &mut server => {
+                served.context("cannot serve HTTP")?;
+                bail!("the HTTP server ended by itself")
+            }
+            () = shutdown.cancelled() => {
+                let (served, ()) = tokio::join!(server, handle.stop(true));
+                served.context("cannot serve HTTP")
+            }
+        }
     }
+}
+
+/// Returns how many connections are accepted at a time. Further ones wait, so that clients cannot take the files that the role
+/// reaches its database and brokers by; in one process there are three servers.
+fn max_connections() -> usize {
+    usize::try_from(open_files::limit() / 5).unwrap_or(usize::MAX).min(MAX_CONNECTIONS)
 }
 
 /// The JSON document in a request.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -9,28 +10,44 @@ use crate::secret::SecretParser;
 
 const DEFAULT_BOOTSTRAP_SERVERS: &str = "127.0.0.1:9092";
 
-/// What the guarantees rest on: not for the user to change.
-const RESERVED: &[&str] = &[
-    "acks",
-    "auto.offset.reset",
-    "bootstrap.servers",
-    "client.id",
-    "enable.auto.commit",
-    "enable.auto.offset.store",
-    "enable.idempotence",
-    "group.id",
-    "group.instance.id",
-    "group.protocol",
-    "isolation.level",
-    "max.in.flight",
-    "max.in.flight.requests.per.connection",
-    "message.send.max.retries",
-    "metadata.broker.list",
-    "partition.assignment.strategy",
-    "request.required.acks",
-    "retries",
-    "transaction.timeout.ms",
-    "transactional.id",
+/// Properties on which the guarantees rest, and what to use instead of setting them.
+const RESERVED: &[(&str, &str)] = &[
+    ("acks", "a record counts as written when all replicas in sync have it (--topic-min-insync-replicas)"),
+    ("allow.auto.create.topics", "a role creates its topics itself (--topic-partitions)"),
+    ("auto.offset.reset", "a group that has committed nothing begins with the first record"),
+    ("bootstrap.servers", "use --kafka-bootstrap-servers"),
+    ("client.id", "use --instance-id"),
+    ("enable.auto.commit", "offsets are committed with the work in one transaction"),
+    ("enable.auto.offset.store", "offsets are committed with the work in one transaction"),
+    ("enable.idempotence", "transactions need it"),
+    ("enable.partition.eof", "only tools need it, and set it"),
+    ("fetch.error.backoff.ms", "a topic that was created again is recognised by this pause"),
+    ("group.id", "use --kafka-prefix to tell groups apart"),
+    ("group.instance.id", "a member that restarts is another member"),
+    ("group.protocol", "the group rebalances by the classic protocol"),
+    ("isolation.level", "only committed records are read"),
+    ("log_level", "use --log"),
+    ("max.in.flight.requests.per.connection", "transactions need the default"),
+    ("message.max.bytes", "the brokers decide how large a record may be"),
+    ("partition.assignment.strategy", "all members of a group need the same"),
+    ("retries", "transactions need the default"),
+    ("statistics.interval.ms", "nothing reads them; see /metrics"),
+    ("transaction.timeout.ms", "timeouts of ours are derived from it"),
+    ("transactional.id", "use --instance-id"),
+];
+
+/// Other names that librdkafka has for a property.
+const ALIASES: &[(&str, &str)] = &[
+    ("auto.commit.enable", "enable.auto.commit"),
+    ("compression.codec", "compression.type"),
+    ("delivery.timeout.ms", "message.timeout.ms"),
+    ("fetch.message.max.bytes", "max.partition.fetch.bytes"),
+    ("max.in.flight", "max.in.flight.requests.per.connection"),
+    ("message.send.max.retries", "retries"),
+    ("metadata.broker.list", "bootstrap.servers"),
+    ("queue.buffering.max.ms", "linger.ms"),
+    ("request.required.acks", "acks"),
+    ("sasl.mechanism", "sasl.mechanisms"),
 ];
 
 #[derive(Args, Clone, Debug, Default)]
@@ -71,6 +88,36 @@ pub struct KafkaArgs {
     /// min.insync.replicas of a topic that has to be created: so many hold a record before it counts as written
     #[arg(long, env = "TOPIC_MIN_INSYNC_REPLICAS", value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(i32).range(1..=100))]
     pub topic_min_insync_replicas: i32,
+
+    /// How long a data topic that has to be created keeps its records, read or unread: forever, or a duration
+    #[arg(long, env = "TOPIC_RETENTION", value_name = "DURATION", default_value = "forever")]
+    pub topic_retention: TopicRetention,
+}
+
+/// How long a topic keeps a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TopicRetention(Option<Duration>);
+
+impl TopicRetention {
+    /// As Kafka has it: milliseconds, or -1 for ever.
+    pub(super) fn millis(self) -> i64 {
+        self.0.map_or(-1, |retention| i64::try_from(retention.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
+impl std::str::FromStr for TopicRetention {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "forever" {
+            return Ok(Self(None));
+        }
+        match humantime::parse_duration(text) {
+            Ok(retention) if retention >= Duration::from_secs(60) => Ok(Self(Some(retention))),
+            Ok(_) => Err("must be at least 1m".to_owned()),
+            Err(error) => Err(format!("must be \"forever\" or a duration: {error}")),
+        }
+    }
 }
 
 impl KafkaArgs {
@@ -115,8 +162,9 @@ impl std::str::FromStr for Property {
         if key.is_empty() {
             return Err("must be KEY=VALUE".to_owned());
         }
-        if RESERVED.contains(&key) {
-            return Err(format!("{key} is set by vehicle-platform and cannot be changed"));
+        let key = ALIASES.iter().find(|(alias, _)| *alias == key).map_or(key, |(_, name)| name);
+        if let Some((_, instead)) = RESERVED.iter().find(|(reserved, _)| *reserved == key) {
+            return Err(format!("{key} cannot be changed: {instead}"));
         }
         Ok(Self { key: key.to_owned(), value: value.to_owned() })
     }

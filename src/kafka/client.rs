@@ -5,7 +5,6 @@ use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
-use rdkafka::producer::{DeliveryResult, ProducerContext};
 
 use super::args::KafkaArgs;
 use crate::event::EventType;
@@ -31,7 +30,8 @@ impl Naming {
     }
 }
 
-/// The settings of any client: the user's first, then ours, which win.
+/// The settings of any client: the user's, and ours. What is set here and not by [`default_to`] is reserved: a user's
+/// value for it is refused at the start.
 pub(super) fn client_config(kafka: &KafkaArgs) -> ClientConfig {
     let mut config = ClientConfig::new();
     for property in &kafka.properties {
@@ -40,10 +40,10 @@ pub(super) fn client_config(kafka: &KafkaArgs) -> ClientConfig {
     config
         .set("bootstrap.servers", kafka.bootstrap_servers())
         .set("client.id", "vehicle-platform")
-        // A restarted broker is worth another try at once.
-        .set("reconnect.backoff.max.ms", "2000")
         .set("allow.auto.create.topics", "false")
         .set_log_level(RDKafkaLogLevel::Info);
+    // A restarted broker is worth another try at once.
+    default_to(&mut config, "reconnect.backoff.max.ms", "2000");
     config
 }
 
@@ -98,11 +98,52 @@ impl ClientContext for LoggingContext {
     }
 }
 
-impl ProducerContext for LoggingContext {
-    type DeliveryOpaque = ();
-
-    /// A record that is not delivered fails the transaction that it is part of.
-    fn delivery(&self, _: &DeliveryResult<'_>, (): Self::DeliveryOpaque) {}
-}
-
 impl rdkafka::consumer::ConsumerContext for LoggingContext {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::args::Property;
+    use crate::kafka::observer::{Isolation, observer_config};
+    use crate::kafka::reader::reader_config;
+    use crate::kafka::transaction::producer_config;
+    use crate::kafka::worker::consumer_config;
+
+    /// The settings of each kind of client that there is.
+    fn configs(properties: Vec<Property>) -> Vec<ClientConfig> {
+        let mut kafka = KafkaArgs::default();
+        kafka.properties = properties;
+        vec![
+            client_config(&kafka),
+            consumer_config(&kafka, "group"),
+            producer_config(&kafka, "id"),
+            observer_config(&kafka, Some("group"), Isolation::ReadCommitted),
+            reader_config(&kafka, "read_committed"),
+        ]
+    }
+
+    #[test]
+    fn every_property_that_we_set_is_refused_or_the_users_value_wins() {
+        let ours = configs(Vec::new());
+        let keys: std::collections::BTreeSet<_> =
+            ours.iter().flat_map(|config| config.config_map().into_keys()).collect();
+        assert!(keys.len() > 15, "{keys:?}");
+        for key in keys {
+            let Ok(property) = format!("{key}=12345").parse::<Property>() else { continue };
+            for config in configs(vec![property]) {
+                assert_eq!(config.get(key), Some("12345"), "{key} is overridden");
+            }
+        }
+    }
+
+    #[test]
+    fn an_alias_is_the_property_that_it_names() {
+        for (alias, key) in [
+            ("queue.buffering.max.ms", "linger.ms"),
+            ("fetch.message.max.bytes", "max.partition.fetch.bytes"),
+        ] {
+            let property: Property = format!("{alias}=7").parse().unwrap();
+            assert_eq!(property.key, key);
+        }
+    }
+}

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
-use prometheus_client::metrics::counter::Counter;
 
 use super::failure::Failure;
 use super::record::{OutgoingRecord, Record, describe_processed};
+use super::worker_status::WorkerStatus;
 use crate::backoff::Backoff;
 use crate::excerpt::excerpt;
 use crate::trace::{Span, TraceContext};
@@ -35,7 +35,7 @@ pub trait Handler: Send + Sync + 'static {
 pub(super) struct Work<H> {
     pub(super) handler: Arc<H>,
     pub(super) group: String,
-    pub(super) dead_letters: Counter,
+    pub(super) status: WorkerStatus,
 }
 
 impl<H: Handler> Work<H> {
@@ -63,7 +63,7 @@ impl<H: Handler> Work<H> {
             Err(reason) => {
                 let Record { topic, partition, offset, .. } = record;
                 tracing::error!(topic, partition, offset, reason, "a record goes to the dead-letter topic");
-                self.dead_letters.inc();
+                self.status.metrics.dead_letters.inc();
                 span.end(|| describe_processed(record, &self.group).failed(reason));
             }
         }
@@ -99,6 +99,7 @@ impl<H: Handler> Work<H> {
                     reason
                 }
             };
+            self.status.retrying(&reason);
             wait(record, &reason, backoff.next_pause()).await;
             match self.attempt(record, trace).await {
                 Ok(output) => return Ok(output),

@@ -1,28 +1,16 @@
 //! What was read and is not yet committed: per partition, in the order of the offsets.
 
-use std::collections::{HashMap, VecDeque};
+mod lane;
 
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+pub(super) use self::lane::Admission;
+use self::lane::{Entry, Lane};
+use super::consumed::Consumed;
 use super::dead_letter::Position;
-use super::output::Output;
-
-/// A partition from one assignment to its loss. Work begun in an earlier assignment carries an earlier epoch, and
-/// its completion is ignored.
-#[derive(Debug)]
-struct Lane<T> {
-    epoch: u64,
-    /// Dropped with the lane; cancels what still runs for it.
-    guard: T,
-    /// Everything below was admitted before.
-    next: i64,
-    entries: VecDeque<Entry>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    offset: i64,
-    /// `None` until the work is done.
-    output: Option<Option<Box<Output>>>,
-}
+use super::marker::Mark;
+use super::work_output::WorkOutput;
 
 /// The records in flight of all assigned partitions of one topic. `T` is dropped when its partition is lost.
 #[derive(Debug)]
@@ -30,11 +18,14 @@ pub(super) struct InFlight<T> {
     lanes: HashMap<i32, Lane<T>>,
     next_epoch: u64,
     len: usize,
+    began: Instant,
+    /// When there was nothing to read, the last time.
+    idle: Instant,
 }
 
 impl<T> InFlight<T> {
-    pub(super) fn new() -> Self {
-        Self { lanes: HashMap::new(), next_epoch: 0, len: 0 }
+    pub(super) fn new(began: Instant) -> Self {
+        Self { lanes: HashMap::new(), next_epoch: 0, len: 0, began, idle: began }
     }
 
     /// Records admitted and not yet committed.
@@ -42,11 +33,18 @@ impl<T> InFlight<T> {
         self.len
     }
 
-    pub(super) fn assign(&mut self, partition: i32, guard: T) {
+    /// When the oldest record in flight was admitted, to the second.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        let oldest = self.lanes.values().filter_map(|lane| Some(lane.entries.front()?.admitted)).min()?;
+        Some(self.began + Duration::from_secs(oldest.into()))
+    }
+
+    /// Begins a partition with the record that is `expected` to come first, if any.
+    pub(super) fn assign(&mut self, partition: i32, guard: T, expected: Option<Consumed>, now: Instant) {
         self.revoke(partition);
         self.next_epoch += 1;
-        self.lanes
-            .insert(partition, Lane { epoch: self.next_epoch, guard, next: 0, entries: VecDeque::new() });
+        let lane = Lane::new(self.next_epoch, guard, expected, now);
+        self.lanes.insert(partition, lane);
     }
 
     /// Drops all that is in flight from a partition; how much that was.
@@ -60,28 +58,35 @@ impl<T> InFlight<T> {
         self.lanes.keys().copied().collect()
     }
 
-    /// Takes a record in: the epoch to complete it with, and the guard of its partition. `None` when the partition
-    /// is not assigned, or the record was taken in before.
-    pub(super) fn admit(&mut self, partition: i32, offset: i64) -> Option<(u64, &T)> {
-        let lane = self.lanes.get_mut(&partition)?;
-        if offset < lane.next {
-            return None;
-        }
-        lane.next = offset + 1;
-        lane.entries.push_back(Entry { offset, output: None });
-        self.len += 1;
-        Some((lane.epoch, &lane.guard))
+    /// The partitions from which records came, and the offset of the newest.
+    pub(super) fn last_offsets(&self) -> impl Iterator<Item = (i32, i64)> {
+        self.lanes.iter().filter_map(|(partition, lane)| Some((*partition, lane.last?.offset)))
+    }
+
+    /// Whether the log of a partition was found to be the one that its committed offset belongs to.
+    pub(super) fn is_proven(&self, partition: i32) -> bool {
+        self.lanes.get(&partition).is_some_and(|lane| lane.proven)
+    }
+
+    /// Notes that there is nothing to read from any partition.
+    pub(super) fn idle(&mut self, now: Instant) {
+        self.idle = now;
+    }
+
+    /// Takes a record in, if it is new.
+    pub(super) fn admit(&mut self, partition: i32, record: Consumed, now: Instant) -> Admission<'_, T> {
+        let Some(lane) = self.lanes.get_mut(&partition) else { return Admission::Known };
+        let admission = lane.admit(record, self.idle, self.began, now);
+        self.len += usize::from(matches!(admission, Admission::New(..)));
+        admission
     }
 
     /// Notes that the work on a record is done. Ignored when its partition was lost in the meantime.
-    pub(super) fn complete(&mut self, partition: i32, epoch: u64, offset: i64, output: Option<Output>) {
+    pub(super) fn complete(&mut self, partition: i32, epoch: u64, offset: i64, output: Option<WorkOutput>) {
         let Some(lane) = self.lanes.get_mut(&partition).filter(|lane| lane.epoch == epoch) else {
             return;
         };
-        // Offsets grow, but not by one: control records and compaction leave gaps.
-        if let Ok(index) = lane.entries.binary_search_by_key(&offset, |entry| entry.offset)
-            && let Some(entry) = lane.entries.get_mut(index)
-        {
+        if let Some(entry) = lane.entry(offset) {
             entry.output = Some(output.map(Box::new));
         }
     }
@@ -91,15 +96,19 @@ impl<T> InFlight<T> {
         let mut finished = Finished::default();
         let mut left = limit;
         for (&partition, lane) in &self.lanes {
-            let mut next = None;
+            let mut last = None;
             for entry in lane.entries.iter().take(left) {
                 let Some(output) = &entry.output else { break };
-                finished.outputs.extend(output.as_deref().map(|output| ((partition, entry.offset), output)));
+                finished
+                    .outputs
+                    .extend(output.as_deref().map(|output| ((partition, entry.record.offset), output)));
                 finished.records += 1;
-                next = Some(entry.offset + 1);
+                last = Some(entry.record);
                 left -= 1;
             }
-            finished.next.extend(next.map(|next| (partition, next)));
+            finished.next.extend(last.map(|last| {
+                (partition, Mark { offset: last.offset + 1, metadata: Some(last.as_metadata()) })
+            }));
         }
         finished
     }
@@ -108,25 +117,20 @@ impl<T> InFlight<T> {
     pub(super) fn replace(
         &mut self,
         (partition, offset): Position,
-        instead: impl FnOnce(&Output) -> Option<Output>,
+        instead: impl FnOnce(&WorkOutput) -> Option<WorkOutput>,
     ) -> bool {
-        let Some(lane) = self.lanes.get_mut(&partition) else { return false };
-        let Ok(index) = lane.entries.binary_search_by_key(&offset, |entry| entry.offset) else {
-            return false;
-        };
-        let Some(Entry { output: Some(Some(output)), .. }) = lane.entries.get_mut(index) else {
-            return false;
-        };
+        let entry = self.lanes.get_mut(&partition).and_then(|lane| lane.entry(offset));
+        let Some(Entry { output: Some(Some(output)), .. }) = entry else { return false };
         let Some(replacement) = instead(output) else { return false };
         **output = replacement;
         true
     }
 
     /// Forgets what was committed.
-    pub(super) fn advance(&mut self, next: &[(i32, i64)]) {
+    pub(super) fn advance(&mut self, next: &[(i32, Mark)]) {
         for (partition, next) in next {
             let Some(lane) = self.lanes.get_mut(partition) else { continue };
-            let committed = lane.entries.partition_point(|entry| entry.offset < *next);
+            let committed = lane.entries.partition_point(|entry| entry.record.offset < next.offset);
             lane.entries.drain(..committed);
             self.len -= committed;
         }
@@ -138,32 +142,60 @@ impl<T> InFlight<T> {
 pub(super) struct Finished<'a> {
     pub(super) records: usize,
     /// Each with the record that it is the output of.
-    pub(super) outputs: Vec<(Position, &'a Output)>,
-    /// Partition and next offset.
-    pub(super) next: Vec<(i32, i64)>,
+    pub(super) outputs: Vec<(Position, &'a WorkOutput)>,
+    /// Partition, and its next offset with the record before it.
+    pub(super) next: Vec<(i32, Mark)>,
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::lane::SILENCE;
     use super::*;
     use crate::kafka::record::{OutgoingRecord, Record};
 
-    fn output(offset: i64) -> Option<Output> {
+    fn output(offset: i64) -> Option<WorkOutput> {
         let value = Some(offset.to_be_bytes().to_vec());
         let event = OutgoingRecord { topic: "t".to_owned(), key: None, value, headers: Vec::new() };
-        Output::of(Record::default(), Ok(Some(event)), "group")
+        WorkOutput::of(Record::default(), Ok(Some(event)), "group")
+    }
+
+    fn record(offset: i64) -> Consumed {
+        Consumed { offset, fingerprint: offset.cast_unsigned() * 31 }
+    }
+
+    /// In flight of partition 0, with the record that is expected.
+    fn assigned(expected: Option<Consumed>) -> (InFlight<()>, Instant) {
+        let now = Instant::now();
+        let mut in_flight = InFlight::new(now);
+        in_flight.assign(0, (), expected, now);
+        (in_flight, now)
+    }
+
+    fn take(in_flight: &mut InFlight<()>, partition: i32, offset: i64, now: Instant) -> u64 {
+        match in_flight.admit(partition, record(offset), now) {
+            Admission::New(epoch, ()) => epoch,
+            other => panic!("{offset} is {other:?}"),
+        }
+    }
+
+    fn offsets(finished: &Finished<'_>) -> Vec<(i32, i64)> {
+        finished.next.iter().map(|(partition, next)| (*partition, next.offset)).collect()
+    }
+
+    fn commit(in_flight: &mut InFlight<()>) {
+        let next = in_flight.finished(usize::MAX).next;
+        in_flight.advance(&next);
     }
 
     #[test]
     fn a_completion_of_an_earlier_assignment_is_ignored() {
-        let mut in_flight = InFlight::new();
-        in_flight.assign(0, ());
-        let (old_epoch, ()) = in_flight.admit(0, 5).unwrap();
+        let (mut in_flight, now) = assigned(None);
+        let old_epoch = take(&mut in_flight, 0, 5, now);
         assert_eq!(in_flight.revoke(0), 1);
-        in_flight.assign(0, ());
-        in_flight.admit(0, 5).unwrap();
+        in_flight.assign(0, (), None, now);
+        take(&mut in_flight, 0, 5, now);
         in_flight.complete(0, old_epoch, 5, output(5));
         assert_eq!(in_flight.finished(usize::MAX).records, 0);
         assert_eq!(in_flight.len(), 1);
@@ -171,35 +203,99 @@ mod tests {
 
     #[test]
     fn a_lost_partition_takes_nothing_from_the_others() {
-        let mut in_flight = InFlight::new();
-        in_flight.assign(0, ());
-        in_flight.assign(1, ());
-        let (epoch, ()) = in_flight.admit(0, 0).unwrap();
-        in_flight.admit(1, 0).unwrap();
+        let (mut in_flight, now) = assigned(None);
+        in_flight.assign(1, (), None, now);
+        let epoch = take(&mut in_flight, 0, 0, now);
+        take(&mut in_flight, 1, 0, now);
         in_flight.complete(0, epoch, 0, None);
         in_flight.revoke(1);
-        assert_eq!(in_flight.finished(usize::MAX).next, [(0, 1)]);
-        assert!(in_flight.admit(1, 1).is_none());
+        assert_eq!(offsets(&in_flight.finished(usize::MAX)), [(0, 1)]);
+        assert_eq!(in_flight.admit(1, record(1), now), Admission::Known);
     }
 
     #[test]
     fn a_record_that_is_read_twice_is_admitted_once() {
-        let mut in_flight = InFlight::new();
-        in_flight.assign(0, ());
-        let (epoch, ()) = in_flight.admit(0, 3).unwrap();
-        assert!(in_flight.admit(0, 3).is_none());
+        let (mut in_flight, now) = assigned(None);
+        let epoch = take(&mut in_flight, 0, 3, now);
+        take(&mut in_flight, 0, 5, now);
+        assert_eq!(in_flight.admit(0, record(3), now), Admission::Known);
+        assert_eq!(in_flight.admit(0, record(5), now), Admission::Known);
         in_flight.complete(0, epoch, 3, None);
-        in_flight.advance(&[(0, 4)]);
-        assert!(in_flight.admit(0, 3).is_none(), "not even after it was committed");
-        assert!(in_flight.admit(0, 4).is_some());
+        in_flight.complete(0, epoch, 5, None);
+        commit(&mut in_flight);
+        assert_eq!(in_flight.admit(0, record(5), now), Admission::Known, "not even after it was committed");
+        take(&mut in_flight, 0, 6, now);
+    }
+
+    #[test]
+    fn other_content_or_an_offset_below_what_was_committed_is_a_log_that_went_back() {
+        let (mut in_flight, now) = assigned(None);
+        let epoch = take(&mut in_flight, 0, 3, now);
+        take(&mut in_flight, 0, 5, now);
+        for wrong in
+            [Consumed { offset: 3, fingerprint: 0 }, Consumed { offset: 5, fingerprint: 0 }, record(4)]
+        {
+            assert_eq!(in_flight.admit(0, wrong, now), Admission::WentBack, "{wrong:?}");
+        }
+        in_flight.complete(0, epoch, 3, None);
+        commit(&mut in_flight);
+        assert_eq!(in_flight.admit(0, record(3), now), Admission::WentBack);
+    }
+
+    #[test]
+    fn the_expected_record_proves_the_log_and_any_other_does_not() {
+        let (mut in_flight, now) = assigned(Some(record(7)));
+        assert!(!in_flight.is_proven(0));
+        assert_eq!(in_flight.admit(0, record(7), now), Admission::Known);
+        assert!(in_flight.is_proven(0));
+        take(&mut in_flight, 0, 8, now);
+        let (mut other, now) = assigned(Some(record(7)));
+        assert_eq!(other.admit(0, Consumed { offset: 7, fingerprint: 0 }, now), Admission::WentBack);
+        let (mut compacted, now) = assigned(Some(record(7)));
+        assert_eq!(compacted.admit(0, record(9), now), Admission::Missing);
+        take(&mut compacted, 0, 9, now);
+    }
+
+    #[test]
+    fn after_a_silence_the_last_record_has_to_come_again_first() {
+        let (mut in_flight, now) = assigned(None);
+        take(&mut in_flight, 0, 3, now);
+        let later = now + SILENCE;
+        in_flight.idle(later);
+        assert_eq!(in_flight.admit(0, record(4), later), Admission::Doubtful(3));
+        assert_eq!(in_flight.admit(0, record(3), later), Admission::Known);
+        take(&mut in_flight, 0, 4, later);
+        let later = later + SILENCE;
+        in_flight.idle(later);
+        assert_eq!(in_flight.admit(0, record(9), later), Admission::Doubtful(4));
+        assert_eq!(in_flight.admit(0, Consumed { offset: 4, fingerprint: 1 }, later), Admission::WentBack);
+    }
+
+    #[test]
+    fn a_partition_that_waited_for_others_was_not_silent() {
+        let (mut in_flight, now) = assigned(None);
+        take(&mut in_flight, 0, 3, now);
+        take(&mut in_flight, 0, 4, now + 2 * SILENCE);
+    }
+
+    #[test]
+    fn the_oldest_is_the_first_that_is_not_committed() {
+        let (mut in_flight, now) = assigned(None);
+        assert_eq!(in_flight.oldest(), None);
+        let epoch = take(&mut in_flight, 0, 1, now);
+        in_flight.assign(1, (), None, now);
+        take(&mut in_flight, 1, 1, now + Duration::from_secs(9));
+        assert_eq!(in_flight.oldest(), Some(now));
+        in_flight.complete(0, epoch, 1, None);
+        commit(&mut in_flight);
+        assert_eq!(in_flight.oldest(), Some(now + Duration::from_secs(9)));
     }
 
     #[test]
     fn a_refused_output_is_replaced_and_the_others_stay() {
-        let mut in_flight = InFlight::new();
-        in_flight.assign(0, ());
+        let (mut in_flight, now) = assigned(None);
         for offset in [3, 5] {
-            let (epoch, ()) = in_flight.admit(0, offset).unwrap();
+            let epoch = take(&mut in_flight, 0, offset, now);
             in_flight.complete(0, epoch, offset, output(offset));
         }
         assert!(in_flight.replace((0, 5), |_| output(50)));
@@ -220,11 +316,10 @@ mod tests {
             limit in 1usize..10,
         ) {
             let offsets: Vec<i64> = gaps.iter().scan(0, |at, gap| { *at += gap; Some(*at) }).collect();
-            let mut in_flight = InFlight::new();
-            in_flight.assign(0, ());
+            let (mut in_flight, now) = assigned(None);
             let mut epoch = 0;
             for &offset in &offsets {
-                epoch = in_flight.admit(0, offset).unwrap().0;
+                epoch = take(&mut in_flight, 0, offset, now);
             }
             let mut done = std::collections::HashSet::new();
             let mut committed: Vec<i64> = Vec::new();

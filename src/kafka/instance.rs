@@ -37,12 +37,13 @@ impl Instance {
                         io::ErrorKind::WouldBlock | io::ErrorKind::PermissionDenied
                     ) => {}
                 Err(error) => {
-                    tracing::debug!(%error, path = %path.display(), "cannot lock a file, so the host's name has to do");
+                    tracing::debug!(%error, path = %path.display(), "cannot lock a file, taking a random name");
                     break;
                 }
             }
         }
-        Self { name: host, _slot: None }
+        // Not the bare host's name: nothing would keep another process from it.
+        Self { name: Self::unique_name(), _slot: None }
     }
 
     /// A name that no other process has: the host's name, the process's id, and random digits, for two hosts may have

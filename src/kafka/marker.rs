@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rdkafka::consumer::{Consumer as _, ConsumerGroupMetadata};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::CALL_TIMEOUT;
@@ -26,6 +27,16 @@ pub struct Mark {
     pub offset: i64,
     /// `None` when it is not UTF-8, and so not ours.
     pub metadata: Option<String>,
+}
+
+impl Mark {
+    /// Reads a committed offset; `None` when nothing is committed.
+    pub(super) fn of(element: &TopicPartitionListElem<'_>) -> Option<Self> {
+        let Offset::Offset(offset) = element.offset() else { return None };
+        // The accessor panics when another program committed metadata that is not UTF-8.
+        let metadata = catch_unwind(AssertUnwindSafe(|| element.metadata().to_owned())).ok();
+        Some(Self { offset, metadata })
+    }
 }
 
 /// The mark of a group in partition 0 of a topic.
@@ -76,7 +87,7 @@ impl Marker {
 
     /// Returns what moves the mark.
     pub fn progress(&self, mark: Mark) -> Progress {
-        Progress { topic: self.topic.clone(), next: vec![(0, mark.offset)], metadata: mark.metadata }
+        Progress { topic: self.topic.clone(), next: vec![(0, mark)] }
     }
 
     pub fn group(&self) -> &Arc<ConsumerGroupMetadata> {
@@ -95,10 +106,7 @@ fn read_mark(observer: &Observer, topic: &str) -> anyhow::Result<Option<Mark>> {
     let offsets = observer.consumer()?.committed_offsets(list, CALL_TIMEOUT)?;
     let element = offsets.find_partition(topic, 0).context("the answer has no such partition")?;
     element.error()?;
-    let Offset::Offset(offset) = element.offset() else { return Ok(None) };
-    // The accessor panics when another program committed metadata that is not UTF-8.
-    let metadata = catch_unwind(AssertUnwindSafe(|| element.metadata().to_owned())).ok();
-    Ok(Some(Mark { offset, metadata }))
+    Ok(Mark::of(&element))
 }
 
 /// Whether the brokers answer, but not while they wait for a transaction to end.

@@ -6,6 +6,7 @@
 
 mod args;
 mod client;
+mod consumed;
 mod dead_letter;
 mod delivery;
 mod failure;
@@ -15,15 +16,18 @@ mod instance;
 mod lag;
 mod marker;
 mod observer;
-mod output;
 mod producer;
 mod progress;
 mod reader;
 mod rebalance;
 mod record;
+mod repeats;
+mod topic_settings;
 mod topics;
 mod transaction;
+mod work_output;
 mod worker;
+mod worker_status;
 
 pub use args::KafkaArgs;
 pub use client::Naming;
@@ -39,7 +43,8 @@ pub use reader::{TopicReader, committed_offsets};
 pub use record::{OutgoingRecord, Record, describe_sent};
 pub use topics::ClusterCheck;
 pub use transaction::{CommitError, TransactionalProducer};
-pub use worker::{Worker, WorkerMetrics};
+pub use worker::Worker;
+pub use worker_status::WorkerStatus;
 
 /// How long one call to the brokers may take before it is tried again.
 const CALL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
@@ -27,19 +28,7 @@ pub(super) struct Observer {
 impl Observer {
     /// `group`: whose offsets it will ask for, if it does.
     pub(super) fn new(kafka: &KafkaArgs, group: Option<&str>, isolation: Isolation) -> anyhow::Result<Self> {
-        let mut config = client_config(kafka);
-        if let Some(group) = group {
-            config.set("group.id", group);
-        }
-        let isolation = match isolation {
-            Isolation::ReadCommitted => "read_committed",
-            Isolation::ReadUncommitted => "read_uncommitted",
-        };
-        let consumer = config
-            .set("enable.auto.commit", "false")
-            .set("isolation.level", isolation)
-            // They would pile up: it is polled only when something is asked.
-            .set("statistics.interval.ms", "0")
+        let consumer = observer_config(kafka, group, isolation)
             .create_with_context(LoggingContext)
             .context("cannot set up a Kafka consumer; see --kafka-property")?;
         Ok(Self { consumer: ClosedElsewhere::new(consumer) })
@@ -55,7 +44,12 @@ impl Observer {
     /// Whether there is such a topic.
     pub(super) fn has_topic(&self, topic: &str) -> anyhow::Result<bool> {
         let metadata = self.consumer()?.fetch_metadata(Some(topic), CALL_TIMEOUT)?;
-        Ok(metadata.topics().iter().all(|topic| topic.error().is_none()))
+        let error = metadata.topics().iter().find_map(|topic| topic.error());
+        match error.map(RDKafkaErrorCode::from) {
+            None => Ok(true),
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition) => Ok(false),
+            Some(code) => Err(KafkaError::MetadataFetch(code).into()),
+        }
     }
 
     /// What the group has committed in each partition that it ever read: the next offset that it will read.
@@ -84,6 +78,19 @@ impl Observer {
         }
         Ok(bounds)
     }
+}
+
+pub(super) fn observer_config(kafka: &KafkaArgs, group: Option<&str>, isolation: Isolation) -> ClientConfig {
+    let mut config = client_config(kafka);
+    if let Some(group) = group {
+        config.set("group.id", group);
+    }
+    let isolation = match isolation {
+        Isolation::ReadCommitted => "read_committed",
+        Isolation::ReadUncommitted => "read_uncommitted",
+    };
+    config.set("enable.auto.commit", "false").set("isolation.level", isolation);
+    config
 }
 
 pub(super) fn partitions(consumer: &BaseConsumer<LoggingContext>, topic: &str) -> anyhow::Result<Vec<i32>> {

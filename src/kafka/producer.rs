@@ -65,10 +65,9 @@ impl Producer {
     ) -> Result<Self, KafkaError> {
         let mut config = config.clone();
         if batching == Batching::Alone {
+            // Whatever the user has set: until a transaction commits.
             config.set("batch.num.messages", "1");
-            if config.get("compression.codec").is_none() {
-                default_to(&mut config, "compression.type", COMPRESSION);
-            }
+            default_to(&mut config, "compression.type", COMPRESSION);
         }
         let inner = Arc::new(config.create_with_context(DeliveryLog::default())?);
         Ok(Self { inner: Some(inner), batching, shutdown })

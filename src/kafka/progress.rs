@@ -1,28 +1,27 @@
 //! How far a group has read, as a transaction moves it.
 
-use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
+
+use super::marker::Mark;
 
 /// The next offset to read, for each partition of one topic that moves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     pub topic: String,
-    /// Partition and offset.
-    pub next: Vec<(i32, i64)>,
-    /// Kept with each offset.
-    pub metadata: Option<String>,
+    /// Partition, and what is committed for it.
+    pub next: Vec<(i32, Mark)>,
 }
 
 impl Progress {
     pub(super) fn as_list(&self) -> Result<TopicPartitionList, KafkaError> {
         let mut list = TopicPartitionList::with_capacity(self.next.len());
-        for &(partition, offset) in &self.next {
-            list.add_partition_offset(&self.topic, partition, Offset::Offset(offset))?;
-            if let Some(metadata) = self.metadata.as_deref()
-                && let Some(mut element) = list.find_partition(&self.topic, partition)
+        for (partition, Mark { offset, metadata }) in &self.next {
+            list.add_partition_offset(&self.topic, *partition, Offset::Offset(*offset))?;
+            if let Some(metadata) = metadata.as_deref()
+                && let Some(mut element) = list.find_partition(&self.topic, *partition)
             {
                 element.set_metadata(metadata);
             }
@@ -32,16 +31,14 @@ impl Progress {
 
     /// Decides from what the group has committed by now whether the one transaction that moves this progress was
     /// committed.
-    pub(super) fn outcome(&self, committed: &BTreeMap<i32, i64>) -> TransactionOutcome {
-        let all = |expected| {
-            let mut next = self.next.iter();
-            next.all(|(partition, next)| {
-                committed.get(partition).map_or(Ordering::Less, |at| at.cmp(next)) == expected
-            })
+    pub(super) fn outcome(&self, committed: &HashMap<i32, Mark>) -> TransactionOutcome {
+        let is_at = |(partition, next): &(i32, Mark)| committed.get(partition) == Some(next);
+        let is_before = |(partition, next): &(i32, Mark)| {
+            committed.get(partition).is_none_or(|mark| mark.offset < next.offset)
         };
-        if all(Ordering::Equal) {
+        if self.next.iter().all(is_at) {
             TransactionOutcome::Committed
-        } else if all(Ordering::Less) {
+        } else if self.next.iter().all(is_before) {
             TransactionOutcome::Aborted
         } else {
             TransactionOutcome::Unclear
@@ -62,9 +59,18 @@ pub(super) enum TransactionOutcome {
 mod tests {
     use super::*;
 
+    fn marks(log: &str, offsets: &[(i32, i64)]) -> Vec<(i32, Mark)> {
+        let mark = |offset| Mark { offset, metadata: Some(format!("{log} {offset}")) };
+        offsets.iter().map(|(partition, offset)| (*partition, mark(*offset))).collect()
+    }
+
+    fn outcome_in(log: &str, committed: &[(i32, i64)]) -> TransactionOutcome {
+        let progress = Progress { topic: "t".to_owned(), next: marks("same", &[(0, 10), (2, 30)]) };
+        progress.outcome(&marks(log, committed).into_iter().collect())
+    }
+
     fn outcome(committed: &[(i32, i64)]) -> TransactionOutcome {
-        let progress = Progress { topic: "t".to_owned(), next: vec![(0, 10), (2, 30)], metadata: None };
-        progress.outcome(&committed.iter().copied().collect())
+        outcome_in("same", committed)
     }
 
     #[test]
@@ -83,5 +89,10 @@ mod tests {
         assert_eq!(outcome(&[(0, 10), (2, 29)]), TransactionOutcome::Unclear);
         assert_eq!(outcome(&[(2, 30)]), TransactionOutcome::Unclear);
         assert_eq!(outcome(&[(0, 10), (2, 31)]), TransactionOutcome::Unclear);
+    }
+
+    #[test]
+    fn the_same_offsets_of_another_log_say_nothing() {
+        assert_eq!(outcome_in("other", &[(0, 10), (2, 30)]), TransactionOutcome::Unclear);
     }
 }

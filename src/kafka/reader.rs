@@ -1,16 +1,16 @@
 //! Reads a topic from its first record to what is its last one when the reading begins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
-use super::client::{LoggingContext, client_config};
+use super::client::{LoggingContext, client_config, default_to};
 use super::observer::{Isolation, Observer, partitions};
 use super::record::Record;
 
@@ -141,19 +141,58 @@ pub fn committed_offsets(kafka: &KafkaArgs, group: &str, topic: &str) -> anyhow:
         .with_context(|| format!("the brokers do not tell what {group} has committed"))
 }
 
+/// Whether a committed record waits at or after what a group has committed. Blocks.
+///
+/// # Errors
+/// When the brokers do not answer.
+pub(super) fn record_waits(
+    kafka: &KafkaArgs,
+    topic: &str,
+    committed: &BTreeMap<i32, i64>,
+) -> anyhow::Result<bool> {
+    let consumer = consumer(kafka, "read_committed")?;
+    let mut list = TopicPartitionList::new();
+    let mut unread = BTreeSet::new();
+    for partition in partitions(&consumer, topic)? {
+        let next = committed.get(&partition).map_or(Offset::Beginning, |next| Offset::Offset(*next));
+        list.add_partition_offset(topic, partition, next)?;
+        unread.insert(partition);
+    }
+    consumer.assign(&list)?;
+    let began = Instant::now();
+    while !unread.is_empty() {
+        match consumer.poll(POLL) {
+            Some(Ok(_)) => return Ok(true),
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                unread.remove(&partition);
+            }
+            Some(Err(_)) | None if began.elapsed() < CALL_TIMEOUT => {}
+            Some(Err(error)) => return Err(error.into()),
+            None => bail!("the brokers did not return the records of {topic}"),
+        }
+    }
+    Ok(false)
+}
+
 fn consumer(kafka: &KafkaArgs, isolation_level: &str) -> anyhow::Result<BaseConsumer<LoggingContext>> {
-    client_config(kafka)
+    reader_config(kafka, isolation_level)
+        .create_with_context(LoggingContext)
+        .context("cannot set up a Kafka consumer; see --kafka-property")
+}
+
+pub(super) fn reader_config(kafka: &KafkaArgs, isolation_level: &str) -> ClientConfig {
+    let mut config = client_config(kafka);
+    config
         // librdkafka asks for one, even of a consumer that never joins it.
         .set("group.id", "vehicle-platform-reader")
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
-        // The end is told by an answer without records, for which there is nothing to wait.
-        .set("fetch.wait.max.ms", "10")
         .set("auto.offset.reset", "error")
-        .set("isolation.level", isolation_level)
-        .set("queued.max.messages.kbytes", "16384")
-        .create_with_context(LoggingContext)
-        .context("cannot set up a Kafka consumer; see --kafka-property")
+        .set("isolation.level", isolation_level);
+    // The end is told by an answer without records, for which there is nothing to wait.
+    default_to(&mut config, "fetch.wait.max.ms", "10");
+    default_to(&mut config, "queued.max.messages.kbytes", "16384");
+    config
 }
 
 /// Until all that lies before `end` is committed or aborted, and its leader knows that.

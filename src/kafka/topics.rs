@@ -1,24 +1,30 @@
 //! Whether the cluster can be used: it answers, and has the topics that a role needs.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
-use super::client::{ClosedElsewhere, LoggingContext, client_config};
 use super::dead_letter::dead_letter_topic;
 use super::observer::{Isolation, Observer};
+use super::topic_settings::{self, Purpose};
 
-/// A dead letter is its record and some headers more: the limit of Apache Kafka, and room for these.
-const DEAD_LETTER_MAX_BYTES: &str = "2097152";
+/// A broker that has just started may not know of a topic for a moment.
+const GONE_LIMIT: Duration = Duration::from_secs(3);
 
 /// Creates the topics of a role, and looks whether the cluster answers.
 pub struct ClusterCheck {
     kafka: KafkaArgs,
-    topics: Vec<String>,
+    topics: Vec<(String, Purpose)>,
+    /// The topics that were there, and since when they are not.
+    seen: Mutex<HashMap<String, Option<Instant>>>,
+    reported: AtomicBool,
     observer: Arc<Observer>,
 }
 
@@ -29,27 +35,70 @@ impl ClusterCheck {
     /// When a setting is not one of librdkafka's.
     pub fn new(kafka: &KafkaArgs, topics: Vec<String>, group: Option<&str>) -> anyhow::Result<Self> {
         let observer = Observer::new(kafka, group, Isolation::ReadUncommitted)?;
-        Ok(Self { kafka: kafka.clone(), topics, observer: Arc::new(observer) })
+        let dead_letters: Vec<_> =
+            topics.iter().map(|topic| (dead_letter_topic(topic), Purpose::DeadLetters)).collect();
+        let topics = topics.into_iter().map(|topic| (topic, Purpose::Data)).chain(dead_letters).collect();
+        Ok(Self {
+            kafka: kafka.clone(),
+            topics,
+            seen: Mutex::default(),
+            reported: AtomicBool::new(false),
+            observer: Arc::new(observer),
+        })
     }
 
     pub(super) fn observer(&self) -> Arc<Observer> {
         Arc::clone(&self.observer)
     }
 
-    /// Creates what is missing. Cheap when nothing is.
+    pub(super) fn kafka(&self) -> &KafkaArgs {
+        &self.kafka
+    }
+
+    /// Creates the topics that are missing since the process started. Cheap when nothing is missing.
+    ///
+    /// A topic that was there and is gone is not created again: someone deleted it, and a new one under the same name
+    /// would hide that its unread records are lost.
     ///
     /// # Errors
-    /// When the brokers do not answer, or refuse to create a topic; another try may succeed.
+    /// When the brokers do not answer, refuse to create a topic, or have lost one; another try may succeed.
     pub async fn check(&self) -> anyhow::Result<()> {
         let mut missing = Vec::new();
-        for topic in &self.topics {
-            for name in [topic.clone(), dead_letter_topic(topic)] {
-                if !self.exists(name.clone()).await? {
-                    missing.push(name);
-                }
+        let mut gone = Vec::new();
+        for (name, purpose) in &self.topics {
+            let exists = self.exists(name.clone()).await?;
+            match self.note(name, exists) {
+                Presence::There => {}
+                Presence::Missing => missing.push((name, *purpose)),
+                Presence::Gone => gone.push(name.as_str()),
             }
         }
-        if missing.is_empty() { Ok(()) } else { self.create(&missing).await }
+        if !gone.is_empty() {
+            bail!(
+                "{} was deleted; create it again, or restart this role, which creates it (records that were unread \
+                 are lost: vehicle-platform audit finds them)",
+                gone.join(", ")
+            );
+        }
+        if !missing.is_empty() {
+            self.create(&missing).await?;
+        }
+        if !self.reported.load(Ordering::Relaxed) {
+            topic_settings::report(&self.kafka, &self.topics).await?;
+            self.reported.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn note(&self, topic: &str, exists: bool) -> Presence {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if exists {
+            seen.insert(topic.to_owned(), None);
+            return Presence::There;
+        }
+        let Some(since) = seen.get_mut(topic) else { return Presence::Missing };
+        let gone = since.get_or_insert_with(Instant::now).elapsed() >= GONE_LIMIT;
+        if gone { Presence::Gone } else { Presence::There }
     }
 
     async fn exists(&self, topic: String) -> anyhow::Result<bool> {
@@ -60,30 +109,24 @@ impl ClusterCheck {
             .with_context(|| self.no_answer())
     }
 
-    async fn create(&self, names: &[String]) -> anyhow::Result<()> {
+    async fn create(&self, missing: &[(&String, Purpose)]) -> anyhow::Result<()> {
         let kafka = &self.kafka;
         let min_insync_replicas = kafka.topic_min_insync_replicas.to_string();
-        let topics: Vec<_> = names
+        let needed: Vec<_> =
+            missing.iter().map(|(_, purpose)| topic_settings::needed(kafka, *purpose)).collect();
+        let topics: Vec<_> = missing
             .iter()
-            .map(|name| {
+            .zip(&needed)
+            .map(|((name, _), settings)| {
                 let replication = TopicReplication::Fixed(kafka.topic_replication_factor);
                 let topic = NewTopic::new(name, kafka.topic_partitions, replication)
                     .set("min.insync.replicas", &min_insync_replicas);
-                if self.topics.contains(name) {
-                    topic
-                } else {
-                    // A letter waits until someone settles it.
-                    topic.set("max.message.bytes", DEAD_LETTER_MAX_BYTES).set("retention.ms", "-1")
-                }
+                settings.iter().fold(topic, |topic, (key, value)| topic.set(key, value))
             })
             .collect();
         let options =
             AdminOptions::new().request_timeout(Some(CALL_TIMEOUT)).operation_timeout(Some(CALL_TIMEOUT));
-        // Only now: it is seldom needed, and holds some megabytes.
-        let admin: AdminClient<_> = client_config(kafka)
-            .create_with_context(LoggingContext)
-            .context("cannot set up a Kafka client; see --kafka-property")?;
-        let admin = ClosedElsewhere::new(admin);
+        let admin = topic_settings::admin(kafka)?;
         let results =
             admin.get()?.create_topics(&topics, &options).await.with_context(|| self.no_answer())?;
         let mut refused = Vec::new();
@@ -110,4 +153,13 @@ impl ClusterCheck {
     fn no_answer(&self) -> String {
         format!("no broker answers at {}", self.kafka.bootstrap_servers())
     }
+}
+
+/// Whether a topic is there.
+enum Presence {
+    There,
+    /// It was not there since the process started.
+    Missing,
+    /// It was there before.
+    Gone,
 }

@@ -99,17 +99,7 @@ impl TransactionalProducer {
         patience: Duration,
         shutdown: CancellationToken,
     ) -> anyhow::Result<Self> {
-        let mut config = client_config(kafka);
-        config
-            .set("transactional.id", transactional_id)
-            .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string())
-            .set("linger.ms", "0");
-        // Some request of each transaction is refused as too early (CONCURRENT_TRANSACTIONS) and made again after this.
-        // librdkafka's 100 ms would be most of the time that a transaction takes.
-        default_to(&mut config, "retry.backoff.ms", "10");
-        config
-            // The brokers judge how large a record may be: to refuse one here would only stop the line.
-            .set("message.max.bytes", MESSAGE_MAX_BYTES);
+        let config = producer_config(kafka, transactional_id);
         let batching = Batching::Together;
         let producer = Producer::new(&config, batching, shutdown.clone())
             .context("cannot set up a Kafka producer; see --kafka-property")?;
@@ -266,15 +256,7 @@ impl TransactionalProducer {
             CallError::Kafka(KafkaError::Transaction(error)) => Some(error.code()),
             _ => None,
         };
-        let is_fenced = |code: RDKafkaErrorCode| {
-            matches!(
-                code,
-                RDKafkaErrorCode::Fenced
-                    | RDKafkaErrorCode::ProducerFenced
-                    | RDKafkaErrorCode::InvalidProducerEpoch
-            )
-        };
-        if code.into_iter().chain(self.producer.fatal_error()).any(is_fenced) {
+        if code.into_iter().chain(self.producer.fatal_error()).any(is_fencing) {
             CommitError::Fenced(error)
         } else {
             CommitError::Unknown(error)
@@ -305,6 +287,42 @@ impl TransactionalProducer {
     fn call_timeout(&self) -> Duration {
         if self.shutdown.is_cancelled() { LAST_CALL_TIMEOUT } else { CALL_TIMEOUT }
     }
+}
+
+pub(super) fn producer_config(kafka: &KafkaArgs, transactional_id: &str) -> ClientConfig {
+    let mut config = client_config(kafka);
+    config
+        .set("transactional.id", transactional_id)
+        .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string())
+        // The brokers judge how large a record may be: to refuse one here would only stop the line.
+        .set("message.max.bytes", MESSAGE_MAX_BYTES);
+    default_to(&mut config, "linger.ms", "0");
+    // Some request of each transaction is refused as too early (CONCURRENT_TRANSACTIONS) and made again after this.
+    // librdkafka's 100 ms would be most of the time that a transaction takes.
+    default_to(&mut config, "retry.backoff.ms", "10");
+    config
+}
+
+/// Whether an error says that another producer took over the transactional id.
+pub(super) fn is_fenced(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let fenced = |error: &KafkaError| match error {
+            KafkaError::Transaction(error) => is_fencing(error.code()),
+            _ => false,
+        };
+        match (cause.downcast_ref::<CommitError>(), cause.downcast_ref::<CallError>()) {
+            (Some(error), _) => matches!(error, CommitError::Fenced(_)),
+            (_, Some(CallError::Kafka(error))) => fenced(error),
+            _ => cause.downcast_ref::<KafkaError>().is_some_and(fenced),
+        }
+    })
+}
+
+fn is_fencing(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch
+    )
 }
 
 /// Whether librdkafka goes on with it when it is called again, or has to be given up for a new producer.

@@ -6,18 +6,15 @@
 //! so a partition is never lost half-way through one.
 
 mod commit;
+mod reading;
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
-use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{ClientConfig, TopicPartitionList};
 use tokio::runtime::Handle;
 use tokio_util::future::FutureExt as _;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -25,13 +22,15 @@ use tracing::{Instrument as _, Span};
 
 use self::commit::COMMIT_LIMIT;
 use super::args::KafkaArgs;
-use super::client::client_config;
+use super::client::{client_config, default_to};
 use super::handler::{Handler, Work};
 use super::in_flight::InFlight;
-use super::output::Output;
-use super::rebalance::{RebalanceEvent, RebalanceLog};
+use super::rebalance::RebalanceLog;
 use super::record::Record;
-use super::transaction::TransactionalProducer;
+use super::repeats::Repeats;
+use super::transaction::{TransactionalProducer, is_fenced};
+use super::work_output::WorkOutput;
+use super::worker_status::WorkerStatus;
 use crate::backoff::Backoff;
 
 /// How long the loop waits for a record before it looks at what else there is to do.
@@ -43,59 +42,17 @@ const READ_LIMIT: usize = 1_000;
 /// How long it may take to leave the group.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What a worker counts.
-#[derive(Clone, Debug, Default)]
-pub struct WorkerMetrics {
-    read: Counter,
-    committed: Counter,
-    dead_letters: Counter,
-    in_flight: Gauge,
-    partitions: Gauge,
-}
-
-impl WorkerMetrics {
-    /// Metrics that are part of `registry`.
-    pub fn register(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
-        registry.register(
-            "records_read",
-            "Records taken in; again those whose partition was lost before they were committed",
-            metrics.read.clone(),
-        );
-        registry.register(
-            "records_committed",
-            "Records read, worked on and committed",
-            metrics.committed.clone(),
-        );
-        registry.register(
-            "dead_letters",
-            "Records sent to the dead-letter topic",
-            metrics.dead_letters.clone(),
-        );
-        registry.register(
-            "records_in_flight",
-            "Records read and not yet committed",
-            metrics.in_flight.clone(),
-        );
-        registry.register(
-            "partitions_assigned",
-            "Partitions read by this instance",
-            metrics.partitions.clone(),
-        );
-        metrics
-    }
-}
-
 /// A member of a consumer group.
 pub struct Worker<H> {
     pub kafka: KafkaArgs,
     pub topic: String,
     pub group: String,
+    /// Tells this instance's transactions apart from those of the others.
     pub transactional_id: String,
     /// Records held at most; beyond it the partitions are paused.
     pub max_in_flight: usize,
     pub handler: Arc<H>,
-    pub metrics: WorkerMetrics,
+    pub status: WorkerStatus,
     pub shutdown: CancellationToken,
 }
 
@@ -112,31 +69,78 @@ impl<H: Handler> Worker<H> {
             .context("the worker panicked")?
     }
 
-    /// A session ends when the producer is lost; the next begins from what the cluster holds as committed.
+    /// A session ends when the producer is lost or the log went back; the next begins from what the cluster holds as
+    /// committed.
     fn run_sessions(self, runtime: &Handle) -> anyhow::Result<()> {
         let mut backoff = Backoff::new();
+        let mut repeats = Repeats::default();
+        let mut transactional_id = self.transactional_id.clone();
         while !self.shutdown.is_cancelled() {
             let started = Instant::now();
-            let result = Session::begin(&self, runtime).and_then(Session::run);
+            self.status.session_begins();
+            let result = Session::begin(&self, &transactional_id, runtime).and_then(Session::run);
             if self.shutdown.is_cancelled() {
                 return Ok(());
             }
-            if started.elapsed() > Duration::from_secs(60) {
+            let Err(error) = result else { continue };
+            if started.elapsed() > self.status.patience() {
                 backoff = Backoff::new();
             }
-            if let Err(error) = result {
-                let pause = backoff.next_pause();
-                tracing::warn!(group = self.group, error = format!("{error:#}"), ?pause, "starting over");
-                runtime.block_on(async {
-                    tokio::select! {
-                        () = self.shutdown.cancelled() => {}
-                        () = tokio::time::sleep(pause) => {}
-                    }
-                });
+            let reason = format!("{error:#}");
+            self.status.session_failed(reason.clone());
+            if is_fenced(&error) {
+                // Two processes with one name would fence each other for ever. A transaction that timed out while this
+                // process was paused fences it, too; then the new name does no harm.
+                let taken = std::mem::replace(
+                    &mut transactional_id,
+                    format!("{}-{:08x}", self.transactional_id, rand::random::<u32>()),
+                );
+                tracing::warn!(
+                    name = taken,
+                    new_name = transactional_id,
+                    reason,
+                    "another process uses the name, continuing under a new one (--instance-id)"
+                );
+                continue;
             }
+            let pause = backoff.next_pause();
+            if repeats.is_due(&reason) {
+                tracing::warn!(group = self.group, reason, ?pause, "consumer session failed, restarting");
+            } else {
+                tracing::debug!(group = self.group, reason, ?pause, "consumer session failed, restarting");
+            }
+            runtime.block_on(async {
+                tokio::select! {
+                    () = self.shutdown.cancelled() => {}
+                    () = tokio::time::sleep(pause) => {}
+                }
+            });
         }
         Ok(())
     }
+}
+
+/// The settings of the consumer of `group`.
+pub(super) fn consumer_config(kafka: &KafkaArgs, group: &str) -> ClientConfig {
+    let mut config = client_config(kafka);
+    config
+        .set("group.id", group)
+        .set("enable.auto.commit", "false")
+        // A position that the log does not hold ends the session; the next one decides where to begin.
+        .set("auto.offset.reset", "error")
+        .set("isolation.level", "read_committed")
+        .set("partition.assignment.strategy", "cooperative-sticky");
+    for (key, value) in [
+        ("session.timeout.ms", "6000"),
+        ("heartbeat.interval.ms", "1000"),
+        ("topic.metadata.refresh.interval.ms", "10000"),
+        // A topic that is created while the group waits for it is seen this soon.
+        ("topic.metadata.refresh.fast.interval.ms", "250"),
+        ("queued.max.messages.kbytes", "16384"),
+    ] {
+        default_to(&mut config, key, value);
+    }
+    config
 }
 
 /// The task of a record reports here.
@@ -144,7 +148,7 @@ struct Completion {
     partition: i32,
     epoch: u64,
     offset: i64,
-    output: Option<Output>,
+    output: Option<WorkOutput>,
 }
 
 /// How an attempt to commit ended, with the session going on.
@@ -166,35 +170,25 @@ struct Session<'a, H> {
     /// Records committed in the next transaction at most.
     commit_limit: usize,
     paused: bool,
+    repeats: Repeats,
 }
 
 impl<'a, H: Handler> Session<'a, H> {
-    fn begin(worker: &'a Worker<H>, runtime: &'a Handle) -> anyhow::Result<Self> {
+    fn begin(worker: &'a Worker<H>, transactional_id: &str, runtime: &'a Handle) -> anyhow::Result<Self> {
         // First the producer: it settles what a predecessor left open, on which the committed offsets depend.
         let producer = runtime.block_on(TransactionalProducer::new(
             &worker.kafka,
-            &worker.transactional_id,
+            transactional_id,
             worker.shutdown.clone(),
         ))?;
-        let consumer: BaseConsumer<RebalanceLog> = client_config(&worker.kafka)
-            .set("group.id", &worker.group)
-            .set("enable.auto.commit", "false")
-            .set("auto.offset.reset", "earliest")
-            .set("isolation.level", "read_committed")
-            .set("partition.assignment.strategy", "cooperative-sticky")
-            .set("session.timeout.ms", "6000")
-            .set("heartbeat.interval.ms", "1000")
-            .set("topic.metadata.refresh.interval.ms", "10000")
-            // A topic that is created while the group waits for it is seen this soon.
-            .set("topic.metadata.refresh.fast.interval.ms", "250")
-            .set("queued.max.messages.kbytes", "16384")
+        let consumer: BaseConsumer<RebalanceLog> = consumer_config(&worker.kafka, &worker.group)
             .create_with_context(RebalanceLog::default())
             .context("cannot set up a Kafka consumer; see --kafka-property")?;
         consumer.subscribe(&[&worker.topic]).context("cannot subscribe")?;
         let work = Arc::new(Work {
             handler: Arc::clone(&worker.handler),
             group: worker.group.clone(),
-            dead_letters: worker.metrics.dead_letters.clone(),
+            status: worker.status.clone(),
         });
         Ok(Self {
             worker,
@@ -202,10 +196,11 @@ impl<'a, H: Handler> Session<'a, H> {
             runtime,
             consumer,
             producer,
-            in_flight: InFlight::new(),
+            in_flight: InFlight::new(Instant::now()),
             done: mpsc::channel(),
             commit_limit: COMMIT_LIMIT,
             paused: false,
+            repeats: Repeats::default(),
         })
     }
 
@@ -263,10 +258,13 @@ impl<'a, H: Handler> Session<'a, H> {
         for _ in 0..READ_LIMIT {
             let polled = self.consumer.poll(wait).map(|result| result.map(|message| Record::from(&message)));
             // A rebalance that the poll served comes before the record that it returned.
-            self.handle_rebalances();
+            self.handle_rebalances()?;
             match polled {
-                None => break,
-                Some(Ok(record)) => self.start(record),
+                None => {
+                    self.in_flight.idle(Instant::now());
+                    break;
+                }
+                Some(Ok(record)) => self.receive(record)?,
                 Some(Err(error)) => self.tolerate(error)?,
             }
             if self.is_full() {
@@ -277,46 +275,19 @@ impl<'a, H: Handler> Session<'a, H> {
         Ok(())
     }
 
-    fn handle_rebalances(&mut self) {
-        for event in self.consumer.context().take() {
-            match event {
-                RebalanceEvent::Assigned(partitions) => {
-                    for &partition in &partitions {
-                        self.in_flight.assign(partition, CancellationToken::new().drop_guard());
-                    }
-                    self.align(&partitions);
-                    tracing::info!(group = self.worker.group, ?partitions, "partitions assigned");
-                }
-                RebalanceEvent::Revoked(partitions) => {
-                    let dropped: usize =
-                        partitions.iter().map(|&partition| self.in_flight.revoke(partition)).sum();
-                    tracing::info!(group = self.worker.group, ?partitions, dropped, "partitions revoked");
-                }
-                RebalanceEvent::Failed(error) => {
-                    tracing::warn!(group = self.worker.group, %error, "rebalance failed");
-                }
-            }
-        }
-    }
-
-    fn start(&mut self, record: Record) {
-        let (partition, offset) = (record.partition, record.offset);
-        let Some((epoch, guard)) = self.in_flight.admit(partition, offset) else {
-            tracing::debug!(partition, offset, "ignoring a record of a partition that is not assigned");
-            return;
-        };
-        self.worker.metrics.read.inc();
+    fn start(&self, record: Record, epoch: u64, token: CancellationToken) {
+        self.worker.status.metrics.read.inc();
         let work = Arc::clone(&self.work);
         let done = self.done.0.clone();
         let task = async move {
             let handled = work.settle(&record).await;
             let Record { partition, offset, .. } = record;
-            let output = Output::of(record, handled, &work.group);
+            let output = WorkOutput::of(record, handled, &work.group);
             // The session may have ended; then nobody waits for it.
             let _ = done.send(Completion { partition, epoch, offset, output });
         };
         // Nothing that holds it twice, as an async function that takes it would: there may be 100,000 of them.
-        self.runtime.spawn(task.in_current_span().with_cancellation_token_owned(guard.token().clone()));
+        self.runtime.spawn(task.in_current_span().with_cancellation_token_owned(token));
     }
 
     fn collect(&mut self) {
@@ -341,16 +312,6 @@ impl<'a, H: Handler> Session<'a, H> {
         Ok(())
     }
 
-    /// Brings newly assigned partitions in line with the others. A partition that was paused when it was lost is
-    /// still paused when it comes back: librdkafka keeps that over assignments.
-    fn align(&self, partitions: &[i32]) {
-        let list = self.list_of(partitions);
-        let aligned = if self.paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
-        if let Err(error) = aligned {
-            tracing::warn!(%error, ?partitions, "cannot pause or resume the partitions");
-        }
-    }
-
     fn is_full(&self) -> bool {
         self.in_flight.len() >= self.worker.max_in_flight
     }
@@ -363,26 +324,8 @@ impl<'a, H: Handler> Session<'a, H> {
         list
     }
 
-    /// Only a fatal error ends the session; librdkafka mends the others by itself.
-    fn tolerate(&self, error: KafkaError) -> anyhow::Result<()> {
-        if let Some((code, reason)) = self.consumer.client().fatal_error() {
-            return Err(error).with_context(|| format!("the consumer failed: {code}: {reason}"));
-        }
-        match error.rdkafka_error_code() {
-            // Told by what watches the cluster.
-            Some(
-                RDKafkaErrorCode::BrokerTransportFailure
-                | RDKafkaErrorCode::AllBrokersDown
-                | RDKafkaErrorCode::OperationTimedOut
-                | RDKafkaErrorCode::Resolve,
-            ) => tracing::debug!(group = self.worker.group, %error, "reading failed, librdkafka tries again"),
-            _ => tracing::warn!(group = self.worker.group, %error, "reading failed, librdkafka tries again"),
-        }
-        Ok(())
-    }
-
     fn observe(&self) {
-        self.worker.metrics.in_flight.set(self.in_flight.len() as i64);
-        self.worker.metrics.partitions.set(self.in_flight.partitions().len() as i64);
+        let (partitions, oldest) = (self.in_flight.partitions().len(), self.in_flight.oldest());
+        self.worker.status.observe(partitions, self.in_flight.len(), oldest);
     }
 }

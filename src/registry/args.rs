@@ -2,18 +2,13 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::time::Duration;
 
+use anyhow::ensure;
 use clap::Args;
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
-use schema_registry_converter::async_impl::schema_registry::SrSettings;
-use schema_registry_converter::error::SRCError;
 
 use crate::secret::SecretParser;
-
-/// Long enough for a registry's follower to forward to its leader, short enough to try the next address soon.
-const TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Schema registry")]
@@ -42,36 +37,17 @@ impl RegistryArgs {
         Ok(Self { urls: vec![url] })
     }
 
-    /// The first address, which names the schemas in what is cached; without credentials.
-    pub(super) fn base_url(&self) -> String {
-        self.urls.first().map(without_credentials).unwrap_or_default()
-    }
-
-    pub(super) fn settings(&self) -> Result<SrSettings, SRCError> {
-        let mut urls = self.urls.iter();
+    /// # Errors
+    /// When the addresses carry different credentials.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
         let credentials = |url: &Url| (url.username().to_owned(), url.password().map(str::to_owned));
-        if self
-            .urls
-            .windows(2)
-            .any(|pair| matches!(pair, [one, other] if credentials(one) != credentials(other)))
-        {
-            return Err(SRCError::new(
-                "--schema-registry-url: all addresses must carry the same user and password",
-                None,
-                false,
-            ));
-        }
-        let first = urls.next();
-        let mut builder = SrSettings::new_builder(first.map(without_credentials).unwrap_or_default());
-        for url in urls {
-            builder.add_url(without_credentials(url));
-        }
-        if let Some(first) = first.filter(|url| !url.username().is_empty()) {
-            let password = first.password().map(decoded);
-            builder.set_basic_authorization(&decoded(first.username()), password.as_deref());
-        }
-        builder.set_timeout(TIMEOUT);
-        builder.build()
+        let mut all = self.urls.iter().map(credentials);
+        let first = all.next();
+        ensure!(
+            all.all(|other| Some(other) == first),
+            "--schema-registry-url: all addresses must carry the same user and password"
+        );
+        Ok(())
     }
 }
 
@@ -82,11 +58,11 @@ impl fmt::Debug for RegistryArgs {
 }
 
 /// A part of a URL that is percent-encoded, as RFC 3986 has it.
-fn decoded(part: &str) -> String {
+pub(super) fn decoded(part: &str) -> String {
     percent_decode_str(part).decode_utf8_lossy().into_owned()
 }
 
-fn without_credentials(url: &Url) -> String {
+pub(super) fn without_credentials(url: &Url) -> String {
     let mut url = url.clone();
     // Both fail only for URLs that cannot have credentials, and so have none.
     let _ = url.set_username("");
@@ -112,9 +88,10 @@ mod tests {
     fn a_base_path_is_kept_and_credentials_are_not_shown() {
         let args =
             RegistryArgs { urls: vec![parse_url("http://user:word@host:8081/apis/ccompat/v7/").unwrap()] };
-        assert_eq!(args.base_url(), "http://host:8081/apis/ccompat/v7");
-        assert!(args.settings().is_ok());
-        assert!(!format!("{args:?} {:?}", args.base_url()).contains("word"));
+        let shown = without_credentials(&args.urls[0]);
+        assert_eq!(shown, "http://host:8081/apis/ccompat/v7");
+        assert!(args.check().is_ok());
+        assert!(!format!("{args:?} {shown}").contains("word"));
         assert_eq!(decoded("a%2Fb%40"), "a/b@");
     }
 
@@ -122,7 +99,7 @@ mod tests {
     fn addresses_with_different_credentials_are_refused() {
         let urls =
             ["http://user:word@one:8081", "http://two:8081"].map(|url| parse_url(url).unwrap()).to_vec();
-        assert!(RegistryArgs { urls }.settings().is_err());
+        assert!(RegistryArgs { urls }.check().is_err());
     }
 
     #[test]

@@ -1,68 +1,81 @@
 //! The client's side of the schema registry: from an event to a framed record value, and back.
 //!
-//! `schema_registry_converter` frames, fetches, caches and shares look-ups. Two things are done here because
-//! they decide whether a record is lost: telling a registry that is away from a record that can never be read
-//! (the crate calls only 502 and 503 retriable, and caches everything else), and keeping the compiled schemas
-//! apart by schema id (the crate keeps them by `$id`, which all versions of a schema may share).
+//! A registry's answer becomes a verdict on a record only when the registry is the one that the record was written with. One that
+//! was restored empty, or belongs to another environment, answers just as well.
 
 mod args;
+mod client;
 mod error;
 mod reason;
+mod schema;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use anyhow::Context;
 use jsonschema::Validator;
-use schema_registry_converter::async_impl::json::{JsonDecoder, JsonSchema};
-use schema_registry_converter::async_impl::schema_registry::{SrSettings, get_all_subjects, post_schema};
-use schema_registry_converter::schema_registry_common::{
-    BytesResult, SchemaType, SuppliedSchema, get_bytes_result, get_payload,
-};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 pub use args::RegistryArgs;
 pub use error::CodecError;
 
 use crate::event::EventType;
+use client::{RegistryClient, SchemaText};
+use schema::{Schema, validate};
 
-/// The JSON in a framed value, unread. `None` when the value is not framed.
+/// A framed value begins with this byte and the schema's id, as Confluent's serialisers write it:
+/// <https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format>.
+const MAGIC: u8 = 0;
+
+/// Schema ids that are looked up again to learn whether the registry is still the same.
+const MAX_PROOFS: usize = 4;
+
+/// Returns the JSON in a framed value, unread. `None` when the value is not framed.
 pub fn unframed(value: &[u8]) -> Option<&[u8]> {
-    match get_bytes_result(Some(value)) {
-        BytesResult::Valid(_, json) => Some(json),
-        _ => None,
-    }
+    split(value).map(|(_, json)| json)
+}
+
+fn split(value: &[u8]) -> Option<(u32, &[u8])> {
+    let (id, json) = value.strip_prefix(&[MAGIC])?.split_first_chunk()?;
+    Some((u32::from_be_bytes(*id), json))
+}
+
+fn subject_of(topic: &str) -> String {
+    format!("{topic}-value")
+}
+
+/// What is written to a topic.
+struct Written {
+    validator: Validator,
+    /// Of the schema.
+    id: u32,
 }
 
 /// Encodes and decodes record values against the schemas of a registry.
 pub struct Codec {
-    base_url: String,
-    settings: SrSettings,
-    decoder: JsonDecoder,
-    /// By schema id, each with a URL of its own, under which the decoder keeps what it compiled.
-    schemas: RwLock<HashMap<u32, Arc<JsonSchema>>>,
-    /// By topic, of what is written.
-    validators: Mutex<HashMap<&'static str, Arc<Validator>>>,
-    /// By topic: the id of the schema of what is written.
-    ids: RwLock<HashMap<String, u32>>,
-    /// Held while a schema is registered, so that it is done once.
-    registering: tokio::sync::Mutex<()>,
+    registry: RegistryClient,
+    /// By id. A schema never changes, so that what was fetched once stays.
+    schemas: RwLock<HashMap<u32, Arc<Schema>>>,
+    /// By topic.
+    written: RwLock<HashMap<String, Arc<Written>>>,
+    /// Some ids under which values were read: the right registry knows them.
+    proofs: RwLock<BTreeSet<u32>>,
+    /// Held while a schema is fetched or registered, so that it is done once.
+    asking: tokio::sync::Mutex<()>,
 }
 
 impl Codec {
     /// # Errors
-    /// When no HTTP client can be built.
+    /// When the addresses do not belong together, or no HTTP client can be built.
     pub fn new(args: &RegistryArgs) -> anyhow::Result<Self> {
-        let settings = args.settings().context("cannot set up the schema registry's client")?;
+        args.check()?;
         Ok(Self {
-            base_url: args.base_url(),
-            decoder: JsonDecoder::new(settings.clone()),
-            settings,
+            registry: RegistryClient::new(args)?,
             schemas: RwLock::default(),
-            validators: Mutex::default(),
-            ids: RwLock::default(),
-            registering: tokio::sync::Mutex::default(),
+            written: RwLock::default(),
+            proofs: RwLock::default(),
+            asking: tokio::sync::Mutex::default(),
         })
     }
 
@@ -78,13 +91,13 @@ impl Codec {
         topic: &str,
         event: &E,
     ) -> Result<Vec<u8>, CodecError> {
+        let written = self.written(event_type, topic).await?;
         let value = serde_json::to_value(event).map_err(CodecError::rejected)?;
-        if let Err(error) = self.validator(event_type)?.validate(&value) {
-            return Err(CodecError::Rejected(reason::of_errors(std::iter::once(error))));
-        }
-        let id = self.schema_id(event_type, topic).await?;
-        let json = serde_json::to_vec(event).map_err(CodecError::rejected)?;
-        Ok(get_payload(id, json))
+        validate(&written.validator, &value).map_err(CodecError::Rejected)?;
+        let mut framed = vec![MAGIC];
+        framed.extend(written.id.to_be_bytes());
+        serde_json::to_writer(&mut framed, event).map_err(CodecError::rejected)?;
+        Ok(framed)
     }
 
     /// Registers the event's schema for `topic`, unless its id is known: from then on events can be encoded without the
@@ -93,92 +106,155 @@ impl Codec {
     /// # Errors
     /// When the registry is unavailable or refuses the schema.
     pub async fn prepare(&self, event_type: EventType, topic: &str) -> Result<(), CodecError> {
-        self.schema_id(event_type, topic).await.map(drop)
+        self.written(event_type, topic).await.map(drop)
     }
 
-    /// Returns the id of the event's schema under the subject `<topic>-value`, which it registers the first time.
-    async fn schema_id(&self, event_type: EventType, topic: &str) -> Result<u32, CodecError> {
-        if let Some(id) = self.known_id(topic) {
-            return Ok(id);
+    async fn written(&self, event_type: EventType, topic: &str) -> Result<Arc<Written>, CodecError> {
+        if let Some(written) = known(&self.written, topic) {
+            return Ok(written);
         }
-        let _registering = self.registering.lock().await;
-        if let Some(id) = self.known_id(topic) {
-            return Ok(id);
+        let _asking = self.asking.lock().await;
+        if let Some(written) = known(&self.written, topic) {
+            return Ok(written);
         }
-        let schema = SuppliedSchema::new(None, SchemaType::Json, event_type.schema.to_owned());
-        let registered = post_schema(&self.settings, format!("{topic}-value"), schema).await;
-        // Nothing here is the event's fault: a subject or a schema that is not found is a registry that is not ready.
-        let id = registered
-            .map_err(|error| match CodecError::of_registry(&error) {
-                CodecError::UnknownSchema(message) => CodecError::Unavailable(message),
-                error => error,
-            })?
-            .id;
-        self.ids.write().unwrap_or_else(PoisonError::into_inner).insert(topic.to_owned(), id);
-        Ok(id)
+        let schema = serde_json::from_str(event_type.schema).map_err(CodecError::rejected)?;
+        let validator = jsonschema::validator_for(&schema).map_err(CodecError::rejected)?;
+        let (schema, schema_type) = (event_type.schema.to_owned(), "JSON".to_owned());
+        let text = SchemaText { schema, schema_type, references: Vec::new() };
+        let id = self.registry.register(&subject_of(topic), &text).await?;
+        let written = Arc::new(Written { validator, id });
+        let mut all = self.written.write().unwrap_or_else(PoisonError::into_inner);
+        all.insert(topic.to_owned(), Arc::clone(&written));
+        Ok(written)
     }
 
-    fn known_id(&self, topic: &str) -> Option<u32> {
-        self.ids.read().unwrap_or_else(PoisonError::into_inner).get(topic).copied()
-    }
-
-    /// Reads a framed value, checked against the schema that it names.
+    /// Reads the framed value of a record on `topic`, checked against the schema that it names.
     ///
     /// # Errors
     /// [`CodecError::Rejected`] when the value is not framed, breaks its schema or is not an `E`,
-    /// [`CodecError::UnknownSchema`] when no registry knows its schema, [`CodecError::Unavailable`] when none
-    /// answers.
-    pub async fn decode<E: DeserializeOwned>(&self, value: Option<&[u8]>) -> Result<E, CodecError> {
-        let (id, json) = match get_bytes_result(value) {
-            BytesResult::Valid(id, json) => (id, json),
-            BytesResult::Null => return Err(CodecError::Rejected("the value is null".to_owned())),
-            BytesResult::Invalid(_) => return Err(CodecError::not_framed()),
-        };
-        let schema = self.schema(id).await?;
-        let value = serde_json::from_slice(json).map_err(CodecError::rejected)?;
-        if let Err(error) = self.decoder.validate(&schema, &value) {
-            return Err(CodecError::Rejected(reason::of_value(&schema, &value, &error)));
+    /// [`CodecError::UnknownSchema`] when the registry does not know its schema, [`CodecError::Unavailable`] when no registry
+    /// answers, or one that may be another.
+    pub async fn decode<E: DeserializeOwned>(
+        &self,
+        topic: &str,
+        value: Option<&[u8]>,
+    ) -> Result<E, CodecError> {
+        let value = value.ok_or_else(|| CodecError::rejected("the value is null"))?;
+        let (id, json) = split(value).ok_or_else(|| {
+            CodecError::rejected("the value is not framed: it must begin with a zero byte and a schema id")
+        })?;
+        let value: Value = serde_json::from_slice(json).map_err(CodecError::rejected)?;
+        let schema = self.schema(id, topic).await?;
+        let read = schema.validate(&value).and_then(|()| {
+            serde_json::from_value(value).map_err(|error| format!("the value cannot be read: {error}"))
+        });
+        match read {
+            Ok(event) => {
+                self.prove(id);
+                Ok(event)
+            }
+            Err(reason) => Err(self.judge(id, &schema, topic, reason).await),
         }
-        serde_json::from_value(value).map_err(CodecError::rejected)
     }
 
-    /// Registers the schemas of what is written to each topic, once, and looks whether the registry answers.
+    /// Registers the schemas of what is written to each topic, once, and checks that the registry answers and is still the same.
     ///
     /// # Errors
-    /// When the registry is away or refuses a schema.
+    /// When the registry is unavailable, refuses a schema, or does not know what it knew.
     pub async fn check(&self, written: &[(EventType, &str)]) -> Result<(), CodecError> {
         for (event_type, topic) in written {
-            self.schema_id(*event_type, topic).await?;
+            self.written(*event_type, topic).await?;
         }
-        get_all_subjects(&self.settings).await.map(drop).map_err(|error| CodecError::of_registry(&error))
+        self.registry.check().await?;
+        self.check_proofs().await.map(drop)
     }
 
-    fn validator(&self, event_type: EventType) -> Result<Arc<Validator>, CodecError> {
-        let mut validators = self.validators.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(validator) = validators.get(event_type.topic) {
-            return Ok(Arc::clone(validator));
-        }
-        let schema = serde_json::from_str(event_type.schema).map_err(CodecError::rejected)?;
-        let validator = Arc::new(jsonschema::validator_for(&schema).map_err(CodecError::rejected)?);
-        validators.insert(event_type.topic, Arc::clone(&validator));
-        Ok(validator)
-    }
-
-    async fn schema(&self, id: u32) -> Result<Arc<JsonSchema>, CodecError> {
-        let known = self.schemas.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
-        if let Some(schema) = known {
+    async fn schema(&self, id: u32, topic: &str) -> Result<Arc<Schema>, CodecError> {
+        if let Some(schema) = known(&self.schemas, &id) {
             return Ok(schema);
         }
-        let fetched = self.decoder.get_schema(id).await.map_err(|error| {
-            self.decoder.remove_errors_from_cache();
-            CodecError::of_registry(&error)
-        })?;
-        let mut schema = (*fetched).clone();
-        schema.url = format!("{}/schemas/ids/{id}", self.base_url)
-            .parse()
-            .map_err(|error| CodecError::Rejected(format!("schema {id} has no usable URL: {error}")))?;
-        let schema = Arc::new(schema);
-        self.schemas.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&schema));
+        let _asking = self.asking.lock().await;
+        if let Some(schema) = known(&self.schemas, &id) {
+            return Ok(schema);
+        }
+        let fetched = match self.registry.by_id(id).await? {
+            Some(text) => Schema::compile(text, id, &self.registry).await,
+            None => Err(CodecError::UnknownSchema(format!("no schema has the id {id}"))),
+        };
+        let schema = match fetched {
+            Ok(schema) => Arc::new(schema),
+            Err(CodecError::UnknownSchema(reason)) => {
+                // A verdict only of a registry that has what it must have.
+                self.check_proofs().await?;
+                let subject = subject_of(topic);
+                if !self.registry.has_subject(&subject).await? {
+                    let name = self.registry.name();
+                    let reason = format!("{reason}, but {name} does not even know the subject {subject}");
+                    return Err(CodecError::Unavailable(reason));
+                }
+                return Err(CodecError::UnknownSchema(reason));
+            }
+            Err(error) => return Err(error),
+        };
+        let mut schemas = self.schemas.write().unwrap_or_else(PoisonError::into_inner);
+        schemas.insert(id, Arc::clone(&schema));
         Ok(schema)
     }
+
+    /// Decides what it means that a value cannot be read under the schema `id`: it is wrong, unless the schema belongs to something
+    /// else than its topic, as in the registry of another environment.
+    async fn judge(&self, id: u32, schema: &Schema, topic: &str, reason: String) -> CodecError {
+        if schema.belongs_to.get().is_some_and(|known| known == topic) {
+            return CodecError::Rejected(reason);
+        }
+        let subject = subject_of(topic);
+        match self.registry.is_under(&subject, &schema.text).await {
+            Ok(true) => {
+                // Another topic's schema, should there be one, is asked for again each time.
+                let _ = schema.belongs_to.set(topic.to_owned());
+                CodecError::Rejected(reason)
+            }
+            Ok(false) => {
+                let reason = format!("schema {id} is not one of the subject {subject}, and {reason}");
+                match self.check_proofs().await {
+                    Ok(0) => CodecError::Unavailable(reason),
+                    Ok(_) => CodecError::UnknownSchema(reason),
+                    Err(error) => error,
+                }
+            }
+            Err(error) => error,
+        }
+    }
+
+    fn prove(&self, id: u32) {
+        let is_proof = |proofs: &BTreeSet<u32>| proofs.len() >= MAX_PROOFS || proofs.contains(&id);
+        if !is_proof(&self.proofs.read().unwrap_or_else(PoisonError::into_inner)) {
+            self.proofs.write().unwrap_or_else(PoisonError::into_inner).insert(id);
+        }
+    }
+
+    /// Checks that the registry still knows the ids that values were read or are written under. Returns how many were read.
+    async fn check_proofs(&self) -> Result<usize, CodecError> {
+        let proofs = self.proofs.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut ids = proofs.clone();
+        ids.extend(
+            self.written.read().unwrap_or_else(PoisonError::into_inner).values().map(|written| written.id),
+        );
+        for id in &ids {
+            if self.registry.by_id(*id).await?.is_none() {
+                let name = self.registry.name();
+                return Err(CodecError::Unavailable(format!(
+                    "{name} no longer knows schema {id}: it was restored from before, or is another registry"
+                )));
+            }
+        }
+        Ok(proofs.len())
+    }
+}
+
+fn known<K: std::hash::Hash + Eq + std::borrow::Borrow<Q>, Q: std::hash::Hash + Eq + ?Sized, V>(
+    map: &RwLock<HashMap<K, Arc<V>>>,
+    key: &Q,
+) -> Option<Arc<V>> {
+    map.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
 }

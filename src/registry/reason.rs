@@ -1,9 +1,6 @@
 //! Says why a value breaks its schema: where and what is wrong come first, and what the value holds there comes last.
 
 use jsonschema::ValidationError;
-use schema_registry_converter::async_impl::json::JsonSchema;
-use schema_registry_converter::error::SRCError;
-use serde_json::Value;
 
 use crate::excerpt::excerpt;
 
@@ -28,15 +25,6 @@ pub(super) fn of_errors<'a>(mut errors: impl Iterator<Item = ValidationError<'a>
     format!("{}{more}; at the first there is {quote}", causes.join(", "))
 }
 
-/// Describes why `value` breaks `schema`, for which a validator found `error`.
-pub(super) fn of_value(schema: &JsonSchema, value: &Value, error: &SRCError) -> String {
-    match jsonschema::validator_for(&schema.schema) {
-        Ok(validator) if !validator.is_valid(value) => of_errors(validator.iter_errors(value)),
-        // It refers to other schemas.
-        Ok(_) | Err(_) => excerpt(&error.error, MAX_QUOTE_CHARS),
-    }
-}
-
 /// The JSON pointer and what is wrong there, without the value.
 fn cause(error: &ValidationError<'_>) -> String {
     let cause = excerpt(&error.masked().to_string(), MAX_CAUSE_CHARS);
@@ -49,7 +37,7 @@ fn cause(error: &ValidationError<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

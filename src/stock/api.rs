@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::committer::{Insertion, SubmitError, Submitter};
 use super::store::{NewVehicle, VehicleStore};
 use crate::database::DatabaseError;
-use crate::http::{Page, PageRequest, Problem, QueryParams, json_document};
+use crate::http::{Page, PageRequest, Problem, QueryParams, SkippedRows, json_document};
 use crate::trace::{Description, Span, SpanKind, TraceContext};
 use crate::vehicle::{StockedVehicle, VehicleId, parse_vehicle, whole_as_integer};
 
@@ -19,11 +19,12 @@ use crate::vehicle::{StockedVehicle, VehicleId, parse_vehicle, whole_as_integer}
 pub struct StockApi {
     store: Arc<dyn VehicleStore>,
     submitter: Submitter,
+    skipped: SkippedRows,
 }
 
 impl StockApi {
-    pub fn new(store: Arc<dyn VehicleStore>, submitter: Submitter) -> Self {
-        Self { store, submitter }
+    pub fn new(store: Arc<dyn VehicleStore>, submitter: Submitter, skipped: SkippedRows) -> Self {
+        Self { store, submitter, skipped }
     }
 
     pub fn routes(self: Arc<Self>) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
@@ -141,8 +142,8 @@ async fn take(
 
 async fn list(api: web::Data<StockApi>, query: web::Query<QueryParams>) -> Result<HttpResponse, Problem> {
     let request = PageRequest::parse(&query, |cursor| cursor.parse().ok().map(VehicleId))?;
-    let vehicles = api.store.page(&request).await?.into_iter().map(VehicleBody::from).collect();
-    Ok(Page::new(&request, vehicles).respond("/stock", |vehicle| vehicle.id))
+    let rows = api.store.page(&request).await?;
+    Ok(Page::new(&request, rows, |stocked| stocked.id, &api.skipped).respond("/stock", VehicleBody::from))
 }
 
 async fn show(api: web::Data<StockApi>, id: web::Path<String>) -> Result<HttpResponse, Problem> {

@@ -4,6 +4,7 @@
 //! publishes the events in the order of their log.
 
 mod api;
+mod batch_writer;
 pub mod committer;
 pub mod relay;
 pub mod store;
@@ -23,7 +24,7 @@ use tracing::Instrument as _;
 
 use crate::database::{Access, DatabaseUrl};
 use crate::event::VEHICLE_CREATED;
-use crate::http::{Health, HttpArgs, HttpServer};
+use crate::http::{Health, HttpArgs, HttpServer, SkippedRows};
 use crate::kafka::{ClusterCheck, Instance, KafkaArgs, Naming};
 use crate::registry::{Codec, RegistryArgs};
 use crate::secret::SecretParser;
@@ -31,6 +32,7 @@ use crate::shutdown::ShutdownArgs;
 use crate::trace::TraceArgs;
 use api::StockApi;
 use committer::Committer;
+pub use relay::DEFAULT_RETENTION;
 use relay::{Relay, RelayMetrics, RelayStatus, SessionSettings};
 
 /// On this machine.
@@ -66,11 +68,11 @@ pub struct StockArgs {
         long,
         env = "OUTBOX_RETENTION",
         value_name = "DURATION",
-        default_value = "7d",
+        default_value_t = DEFAULT_RETENTION.into(),
         value_parser = parse_retention,
         help_heading = "Database"
     )]
-    pub outbox_retention: Duration,
+    pub outbox_retention: humantime::Duration,
 
     #[command(flatten)]
     pub kafka: KafkaArgs,
@@ -94,15 +96,12 @@ async fn on_its_own(
     task.await.with_context(|| format!("the {name} panicked"))
 }
 
-/// How long a published event is kept unless `--outbox-retention` says otherwise.
-pub const DEFAULT_RETENTION: Duration = Duration::from_secs(7 * 24 * 3_600);
-
 /// The longest that a published event can be kept: about as long as there have been computers.
 const MAX_RETENTION: Duration = Duration::from_secs(100 * 366 * 24 * 3_600);
 
-fn parse_retention(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(retention) if retention <= MAX_RETENTION => Ok(retention),
+fn parse_retention(text: &str) -> Result<humantime::Duration, String> {
+    match text.parse::<humantime::Duration>() {
+        Ok(retention) if *retention <= MAX_RETENTION => Ok(retention),
         Ok(_) => Err("must be at most 100 years".to_owned()),
         Err(error) => Err(error.to_string()),
     }
@@ -133,7 +132,7 @@ pub async fn run_on(server: HttpServer, args: StockArgs, shutdown: CancellationT
 
     let (submitter, committer) = Committer::new(Arc::clone(&store), Arc::clone(&arrivals), &mut metrics);
     let writes = committer.status();
-    let api = Arc::new(StockApi::new(Arc::clone(&store), submitter));
+    let api = Arc::new(StockApi::new(Arc::clone(&store), submitter, SkippedRows::register(&mut metrics)));
     let relay_metrics = RelayMetrics::register(&mut metrics);
     let status = RelayStatus::new(relay_metrics.clone());
     let cluster = Arc::new(ClusterCheck::new(&args.kafka, vec![topic.clone()], None)?);
@@ -143,7 +142,7 @@ pub async fn run_on(server: HttpServer, args: StockArgs, shutdown: CancellationT
         store: Arc::clone(&store),
         cluster: Arc::clone(&cluster),
         holder: Instance::unique_name(),
-        settings: SessionSettings { retention: args.outbox_retention, ..SessionSettings::default() },
+        settings: SessionSettings { retention: args.outbox_retention.into(), ..SessionSettings::default() },
         arrivals,
         metrics: relay_metrics,
         status: status.clone(),

@@ -15,10 +15,14 @@ macro_rules! text_field {
             /// Trims `text`.
             ///
             /// # Errors
-            /// What is wrong with it, when it is blank, too long, or holds a NUL character, which PostgreSQL's
-            /// `text` cannot store.
+            /// What is wrong with it, when it is blank, too long, or holds a control character.
             pub fn parse(text: &str) -> Result<Self, String> {
                 parse_text(text, Self::MAX_CHARS).map(Self)
+            }
+
+            /// Text that a store or a record holds: it was parsed when it was taken, maybe by an earlier release.
+            pub fn from_stored(text: String) -> Self {
+                Self(text)
             }
 
             pub fn as_str(&self) -> &str {
@@ -62,13 +66,20 @@ fn parse_text(text: &str, max_chars: usize) -> Result<String, String> {
     if text.is_empty() {
         return Err("must not be blank".to_owned());
     }
-    if text.contains('\0') {
-        return Err("must not contain a NUL character".to_owned());
+    if text.contains(is_control) {
+        return Err("must not contain control characters".to_owned());
     }
     if text.chars().count() > max_chars {
         return Err(format!("must have at most {max_chars} characters"));
     }
     Ok(text.to_owned())
+}
+
+/// Whether `character` controls a terminal or the layout of text instead of being a part of it: Unicode's category Cc, its
+/// separators of lines and paragraphs, and its property `Bidi_Control`.
+fn is_control(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The model year.
@@ -134,9 +145,14 @@ mod tests {
     }
 
     #[test]
-    fn blank_text_and_nul_are_refused() {
+    fn blank_text_and_control_characters_are_refused() {
         assert_eq!(Vin::parse(" \t ").unwrap_err(), "must not be blank");
-        assert!(Vin::parse("a\0b").is_err());
+        for control in
+            ['\0', '\u{1b}', '\u{7}', '\n', '\t', '\u{7f}', '\u{9b}', '\u{202e}', '\u{2066}', '\u{2028}']
+        {
+            let refused = Vin::parse(&format!("a{control}b"));
+            assert_eq!(refused.unwrap_err(), "must not contain control characters", "{control:?}");
+        }
     }
 
     #[test]

@@ -6,9 +6,11 @@ mod price;
 mod validation;
 
 pub use fields::{Manufacturer, Model, Odometer, OdometerUnit, Vin, Year};
-pub use number::whole_as_integer;
+pub use number::{integer, optional_integer, whole_as_integer};
 pub use price::Price;
 pub use validation::{FieldError, parse_vehicle};
+
+use std::fmt;
 
 use chrono::{DateTime, Utc};
 
@@ -26,6 +28,12 @@ pub struct Vehicle {
 /// The number under which stock keeps a vehicle; grows with every vehicle taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VehicleId(pub i64);
+
+impl fmt::Display for VehicleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// A vehicle that stock has taken.
 #[derive(Clone, Debug, PartialEq)]

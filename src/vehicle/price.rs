@@ -32,7 +32,7 @@ impl Price {
         let cents = (amount * 100.0).round();
         #[expect(clippy::cast_precision_loss, reason = "2^50 is exact in an f64")]
         if !(1.0..=Self::MAX_CENTS as f64).contains(&cents) {
-            return Err(format!("{amount} is not a price"));
+            return Err(format!("{amount:?} is not from 0.01 to {}", Self::from_cents(Self::MAX_CENTS)));
         }
         #[expect(clippy::cast_possible_truncation, reason = "whole and in range, checked above")]
         Ok(Self { cents: cents as i64 })

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::number::as_integer;
 use super::{Manufacturer, Model, Odometer, OdometerUnit, Vehicle, Vin, Year};
 
 /// One wrong field of a document.
@@ -57,8 +58,9 @@ fn text<T>(parse: impl Fn(&str) -> Result<T, String>) -> impl Fn(&Value) -> Resu
 
 fn integer(value: &Value, this_year: i32) -> Result<Year, String> {
     match value {
-        Value::Number(number) if number.is_i64() || number.is_u64() => {
-            Year::parse(number.as_i64().unwrap_or(i64::MAX), this_year)
+        Value::Number(number) if number.as_f64().is_some_and(|float| float.fract() == 0.0) => {
+            // One that is too large to be read is too large for a year.
+            Year::parse(as_integer(number).unwrap_or(i64::MAX), this_year)
         }
         _ => Err("must be an integer".to_owned()),
     }
@@ -117,6 +119,22 @@ mod tests {
                 ("/odometerUnit", "is required"),
             ]
         );
+    }
+
+    #[test]
+    fn a_year_may_be_written_with_a_fraction_of_zero() {
+        for (json, year) in
+            [("2022.0", Ok(2022)), ("2.022e3", Ok(2022)), ("2022.5", Err("must be an integer"))]
+        {
+            let mut document = documented();
+            document["year"] = serde_json::from_str(json).unwrap();
+            let parsed = parse_vehicle(&document, 2026).map(|vehicle| vehicle.year.get());
+            assert_eq!(
+                parsed.as_ref().map_err(|errors| errors[0].detail.as_str()),
+                year.as_ref().map_err(|error| *error),
+                "{json}"
+            );
+        }
     }
 
     #[test]

@@ -15,9 +15,8 @@ use crate::world::{TOPICS, World};
 const LONGEST_STALL: Duration = Duration::from_secs(60);
 /// The nodes that publishing needs must run for this long before an answer counts: the reader here depends on them, too.
 const QUIET: Duration = Duration::from_secs(10);
-/// Answers in a row, one a second, that count as one false answer: longer than the 10 s for which a stock that has just
-/// started watches its position before it judges.
-const ANSWERS: u32 = 15;
+/// Answers in a row, one a second, that count as one false answer: what stock says may be some seconds old.
+const ANSWERS: u32 = 5;
 const TICK: Duration = Duration::from_secs(1);
 
 pub struct Publications {

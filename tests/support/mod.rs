@@ -6,6 +6,8 @@ pub mod cluster;
 pub mod engines;
 pub mod kafka;
 pub mod proxy;
+pub mod role;
+pub mod topics;
 
 use std::fmt::Debug;
 use std::io::{BufRead, BufReader};

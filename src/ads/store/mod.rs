@@ -1,5 +1,6 @@
 //! Where ads are kept: one for each vin.
 
+mod insertion;
 mod mongodb;
 mod sqlite;
 
@@ -8,32 +9,42 @@ use std::sync::Arc;
 use anyhow::bail;
 use async_trait::async_trait;
 
+pub use insertion::Insertion;
 pub use mongodb::MongoAds;
 pub use sqlite::SqliteAds;
 
-use super::ad::{Ad, AdId};
-use crate::database::{Access, DatabaseError, DatabaseUrl};
+use super::ad::Ad;
+use crate::database::{Access, DatabaseError, DatabaseUrl, Readable, Unreadable};
 use crate::http::PageRequest;
+use uuid::Uuid;
+
+/// The text under which a store keeps an ad. This program writes UUIDs only, but others may have written.
+pub type AdKey = String;
 
 /// The ads.
 #[async_trait]
 pub trait AdStore: Send + Sync {
-    /// Does what has to be done before the store can be used, and tells whether it answers.
+    /// Creates what is missing before the store can be used, then checks that it answers.
     async fn check(&self) -> Result<(), DatabaseError>;
 
-    /// Keeps those ads whose vin has none yet; how many these were. After an error some may have been kept.
-    async fn insert(&self, ads: &[Ad]) -> Result<usize, DatabaseError>;
+    /// Keeps those ads whose vin has none yet. Returns what became of each, in their order: no ad decides on another.
+    async fn insert(&self, ads: &[Ad]) -> Vec<Insertion>;
 
-    /// Up to [`PageRequest::fetch_limit`] ads, newest last.
-    async fn page(&self, request: &PageRequest<AdId>) -> Result<Vec<Ad>, DatabaseError>;
+    /// Returns up to [`PageRequest::fetch_limit`] ads, in the order of their keys: oldest first.
+    async fn page(&self, request: &PageRequest<AdKey>) -> Result<Vec<Readable<Ad, AdKey>>, DatabaseError>;
 
-    async fn get(&self, id: AdId) -> Result<Option<Ad>, DatabaseError>;
+    /// Returns up to `limit` entries that no page shows, because their key is no text.
+    async fn strays(&self, limit: usize) -> Result<Vec<Unreadable<AdKey>>, DatabaseError>;
 
-    /// The ads of a vin, of which there should be one at most.
-    async fn find(&self, vin: &str) -> Result<Vec<Ad>, DatabaseError>;
+    /// # Errors
+    /// [`DatabaseError::Unreadable`] when something else is under this id.
+    async fn get(&self, id: Uuid) -> Result<Option<Ad>, DatabaseError>;
+
+    /// Returns the ads of a vin, of which there should be at most one.
+    async fn find(&self, vin: &str) -> Result<Vec<Readable<Ad, AdKey>>, DatabaseError>;
 }
 
-/// The store that the scheme of `url` names.
+/// Opens the store that the scheme of `url` names.
 ///
 /// # Errors
 /// When it is none of ours, or its file cannot be opened.
@@ -43,4 +54,8 @@ pub async fn open(url: &DatabaseUrl, access: Access) -> anyhow::Result<Arc<dyn A
         ("mongodb" | "mongodb+srv", None) => Arc::new(MongoAds::new(url).await?),
         (scheme, None) => bail!("ads are kept in mongodb:// or sqlite:, not in {scheme}"),
     })
+}
+
+fn unreadable(error: Unreadable<AdKey>) -> DatabaseError {
+    DatabaseError::Unreadable(error.into())
 }

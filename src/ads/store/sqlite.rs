@@ -1,21 +1,25 @@
 //! Ads in a SQLite file, for one process.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::anyhow;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use diesel::dsl::sql;
 use diesel::prelude::*;
+use diesel::result::Error;
+use diesel::sql_types::{Bool, Text};
 use diesel_async::RunQueryDsl;
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use super::AdStore;
-use crate::ads::ad::{Ad, AdId, Offer};
+use super::insertion::insert_each;
+use super::{AdKey, AdStore, Insertion, unreadable};
+use crate::ads::ad::{Ad, Offer};
 use crate::database::sqlite::{SqliteFile, open};
-use crate::database::{Access, DatabaseError, in_time};
+use crate::database::{Access, DatabaseError, Readable, Unreadable, in_time};
 use crate::http::PageRequest;
 use crate::vehicle::{Odometer, Price, Vin};
 
@@ -72,25 +76,25 @@ impl From<&Ad> for AdRow {
     }
 }
 
+/// Fails only on a row that another program wrote or changed.
 impl TryFrom<AdRow> for Ad {
-    type Error = DatabaseError;
+    type Error = Unreadable<AdKey>;
 
-    /// Fails only on a row that someone else changed.
     fn try_from(row: AdRow) -> Result<Self, Self::Error> {
-        let unreadable =
-            |error: String| DatabaseError::internal(anyhow!("a row of ads is unreadable: {error}"));
+        let unreadable = |reason| Unreadable { id: row.id.clone(), reason };
         let offer = Offer {
             vehicle_id: row.vehicle_id,
-            vin: Vin::parse(&row.vin).map_err(unreadable)?,
+            vin: Vin::from_stored(row.vin),
             model: row.model,
             manufacturer: row.manufacturer,
             year: row.year,
-            odometer: Odometer::parse(row.odometer).map_err(unreadable)?,
+            odometer: Odometer::parse(row.odometer)
+                .map_err(|error| unreadable(format!("odometer {error}")))?,
             odometer_unit: row.odometer_unit,
-            price: Price::parse(row.price).map_err(unreadable)?,
+            price: Price::parse(row.price).map_err(|error| unreadable(format!("price {error}")))?,
             price_unit: row.price_unit,
         };
-        let id = Uuid::parse_str(&row.id).map_err(|error| unreadable(error.to_string()))?;
+        let id = Uuid::parse_str(&row.id).map_err(|error| unreadable(format!("id: {error}")))?;
         Ok(Self { id, published_at: row.published_at, offer })
     }
 }
@@ -118,49 +122,93 @@ impl AdStore for SqliteAds {
         Ok(())
     }
 
-    async fn insert(&self, new: &[Ad]) -> Result<usize, DatabaseError> {
-        let file = Arc::clone(&self.file);
-        let rows: Vec<AdRow> = new.iter().map(AdRow::from).collect();
-        // A task of its own: a caller that goes away must not leave the one connection in mid-transaction.
-        let inserted = tokio::spawn(async move {
-            let mut file = in_time(async { Ok(file.lock().await) }).await?;
-            let insert_all = async |connection: &mut _| {
-                let mut inserted = 0;
-                // One by one: diesel-async cannot insert several rows at once into SQLite.
-                for row in rows {
-                    let insert =
-                        diesel::insert_into(ads::table).values(row).on_conflict(ads::vin).do_nothing();
-                    inserted += insert.execute(connection).await?;
-                }
-                Ok::<_, DatabaseError>(inserted)
-            };
-            file.connection.immediate_transaction(insert_all).await
-        });
-        inserted.await.map_err(DatabaseError::internal)?
+    async fn insert(&self, ads: &[Ad]) -> Vec<Insertion> {
+        let insert = |part: Range<usize>| {
+            let rows = ads.get(part).unwrap_or_default().iter().map(AdRow::from).collect();
+            // A task of its own: a caller that goes away must not leave the one connection in mid-transaction.
+            let inserted = tokio::spawn(insert_together(Arc::clone(&self.file), rows));
+            async { inserted.await.map_err(DatabaseError::unavailable)? }
+        };
+        insert_each(ads.len(), insert).await
     }
 
-    async fn page(&self, request: &PageRequest<AdId>) -> Result<Vec<Ad>, DatabaseError> {
-        let after = request.after.map_or_else(String::new, |id| id.to_string());
+    async fn page(&self, request: &PageRequest<AdKey>) -> Result<Vec<Readable<Ad, AdKey>>, DatabaseError> {
         let mut file = self.file.lock().await;
-        let rows: Vec<AdRow> = ads::table
-            .filter(ads::id.gt(after))
-            .order(ads::id)
-            .limit(i64::try_from(request.fetch_limit()).unwrap_or(i64::MAX))
+        let page = || {
+            ads::table
+                .filter(ads::id.gt(request.after.clone().unwrap_or_default()))
+                // What is no text sorts behind all text.
+                .filter(ads::id.lt(sql::<Text>("x''")))
+                .order(ads::id)
+                .limit(i64::try_from(request.fetch_limit()).unwrap_or(i64::MAX))
+        };
+        match page().load::<AdRow>(&mut file.connection).await {
+            Ok(rows) => Ok(rows.into_iter().map(Ad::try_from).collect()),
+            // Some row is not even one in its columns' types: each is read by itself.
+            Err(Error::DeserializationError(_)) => {
+                let ids: Vec<String> = page().select(ads::id).load(&mut file.connection).await?;
+                let mut read = Vec::with_capacity(ids.len());
+                for id in ids {
+                    read.push(match ads::table.find(&id).first::<AdRow>(&mut file.connection).await {
+                        Ok(row) => row.try_into(),
+                        Err(Error::DeserializationError(error)) => {
+                            Err(Unreadable { id, reason: error.to_string() })
+                        }
+                        Err(error) => return Err(error.into()),
+                    });
+                }
+                Ok(read)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn strays(&self, limit: usize) -> Result<Vec<Unreadable<AdKey>>, DatabaseError> {
+        let mut file = self.file.lock().await;
+        let names: Vec<String> = ads::table
+            .select(sql::<Text>("quote(id)"))
+            .filter(sql::<Bool>("typeof(id) <> 'text' OR id = ''"))
+            .limit(i64::try_from(limit).unwrap_or(i64::MAX))
             .load(&mut file.connection)
             .await?;
-        rows.into_iter().map(Ad::try_from).collect()
+        Ok(names.into_iter().map(|id| Unreadable { id, reason: "its id is not a text".to_owned() }).collect())
     }
 
-    async fn get(&self, id: AdId) -> Result<Option<Ad>, DatabaseError> {
+    async fn get(&self, id: Uuid) -> Result<Option<Ad>, DatabaseError> {
         let mut file = self.file.lock().await;
         let row: Option<AdRow> =
             ads::table.find(id.to_string()).first(&mut file.connection).await.optional()?;
-        row.map(Ad::try_from).transpose()
+        row.map(Ad::try_from).transpose().map_err(unreadable)
     }
 
-    async fn find(&self, vin: &str) -> Result<Vec<Ad>, DatabaseError> {
+    async fn find(&self, vin: &str) -> Result<Vec<Readable<Ad, AdKey>>, DatabaseError> {
         let mut file = self.file.lock().await;
-        let rows: Vec<AdRow> = ads::table.filter(ads::vin.eq(vin)).load(&mut file.connection).await?;
-        rows.into_iter().map(Ad::try_from).collect()
+        match ads::table.filter(ads::vin.eq(vin)).load::<AdRow>(&mut file.connection).await {
+            Ok(rows) => Ok(rows.into_iter().map(Ad::try_from).collect()),
+            // The vin is unique, so that this is the one row.
+            Err(Error::DeserializationError(error)) => {
+                Ok(vec![Err(Unreadable { id: format!("the ad of {vin:?}"), reason: error.to_string() })])
+            }
+            Err(error) => Err(error.into()),
+        }
     }
+}
+
+/// Inserts rows in one transaction, whose errors name no row.
+async fn insert_together(
+    file: Arc<Mutex<SqliteFile>>,
+    rows: Vec<AdRow>,
+) -> Result<Vec<Insertion>, DatabaseError> {
+    let mut file = in_time(async { Ok(file.lock().await) }).await?;
+    let insert_all = async |connection: &mut _| {
+        let mut insertions = Vec::with_capacity(rows.len());
+        // One by one: diesel-async cannot insert several rows at once into SQLite.
+        for row in rows {
+            let insert = diesel::insert_into(ads::table).values(row).on_conflict(ads::vin).do_nothing();
+            let inserted = insert.execute(connection).await?;
+            insertions.push(if inserted == 1 { Insertion::Kept } else { Insertion::Known });
+        }
+        Ok::<_, DatabaseError>(insertions)
+    };
+    file.connection.immediate_transaction(insert_all).await
 }

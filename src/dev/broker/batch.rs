@@ -1,7 +1,7 @@
 //! Record batches of format v2 as they stand on the wire: their header, their checks, control batches.
 //!
 //! Offsets and the leader epoch lie before the part that the CRC covers, so a batch is stored as it
-//! came, compressed or not, with those two rewritten.
+//! came, compressed or not, with those two rewritten; where the broker's clock counts, with its time.
 //! <https://kafka.apache.org/documentation/#recordbatch>
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -11,8 +11,10 @@ use kafka_protocol::ResponseError;
 const LOG_OVERHEAD: usize = 12;
 const HEADER: usize = 61;
 const CRC_END: usize = 21;
+const MAX_TIMESTAMP: usize = 35;
 const MAGIC: i8 = 2;
 const CODEC_MASK: i16 = 0b111;
+const LOG_APPEND_TIME: i16 = 1 << 3;
 const TRANSACTIONAL: i16 = 1 << 4;
 const CONTROL: i16 = 1 << 5;
 const ZSTD: i16 = 4;
@@ -117,6 +119,23 @@ pub fn placed_at(batch: &[u8], base_offset: i64) -> Bytes {
     placed.freeze()
 }
 
+/// A copy of `batch` whose records are all of the time at which it was appended (`DefaultRecordBatch.setMaxTimestamp`).
+pub fn stamped(batch: &[u8], timestamp: i64) -> Bytes {
+    let mut stamped = BytesMut::from(batch);
+    let Some(header) = BatchHeader::read(batch) else { return stamped.freeze() };
+    let attributes = (header.attributes | LOG_APPEND_TIME).to_be_bytes();
+    for (at, bytes) in [(CRC_END, &attributes[..]), (MAX_TIMESTAMP, &timestamp.to_be_bytes()[..])] {
+        if let Some(field) = stamped.get_mut(at..at + bytes.len()) {
+            field.copy_from_slice(bytes);
+        }
+    }
+    let crc = crc32c::crc32c(stamped.get(CRC_END..).unwrap_or_default()).to_be_bytes();
+    if let Some(field) = stamped.get_mut(CRC_END - crc.len()..CRC_END) {
+        field.copy_from_slice(&crc);
+    }
+    stamped.freeze()
+}
+
 /// The control batch that ends a producer's transaction in one partition (KIP-98).
 pub fn end_marker(
     base_offset: i64,
@@ -155,6 +174,9 @@ pub fn end_marker(
 /// A compressed batch is not opened: its first record stands for all, which is never too late.
 pub fn first_at_or_after(batch: &[u8], timestamp: i64) -> Option<(i64, i64)> {
     let header = BatchHeader::read(batch)?;
+    if header.attributes & LOG_APPEND_TIME != 0 {
+        return (header.max_timestamp >= timestamp).then_some((header.max_timestamp, header.base_offset));
+    }
     let first = (header.base_timestamp, header.base_offset);
     if header.is_compressed() {
         return Some(first);
@@ -226,12 +248,22 @@ mod tests {
         assert_eq!(batch[17..21], crc32c::crc32c(&batch[21..]).to_be_bytes());
     }
 
+    #[test]
+    fn a_stamped_batch_has_the_time_and_a_right_checksum() {
+        let batch = stamped(&end_marker(3, 1, 2, 3, false), 99);
+        assert_eq!(BatchHeader::read(&batch).unwrap().max_timestamp, 99);
+        assert_eq!(batch[17..21], crc32c::crc32c(&batch[21..]).to_be_bytes());
+        assert_eq!(first_at_or_after(&batch, 99), Some((99, 3)));
+        assert_eq!(first_at_or_after(&batch, 100), None);
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), timestamp: i64) {
             let _ = BatchHeader::validate(&bytes, 8);
             let _ = first_at_or_after(&bytes, timestamp);
             let _ = placed_at(&bytes, 1);
+            let _ = stamped(&bytes, timestamp);
         }
     }
 }

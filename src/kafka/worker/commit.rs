@@ -1,17 +1,17 @@
 //! How a session commits, and what it does when a commit fails.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use rdkafka::Offset;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::{Outcome, Session, Worker};
 use crate::kafka::dead_letter::Position;
 use crate::kafka::handler::Handler;
+use crate::kafka::marker::Mark;
 use crate::kafka::progress::{Progress, TransactionOutcome};
 use crate::kafka::transaction::CommitError;
 
@@ -32,7 +32,7 @@ impl<H: Handler> Session<'_, H> {
         }
         let group = Arc::new(self.consumer.group_metadata().context("the consumer has no group")?);
         let topic = self.worker.topic.clone();
-        let progress = Progress { topic, next: finished.next, metadata: None };
+        let progress = Progress { topic, next: finished.next };
         let (sources, outputs): (Vec<_>, Vec<_>) =
             finished.outputs.into_iter().map(|(source, output)| (source, output.record())).unzip();
         let records = finished.records;
@@ -43,7 +43,7 @@ impl<H: Handler> Session<'_, H> {
             }
             // It stays in flight and is committed later, unless the partition turns out to be lost.
             Err(error @ CommitError::Aborted(_)) => {
-                tracing::warn!(group = self.worker.group, %error, "will commit again");
+                self.will_retry(&error.to_string(), "will commit again");
                 // It may have been more than the brokers take in time.
                 self.commit_limit = (self.commit_limit / 2).max(1);
                 Ok(Outcome::Aborted)
@@ -66,7 +66,7 @@ impl<H: Handler> Session<'_, H> {
     }
 
     fn committed(&mut self, records: usize, progress: &Progress) -> Outcome {
-        self.worker.metrics.committed.inc_by(records as u64);
+        self.worker.status.metrics.committed.inc_by(records as u64);
         self.in_flight.advance(&progress.next);
         Outcome::Settled
     }
@@ -79,19 +79,17 @@ impl<H: Handler> Session<'_, H> {
             .consumer
             .committed_offsets(self.list_of(&partitions), OUTCOME_TIMEOUT)
             .context("the brokers do not say what is committed")?;
-        let mut committed = BTreeMap::new();
+        let mut committed = HashMap::new();
         for element in offsets.elements() {
             element.error()?;
-            if let Offset::Offset(next) = element.offset() {
-                committed.insert(element.partition(), next);
-            }
+            committed.extend(Mark::of(&element).map(|mark| (element.partition(), mark)));
         }
         Ok(progress.outcome(&committed))
     }
 
     /// Replaces outputs that the brokers refuse for ever, so that the others can be committed.
     fn replace(&mut self, refused: Vec<(Position, RDKafkaErrorCode)>) -> Outcome {
-        let Worker { topic, group, metrics, .. } = self.worker;
+        let Worker { topic, group, status, .. } = self.worker;
         let mut outcome = Outcome::Aborted;
         for ((partition, offset), code) in refused {
             let replaced = self.in_flight.replace((partition, offset), |output| {
@@ -100,16 +98,25 @@ impl<H: Handler> Session<'_, H> {
                     tracing::warn!(topic, partition, offset, %code, "a dead letter is refused, leaving out what is large");
                 } else {
                     tracing::error!(topic, partition, offset, %code, "what a record became is refused, it goes to the dead-letter topic");
-                    metrics.dead_letters.inc();
+                    status.metrics.dead_letters.inc();
                 }
                 Some(instead)
             });
             if replaced {
                 outcome = Outcome::Settled;
             } else {
-                tracing::error!(topic, partition, offset, %code, "the dead-letter topic refuses every letter, will retry");
+                let reason = format!("the dead-letter topic of {topic} refuses every letter: {code}");
+                self.will_retry(&reason, "a dead letter cannot be written, will retry");
             }
         }
         outcome
+    }
+
+    /// Notes why what is finished is committed later.
+    fn will_retry(&mut self, reason: &str, message: &'static str) {
+        self.worker.status.retrying(reason);
+        if self.repeats.is_due(reason) {
+            tracing::warn!(group = self.worker.group, reason, "{message}");
+        }
     }
 }

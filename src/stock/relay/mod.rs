@@ -11,11 +11,14 @@ mod status;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::cluster::KafkaCluster;
-pub use self::session::{Begun, Cluster, PublishError, Session, SessionError, SessionSettings};
+pub use self::session::{
+    Begun, Cluster, DEFAULT_RETENTION, PublishError, Session, SessionError, SessionSettings,
+};
 pub use self::status::{RelayMetrics, RelayStatus};
 use super::store::{EventLog, Lease, VehicleStore};
 use crate::backoff::Backoff;
@@ -29,6 +32,10 @@ pub const LEASE_TIME: Duration = Duration::from_secs(5);
 const STAND_BY: Duration = Duration::from_secs(1);
 /// Longer than the others take to look at the lease: a relay that failed gives them the chance to publish.
 const COOL_DOWN: Duration = Duration::from_millis(1_500);
+/// How long the transaction under way may take after the shutdown. Then the lease is given back without it: the next
+/// relay fences its producer.
+const LAST_TRANSACTION: Duration = Duration::from_secs(1);
+
 /// Moves events from the log to Kafka.
 pub struct Relay {
     pub kafka: KafkaArgs,
@@ -106,7 +113,7 @@ impl Relay {
         tracing::info!(epoch = lease.epoch, "took the lease to publish");
         self.metrics.sessions.inc();
         self.metrics.leader.set(1);
-        self.status.publishing();
+        self.status.holding();
         let session = Session {
             log: &mut **log,
             cluster: KafkaCluster::new(&self.kafka, Arc::clone(&self.codec), self.shutdown.clone()),
@@ -116,7 +123,14 @@ impl Relay {
             metrics: self.metrics.clone(),
             shutdown: self.shutdown.clone(),
         };
-        let result = session.run(replace_identity).await;
+        let too_late = async {
+            self.shutdown.cancelled().await;
+            tokio::time::sleep(LAST_TRANSACTION).await;
+        };
+        let result = tokio::select! {
+            result = session.run(replace_identity) => result,
+            () = too_late => Err(anyhow!("the brokers did not end the last transaction in time").into()),
+        };
         self.metrics.leader.set(0);
         if result.is_err() {
             self.give_back(&lease).await;

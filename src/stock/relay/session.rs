@@ -94,6 +94,9 @@ pub enum SessionError {
     Cluster(#[from] anyhow::Error),
 }
 
+/// How long a published event is kept by default.
+pub const DEFAULT_RETENTION: Duration = Duration::from_secs(7 * 24 * 3_600);
+
 /// How a session works.
 #[derive(Clone, Debug)]
 pub struct SessionSettings {
@@ -117,10 +120,10 @@ impl Default for SessionSettings {
         Self {
             batch_events: 5_000,
             batch_bytes: 8 << 20,
-            pace: Duration::from_millis(50),
+            pace: Duration::from_millis(100),
             beat: Duration::from_secs(1),
             look_again: Duration::from_millis(500),
-            retention: Duration::from_secs(7 * 24 * 3_600),
+            retention: DEFAULT_RETENTION,
         }
     }
 }

@@ -79,7 +79,7 @@ impl RelayMetrics {
 #[derive(Clone, Debug)]
 enum Standing {
     Starting,
-    Publishing,
+    Holding,
     /// Another relay holds the lease, since this instance saw it first.
     Waiting(String, Instant),
     /// Its sessions fail, since the first that did.
@@ -90,7 +90,7 @@ impl fmt::Display for Standing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Starting => write!(f, "the relay starts"),
-            Self::Publishing => write!(f, "the relay publishes"),
+            Self::Holding => write!(f, "the relay holds the lease"),
             Self::Waiting(holder, since) => {
                 write!(f, "the relay stands by for {holder}, for {} s", since.elapsed().as_secs())
             }
@@ -115,8 +115,8 @@ impl RelayStatus {
         Self { standing: Arc::new(Mutex::new(Standing::Starting)), progress: Arc::default(), metrics }
     }
 
-    pub(super) fn publishing(&self) {
-        self.set(|_| Standing::Publishing);
+    pub(super) fn holding(&self) {
+        self.set(|_| Standing::Holding);
     }
 
     pub(super) fn standing_by(&self, holder: &str) {

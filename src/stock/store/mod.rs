@@ -17,7 +17,7 @@ pub use log::{Backlog, ClaimedEvents, EventLog, LastPublished, Lease, LogEntry, 
 pub use postgres::PostgresVehicles;
 pub use sqlite::SqliteVehicles;
 
-use crate::database::{Access, DatabaseError, DatabaseUrl};
+use crate::database::{Access, DatabaseError, DatabaseUrl, Readable};
 use crate::http::PageRequest;
 use crate::trace::TraceContext;
 use crate::vehicle::{StockedVehicle, Vehicle, VehicleId};
@@ -59,7 +59,10 @@ pub trait VehicleStore: Send + Sync {
     async fn check(&self) -> Result<(), DatabaseError>;
 
     /// Returns up to [`PageRequest::fetch_limit`] vehicles, oldest first.
-    async fn page(&self, request: &PageRequest<VehicleId>) -> Result<Vec<StockedVehicle>, DatabaseError>;
+    async fn page(
+        &self,
+        request: &PageRequest<VehicleId>,
+    ) -> Result<Vec<Readable<StockedVehicle, VehicleId>>, DatabaseError>;
 
     async fn get(&self, id: VehicleId) -> Result<Option<StockedVehicle>, DatabaseError>;
 

@@ -4,10 +4,12 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
+use diesel::result::Error;
 use diesel::sql_types::{BigInt, Double, Nullable, Text};
 use diesel_async::RunQueryDsl;
 
 use super::dialect::{AGE, Connection, CreatedAt, sql};
+use crate::database::{Readable, Unreadable};
 use crate::http::PageRequest;
 use crate::stock::store::{Backlog, IdsByVin, UnpublishedEvent};
 use crate::vehicle::{
@@ -42,51 +44,69 @@ struct VehicleRow {
     created_at: DateTime<Utc>,
 }
 
-/// What a row holds was parsed when it was written; a row that no longer parses was changed by someone else.
+/// What a row holds was parsed when it was written, so only what another program changed is unreadable.
 impl TryFrom<VehicleRow> for StockedVehicle {
-    type Error = diesel::result::Error;
+    type Error = Unreadable<VehicleId>;
 
-    fn try_from(row: VehicleRow) -> QueryResult<Self> {
-        let parse = || -> Result<Vehicle, String> {
-            Ok(Vehicle {
-                vin: Vin::parse(&row.vin)?,
-                model: Model::parse(&row.model)?,
-                manufacturer: Manufacturer::parse(&row.manufacturer)?,
-                year: Year::from_stored(row.year),
-                odometer: Odometer::parse(row.odometer)?,
-                odometer_unit: OdometerUnit::parse(&row.odometer_unit)?,
-            })
+    fn try_from(row: VehicleRow) -> Result<Self, Self::Error> {
+        let id = VehicleId(row.id);
+        let odometer = Odometer::parse(row.odometer)
+            .map_err(|error| Unreadable { id, reason: format!("odometer {error}") })?;
+        let vehicle = Vehicle {
+            vin: Vin::from_stored(row.vin),
+            model: Model::from_stored(row.model),
+            manufacturer: Manufacturer::from_stored(row.manufacturer),
+            year: Year::from_stored(row.year),
+            odometer,
+            odometer_unit: OdometerUnit::from_stored(row.odometer_unit),
         };
-        let vehicle = parse().map_err(|error| {
-            diesel::result::Error::DeserializationError(format!("row {} of vehicles {error}", row.id).into())
-        })?;
-        Ok(Self { id: VehicleId(row.id), created_at: row.created_at, vehicle })
+        Ok(Self { id, created_at: row.created_at, vehicle })
     }
 }
 
 pub(super) async fn page(
     connection: &mut Connection,
     request: &PageRequest<VehicleId>,
-) -> QueryResult<Vec<StockedVehicle>> {
+) -> QueryResult<Vec<Readable<StockedVehicle, VehicleId>>> {
     let after = request.after.map_or(i64::MIN, |id| id.0);
-    let rows: Vec<VehicleRow> = vehicles::table
+    let page = vehicles::table
         .filter(vehicles::id.gt(after))
         .order(vehicles::id)
-        .limit(i64::try_from(request.fetch_limit()).unwrap_or(i64::MAX))
-        .load(connection)
-        .await?;
-    rows.into_iter().map(TryInto::try_into).collect()
+        .limit(i64::try_from(request.fetch_limit()).unwrap_or(i64::MAX));
+    match page.load::<VehicleRow>(connection).await {
+        Ok(rows) => Ok(rows.into_iter().map(TryInto::try_into).collect()),
+        // Some row is not even one in its columns' types: each is read by itself.
+        Err(Error::DeserializationError(_)) => {
+            let ids: Vec<i64> = page.select(vehicles::id).load(connection).await?;
+            let mut vehicles = Vec::with_capacity(ids.len());
+            for id in ids.into_iter().map(VehicleId) {
+                match vehicles::table.find(id.0).first::<VehicleRow>(connection).await {
+                    Ok(row) => vehicles.push(row.try_into()),
+                    Err(Error::DeserializationError(error)) => {
+                        vehicles.push(Err(Unreadable { id, reason: error.to_string() }));
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(vehicles)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn readable(row: VehicleRow) -> QueryResult<StockedVehicle> {
+    row.try_into().map_err(|error: Unreadable<_>| Error::DeserializationError(Box::new(error)))
 }
 
 pub(super) async fn get(connection: &mut Connection, id: VehicleId) -> QueryResult<Option<StockedVehicle>> {
     let row: Option<VehicleRow> = vehicles::table.find(id.0).first(connection).await.optional()?;
-    row.map(TryInto::try_into).transpose()
+    row.map(readable).transpose()
 }
 
 pub(super) async fn find(connection: &mut Connection, vin: &str) -> QueryResult<Option<StockedVehicle>> {
     let row: Option<VehicleRow> =
         vehicles::table.filter(vehicles::vin.eq(vin)).first(connection).await.optional()?;
-    row.map(TryInto::try_into).transpose()
+    row.map(readable).transpose()
 }
 
 pub(super) async fn ids_of(connection: &mut Connection, vins: Vec<String>) -> QueryResult<IdsByVin> {

@@ -1,7 +1,7 @@
 //! DescribeConfigs, and the topic configs there are.
 //!
 //! Any of Apache Kafka's topic configs may be given when a topic is created, and is reported. The
-//! broker itself acts on `max.message.bytes` alone.
+//! broker itself acts on `max.message.bytes` and `message.timestamp.type` alone.
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -16,6 +16,7 @@ use crate::dev::broker::state::{State, Topic};
 use crate::dev::broker::{Core, Shared};
 
 const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
+const MESSAGE_TIMESTAMP_TYPE: &str = "message.timestamp.type";
 /// One MiB and the overhead of a batch.
 const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_588;
 
@@ -60,7 +61,7 @@ const TOPIC_CONFIGS: [(&str, Kind, &str); 30] = [
     (MAX_MESSAGE_BYTES, Int, "1048588"),
     ("message.timestamp.after.max.ms", Long, "9223372036854775807"),
     ("message.timestamp.before.max.ms", Long, "9223372036854775807"),
-    ("message.timestamp.type", Text, "CreateTime"),
+    (MESSAGE_TIMESTAMP_TYPE, Text, "CreateTime"),
     ("min.cleanable.dirty.ratio", Double, "0.5"),
     ("min.compaction.lag.ms", Long, "0"),
     ("min.insync.replicas", Int, "1"),
@@ -89,6 +90,11 @@ pub fn max_message_bytes(topic: &Topic) -> usize {
     own.and_then(|value| value.parse().ok()).unwrap_or(DEFAULT_MAX_MESSAGE_BYTES)
 }
 
+/// Whether the time at which the broker appends a record replaces its producer's.
+pub fn has_log_append_time(topic: &Topic) -> bool {
+    topic.configs.get(MESSAGE_TIMESTAMP_TYPE).is_some_and(|kind| kind == "LogAppendTime")
+}
+
 /// Is this a config that a topic can have?
 pub fn check(name: &str, value: Option<&str>) -> Result<(), String> {
     let known = TOPIC_CONFIGS.iter().find(|(known, ..)| *known == name);
@@ -99,6 +105,7 @@ pub fn check(name: &str, value: Option<&str>) -> Result<(), String> {
         Int => value.parse::<i32>().is_ok(),
         Long => value.parse::<i64>().is_ok(),
         Double => value.parse::<f64>().is_ok(),
+        Text if name == MESSAGE_TIMESTAMP_TYPE => matches!(value, "CreateTime" | "LogAppendTime"),
         List | Text => true,
     };
     match valid {

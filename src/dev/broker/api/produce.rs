@@ -8,11 +8,11 @@ use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use kafka_protocol::protocol::StrBytes;
 
 use super::code;
-use super::configs::max_message_bytes;
+use super::configs::{has_log_append_time, max_message_bytes};
 use crate::dev::broker::batch::{self, BatchHeader};
 use crate::dev::broker::entry::{Append, Entry, ProducerIdAndEpoch};
 use crate::dev::broker::partition::Admission;
-use crate::dev::broker::{Core, Shared};
+use crate::dev::broker::{Core, Shared, now_ms};
 
 /// Nothing is answered to acks 0; its only way to tell of an error is to close the connection.
 pub fn produce(shared: &Shared, request: ProduceRequest, version: i16) -> Result<Option<ProduceResponse>> {
@@ -33,8 +33,8 @@ pub fn produce(shared: &Shared, request: ProduceRequest, version: i16) -> Result
                 PartitionProduceResponse::default()
                     .with_index(data.index)
                     .with_error_code(code(&appended))
-                    .with_base_offset(appended.unwrap_or(-1))
-                    .with_log_append_time_ms(-1)
+                    .with_base_offset(appended.as_ref().map_or(-1, |appended| appended.base_offset))
+                    .with_log_append_time_ms(appended.as_ref().map_or(-1, |appended| appended.time))
                     .with_log_start_offset(if appended.is_ok() { 0 } else { -1 }),
             );
         }
@@ -57,13 +57,18 @@ struct Target<'a> {
     transactional_id: Option<&'a str>,
 }
 
-/// Appends one batch and returns its base offset.
+/// Where a batch was appended, and when: -1 where the producer's clock counts.
+struct Appended {
+    base_offset: i64,
+    time: i64,
+}
+
 fn append(
     shared: &Shared,
     target: &Target,
     records: Option<&Bytes>,
     version: i16,
-) -> Result<i64, ResponseError> {
+) -> Result<Appended, ResponseError> {
     let records = records.ok_or(ResponseError::InvalidRecord)?;
     let header = BatchHeader::validate(records, version)?;
     append_valid(&mut shared.lock(), target, records, &header)
@@ -74,7 +79,7 @@ fn append_valid(
     target: &Target,
     records: &Bytes,
     header: &BatchHeader,
-) -> Result<i64, ResponseError> {
+) -> Result<Appended, ResponseError> {
     let unknown = ResponseError::UnknownTopicOrPartition;
     let topic = core.store.topics.get(target.topic.as_str()).ok_or(unknown)?;
     let partition = topic.partition(target.partition).ok_or(unknown)?;
@@ -92,14 +97,17 @@ fn append_valid(
         )?;
     }
     if let Admission::Duplicate(base_offset) = partition.admit(header)? {
-        return Ok(base_offset);
+        return Ok(Appended { base_offset, time: -1 });
     }
     let base_offset = partition.end_offset();
+    let time = if has_log_append_time(topic) { now_ms() } else { -1 };
+    let batch = batch::placed_at(records, base_offset);
+    let batch = if time < 0 { batch } else { batch::stamped(&batch, time) };
     core.store.commit(&Entry::BatchAppended(Append {
         topic: target.topic.clone(),
         partition: target.partition,
-        batch: batch::placed_at(records, base_offset),
+        batch,
         offset_in_payload: 0,
     }))?;
-    Ok(base_offset)
+    Ok(Appended { base_offset, time })
 }

@@ -18,7 +18,7 @@ use self::log::PostgresLog;
 use self::migrations::Migrations;
 use super::{Appender, Backlog, EventLog, UnpublishedEvent, VehicleStore};
 use crate::database::postgres::{PostgresAddress, PostgresPool};
-use crate::database::{Access, DatabaseError, DatabaseUrl};
+use crate::database::{Access, DatabaseError, DatabaseUrl, Readable};
 use crate::event::VehicleCreated;
 use crate::http::PageRequest;
 use crate::trace::TraceContext;
@@ -98,7 +98,10 @@ impl VehicleStore for PostgresVehicles {
         writable::check(&self.readers).await
     }
 
-    async fn page(&self, request: &PageRequest<VehicleId>) -> Result<Vec<StockedVehicle>, DatabaseError> {
+    async fn page(
+        &self,
+        request: &PageRequest<VehicleId>,
+    ) -> Result<Vec<Readable<StockedVehicle, VehicleId>>, DatabaseError> {
         self.readers()?.call(async |connection| vehicle_queries::page(connection, request).await).await
     }
 

@@ -20,7 +20,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use self::log::SqliteLog;
 use super::{Appender, Backlog, EventLog, IdsByVin, NewVehicle, UnpublishedEvent, VehicleStore};
 use crate::database::sqlite::{SqliteFile, open, transaction};
-use crate::database::{Access, DatabaseError, in_time};
+use crate::database::{Access, DatabaseError, Readable, in_time};
 use crate::event::VehicleCreated;
 use crate::http::PageRequest;
 use crate::trace::TraceContext;
@@ -92,7 +92,10 @@ impl VehicleStore for SqliteVehicles {
         Ok(())
     }
 
-    async fn page(&self, request: &PageRequest<VehicleId>) -> Result<Vec<StockedVehicle>, DatabaseError> {
+    async fn page(
+        &self,
+        request: &PageRequest<VehicleId>,
+    ) -> Result<Vec<Readable<StockedVehicle, VehicleId>>, DatabaseError> {
         Ok(vehicle_queries::page(&mut lock(&self.file).await?.connection, request).await?)
     }
 

@@ -7,7 +7,7 @@ use super::record::{OutgoingRecord, Record};
 
 /// What is written for a record that was worked on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Output {
+pub(super) struct WorkOutput {
     record: OutgoingRecord,
     form: Form,
 }
@@ -23,7 +23,7 @@ enum Form {
     LetterWithoutPayload,
 }
 
-impl Output {
+impl WorkOutput {
     /// What is written for `input`, if anything: what the work made of it, or a dead letter that gives the reason why it
     /// cannot be worked on.
     pub(super) fn of(
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn a_refused_event_becomes_a_dead_letter_of_its_input() {
         let event = OutgoingRecord { topic: "next".to_owned(), key: None, value: None, headers: Vec::new() };
-        let output = Output::of(input(), Ok(Some(event)), "group").unwrap();
+        let output = WorkOutput::of(input(), Ok(Some(event)), "group").unwrap();
         assert!(!output.is_letter());
         let letter = output.instead(TOO_LARGE, "group").unwrap();
         assert!(letter.is_letter());
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn what_is_written_instead_ends_with_a_letter_of_bounded_size() {
         let event = OutgoingRecord { topic: "next".to_owned(), key: None, value: None, headers: Vec::new() };
-        let mut output = Output::of(input(), Ok(Some(event)), "group").unwrap();
+        let mut output = WorkOutput::of(input(), Ok(Some(event)), "group").unwrap();
         let mut steps = 0;
         while let Some(instead) = output.instead(TOO_LARGE, "group") {
             output = instead;
@@ -113,6 +113,6 @@ mod tests {
 
     #[test]
     fn a_record_without_an_output_leaves_nothing_to_be_refused() {
-        assert_eq!(Output::of(input(), Ok(None), "group"), None);
+        assert_eq!(WorkOutput::of(input(), Ok(None), "group"), None);
     }
 }

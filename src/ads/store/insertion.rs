@@ -1,0 +1,114 @@
+//! What becomes of an ad that is to be kept.
+
+use std::ops::Range;
+
+use crate::database::DatabaseError;
+
+/// What a store did with an ad.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Insertion {
+    Kept,
+    /// There is an ad of its vin already.
+    Known,
+    /// The store refuses this ad, and would refuse it again.
+    Refused(String),
+    /// The store refuses this ad for a reason that says nothing about the next try.
+    Doubtful(String),
+    /// The store is unavailable: nothing is said about the ad, which may have been kept.
+    Unavailable(String),
+}
+
+impl From<DatabaseError> for Insertion {
+    fn from(error: DatabaseError) -> Self {
+        let reason = error.to_string();
+        match error {
+            DatabaseError::Refused(_) => Self::Refused(reason),
+            DatabaseError::Unreadable(_) | DatabaseError::Internal(_) => Self::Doubtful(reason),
+            DatabaseError::Unavailable(_) | DatabaseError::ReadOnly(_) | DatabaseError::Conflict(_) => {
+                Self::Unavailable(reason)
+            }
+        }
+    }
+}
+
+/// Inserts `count` ads by `insert`, which decides on all in a range or fails as a whole. A range that fails by an error which may
+/// be that of one ad is halved until the ads that cause it are alone.
+pub(super) async fn insert_each<F: Future<Output = Result<Vec<Insertion>, DatabaseError>>>(
+    count: usize,
+    insert: impl Fn(Range<usize>) -> F,
+) -> Vec<Insertion> {
+    let mut insertions = Vec::with_capacity(count);
+    // The next part is the last one.
+    let mut parts = Vec::from_iter((count > 0).then_some(0..count));
+    while let Some(part) = parts.pop() {
+        match insert(part.clone()).await {
+            Ok(decided) => insertions.extend(decided),
+            Err(error) => match Insertion::from(error) {
+                unavailable @ Insertion::Unavailable(_) => {
+                    insertions.resize(count, unavailable);
+                    return insertions;
+                }
+                _ if part.len() > 1 => {
+                    let middle = part.start + part.len() / 2;
+                    parts.extend([middle..part.end, part.start..middle]);
+                }
+                refused => insertions.push(refused),
+            },
+        }
+    }
+    insertions
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+    use futures::FutureExt as _;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// An ad that a store keeps, refuses without saying which it is, or is unavailable at.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Fate {
+        Good,
+        Bad,
+        Outage,
+    }
+
+    fn insert_all(fates: &[Fate]) -> Vec<Insertion> {
+        let insert = async |part: Range<usize>| {
+            let part = &fates[part];
+            if part.contains(&Fate::Outage) {
+                return Err(DatabaseError::unavailable(anyhow!("outage")));
+            }
+            if part.contains(&Fate::Bad) {
+                return Err(DatabaseError::Refused(anyhow!("too large")));
+            }
+            Ok(vec![Insertion::Kept; part.len()])
+        };
+        insert_each(fates.len(), insert).now_or_never().unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn an_error_that_names_no_ad_is_decided_for_each(
+            fates in proptest::collection::vec(prop_oneof![9 => Just(Fate::Good), 1 => Just(Fate::Bad)], 0..200)
+        ) {
+            let insertions = insert_all(&fates);
+            prop_assert_eq!(insertions.len(), fates.len());
+            for (fate, insertion) in fates.iter().zip(insertions) {
+                prop_assert_eq!(insertion == Insertion::Kept, *fate == Fate::Good);
+            }
+        }
+    }
+
+    #[test]
+    fn an_outage_is_no_verdict_on_any_ad() {
+        let insertions = insert_all(&[Fate::Good, Fate::Bad, Fate::Outage]);
+        assert!(
+            insertions.iter().all(|insertion| matches!(insertion, Insertion::Unavailable(_))),
+            "{insertions:?}"
+        );
+        assert_eq!(insertions.len(), 3);
+    }
+}

@@ -1,0 +1,140 @@
+//! An ad as a document.
+
+use chrono::{DateTime, Utc};
+use mongodb::bson::{self, RawDocument};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::ads::ad::{Ad, Offer};
+use crate::ads::store::AdKey;
+use crate::database::{Readable, Unreadable};
+use crate::vehicle::{Odometer, Price, Vin};
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct AdDocument {
+    #[serde(rename = "_id")]
+    id: String,
+    published_at: bson::DateTime,
+    vehicle_id: Option<i64>,
+    vin: String,
+    model: String,
+    manufacturer: String,
+    year: i32,
+    odometer: f64,
+    odometer_unit: String,
+    price: f64,
+    price_unit: String,
+}
+
+impl From<&Ad> for AdDocument {
+    fn from(ad: &Ad) -> Self {
+        let offer = ad.offer.clone();
+        Self {
+            id: ad.id.to_string(),
+            published_at: bson::DateTime::from_millis(ad.published_at.timestamp_millis()),
+            vehicle_id: offer.vehicle_id,
+            vin: offer.vin.into(),
+            model: offer.model,
+            manufacturer: offer.manufacturer,
+            year: offer.year,
+            odometer: offer.odometer.get(),
+            odometer_unit: offer.odometer_unit,
+            price: offer.price.amount(),
+            price_unit: offer.price_unit,
+        }
+    }
+}
+
+impl TryFrom<AdDocument> for Ad {
+    type Error = String;
+
+    fn try_from(document: AdDocument) -> Result<Self, Self::Error> {
+        let published_at = DateTime::<Utc>::from_timestamp_millis(document.published_at.timestamp_millis());
+        let offer = Offer {
+            vehicle_id: document.vehicle_id,
+            vin: Vin::from_stored(document.vin),
+            model: document.model,
+            manufacturer: document.manufacturer,
+            year: document.year,
+            odometer: Odometer::parse(document.odometer).map_err(|error| format!("odometer {error}"))?,
+            odometer_unit: document.odometer_unit,
+            price: Price::parse(document.price).map_err(|error| format!("price {error}"))?,
+            price_unit: document.price_unit,
+        };
+        Ok(Self {
+            id: Uuid::parse_str(&document.id).map_err(|error| format!("_id: {error}"))?,
+            published_at: published_at.ok_or("publishedAt is out of range")?,
+            offer,
+        })
+    }
+}
+
+/// Reads a document by itself. Whatever it holds, it has a name.
+pub(super) fn read(document: &RawDocument) -> Readable<Ad, AdKey> {
+    let unreadable = |reason| Unreadable { id: key_of(document), reason };
+    let read: Result<AdDocument, _> = bson::deserialize_from_slice(document.as_bytes());
+    read.map_err(|error| unreadable(error.to_string()))?.try_into().map_err(unreadable)
+}
+
+/// Names a document that no page shows.
+pub(super) fn stray(document: &RawDocument) -> Unreadable<AdKey> {
+    let vin = document.get_str("vin").map_or_else(|_| "no vin".to_owned(), |vin| format!("the vin {vin:?}"));
+    Unreadable { id: key_of(document), reason: format!("its _id is not a text, and it has {vin}") }
+}
+
+fn key_of(document: &RawDocument) -> AdKey {
+    match document.get("_id") {
+        Ok(Some(id)) => match id.as_str() {
+            Some(text) => text.to_owned(),
+            None => format!("{id:?}"),
+        },
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mongodb::bson::{Bson, Document, doc};
+
+    use super::*;
+
+    fn document() -> Document {
+        doc! {
+            "_id": "01900000-0000-7000-8000-000000000000", "publishedAt": bson::DateTime::from_millis(0), "vehicleId": 1i64,
+            "vin": "v", "model": "m", "manufacturer": "f", "year": 2020, "odometer": 1.0, "odometerUnit": "km",
+            "price": 1.5, "priceUnit": "USD",
+        }
+    }
+
+    fn read_document(document: &Document) -> Readable<Ad, AdKey> {
+        read(&mongodb::bson::RawDocumentBuf::try_from(document).unwrap())
+    }
+
+    #[test]
+    fn a_foreign_document_is_unreadable_and_named() {
+        assert!(read_document(&document()).is_ok());
+        for (field, value) in [
+            ("price", Bson::from("12")),
+            ("price", Bson::from(-1.0)),
+            ("odometer", Bson::from(f64::NAN)),
+            ("year", Bson::from(i64::MAX)),
+            ("publishedAt", Bson::from(bson::DateTime::from_millis(i64::MAX))),
+            ("vin", Bson::Null),
+            ("model", Bson::from(vec!["list"])),
+        ] {
+            let mut foreign = document();
+            foreign.insert(field, value);
+            let unreadable = read_document(&foreign).unwrap_err();
+            assert_eq!(unreadable.id, "01900000-0000-7000-8000-000000000000", "{field}");
+            foreign.remove(field);
+            assert!(read_document(&foreign).is_err(), "{field}");
+        }
+        for id in [Bson::ObjectId(bson::oid::ObjectId::new()), Bson::from("text"), Bson::from(7)] {
+            let mut foreign = document();
+            foreign.insert("_id", id);
+            assert!(!read_document(&foreign).unwrap_err().id.is_empty());
+        }
+        assert!(read_document(&doc! {}).is_err());
+    }
+}

@@ -1,0 +1,116 @@
+//! What MongoDB's errors say about an ad.
+//!
+//! The numbers and names are those of MongoDB's own list:
+//! <https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml>.
+
+use mongodb::error::{Error, ErrorKind};
+
+use crate::database::DatabaseError;
+
+/// Classifies the error of a whole call.
+pub(super) fn database_error(error: Error) -> DatabaseError {
+    match error.kind.as_ref() {
+        ErrorKind::Command(failure) => by_code(failure.code, error),
+        // The driver does not send what is larger than the server allows, or cannot be written as BSON.
+        ErrorKind::InvalidArgument { .. } | ErrorKind::BsonSerialization(_) | ErrorKind::Bson(_) => {
+            DatabaseError::Refused(error.into())
+        }
+        // A connection, the choice of a server, a reply that makes no sense: nothing that an ad is the cause of.
+        _ => DatabaseError::unavailable(error),
+    }
+}
+
+/// Classifies an error by the code that the server gave.
+pub(super) fn by_code(code: i32, error: impl Into<anyhow::Error>) -> DatabaseError {
+    if is_transient(code) {
+        DatabaseError::unavailable(error)
+    } else if is_refusal(code) {
+        DatabaseError::Refused(error.into())
+    } else {
+        DatabaseError::internal(error)
+    }
+}
+
+/// Whether the code is about the document: the same one will be refused again.
+fn is_refusal(code: i32) -> bool {
+    matches!(
+        code,
+        2 // BadValue
+        | 9 // FailedToParse
+        | 14 // TypeMismatch
+        | 15 // Overflow
+        | 16 // InvalidLength
+        | 22 // InvalidBSON
+        | 52 // DollarPrefixedFieldName
+        | 53 // InvalidIdField
+        | 54 // NotSingleValueField
+        | 55 // InvalidDBRef
+        | 56 // EmptyFieldName
+        | 57 // DottedFieldName
+        | 111 // NotExactValueField
+        | 116 // DocTooLargeForCapped
+        | 121 // DocumentValidationFailure
+        | 171 // CannotIndexParallelArrays
+        | 201 // CannotBuildIndexKeys
+        | 10_334 // BSONObjectTooLarge
+        | 17_280 // KeyTooLong
+    )
+}
+
+/// Whether the code is about the server, the cluster or this program's rights, and not about what was sent.
+fn is_transient(code: i32) -> bool {
+    matches!(
+        code,
+        // Network and time.
+        6 // HostUnreachable
+        | 7 // HostNotFound
+        | 89 // NetworkTimeout
+        | 145 // PooledConnectionsDropped
+        | 172 // TransportSessionClosed
+        | 202 // NetworkInterfaceExceededTimeLimit
+        | 9_001 // SocketException
+        | 50 // MaxTimeMSExpired
+        | 262 // ExceededTimeLimit
+        // A server that starts, stops or loses its primary.
+        | 91 // ShutdownInProgress
+        | 94 // NotYetInitialized
+        | 95 // NotSecondary
+        | 133 // FailedToSatisfyReadPreference
+        | 134 // ReadConcernMajorityNotAvailableYet
+        | 189 // PrimarySteppedDown
+        | 216 // ElectionInProgress
+        | 10_058 // LegacyNotPrimary
+        | 10_107 // NotWritablePrimary
+        | 11_600 // InterruptedAtShutdown
+        | 11_601 // Interrupted
+        | 11_602 // InterruptedDueToReplStateChange
+        | 13_435 // NotPrimaryNoSecondaryOk
+        | 13_436 // NotPrimaryOrSecondary
+        // Replicas that do not follow.
+        | 64 // WriteConcernTimeout
+        | 79 // UnknownReplWriteConcern
+        | 100 // UnsatisfiableWriteConcern
+        // Locks, and what an operator is doing with the collection.
+        | 24 // LockTimeout
+        | 46 // LockBusy
+        | 107 // LockFailed
+        | 112 // WriteConflict
+        | 117 // ConflictingOperationInProgress
+        | 215 // DatabaseDropPending
+        // Shards.
+        | 63 // StaleShardVersion
+        | 70 // ShardNotFound
+        | 150 // StaleEpoch
+        | 13_388 // StaleConfig
+        // Room.
+        | 146 // ExceededMemoryLimit
+        | 14_031 // OutOfDiskSpace
+        // Rights.
+        | 11 // UserNotFound
+        | 13 // Unauthorized
+        | 18 // AuthenticationFailed
+        | 31 // RoleNotFound
+        | 33 // PrivilegeNotFound
+        | 8_000 // AtlasError
+    )
+}

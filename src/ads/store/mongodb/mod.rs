@@ -1,0 +1,183 @@
+//! Ads in MongoDB: the collection `ads`, with a unique index on `vin`.
+
+mod document;
+mod error;
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use async_trait::async_trait;
+use futures::{StreamExt as _, TryStreamExt as _};
+use mongodb::bson::{Document, RawDocumentBuf, doc};
+use mongodb::error::{ErrorKind, InsertManyError};
+use mongodb::options::{ClientOptions, IndexOptions, WriteConcern};
+use mongodb::{Client, Collection, IndexModel};
+use tokio::sync::OnceCell;
+use uuid::Uuid;
+
+use super::insertion::insert_each;
+use super::{AdKey, AdStore, Insertion, unreadable};
+use crate::ads::ad::Ad;
+use crate::database::{DatabaseError, DatabaseUrl, Readable, Unreadable, in_time};
+use crate::http::PageRequest;
+use document::AdDocument;
+use error::{by_code, database_error};
+
+/// When the address names no database.
+const DEFAULT_DATABASE: &str = "vehicles";
+const COLLECTION: &str = "ads";
+/// DuplicateKey.
+const DUPLICATE_KEY: i32 = 11_000;
+/// Ads of a vin that are looked for, of which there should be one.
+const MAX_OF_A_VIN: usize = 100;
+const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(3);
+
+pub struct MongoAds {
+    /// Raw, for each document is read by itself.
+    collection: Collection<RawDocumentBuf>,
+    indexed: OnceCell<()>,
+}
+
+impl MongoAds {
+    /// Connects only when it is used.
+    ///
+    /// # Errors
+    /// When the address is malformed.
+    pub async fn new(url: &DatabaseUrl) -> anyhow::Result<Self> {
+        let mut options = ClientOptions::parse(url.as_str()).await.context("--database-url")?;
+        options.app_name.get_or_insert_with(|| "vehicle-platform".to_owned());
+        options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
+        // An ad counts as kept, and its offset is committed, once no crash can take it back: without the journal
+        // a lone server answers up to 100 ms before the write is on disk.
+        options.write_concern =
+            Some(WriteConcern::builder().w(Some("majority".into())).journal(true).build());
+        let client = Client::with_options(options).context("--database-url")?;
+        let database = client.default_database().unwrap_or_else(|| client.database(DEFAULT_DATABASE));
+        Ok(Self { collection: database.collection(COLLECTION), indexed: OnceCell::new() })
+    }
+
+    async fn create_index(&self) -> Result<(), DatabaseError> {
+        let options = IndexOptions::builder().unique(true).build();
+        let index = IndexModel::builder().keys(doc! { "vin": 1 }).options(options).build();
+        self.collection.create_index(index).await.map(drop).map_err(database_error)
+    }
+
+    /// Inserts ads by one call.
+    ///
+    /// # Errors
+    /// Those that name no ad.
+    async fn insert_together(&self, ads: &[Ad]) -> Result<Vec<Insertion>, DatabaseError> {
+        // Without the index nothing would keep a second ad of a vehicle out. No ad is the cause when it cannot be created.
+        let indexed = self.indexed.get_or_try_init(|| self.create_index()).await;
+        indexed.map_err(|error| DatabaseError::unavailable(anyhow!("{error}")))?;
+        let documents = self.collection.clone_with_type::<AdDocument>();
+        let inserted = documents.insert_many(ads.iter().map(AdDocument::from)).ordered(false).await;
+        let Err(error) = inserted else { return Ok(vec![Insertion::Kept; ads.len()]) };
+        match *error.kind {
+            ErrorKind::InsertMany(failure) => self.decide(ads, failure).await,
+            _ => Err(database_error(error)),
+        }
+    }
+
+    /// Decides on each ad of an insert of which some part failed.
+    async fn decide(&self, ads: &[Ad], failure: InsertManyError) -> Result<Vec<Insertion>, DatabaseError> {
+        let mut insertions = vec![Insertion::Kept; ads.len()];
+        let mut duplicates = Vec::new();
+        for error in failure.write_errors.unwrap_or_default() {
+            let Some((insertion, ad)) = insertions.get_mut(error.index).zip(ads.get(error.index)) else {
+                continue;
+            };
+            if error.code == DUPLICATE_KEY {
+                duplicates.push(error.index);
+                *insertion = Insertion::Known;
+            } else {
+                let reason = anyhow!("error {}: {}", error.code, error.message);
+                *insertion =
+                    by_code(error.code, reason.context(format!("the ad of {:?}", ad.offer.vin.as_str())))
+                        .into();
+            }
+        }
+        if let Some(error) = failure.write_concern_error {
+            // The others were written, but not to a majority: neither what is kept nor what was there is safe.
+            let unsafe_yet = format!("write concern error {}: {}", error.code, error.message);
+            for insertion in &mut insertions {
+                if matches!(insertion, Insertion::Kept | Insertion::Known) {
+                    *insertion = Insertion::Unavailable(unsafe_yet.clone());
+                }
+            }
+        } else if !duplicates.is_empty() {
+            let vin_of = |index: &usize| ads.get(*index).map_or("", |ad| ad.offer.vin.as_str());
+            let known = self.known_vins(duplicates.iter().map(vin_of).collect()).await?;
+            for index in duplicates.iter().filter(|index| !known.contains(vin_of(index))) {
+                if let Some(insertion) = insertions.get_mut(*index) {
+                    *insertion =
+                        Insertion::Refused("a unique index other than that on vin refuses it".to_owned());
+                }
+            }
+        }
+        Ok(insertions)
+    }
+
+    /// Returns those of `vins` that have an ad: an error does not say by a code which index a key is a duplicate in.
+    async fn known_vins(&self, vins: Vec<&str>) -> Result<HashSet<String>, DatabaseError> {
+        let find = self.collection.find(doc! { "vin": { "$in": vins } }).projection(doc! { "vin": 1 });
+        let found = find.await.map_err(database_error)?;
+        found
+            .map_err(database_error)
+            .map_ok(|document| document.get_str("vin").unwrap_or_default().to_owned())
+            .try_collect()
+            .await
+    }
+
+    async fn documents(&self, filter: Document, limit: usize) -> Result<Vec<RawDocumentBuf>, DatabaseError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let find = async {
+            let found = self.collection.find(filter).sort(doc! { "_id": 1 }).limit(limit).await;
+            found
+                .map_err(database_error)?
+                .map(|document| document.map_err(database_error))
+                .try_collect()
+                .await
+        };
+        in_time(find).await
+    }
+}
+
+#[async_trait]
+impl AdStore for MongoAds {
+    async fn check(&self) -> Result<(), DatabaseError> {
+        self.indexed.get_or_try_init(|| in_time(self.create_index())).await?;
+        self.documents(doc! { "_id": "" }, 1).await.map(drop)
+    }
+
+    async fn insert(&self, ads: &[Ad]) -> Vec<Insertion> {
+        let insert = |part: Range<usize>| in_time(self.insert_together(ads.get(part).unwrap_or_default()));
+        insert_each(ads.len(), insert).await
+    }
+
+    async fn page(&self, request: &PageRequest<AdKey>) -> Result<Vec<Readable<Ad, AdKey>>, DatabaseError> {
+        // A comparison with text finds text only:
+        // https://www.mongodb.com/docs/manual/reference/method/db.collection.find/#type-bracketing
+        let after = request.after.clone().unwrap_or_default();
+        let documents = self.documents(doc! { "_id": { "$gt": after } }, request.fetch_limit()).await?;
+        Ok(documents.iter().map(|document| document::read(document)).collect())
+    }
+
+    async fn strays(&self, limit: usize) -> Result<Vec<Unreadable<AdKey>>, DatabaseError> {
+        let documents = self.documents(doc! { "_id": { "$not": { "$gt": "" } } }, limit).await?;
+        Ok(documents.iter().map(|document| document::stray(document)).collect())
+    }
+
+    async fn get(&self, id: Uuid) -> Result<Option<Ad>, DatabaseError> {
+        let documents = self.documents(doc! { "_id": id.to_string() }, 1).await?;
+        let document = documents.first().map(|document| document::read(document));
+        document.transpose().map_err(unreadable)
+    }
+
+    async fn find(&self, vin: &str) -> Result<Vec<Readable<Ad, AdKey>>, DatabaseError> {
+        let documents = self.documents(doc! { "vin": vin }, MAX_OF_A_VIN).await?;
+        Ok(documents.iter().map(|document| document::read(document)).collect())
+    }
+}

@@ -1,0 +1,155 @@
+//! Recognises a log by the last record that was consumed from it, and decides where reading a partition begins.
+//!
+//! An offset alone proves nothing: a topic that was deleted and created again, or that lost its end in an unclean
+//! election, has other records under the same offsets. So each committed offset keeps the fingerprint of the last
+//! record below it as its metadata, and reading begins with that record.
+
+use super::record::Record;
+
+/// What the metadata of a committed offset begins with when it is ours.
+const METADATA: &str = "last-consumed-v1";
+
+/// A record that was consumed: its offset, and a fingerprint of its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Consumed {
+    pub(super) offset: i64,
+    /// 32 bits of the timestamp, then the CRC-32C of key and value.
+    pub(super) fingerprint: u64,
+}
+
+impl Consumed {
+    pub(super) fn of(record: &Record) -> Self {
+        let mut crc = 0;
+        for bytes in [&record.key, &record.value] {
+            // The length tells where the key ends, and no bytes from none.
+            let length = bytes.as_ref().map_or(u64::MAX, |bytes| bytes.len() as u64);
+            crc = crc32c::crc32c_append(crc, &length.to_be_bytes());
+            crc = crc32c::crc32c_append(crc, bytes.as_deref().unwrap_or_default());
+        }
+        let timestamp = record.timestamp.unwrap_or_default().cast_unsigned() << 32;
+        Self { offset: record.offset, fingerprint: timestamp | u64::from(crc) }
+    }
+
+    /// The text that is committed with the offset that follows.
+    pub(super) fn as_metadata(self) -> String {
+        format!("{METADATA} {} {:016x}", self.offset, self.fingerprint)
+    }
+
+    /// Returns `None` for the metadata of other programs and of older releases.
+    pub(super) fn from_metadata(text: &str) -> Option<Self> {
+        let (offset, fingerprint) = text.strip_prefix(METADATA)?.trim_start().split_once(' ')?;
+        Some(Self { offset: offset.parse().ok()?, fingerprint: u64::from_str_radix(fingerprint, 16).ok()? })
+    }
+}
+
+/// What a group has committed for a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Committed {
+    pub(super) next: i64,
+    /// `None` when it was committed without our metadata.
+    pub(super) last: Option<Consumed>,
+}
+
+/// Where reading a partition begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Start {
+    pub(super) partition: i32,
+    pub(super) offset: i64,
+    /// The record that has to come first if the log is still the one that was read.
+    pub(super) expected: Option<Consumed>,
+    pub(super) found: Found,
+}
+
+/// What the bounds of a log say about the offset that is committed for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// It is the next offset to read.
+    Within,
+    /// The log ends before it, so it is another log, or has lost its end.
+    WentBack { committed: i64, end: i64 },
+    /// The log begins after it: this many offsets were deleted before they were read.
+    Expired { offsets: i64 },
+}
+
+impl Start {
+    /// Decides from what is committed and from the first offset of the log and its end.
+    pub(super) fn decide(partition: i32, committed: Option<Committed>, (first, end): (i64, i64)) -> Self {
+        let start = |offset, expected, found| Self { partition, offset, expected, found };
+        let Some(Committed { next, last }) = committed else {
+            return start(first, None, Found::Within);
+        };
+        if next > end {
+            return start(first, None, Found::WentBack { committed: next, end });
+        }
+        if next < first {
+            return start(first, None, Found::Expired { offsets: first - next });
+        }
+        match last.filter(|last| (first..next).contains(&last.offset)) {
+            Some(last) => start(last.offset, Some(last), Found::Within),
+            None => start(next, None, Found::Within),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(key: Option<&[u8]>, value: Option<&[u8]>, timestamp: i64) -> Record {
+        Record {
+            offset: 7,
+            key: key.map(<[u8]>::to_vec),
+            value: value.map(<[u8]>::to_vec),
+            timestamp: Some(timestamp),
+            ..Record::default()
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_tells_records_apart_by_time_key_and_value() {
+        let records = [
+            record(Some(b"ab"), Some(b"c"), 1),
+            record(Some(b"a"), Some(b"bc"), 1),
+            record(None, Some(b"abc"), 1),
+            record(Some(b""), Some(b"abc"), 1),
+            record(Some(b"ab"), None, 1),
+            record(Some(b"ab"), Some(b"c"), 2),
+        ];
+        let fingerprints: std::collections::HashSet<_> =
+            records.iter().map(|record| Consumed::of(record).fingerprint).collect();
+        assert_eq!(fingerprints.len(), records.len());
+    }
+
+    #[test]
+    fn metadata_is_read_back_and_that_of_others_is_not_ours() {
+        let consumed = Consumed::of(&record(Some(b"k"), Some(b"v"), 1_700_000_000_000));
+        assert_eq!(Consumed::from_metadata(&consumed.as_metadata()), Some(consumed));
+        for foreign in
+            ["", "x", METADATA, "last-consumed-v1 1", "last-consumed-v1 x 0", "last-consumed-v1 1 z"]
+        {
+            assert_eq!(Consumed::from_metadata(foreign), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn reading_begins_with_the_last_consumed_record_while_the_log_may_hold_it() {
+        let last = Consumed { offset: 8, fingerprint: 1 };
+        let marked = Some(Committed { next: 10, last: Some(last) });
+        let unmarked = Some(Committed { next: 10, last: None });
+        let decide = |committed, bounds| {
+            let start = Start::decide(0, committed, bounds);
+            (start.offset, start.expected, start.found)
+        };
+        assert_eq!(decide(None, (3, 20)), (3, None, Found::Within));
+        assert_eq!(decide(marked, (0, 20)), (8, Some(last), Found::Within));
+        assert_eq!(decide(marked, (0, 10)), (8, Some(last), Found::Within));
+        assert_eq!(decide(unmarked, (0, 10)), (10, None, Found::Within));
+        // The last consumed record expired, but nothing that was unread.
+        assert_eq!(decide(marked, (9, 20)), (10, None, Found::Within));
+        assert_eq!(decide(marked, (10, 20)), (10, None, Found::Within));
+        for committed in [marked, unmarked] {
+            assert_eq!(decide(committed, (12, 20)), (12, None, Found::Expired { offsets: 2 }));
+            assert_eq!(decide(committed, (0, 9)), (0, None, Found::WentBack { committed: 10, end: 9 }));
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! How the topics of a role are set up, and how existing topics differ from that.
+
+use std::collections::HashMap;
+
+use anyhow::Context as _;
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::CALL_TIMEOUT;
+use super::args::KafkaArgs;
+use super::client::{ClosedElsewhere, LoggingContext, client_config};
+
+/// A dead letter is its record and some headers more: the limit of Apache Kafka, and room for these.
+const DEAD_LETTER_MAX_BYTES: i64 = 2_097_152;
+const FOREVER: i64 = -1;
+
+/// What a topic is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Data,
+    DeadLetters,
+}
+
+/// The settings that a topic needs. Clocks of producers must not decide how long a record is kept, so the brokers stamp
+/// it; and what was not read is kept.
+pub(super) fn needed(kafka: &KafkaArgs, purpose: Purpose) -> Vec<(&'static str, String)> {
+    let retention = match purpose {
+        Purpose::Data => kafka.topic_retention.millis(),
+        // A letter waits until someone resolves it.
+        Purpose::DeadLetters => FOREVER,
+    };
+    let mut settings = vec![
+        ("cleanup.policy", "delete".to_owned()),
+        ("message.timestamp.type", "LogAppendTime".to_owned()),
+        ("retention.bytes", FOREVER.to_string()),
+        ("retention.ms", retention.to_string()),
+    ];
+    if purpose == Purpose::DeadLetters {
+        settings.push(("max.message.bytes", DEAD_LETTER_MAX_BYTES.to_string()));
+    }
+    settings
+}
+
+/// Whether a setting that a topic has does what the needed one would.
+fn serves(name: &str, needed: &str, actual: &str) -> bool {
+    let (Ok(needed_number), Ok(number)) = (needed.parse::<i64>(), actual.parse::<i64>()) else {
+        return needed == actual;
+    };
+    let unlimited =
+        |number: i64| if number == FOREVER && name.starts_with("retention.") { i64::MAX } else { number };
+    unlimited(number) >= unlimited(needed_number)
+}
+
+/// Logs how existing topics differ from what they need. They are left as they are: they are the operator's.
+///
+/// # Errors
+/// When the brokers do not answer.
+pub(super) async fn report(kafka: &KafkaArgs, topics: &[(String, Purpose)]) -> anyhow::Result<()> {
+    let names: Vec<_> = topics.iter().map(|(name, _)| name.as_str()).collect();
+    for ((topic, purpose), described) in topics.iter().zip(describe(kafka, &names).await?) {
+        let actual = match described {
+            Ok(actual) => actual,
+            Err(code) => {
+                tracing::warn!(topic, %code, "cannot check the settings of the topic");
+                continue;
+            }
+        };
+        let wrong: Vec<_> = needed(kafka, *purpose)
+            .into_iter()
+            .filter(|(name, needed)| actual.get(*name).is_some_and(|actual| !serves(name, needed, actual)))
+            .collect();
+        if wrong.is_empty() {
+            continue;
+        }
+        let list =
+            |of: &dyn Fn(&(&str, String)) -> String| wrong.iter().map(of).collect::<Vec<_>>().join(",");
+        let has = list(&|(name, _)| format!("{name}={}", actual.get(*name).map_or("", String::as_str)));
+        let command = format!(
+            "kafka-configs --bootstrap-server {} --alter --entity-type topics --entity-name {topic} --add-config {}",
+            kafka.bootstrap_servers(),
+            list(&|(name, needed)| format!("{name}={needed}")),
+        );
+        tracing::warn!(
+            topic,
+            has,
+            command,
+            "the topic may lose records that are unread, change its settings"
+        );
+    }
+    Ok(())
+}
+
+/// Whether the brokers remove records of a topic that have a successor of the same key.
+///
+/// # Errors
+/// When the brokers do not answer.
+pub(super) async fn is_compacted(kafka: &KafkaArgs, topic: &str) -> anyhow::Result<bool> {
+    let settings = describe(kafka, &[topic]).await?.pop().context("the answer has no such topic")?;
+    let settings = settings.with_context(|| format!("cannot read the settings of {topic}"))?;
+    Ok(settings.get("cleanup.policy").is_some_and(|policy| policy.contains("compact")))
+}
+
+async fn describe(
+    kafka: &KafkaArgs,
+    topics: &[&str],
+) -> anyhow::Result<Vec<Result<HashMap<String, String>, RDKafkaErrorCode>>> {
+    let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+    let options = AdminOptions::new().request_timeout(Some(CALL_TIMEOUT));
+    let admin = admin(kafka)?;
+    let described = admin.get()?.describe_configs(&resources, &options).await;
+    let as_map = |resource: ConfigResource| {
+        resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect()
+    };
+    let described = described.context("the brokers did not return the settings of the topics")?;
+    Ok(described.into_iter().map(|result| result.map(as_map)).collect())
+}
+
+/// Seldom needed, and holds some megabytes: so it is made when it is needed.
+pub(super) fn admin(kafka: &KafkaArgs) -> anyhow::Result<ClosedElsewhere<AdminClient<LoggingContext>>> {
+    let admin = client_config(kafka).create_with_context(LoggingContext);
+    Ok(ClosedElsewhere::new(admin.context("cannot set up a Kafka client; see --kafka-property")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_serves_when_it_keeps_at_least_as_much() {
+        for (name, needed, actual, serving) in [
+            ("retention.ms", "-1", "604800000", false),
+            ("retention.ms", "-1", "-1", true),
+            ("retention.ms", "1000", "-1", true),
+            ("retention.ms", "1000", "999", false),
+            ("max.message.bytes", "2097152", "1048588", false),
+            ("max.message.bytes", "2097152", "4194304", true),
+            ("message.timestamp.type", "LogAppendTime", "CreateTime", false),
+            ("cleanup.policy", "delete", "compact,delete", false),
+            ("cleanup.policy", "delete", "delete", true),
+        ] {
+            assert_eq!(serves(name, needed, actual), serving, "{name}: {actual} for {needed}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! What a session does with all that comes from the consumer: rebalances, records and errors.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+use rdkafka::Offset;
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tokio_util::sync::CancellationToken;
+
+use super::{Handler, Session, Worker};
+use crate::kafka::CALL_TIMEOUT;
+use crate::kafka::consumed::{Consumed, Found, Start};
+use crate::kafka::in_flight::Admission;
+use crate::kafka::rebalance::RebalanceEvent;
+use crate::kafka::record::Record;
+use crate::kafka::topic_settings::is_compacted;
+
+impl<H: Handler> Session<'_, H> {
+    pub(super) fn handle_rebalances(&mut self) -> anyhow::Result<()> {
+        for event in self.consumer.context().take() {
+            match event {
+                RebalanceEvent::Assigned(starts) => self.assign(&starts),
+                RebalanceEvent::Unknown(error) => {
+                    return Err(error).context("the brokers did not return what the group has committed");
+                }
+                RebalanceEvent::Revoked(partitions) => {
+                    let dropped: usize =
+                        partitions.iter().map(|&partition| self.in_flight.revoke(partition)).sum();
+                    tracing::info!(group = self.worker.group, ?partitions, dropped, "partitions revoked");
+                }
+                RebalanceEvent::Failed(error) => {
+                    self.report(&error, "rebalance failed, will rejoin the group");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn assign(&mut self, starts: &[Start]) {
+        let Worker { topic, group, status, .. } = self.worker;
+        for &Start { partition, offset, expected, found } in starts {
+            match found {
+                Found::Within => {}
+                Found::WentBack { committed, end } => {
+                    status.metrics.log_went_back.inc();
+                    tracing::warn!(
+                        topic,
+                        partition,
+                        group,
+                        committed,
+                        end,
+                        "the log went back, reading it again"
+                    );
+                }
+                Found::Expired { offsets } => {
+                    status.metrics.expired.inc_by(offsets.unsigned_abs());
+                    tracing::warn!(
+                        topic,
+                        partition,
+                        group,
+                        offsets,
+                        continue_at = offset,
+                        "records were deleted before they were read (--topic-retention)"
+                    );
+                }
+            }
+            let guard = CancellationToken::new().drop_guard();
+            self.in_flight.assign(partition, guard, expected, Instant::now());
+        }
+        let partitions: Vec<_> = starts.iter().map(|start| start.partition).collect();
+        self.align(&partitions);
+        status.group_recovered();
+        tracing::info!(group, ?partitions, "partitions assigned");
+    }
+
+    pub(super) fn receive(&mut self, record: Record) -> anyhow::Result<()> {
+        let (partition, consumed) = (record.partition, Consumed::of(&record));
+        match self.in_flight.admit(partition, consumed, Instant::now()) {
+            Admission::New(epoch, guard) => {
+                let token = guard.token().clone();
+                self.start(record, epoch, token);
+            }
+            Admission::Known => {}
+            Admission::Doubtful(offset) => self.seek(partition, Offset::Offset(offset))?,
+            Admission::WentBack => self.go_back(partition, record.offset)?,
+            Admission::Missing => {
+                let Worker { kafka, topic, .. } = self.worker;
+                if !self.runtime.block_on(is_compacted(kafka, topic))? {
+                    return self.go_back(partition, record.offset);
+                }
+                return self.receive(record);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a log again that is another one than before. As far as the committed offset belongs to it, from there on,
+    /// which a new session finds out; otherwise from its beginning.
+    fn go_back(&mut self, partition: i32, offset: i64) -> anyhow::Result<()> {
+        let Worker { topic, group, status, .. } = self.worker;
+        status.metrics.log_went_back.inc();
+        tracing::warn!(topic, partition, group, offset, "the log went back, reading it again");
+        if self.in_flight.is_proven(partition) {
+            bail!("the log of {topic}/{partition} went back");
+        }
+        self.in_flight.assign(partition, CancellationToken::new().drop_guard(), None, Instant::now());
+        self.seek(partition, Offset::Beginning)
+    }
+
+    /// Finds the logs that end before what was read from them.
+    fn note_shorter_logs(&self) {
+        let Worker { topic, group, status, .. } = self.worker;
+        for (partition, last) in self.in_flight.last_offsets() {
+            let bounds = self.consumer.fetch_watermarks(topic, partition, CALL_TIMEOUT);
+            if let Ok((_, end)) = bounds
+                && last >= end
+            {
+                status.metrics.log_went_back.inc();
+                tracing::warn!(topic, partition, group, last, end, "the log went back, reading it again");
+            }
+        }
+    }
+
+    fn seek(&self, partition: i32, offset: Offset) -> anyhow::Result<()> {
+        let topic = &self.worker.topic;
+        let sought = self.consumer.seek(topic, partition, offset, CALL_TIMEOUT);
+        sought.with_context(|| format!("cannot read {topic}/{partition} again"))
+    }
+
+    /// Only a fatal error and a position that the log does not hold end the session; librdkafka recovers from the
+    /// others by itself.
+    pub(super) fn tolerate(&mut self, error: KafkaError) -> anyhow::Result<()> {
+        if let Some((code, reason)) = self.consumer.client().fatal_error() {
+            return Err(error).with_context(|| format!("the consumer failed: {code}: {reason}"));
+        }
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AutoOffsetReset) => {
+                self.note_shorter_logs();
+                return Err(error).context("the log does not hold the next offset");
+            }
+            // Told by what watches the cluster.
+            Some(
+                RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::Resolve,
+            ) => tracing::debug!(group = self.worker.group, %error, "reading failed, librdkafka tries again"),
+            _ => self.report(&error, "reading failed, librdkafka tries again"),
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, error: &KafkaError, message: &'static str) {
+        let reason = error.to_string();
+        self.worker.status.group_failed(&reason);
+        if self.repeats.is_due(&reason) {
+            tracing::warn!(group = self.worker.group, reason, "{message}");
+        } else {
+            tracing::debug!(group = self.worker.group, reason, "{message}");
+        }
+    }
+
+    /// Brings newly assigned partitions in line with the others. A partition that was paused when it was lost is
+    /// still paused when it comes back: librdkafka keeps that over assignments.
+    fn align(&self, partitions: &[i32]) {
+        let list = self.list_of(partitions);
+        let aligned = if self.paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
+        if let Err(error) = aligned {
+            tracing::warn!(%error, ?partitions, "cannot pause or resume the partitions");
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! What a worker counts, and whether it makes progress.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// How much longer than its work a record may be in flight: for retries and commits, for a coordinator or a leader that
+/// moves, and for a rebalance.
+pub const MARGIN: Duration = Duration::from_secs(30);
+/// Sessions that fail in a row before a worker is not ready.
+const MAX_FAILURES: u32 = 3;
+/// An error of the group that repeats for this long makes a worker not ready that has no partition.
+const GROUP_ERROR_LIMIT: Duration = Duration::from_secs(10);
+/// An error that does not repeat for this long is over.
+const GROUP_ERROR_MEMORY: Duration = Duration::from_secs(30);
+
+/// The metrics of a worker.
+#[derive(Clone, Debug, Default)]
+pub(super) struct WorkerMetrics {
+    pub(super) read: Counter,
+    pub(super) committed: Counter,
+    pub(super) dead_letters: Counter,
+    pub(super) session_failures: Counter,
+    pub(super) log_went_back: Counter,
+    pub(super) expired: Counter,
+    pub(super) in_flight: Gauge,
+    pub(super) oldest: Gauge<f64, AtomicU64>,
+    pub(super) partitions: Gauge,
+}
+
+impl WorkerMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let counters = [
+            (
+                "records_read",
+                "Records taken in; again those whose partition was lost before they were committed",
+                &metrics.read,
+            ),
+            ("records_committed", "Records read, worked on and committed", &metrics.committed),
+            ("dead_letters", "Records sent to the dead-letter topic", &metrics.dead_letters),
+            (
+                "session_failures",
+                "Consumer sessions that failed and were restarted",
+                &metrics.session_failures,
+            ),
+            (
+                "log_went_back",
+                "Times that a partition was found to hold other records than those consumed",
+                &metrics.log_went_back,
+            ),
+            (
+                "records_expired",
+                "Offsets that the brokers deleted before the group had read them",
+                &metrics.expired,
+            ),
+        ];
+        for (name, help, counter) in counters {
+            registry.register(name, help, counter.clone());
+        }
+        registry.register(
+            "records_in_flight",
+            "Records read and not yet committed",
+            metrics.in_flight.clone(),
+        );
+        registry.register(
+            "oldest_in_flight_seconds",
+            "Age of the oldest record that was read and is not yet committed",
+            metrics.oldest.clone(),
+        );
+        registry.register(
+            "partitions_assigned",
+            "Partitions read by this instance",
+            metrics.partitions.clone(),
+        );
+        metrics
+    }
+}
+
+/// Says whether a worker makes progress, or why not.
+#[derive(Clone)]
+pub struct WorkerStatus {
+    pub(super) metrics: WorkerMetrics,
+    /// How long a record may be in flight.
+    patience: Duration,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    session_began: Instant,
+    /// Sessions that failed in a row, and the last reason.
+    failures: (u32, String),
+    partitions: usize,
+    oldest: Option<Instant>,
+    /// Why work or its commit was last tried again.
+    retrying: Option<(String, Instant)>,
+    group_error: Option<GroupError>,
+    stall: Option<String>,
+}
+
+struct GroupError {
+    reason: String,
+    first: Instant,
+    last: Instant,
+}
+
+impl WorkerStatus {
+    /// With metrics that are part of `registry`, for a worker whose work on a record takes `work_time`.
+    pub fn register(registry: &mut Registry, work_time: Duration) -> Self {
+        let state = State {
+            session_began: Instant::now(),
+            failures: (0, String::new()),
+            partitions: 0,
+            oldest: None,
+            retrying: None,
+            group_error: None,
+            stall: None,
+        };
+        Self {
+            metrics: WorkerMetrics::register(registry),
+            patience: work_time.saturating_add(MARGIN),
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// How long a record may be in flight, and a group without progress while records wait.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    pub(super) fn session_begins(&self) {
+        self.lock().session_began = Instant::now();
+    }
+
+    /// Notes that a session failed, which does not count when the one before it worked for long.
+    pub(super) fn session_failed(&self, reason: String) {
+        self.metrics.session_failures.inc();
+        let mut state = self.lock();
+        let worked = state.session_began.elapsed() > self.patience;
+        let before = if worked { 0 } else { state.failures.0 };
+        state.failures = (before + 1, reason);
+        state.partitions = 0;
+        state.oldest = None;
+        drop(state);
+        self.show(0, 0, None);
+    }
+
+    /// Notes why something is tried again.
+    pub(super) fn retrying(&self, reason: &str) {
+        self.lock().retrying = Some((reason.to_owned(), Instant::now()));
+    }
+
+    /// Notes why the group gives this member nothing to read.
+    pub(super) fn group_failed(&self, reason: &str) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let first = match &state.group_error {
+            Some(error) if error.last.elapsed() < GROUP_ERROR_MEMORY => error.first,
+            _ => now,
+        };
+        state.group_error = Some(GroupError { reason: reason.to_owned(), first, last: now });
+    }
+
+    /// Notes that the group works.
+    pub(super) fn group_recovered(&self) {
+        self.lock().group_error = None;
+    }
+
+    /// Notes why the whole group makes no progress, if so.
+    pub(super) fn stalled(&self, reason: Option<String>) {
+        self.lock().stall = reason;
+    }
+
+    pub(super) fn observe(&self, partitions: usize, in_flight: usize, oldest: Option<Instant>) {
+        let mut state = self.lock();
+        state.partitions = partitions;
+        state.oldest = oldest;
+        drop(state);
+        self.show(partitions, in_flight, oldest);
+    }
+
+    fn show(&self, partitions: usize, in_flight: usize, oldest: Option<Instant>) {
+        self.metrics.in_flight.set(in_flight as i64);
+        self.metrics.partitions.set(partitions as i64);
+        self.metrics.oldest.set(oldest.map_or(0.0, |oldest| oldest.elapsed().as_secs_f64()));
+    }
+
+    /// Whether records are in flight.
+    pub(super) fn is_working(&self) -> bool {
+        self.lock().oldest.is_some()
+    }
+
+    pub(super) fn describe_assignment(&self) -> String {
+        let state = self.lock();
+        let error = state.group_error.as_ref().filter(|error| error.last.elapsed() < GROUP_ERROR_MEMORY);
+        let error = error.map(|error| format!("; the group fails: {}", error.reason)).unwrap_or_default();
+        format!("{} partitions assigned to this member{error}", state.partitions)
+    }
+
+    /// Judges whether the worker makes progress.
+    ///
+    /// # Errors
+    /// When it does not: why.
+    pub fn judge(&self) -> anyhow::Result<()> {
+        let state = self.lock();
+        let (failures, reason) = &state.failures;
+        if *failures >= MAX_FAILURES && state.session_began.elapsed() < self.patience {
+            bail!("{failures} consumer sessions failed in a row, the last one: {reason}");
+        }
+        if state.partitions == 0
+            && let Some(error) = &state.group_error
+            && error.last.elapsed() < GROUP_ERROR_MEMORY
+            && error.last.duration_since(error.first) >= GROUP_ERROR_LIMIT
+        {
+            let seconds = error.first.elapsed().as_secs();
+            bail!("no partition is assigned, and the group has failed for {seconds} s: {}", error.reason);
+        }
+        if let Some(oldest) = state.oldest.filter(|oldest| oldest.elapsed() > self.patience) {
+            let seconds = oldest.elapsed().as_secs();
+            let retrying = state.retrying.as_ref().filter(|(_, at)| at.elapsed() < self.patience);
+            let reason = retrying.map_or("no failure is known", |(reason, _)| reason);
+            bail!("the oldest record in flight waits for {seconds} s: {reason}");
+        }
+        match &state.stall {
+            Some(reason) => bail!("{reason}"),
+            None => Ok(()),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(work_time: Duration) -> WorkerStatus {
+        WorkerStatus::register(&mut Registry::default(), work_time)
+    }
+
+    fn reason(status: &WorkerStatus) -> String {
+        status.judge().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn single_failures_are_ordinary_and_failures_in_a_row_are_not() {
+        let status = status(Duration::ZERO);
+        for _ in 1..MAX_FAILURES {
+            status.session_failed("the cause".to_owned());
+            status.session_begins();
+            status.judge().unwrap();
+        }
+        status.session_failed("the cause".to_owned());
+        status.session_begins();
+        assert!(reason(&status).ends_with("the cause"));
+        let long_ago = Instant::now().checked_sub(MARGIN * 2).unwrap();
+        status.lock().session_began = long_ago;
+        status.judge().unwrap();
+    }
+
+    #[test]
+    fn a_record_may_be_in_flight_for_its_work_and_a_margin_and_no_longer() {
+        let status = status(Duration::from_secs(60));
+        let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds));
+        status.observe(1, 1, ago(80));
+        status.judge().unwrap();
+        status.retrying("the database is unavailable");
+        status.observe(1, 1, ago(100));
+        assert!(reason(&status).ends_with("the database is unavailable"));
+        status.observe(1, 0, None);
+        status.judge().unwrap();
+    }
+
+    #[test]
+    fn an_error_of_the_group_counts_when_it_repeats_and_nothing_is_assigned() {
+        let status = status(Duration::ZERO);
+        status.group_failed("inconsistent");
+        status.judge().unwrap();
+        let first = Instant::now().checked_sub(GROUP_ERROR_LIMIT).unwrap();
+        status.lock().group_error.as_mut().unwrap().first = first;
+        status.group_failed("inconsistent");
+        assert!(reason(&status).ends_with("inconsistent"));
+        status.observe(1, 0, None);
+        status.judge().unwrap();
+        status.observe(0, 0, None);
+        status.group_recovered();
+        status.judge().unwrap();
+    }
+}

@@ -1,0 +1,221 @@
+//! The registry's HTTP interface: <https://docs.confluent.io/platform/current/schema-registry/develop/api.html>.
+//!
+//! Only what a schema registry would answer counts as an answer. An error page, HTML, JSON of another shape and a code of a
+//! gateway say nothing: the next address is asked.
+
+use std::error::Error;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::{Client, Method, StatusCode, header};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::args::{RegistryArgs, decoded, without_credentials};
+use super::error::CodecError;
+
+/// Long enough for a registry's follower to forward to its leader, short enough to try the next address soon.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// The largest answer that is read.
+const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+/// What a subject shows as it is in a path: unreserved characters (RFC 3986).
+const IN_PATH: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
+
+/// A schema as the registry has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SchemaText {
+    pub(super) schema: String,
+    /// Missing: Avro.
+    #[serde(default = "avro")]
+    pub(super) schema_type: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) references: Vec<Reference>,
+}
+
+/// What the interface takes a missing type for.
+fn avro() -> String {
+    "AVRO".to_owned()
+}
+
+/// A schema that another one refers to by `name`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Reference {
+    pub(super) name: String,
+    pub(super) subject: String,
+    pub(super) version: u32,
+}
+
+#[derive(Deserialize)]
+struct SchemaId {
+    id: u32,
+}
+
+/// What a registry says when it does not do as asked.
+#[derive(Deserialize)]
+struct Refusal {
+    error_code: i32,
+    message: String,
+}
+
+/// The addresses of one registry.
+pub(super) struct RegistryClient {
+    http: Client,
+    addresses: Vec<String>,
+    credentials: Option<(String, Option<String>)>,
+    /// The address that answered last, which is asked first.
+    first: AtomicUsize,
+}
+
+impl RegistryClient {
+    pub(super) fn new(args: &RegistryArgs) -> anyhow::Result<Self> {
+        let user = args.urls.first().filter(|url| !url.username().is_empty());
+        Ok(Self {
+            http: Client::builder().timeout(TIMEOUT).build().context("cannot set up an HTTP client")?,
+            addresses: args.urls.iter().map(without_credentials).collect(),
+            credentials: user.map(|url| (decoded(url.username()), url.password().map(decoded))),
+            first: AtomicUsize::new(0),
+        })
+    }
+
+    /// The addresses, for a message.
+    pub(super) fn name(&self) -> String {
+        self.addresses.join(", ")
+    }
+
+    /// Returns the schema that has `id`, or `None` when there is none.
+    pub(super) async fn by_id(&self, id: u32) -> Result<Option<SchemaText>, CodecError> {
+        self.call(Method::GET, &format!("/schemas/ids/{id}"), None).await
+    }
+
+    pub(super) async fn by_reference(&self, reference: &Reference) -> Result<Option<SchemaText>, CodecError> {
+        let Reference { subject, version, .. } = reference;
+        self.call(Method::GET, &format!("{}/versions/{version}", path_of(subject)), None).await
+    }
+
+    /// Whether the registry has some schema under `subject`.
+    pub(super) async fn has_subject(&self, subject: &str) -> Result<bool, CodecError> {
+        let latest = format!("{}/versions/latest", path_of(subject));
+        Ok(self.call::<SchemaId>(Method::GET, &latest, None).await?.is_some())
+    }
+
+    /// Whether `schema` is one of those under `subject`.
+    pub(super) async fn is_under(&self, subject: &str, schema: &SchemaText) -> Result<bool, CodecError> {
+        Ok(self.call::<SchemaId>(Method::POST, &path_of(subject), Some(schema)).await?.is_some())
+    }
+
+    /// Registers `schema` under `subject`, unless it is there already. Returns its id.
+    pub(super) async fn register(&self, subject: &str, schema: &SchemaText) -> Result<u32, CodecError> {
+        let path = format!("{}/versions", path_of(subject));
+        let registered: Option<SchemaId> = self.call(Method::POST, &path, Some(schema)).await?;
+        let not_found = || CodecError::Unavailable(format!("{} knows no subject {subject}", self.name()));
+        Ok(registered.ok_or_else(not_found)?.id)
+    }
+
+    /// Checks that a registry answers.
+    pub(super) async fn check(&self) -> Result<(), CodecError> {
+        let subjects: Option<Vec<String>> = self.call(Method::GET, "/subjects", None).await?;
+        subjects
+            .map(drop)
+            .ok_or_else(|| CodecError::Unavailable(format!("{} lists no subjects", self.name())))
+    }
+
+    /// Asks one address after the other until one has what is asked for. `None` when a registry says that it is not there, and
+    /// none has it: a follower may learn of it later.
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&SchemaText>,
+    ) -> Result<Option<T>, CodecError> {
+        let mut is_missing = false;
+        let mut failures = Vec::new();
+        let count = self.addresses.len();
+        let first = self.first.load(Ordering::Relaxed);
+        for index in (first..count).chain(0..first) {
+            let Some(address) = self.addresses.get(index) else { continue };
+            match self.ask(method.clone(), &format!("{address}{path}"), body).await {
+                Ok(Some(answer)) => {
+                    self.first.store(index, Ordering::Relaxed);
+                    return Ok(Some(answer));
+                }
+                Ok(None) => is_missing = true,
+                Err(reason) => failures.push(format!("{address}: {reason}")),
+            }
+        }
+        if is_missing { Ok(None) } else { Err(CodecError::Unavailable(failures.join("; "))) }
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        url: &str,
+        body: Option<&SchemaText>,
+    ) -> Result<Option<T>, String> {
+        let mut request = self.http.request(method, url).header(header::ACCEPT, CONTENT_TYPE);
+        if let Some((user, password)) = &self.credentials {
+            request = request.basic_auth(user, password.as_deref());
+        }
+        if let Some(schema) = body {
+            request = request.header(header::CONTENT_TYPE, CONTENT_TYPE).body(json(schema)?);
+        }
+        let response = request.send().await.map_err(describe)?;
+        let status = response.status();
+        let answer = read(response).await?;
+        if status.is_success() {
+            let read = serde_json::from_slice(&answer).map(Some);
+            return read.map_err(|_| format!("answered {status} with what no schema registry would answer"));
+        }
+        let Ok(Refusal { error_code, message }) = serde_json::from_slice(&answer) else {
+            return Err(format!("answered {status} without an error of a schema registry"));
+        };
+        match error_code {
+            // Subject, version and schema not found.
+            40401..=40403 if status == StatusCode::NOT_FOUND => Ok(None),
+            _ => Err(format!("answered {status}: error {error_code}: {message}")),
+        }
+    }
+}
+
+fn path_of(subject: &str) -> String {
+    format!("/subjects/{}", utf8_percent_encode(subject, &IN_PATH))
+}
+
+fn json(schema: &SchemaText) -> Result<String, String> {
+    serde_json::to_string(schema).map_err(|error| error.to_string())
+}
+
+async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, String> {
+    let mut answer = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(describe)? {
+        if answer.len() + chunk.len() > MAX_ANSWER_BYTES {
+            return Err(format!("answered with more than {MAX_ANSWER_BYTES} bytes"));
+        }
+        answer.extend_from_slice(&chunk);
+    }
+    Ok(answer)
+}
+
+/// The whole chain of causes; the address is in the message already.
+fn describe(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// Parses the text of a JSON Schema. What else a registry has under an id is none that a value can be checked against.
+pub(super) fn parse(text: &SchemaText) -> Result<Value, String> {
+    if text.schema_type != "JSON" {
+        return Err(format!("it is a schema of type {}, not JSON", text.schema_type));
+    }
+    serde_json::from_str(&text.schema).map_err(|error| format!("it is not JSON: {error}"))
+}

@@ -1,0 +1,172 @@
+//! Writes one batch of vehicles at a time over a connection of its own, and answers each request.
+
+use std::sync::Arc;
+
+use anyhow::anyhow;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use tokio::sync::{Notify, oneshot};
+
+use super::committer::{Answer, Insertion, Submission};
+use super::store::{Appender, IdsByVin, NewVehicle, VehicleStore};
+use super::write_status::WriteStatus;
+use crate::database::DatabaseError;
+use crate::vehicle::{StockedVehicle, VehicleId};
+
+/// How often a transaction that collided with another is made again.
+const CONFLICT_RETRIES: u32 = 5;
+
+/// What all writers share.
+#[derive(Clone)]
+pub(super) struct WriterContext {
+    pub store: Arc<dyn VehicleStore>,
+    /// Notified when something was written.
+    pub arrivals: Arc<Notify>,
+    pub status: WriteStatus,
+    accepted: Counter,
+    batch_sizes: Histogram,
+}
+
+impl WriterContext {
+    pub fn new(store: Arc<dyn VehicleStore>, arrivals: Arc<Notify>, registry: &mut Registry) -> Self {
+        let accepted = Counter::default();
+        registry.register("vehicles_accepted", "Vehicles written to the database", accepted.clone());
+        let batch_sizes = Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0]);
+        registry.register("commit_vehicles", "Vehicles written by one transaction", batch_sizes.clone());
+        Self { store, arrivals, status: WriteStatus::default(), accepted, batch_sizes }
+    }
+}
+
+/// One connection that writes.
+pub(super) struct BatchWriter {
+    context: WriterContext,
+    /// Opened when it is needed, and again after it was lost.
+    appender: Option<Box<dyn Appender>>,
+}
+
+impl BatchWriter {
+    pub fn new(context: WriterContext) -> Self {
+        Self { context, appender: None }
+    }
+
+    /// Writes vehicles with different vins, and answers each request.
+    pub async fn write(&mut self, mut batch: Vec<Submission>) {
+        // A client that is gone is not served.
+        batch.retain(|submission| !submission.answer.is_closed());
+        if batch.is_empty() {
+            return;
+        }
+        let vehicles: Vec<_> = batch.iter().map(|submission| &submission.new).collect();
+        let outcomes = self.append(&vehicles).await;
+        let kept = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Some(_)))).count() as u64;
+        if kept > 0 {
+            self.context.accepted.inc_by(kept);
+            self.context.arrivals.notify_one();
+        }
+        // Those whose vin was there already wait for a look-up, which may fail, and the others do not.
+        let mut existing = Vec::new();
+        for (Submission { new, answer }, outcome) in batch.into_iter().zip(outcomes) {
+            let answered = match outcome {
+                Ok(Some(id)) => {
+                    let NewVehicle { vehicle, created_at, .. } = new;
+                    Ok(Insertion::Stocked(StockedVehicle { id, created_at, vehicle }))
+                }
+                Ok(None) => {
+                    existing.push((new.vin().to_owned(), answer));
+                    continue;
+                }
+                Err(error) => Err(error),
+            };
+            // The client may have gone meanwhile.
+            let _ = answer.send(answered);
+        }
+        if !existing.is_empty() {
+            self.answer_existing(existing).await;
+        }
+    }
+
+    async fn answer_existing(&mut self, existing: Vec<(String, oneshot::Sender<Answer>)>) {
+        let vins = existing.iter().map(|(vin, _)| vin.clone()).collect();
+        let ids = match &mut self.appender {
+            Some(appender) => appender.ids_of(vins).await.map_err(Arc::new),
+            None => Err(Arc::new(DatabaseError::Unavailable(anyhow!("the connection was lost")))),
+        };
+        if ids.is_err() {
+            self.appender = None;
+        }
+        for (vin, answer) in existing {
+            let answered = match &ids {
+                Ok(ids) => ids.get(&vin).map(|id| Insertion::Exists(*id)).ok_or_else(|| {
+                    let removed = anyhow!("the vehicle with the same vin was removed meanwhile");
+                    Arc::new(DatabaseError::Conflict(removed))
+                }),
+                Err(error) => Err(Arc::clone(error)),
+            };
+            let _ = answer.send(answered);
+        }
+    }
+
+    /// Returns the id of each vehicle, or `None` when its vin was there already. Halves a batch that the database refuses,
+    /// until the vehicle that it refuses is alone.
+    async fn append(
+        &mut self,
+        vehicles: &[&NewVehicle],
+    ) -> Vec<Result<Option<VehicleId>, Arc<DatabaseError>>> {
+        let mut outcomes = Vec::with_capacity(vehicles.len());
+        let mut pending = vec![vehicles];
+        while let Some(part) = pending.pop() {
+            match self.append_part(part).await {
+                Ok(ids) => {
+                    self.context.status.written();
+                    outcomes.extend(part.iter().map(|new| Ok(ids.get(new.vin()).copied())));
+                }
+                Err(DatabaseError::Refused(_)) if part.len() > 1 => {
+                    let (left, right) = part.split_at(part.len() / 2);
+                    pending.extend([right, left]);
+                }
+                Err(error) => {
+                    self.context.status.failed(&error);
+                    let lost = matches!(error, DatabaseError::Unavailable(_) | DatabaseError::ReadOnly(_));
+                    let error = Arc::new(error);
+                    // With the database unavailable the other parts would only wait for another timeout each.
+                    let failed = if lost { vehicles.len() - outcomes.len() } else { part.len() };
+                    outcomes.extend((0..failed).map(|_| Err(Arc::clone(&error))));
+                    if lost {
+                        break;
+                    }
+                }
+            }
+        }
+        outcomes
+    }
+
+    /// Never makes a statement again whose outcome is unknown.
+    async fn append_part(&mut self, part: &[&NewVehicle]) -> Result<IdsByVin, DatabaseError> {
+        let mut retries = 0;
+        loop {
+            // Nothing was sent on it: a vehicle that is written on another one is not written twice.
+            self.appender.take_if(|appender| appender.is_broken());
+            let appender = match &mut self.appender {
+                Some(appender) => appender,
+                None => self.appender.insert(self.context.store.appender().await?),
+            };
+            match appender.append(part).await {
+                Ok(ids) => {
+                    self.context.batch_sizes.observe(u32::try_from(part.len()).map_or(f64::MAX, f64::from));
+                    return Ok(ids);
+                }
+                Err(DatabaseError::Conflict(error)) if retries < CONFLICT_RETRIES => {
+                    retries += 1;
+                    tracing::debug!(%error, retries, "a transaction collided with another, making it again");
+                }
+                Err(error) => {
+                    if !matches!(error, DatabaseError::Refused(_)) {
+                        self.appender = None;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! A role in a process of its own, with what it says of itself.
+
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use tempfile::NamedTempFile;
+
+use super::{BINARY, Platform, RoleProcess, eventually, free_port};
+
+pub struct Role {
+    pub process: RoleProcess,
+    url: String,
+    log: NamedTempFile,
+}
+
+impl Role {
+    /// Starts `estimate`, or another role that reads, next to a platform.
+    pub fn join(platform: &Platform, role: &str, arguments: &[&str]) -> Self {
+        let port = free_port().to_string();
+        let log = NamedTempFile::new().unwrap();
+        let child = Command::new(BINARY)
+            .args([role, "--port", &port])
+            .args(["--kafka-bootstrap-servers", platform.kafka()])
+            .args(["--schema-registry-url", platform.registry()])
+            .args(["--topic-replication-factor", "1", "--topic-min-insync-replicas", "1"])
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(log.reopen().unwrap())
+            .spawn()
+            .unwrap();
+        Self { process: RoleProcess { child }, url: format!("http://127.0.0.1:{port}"), log }
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log.path()).unwrap()
+    }
+
+    pub async fn metric(&self, name: &str) -> Option<i64> {
+        let text = reqwest::get(format!("{}/metrics", self.url)).await.ok()?.text().await.ok()?;
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().trim_end_matches(".0").parse().ok())
+    }
+
+    /// What the role waits for; `None` while it does not answer.
+    pub async fn missing(&self) -> Option<Value> {
+        let answer: Value = reqwest::get(format!("{}/readyz", self.url)).await.ok()?.json().await.ok()?;
+        Some(answer["missing"].clone())
+    }
+
+    pub async fn await_ready(&self) {
+        eventually("the role to be ready", async || self.missing().await?.is_null().then_some(())).await;
+    }
+
+    /// Waits until the role says why it is not ready, because of one entry.
+    pub async fn await_reason(&self, entry: &str, text: &str) {
+        eventually(&format!("{entry} with {text}"), async || {
+            self.missing().await?[entry].as_str()?.contains(text).then_some(())
+        })
+        .await;
+    }
+}

@@ -1,0 +1,54 @@
+//! Creates, deletes and fills topics behind the platform's back.
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::producer::{FutureProducer, FutureRecord};
+
+use super::DEADLINE;
+
+fn admin(bootstrap: &str) -> AdminClient<DefaultClientContext> {
+    ClientConfig::new().set("bootstrap.servers", bootstrap).create().unwrap()
+}
+
+pub async fn create_topic(bootstrap: &str, topic: &str, settings: &[(&str, &str)]) {
+    let new = NewTopic::new(topic, 3, TopicReplication::Fixed(1));
+    let new = settings.iter().fold(new, |new, (key, value)| new.set(key, value));
+    let created = admin(bootstrap).create_topics(&[new], &AdminOptions::new()).await.unwrap();
+    created.into_iter().next().unwrap().unwrap();
+}
+
+pub async fn delete_topic(bootstrap: &str, topic: &str) {
+    let deleted = admin(bootstrap).delete_topics(&[topic], &AdminOptions::new()).await.unwrap();
+    deleted.into_iter().next().unwrap().unwrap();
+}
+
+/// One setting of a topic.
+pub async fn setting(bootstrap: &str, topic: &str, name: &str) -> String {
+    let resources = [ResourceSpecifier::Topic(topic)];
+    let described = admin(bootstrap).describe_configs(&resources, &AdminOptions::new()).await.unwrap();
+    let resource = described.into_iter().next().unwrap().unwrap();
+    resource.get(name).unwrap().value.clone().unwrap()
+}
+
+/// Writes values to one partition, in their order and without a transaction.
+pub async fn fill(bootstrap: &str, topic: &str, partition: i32, values: &[Vec<u8>]) {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    fill_at(bootstrap, topic, partition, values, i64::try_from(now.as_millis()).unwrap()).await;
+}
+
+/// As [`fill`], with the time that the producer states in milliseconds.
+pub async fn fill_at(bootstrap: &str, topic: &str, partition: i32, values: &[Vec<u8>], time: i64) {
+    let producer: FutureProducer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("enable.idempotence", "true")
+        .create()
+        .unwrap();
+    let sent = values.iter().map(|value| {
+        let record = FutureRecord::<[u8], _>::to(topic).partition(partition).payload(value).timestamp(time);
+        producer.send(record, DEADLINE)
+    });
+    for delivered in futures::future::join_all(sent).await {
+        delivered.unwrap();
+    }
+}
