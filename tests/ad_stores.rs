@@ -11,25 +11,16 @@ use diesel::{Connection as _, SqliteConnection};
 use mongodb::Database;
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{DateTime, Document, doc};
-use support::engines::{Directory, MongoDatabase};
+use support::engines::{Directory, MongoDatabase, offer};
+use support::kafka::{header, read_all};
+use support::{Platform, RoleProcess, eventually};
+use vehicle_platform::ads::Ad;
 use vehicle_platform::ads::store::{AdStore, Insertion, MongoAds, SqliteAds};
-use vehicle_platform::ads::{Ad, Offer};
 use vehicle_platform::database::{Access, DatabaseError};
 use vehicle_platform::http::PageRequest;
-use vehicle_platform::vehicle::{Odometer, Price, Vin};
 
 fn ad(vin: &str) -> Ad {
-    Ad::publish(Offer {
-        vehicle_id: Some(7),
-        vin: Vin::parse(vin).unwrap(),
-        model: "model".to_owned(),
-        manufacturer: "manufacturer".to_owned(),
-        year: 2022,
-        odometer: Odometer::parse(1000.5).unwrap(),
-        odometer_unit: "km".to_owned(),
-        price: Price::from_cents(1_234_567),
-        price_unit: "USD".to_owned(),
-    })
+    Ad::publish(offer(vin))
 }
 
 async fn vins_of(store: &dyn AdStore) -> Vec<String> {
@@ -202,4 +193,42 @@ async fn foreign_rows_in_sqlite_are_passed_over_and_named() {
         assert!(matches!(store.get(unreadable.id).await, Err(DatabaseError::Unreadable(_))));
         assert!(store.find(unreadable.offer.vin.as_str()).await.unwrap()[0].is_err());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_whose_ad_the_database_refuses_becomes_a_dead_letter_and_the_others_become_ads() {
+    let Some((_, database, engine)) = mongodb().await else { return };
+    let validator = doc! { "collMod": "ads", "validator": { "vin": { "$ne": "refused" } } };
+    database.run_command(validator).await.unwrap();
+    let platform = Platform::start(&["--processing-time", "0s", "--roles", "stock,estimate"]).await;
+    let _ads = RoleProcess::spawn(&[
+        "ads",
+        "--port",
+        "0",
+        "--database-url",
+        engine.url().as_str(),
+        "--kafka-bootstrap-servers",
+        platform.kafka(),
+        "--schema-registry-url",
+        platform.registry(),
+        "--topic-replication-factor",
+        "1",
+        "--topic-min-insync-replicas",
+        "1",
+    ]);
+    for vin in ["first", "refused", "second"] {
+        platform.accept(vin).await;
+    }
+    let letters = eventually("the dead letter", async || {
+        let letters = read_all(platform.kafka(), "stock.vehicle-processed.dlq").await;
+        (!letters.is_empty()).then_some(letters)
+    })
+    .await;
+    let reason = header(&letters[0], "dlq.reason").unwrap();
+    assert!(reason.contains("121"), "{reason}");
+    let ads = database.collection::<Document>("ads");
+    eventually("the other ads", async || (ads.count_documents(doc! {}).await.unwrap() == 2).then_some(()))
+        .await;
+    platform.end().await;
+    engine.clear().await;
 }

@@ -183,3 +183,17 @@ async fn a_role_tells_that_it_lives_what_it_waits_for_and_what_it_counts() {
     assert!(metrics.contains("http_request_duration_seconds_bucket"), "{metrics}");
     assert_eq!(support::terminate(&mut role.child).await.code(), Some(0));
 }
+
+#[tokio::test]
+async fn control_characters_in_a_vehicle_are_refused() {
+    let platform = platform().await;
+    for control in ['\u{1b}', '\u{7}', '\n', '\u{9b}', '\u{202e}', '\u{2028}'] {
+        let mut body = vehicle("vin");
+        for field in ["vin", "model", "manufacturer", "odometerUnit"] {
+            body[field] = format!("a{control}b").into();
+        }
+        let refused: Value = platform.post(&body).await.json().await.unwrap();
+        assert_eq!(refused["errors"].as_array().map(Vec::len), Some(4), "{control:?}: {refused}");
+    }
+    platform.finish().await;
+}

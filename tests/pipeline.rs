@@ -371,3 +371,21 @@ async fn what_the_original_services_wrote_becomes_an_ad_too() {
     assert_eq!(ads[0]["vehicleId"], Value::Null);
     platform.finish().await;
 }
+
+#[tokio::test]
+async fn integers_with_a_fraction_of_zero_are_integers_in_a_body_and_in_a_record() {
+    let platform = Platform::start(&["--processing-time", "0s"]).await;
+    let mut body = vehicle("posted");
+    body["year"] = serde_json::from_str("2.022e3").unwrap();
+    assert_eq!(platform.post(&body).await.status(), StatusCode::CREATED);
+    platform.await_ads(1).await;
+    let mut value = read_all(platform.kafka(), CREATED).await[0].payload().unwrap()[..5].to_vec();
+    value.extend_from_slice(
+        br#"{"id":100.0,"vin":"recorded","model":"m","manufacturer":"f","year":2022.0,"odometer":1,"odometerUnit":"km"}"#,
+    );
+    produce(platform.kafka(), CREATED, None, &value).await;
+    for ad in platform.await_ads(2).await {
+        assert_eq!(ad["year"].as_i64(), Some(2022), "{ad}");
+    }
+    platform.finish().await;
+}

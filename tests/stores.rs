@@ -9,6 +9,7 @@ mod support;
 
 use std::sync::Arc;
 
+use support::engines::offer;
 use support::{assert_same, engines};
 use vehicle_platform::ads::store::{AdStore, Insertion, MongoAds, SqliteAds};
 use vehicle_platform::ads::{Ad, Offer};
@@ -20,7 +21,7 @@ use vehicle_platform::stock::store::{
     SqliteVehicles, VehicleStore,
 };
 use vehicle_platform::trace::TraceContext;
-use vehicle_platform::vehicle::{Odometer, Price, StockedVehicle, VehicleId, Vin, parse_vehicle};
+use vehicle_platform::vehicle::{Price, StockedVehicle, VehicleId, parse_vehicle};
 
 fn new_vehicle(vin: &str) -> NewVehicle {
     let vehicle = parse_vehicle(&support::vehicle(vin), 2026).unwrap();
@@ -53,20 +54,6 @@ fn last_of(entries: &[LogEntry]) -> LastPublished {
 
 fn key(cluster: &str) -> PositionKey {
     PositionKey { cluster: cluster.to_owned(), topic: "topic".to_owned() }
-}
-
-fn offer(vin: &str) -> Offer {
-    Offer {
-        vehicle_id: Some(7),
-        vin: Vin::parse(vin).unwrap(),
-        model: "model".to_owned(),
-        manufacturer: "manufacturer".to_owned(),
-        year: 2022,
-        odometer: Odometer::parse(1000.5).unwrap(),
-        odometer_unit: "km".to_owned(),
-        price: Price::from_cents(1_234_567),
-        price_unit: "USD".to_owned(),
-    }
 }
 
 /// What a vehicle store promises.
@@ -319,13 +306,9 @@ mod ads {
     }
 
     pub async fn are_kept_once_when_written_at_the_same_time(store: &dyn AdStore) {
-        let batches =
-            (0..4).map(|_| (0..50).map(|number| Ad::publish(offer(&format!("race-{number}")))).collect());
-        let batches: Vec<Vec<_>> = batches.collect();
-        let insertions =
-            futures::future::join_all(batches.iter().map(|batch| store.insert(batch))).await.concat();
-        assert_eq!(insertions.iter().filter(|insertion| **insertion == Insertion::Kept).count(), 50);
-        assert_eq!(insertions.iter().filter(|insertion| **insertion == Insertion::Known).count(), 150);
+        let batches = [(); 4].map(|()| ["a", "b", "c"].map(|vin| Ad::publish(offer(vin))));
+        let insertions = futures::future::join_all(batches.iter().map(|batch| store.insert(batch))).await;
+        assert_eq!(insertions.concat().iter().filter(|kept| **kept == Insertion::Kept).count(), 3);
     }
 }
 

@@ -1,6 +1,7 @@
 //! From a vehicle that was processed to its ad.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use prometheus_client::metrics::counter::Counter;
@@ -20,6 +21,9 @@ const WRITERS: usize = 4;
 /// KiB of records whose ads wait or are being written. Below the 48 MB that MongoDB takes in one message.
 const ROOM_KIB: u32 = 32 * 1024;
 
+/// A store that has kept no ad for longer than this may be the cause of an error that does not say.
+const DOUBT: Duration = Duration::from_secs(120);
+
 type Answer = oneshot::Sender<Insertion>;
 
 /// Reads processed vehicles, and answers when their ads are kept.
@@ -38,8 +42,9 @@ impl Ingest {
     ) -> (Self, impl Future<Output = ()>) {
         let (sender, receiver) = mpsc::channel(WRITERS * BATCH_LIMIT);
         let offers = Mutex::new(receiver);
+        let doubts = Doubts::default();
         let writing = async move {
-            join_all((0..WRITERS).map(|_| write(&*store, &offers, &published))).await;
+            join_all((0..WRITERS).map(|_| write(&*store, &offers, &doubts, &published))).await;
         };
         (Self { codec, offers: sender, room: Semaphore::new(ROOM_KIB as usize) }, writing)
     }
@@ -65,19 +70,67 @@ impl Handler for Ingest {
     }
 }
 
+/// Tells an ad that the store refuses from a store that refuses every ad.
+#[derive(Default)]
+struct Doubts {
+    /// When the store last kept an ad.
+    kept_at: std::sync::Mutex<Option<Instant>>,
+}
+
+impl Doubts {
+    /// Returns `insertions`, in which a doubtful one stays so only while the store keeps others.
+    fn weigh(&self, mut insertions: Vec<Insertion>, now: Instant) -> Vec<Insertion> {
+        let mut kept_at = self.kept_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if insertions.iter().any(|insertion| matches!(insertion, Insertion::Kept | Insertion::Known)) {
+            *kept_at = Some(now);
+        }
+        if kept_at.is_none_or(|kept_at| now.saturating_duration_since(kept_at) > DOUBT) {
+            for insertion in &mut insertions {
+                if let Insertion::Doubtful(reason) = insertion {
+                    *insertion = Insertion::Unavailable(std::mem::take(reason));
+                }
+            }
+        }
+        insertions
+    }
+}
+
 /// Writes together what waits together, and alone what comes alone. Of two writers that have the same vin, the store's unique
 /// index decides which one keeps it.
-async fn write(store: &dyn AdStore, offers: &Mutex<mpsc::Receiver<(Offer, Answer)>>, published: &Counter) {
+async fn write(
+    store: &dyn AdStore,
+    offers: &Mutex<mpsc::Receiver<(Offer, Answer)>>,
+    doubts: &Doubts,
+    published: &Counter,
+) {
     let mut waiting = Vec::with_capacity(BATCH_LIMIT);
     while offers.lock().await.recv_many(&mut waiting, BATCH_LIMIT).await > 0 {
         let (ads, answers): (Vec<_>, Vec<_>) =
             waiting.drain(..).map(|(offer, answer)| (Ad::publish(offer), answer)).unzip();
-        for (answer, insertion) in answers.into_iter().zip(store.insert(&ads).await) {
+        let insertions = doubts.weigh(store.insert(&ads).await, Instant::now());
+        for (answer, insertion) in answers.into_iter().zip(insertions) {
             if insertion == Insertion::Kept {
                 published.inc();
             }
             // Nothing waits any more when the partition was lost.
             let _ = answer.send(insertion);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_keeps_nothing_is_unavailable_and_the_ads_are_not_in_doubt() {
+        let doubts = Doubts::default();
+        let now = Instant::now();
+        let doubtful = || Insertion::Doubtful("a reason".to_owned());
+        let unavailable = || Insertion::Unavailable("a reason".to_owned());
+        assert_eq!(doubts.weigh(vec![doubtful()], now), [unavailable()]);
+        assert_eq!(doubts.weigh(vec![doubtful(), Insertion::Kept], now), [doubtful(), Insertion::Kept]);
+        assert_eq!(doubts.weigh(vec![doubtful()], now + DOUBT), [doubtful()]);
+        assert_eq!(doubts.weigh(vec![doubtful()], now + DOUBT * 2), [unavailable()]);
     }
 }

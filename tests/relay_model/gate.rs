@@ -88,8 +88,9 @@ impl Gate {
 pub struct GatedLog {
     pub inner: Box<dyn EventLog>,
     pub gate: Gate,
-    /// Whether this session gets to write its position when it beats.
+    /// Whether this session gets to write its position when it beats, after the one with which it begins.
     pub writes_position: bool,
+    pub has_written: bool,
 }
 
 #[async_trait]
@@ -115,7 +116,9 @@ impl EventLog for GatedLog {
         position: Option<(&PositionKey, &LastPublished)>,
     ) -> Result<bool, DatabaseError> {
         self.gate.pass().await;
-        self.inner.renew(lease, position.filter(|_| self.writes_position)).await
+        let writes = self.writes_position || !self.has_written;
+        self.has_written |= position.is_some();
+        self.inner.renew(lease, position.filter(|_| writes)).await
     }
 
     async fn release(&mut self, lease: &Lease) -> Result<(), DatabaseError> {

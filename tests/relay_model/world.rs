@@ -242,7 +242,12 @@ impl World {
         let task = tokio::spawn({
             let gate = gate.clone();
             async move {
-                let mut log = GatedLog { inner: log, gate: gate.clone(), writes_position: number % 2 == 0 };
+                let mut log = GatedLog {
+                    inner: log,
+                    gate: gate.clone(),
+                    writes_position: number % 2 == 0,
+                    has_written: false,
+                };
                 let session = Session {
                     log: &mut log,
                     cluster: ModelProducer { cluster, gate: gate.clone(), encodes_all, begun: None },

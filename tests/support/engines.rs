@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use tempfile::TempDir;
 use uuid::Uuid;
+use vehicle_platform::ads::Offer;
 use vehicle_platform::database::DatabaseUrl;
+use vehicle_platform::vehicle::{Odometer, Price, Vin};
 
 /// The address of an engine, or `None` after saying that its tests are skipped.
 ///
@@ -23,6 +25,21 @@ pub fn address(engine: &str, variable: &str) -> Option<String> {
         writeln!(stderr, "skipped {test}: {variable} does not say where {engine} is").unwrap();
     }
     address
+}
+
+/// What an ad of `vin` says.
+pub fn offer(vin: &str) -> Offer {
+    Offer {
+        vehicle_id: Some(7),
+        vin: Vin::parse(vin).unwrap(),
+        model: "model".to_owned(),
+        manufacturer: "manufacturer".to_owned(),
+        year: 2022,
+        odometer: Odometer::parse(1000.5).unwrap(),
+        odometer_unit: "km".to_owned(),
+        price: Price::from_cents(1_234_567),
+        price_unit: "USD".to_owned(),
+    }
 }
 
 fn fresh_name() -> String {

@@ -7,10 +7,17 @@ use mongodb::error::{Error, ErrorKind};
 
 use crate::database::DatabaseError;
 
+const BSON_OBJECT_TOO_LARGE: i32 = 10_334;
+
 /// Classifies the error of a whole call.
 pub(super) fn database_error(error: Error) -> DatabaseError {
     match error.kind.as_ref() {
-        ErrorKind::Command(failure) => by_code(failure.code, error),
+        // Of a whole command only its size is surely a document's fault.
+        ErrorKind::Command(failure) if failure.code == BSON_OBJECT_TOO_LARGE => {
+            DatabaseError::Refused(error.into())
+        }
+        ErrorKind::Command(failure) if is_transient(failure.code) => DatabaseError::unavailable(error),
+        ErrorKind::Command(_) => DatabaseError::internal(error),
         // The driver does not send what is larger than the server allows, or cannot be written as BSON.
         ErrorKind::InvalidArgument { .. } | ErrorKind::BsonSerialization(_) | ErrorKind::Bson(_) => {
             DatabaseError::Refused(error.into())
@@ -20,7 +27,7 @@ pub(super) fn database_error(error: Error) -> DatabaseError {
     }
 }
 
-/// Classifies an error by the code that the server gave.
+/// Classifies the error of one document by the code that the server gave.
 pub(super) fn by_code(code: i32, error: impl Into<anyhow::Error>) -> DatabaseError {
     if is_transient(code) {
         DatabaseError::unavailable(error)
@@ -52,7 +59,7 @@ fn is_refusal(code: i32) -> bool {
         | 121 // DocumentValidationFailure
         | 171 // CannotIndexParallelArrays
         | 201 // CannotBuildIndexKeys
-        | 10_334 // BSONObjectTooLarge
+        | BSON_OBJECT_TOO_LARGE
         | 17_280 // KeyTooLong
     )
 }
