@@ -1,5 +1,7 @@
 //! The events table of a stock database, in its old or its new schema.
 
+use std::time::{Duration, Instant};
+
 use crate::sql::Sql;
 use crate::stats::say;
 use crate::support::eventually;
@@ -33,6 +35,18 @@ impl Events {
             }
         })
         .await
+    }
+
+    /// Waits until all events are published and returns how long it took, or `None` after `patience`.
+    pub async fn await_published(self, sql: &mut Sql, patience: Duration) -> Option<Duration> {
+        let started = Instant::now();
+        while self.depth(sql).await > 0 {
+            if started.elapsed() > patience {
+                return None;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        Some(started.elapsed())
     }
 
     /// Appends one event and waits until the relay has stored its position; before that there is no row to update.

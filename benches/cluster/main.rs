@@ -13,6 +13,10 @@
     reason = "a bench fails by panicking, and its figures are floats"
 )]
 
+mod ads;
+mod copy_loop;
+mod drain;
+mod estimate;
 mod events;
 mod http;
 mod load;
@@ -22,8 +26,10 @@ mod pages;
 mod pgbench;
 mod post;
 mod processes;
+mod records;
 mod relay;
 mod report;
+mod role;
 mod settings;
 mod sql;
 mod stats;
@@ -95,6 +101,8 @@ async fn run(workspace: &Workspace, report: &mut Report) {
                 Measure::Overload => overload::overload(workspace, report, rate).await,
                 Measure::Relay => relay::relay(workspace, report).await,
                 Measure::Pages => pages::pages(workspace, report).await,
+                Measure::Estimate => estimate::estimate(workspace, report).await,
+                Measure::Ads => ads::ads(workspace, report).await,
             }
         };
         if AssertUnwindSafe(work).catch_unwind().await.is_err() {

@@ -9,7 +9,7 @@ use crate::processes::resident_mib;
 use crate::report::{Goal, Report, Row};
 use crate::sql::Sql;
 use crate::stats::{percentile, say, show};
-use crate::stock::Stock;
+use crate::stock;
 use crate::workspace::Workspace;
 
 const DRAIN_LIMIT: Duration = Duration::from_secs(120);
@@ -41,7 +41,7 @@ impl Memory {
 pub async fn overload(workspace: &Workspace, report: &mut Report, rate: Option<f64>) {
     let settings = &workspace.settings;
     let site = workspace.site().await;
-    let stock = Stock::start_ready(workspace, &site).await;
+    let stock = stock::start_ready(workspace, &site).await;
     let pid = stock.process().pid;
     let mut sql = Sql::connect(site.url()).await;
     let events = Events::detect(&mut sql).await;
@@ -52,7 +52,7 @@ pub async fn overload(workspace: &Workspace, report: &mut Report, rate: Option<f
     let offered = 2.0 * rate;
     let mut rounds: Vec<(Tally, Memory)> = Vec::new();
     for round in 1..=settings.rounds {
-        stock.await_published(events, &mut sql, DRAIN_LIMIT).await;
+        events.await_published(&mut sql, DRAIN_LIMIT).await;
         sample_runnable();
         let before = resident_mib(pid);
         let mut samples = Vec::new();
@@ -80,7 +80,7 @@ pub async fn overload(workspace: &Workspace, report: &mut Report, rate: Option<f
         ));
         rounds.push((tally, Memory { before, samples, after: resident_mib(pid) }));
     }
-    stock.await_published(events, &mut sql, DRAIN_LIMIT).await;
+    events.await_published(&mut sql, DRAIN_LIMIT).await;
     drop(sql);
     stock.stop().await;
     workspace.remove(site).await;

@@ -8,7 +8,7 @@ use crate::machine::sample_runnable;
 use crate::report::{Goal, Report, Row};
 use crate::sql::Sql;
 use crate::stats::{percentile, say, show};
-use crate::stock::Stock;
+use crate::stock;
 use crate::workspace::Workspace;
 
 /// Vehicles per page.
@@ -19,12 +19,12 @@ const REQUESTS: usize = 300;
 pub async fn pages(workspace: &Workspace, report: &mut Report) {
     let settings = &workspace.settings;
     let site = workspace.site().await;
-    Stock::create_tables(workspace, &site).await;
+    stock::create_tables(workspace, &site).await;
     let mut sql = Sql::connect(site.url()).await;
     add_vehicles(&mut sql, settings.rows).await;
     let last = sql.number("SELECT max(id) AS value FROM vehicles").await;
     drop(sql);
-    let stock = Stock::start_ready(workspace, &site).await;
+    let stock = stock::start_ready(workspace, &site).await;
     let mut connection = Connection::open(stock.address()).await.unwrap();
     let paths = [
         format!("/stock?limit={LIMIT}"),

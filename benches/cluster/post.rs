@@ -10,14 +10,14 @@ use crate::processes::{Process, Watch};
 use crate::report::{CpuRound, CpuTable, Goal, Report, Row};
 use crate::sql::Sql;
 use crate::stats::{median, percentile, say, show};
-use crate::stock::Stock;
+use crate::stock;
 use crate::workspace::Workspace;
 
 /// Time after the load within which the relay must have published all events.
 const RELAY_TIME: Duration = Duration::from_secs(2);
 /// Longest wait for the relay before the next round starts.
 const DRAIN_LIMIT: Duration = Duration::from_secs(120);
-/// Share of a core that processes outside the measure may use: idle registries, `ZooKeeper` and `MongoDB`.
+/// Share of a core that processes outside the measure may use: idle registries and `ZooKeeper`.
 const QUIET: f64 = 0.2;
 const WARM_UP: Duration = Duration::from_secs(2);
 
@@ -26,14 +26,14 @@ pub async fn throughput(workspace: &Workspace, report: &mut Report) -> f64 {
     let (seconds, connections) = (workspace.settings.seconds, workspace.settings.connections);
     let pgbench = Pgbench::prepare(workspace).await;
     let site = workspace.site().await;
-    let stock = Stock::start_ready(workspace, &site).await;
+    let stock = stock::start_ready(workspace, &site).await;
     let mut sql = Sql::connect(site.url()).await;
     let events = Events::detect(&mut sql).await;
     let mut processes = vec![stock.process(), Process::load_generator()];
     processes.extend(workspace.engines.iter().cloned());
 
     load::post(stock.address(), connections, WARM_UP, Pace::Closed).await;
-    stock.await_published(events, &mut sql, DRAIN_LIMIT).await;
+    events.await_published(&mut sql, DRAIN_LIMIT).await;
     let (mut rates, mut p99, mut waiting, mut failed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut limits, mut cpu) = ([Vec::new(), Vec::new()], Vec::new());
     for round in 1..=workspace.settings.rounds {
@@ -44,7 +44,7 @@ pub async fn throughput(workspace: &Workspace, report: &mut Report) -> f64 {
         let during_load = watch.end();
         tokio::time::sleep(RELAY_TIME).await;
         let metric = stock.metric("stock_outbox_depth").await;
-        cpu.push(CpuRound { during_load, in_all: watch.end(), accepted: tally.accepted });
+        cpu.push(CpuRound { during_load, in_all: watch.end(), vehicles: tally.accepted });
         let counted = events.depth(&mut sql).await as f64;
         waiting.push(metric.unwrap_or(counted).max(counted));
         rates.push(tally.rate());
@@ -55,7 +55,7 @@ pub async fn throughput(workspace: &Workspace, report: &mut Report) -> f64 {
             show(tally.rate()),
             tally.refused + tally.failed
         ));
-        match stock.await_published(events, &mut sql, DRAIN_LIMIT).await {
+        match events.await_published(&mut sql, DRAIN_LIMIT).await {
             Some(after) => say(&format!("  all are published {:.1} s after that", after.as_secs_f64())),
             None => report
                 .notes
@@ -100,7 +100,7 @@ pub async fn latency(workspace: &Workspace, report: &mut Report) {
     let seconds = workspace.settings.seconds.div_ceil(2);
     let pgbench = Pgbench::prepare(workspace).await;
     let site = workspace.site().await;
-    let stock = Stock::start_ready(workspace, &site).await;
+    let stock = stock::start_ready(workspace, &site).await;
     load::post(stock.address(), 1, WARM_UP, Pace::Closed).await;
     let (mut p50, mut limits) = (Vec::new(), [Vec::new(), Vec::new()]);
     for round in 1..=workspace.settings.rounds {

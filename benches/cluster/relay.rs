@@ -1,19 +1,18 @@
 //! Measures the relay alone: stock starts with a backlog of events.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::drain::Backlog;
 use crate::events::Events;
 use crate::machine::sample_runnable;
 use crate::report::{Goal, Report, Row};
 use crate::sql::Sql;
 use crate::stats::{say, show};
-use crate::stock::Stock;
+use crate::stock;
 use crate::transactions;
 use crate::workspace::{Site, Workspace};
 
-const POLL: Duration = Duration::from_millis(20);
-const SAY: Duration = Duration::from_secs(5);
 /// The metric that counts events whose transaction has committed.
 const PUBLISHED: &str = "stock_events_published_total";
 
@@ -55,7 +54,7 @@ pub async fn relay(workspace: &Workspace, report: &mut Report) {
                 Some(site) if *case == Case::History => Rc::clone(site),
                 _ => {
                     let site = workspace.site().await;
-                    Stock::create_tables(workspace, &site).await;
+                    stock::create_tables(workspace, &site).await;
                     site
                 }
             };
@@ -92,7 +91,7 @@ pub async fn relay(workspace: &Workspace, report: &mut Report) {
 /// Creates a database with a history. Returns `None` when the schema does not keep published events.
 async fn history(workspace: &Workspace, report: &mut Report) -> Option<Rc<Site>> {
     let site = workspace.site().await;
-    let events = Stock::create_tables(workspace, &site).await;
+    let events = stock::create_tables(workspace, &site).await;
     if events == Events::Outbox {
         report.notes.push(
             "The relay was not measured after a history: the outbox does not keep published events."
@@ -127,55 +126,22 @@ async fn one_backlog(workspace: &Workspace, report: &mut Report, site: &Site, ca
         snapshot.number("SELECT count(*) AS value FROM pg_class").await;
     }
     sample_runnable();
-    let stock = Stock::start(workspace, site);
-    let rate = watch(workspace, report, &stock, case).await;
-    if let Some(rate) = rate {
-        let left = stock.await_published(events, &mut sql, Duration::from_secs(5)).await;
+    let mut stock = stock::start(workspace, site);
+    let backlog = Backlog {
+        what: &format!("relay {}", case.name()),
+        begun: PUBLISHED,
+        done: PUBLISHED,
+        count: workspace.settings.backlog,
+    };
+    let drained = backlog.drain(workspace, report, &mut stock).await;
+    if drained.is_some() {
+        let left = events.await_published(&mut sql, Duration::from_secs(5)).await;
         assert!(
             left.is_some(),
             "the metric counted all events as published, but the database still has some"
         );
-        say(&format!("  {}: {}/s", case.name(), show(rate)));
     }
     drop((sql, snapshot));
     stock.stop().await;
-    rate.unwrap_or(0.0)
-}
-
-/// Waits until the backlog is published. Returns `None` after a timeout, which it notes in the report.
-async fn watch(workspace: &Workspace, report: &mut Report, stock: &Stock, case: Case) -> Option<f64> {
-    let backlog = workspace.settings.backlog as f64;
-    let deadline = Instant::now() + Duration::from_secs(workspace.settings.relay_seconds);
-    let mut first: Option<(Instant, f64)> = None;
-    let mut said = Instant::now();
-    loop {
-        let published = stock.metric(PUBLISHED).await.unwrap_or(0.0);
-        let now = Instant::now();
-        let (began, at_first) = match first {
-            Some(first) => first,
-            None if published > 0.0 => *first.insert((now, published)),
-            None => (now, 0.0),
-        };
-        let rate = (published - at_first) / (now - began).as_secs_f64();
-        if published >= backlog {
-            return Some(rate);
-        }
-        if now > deadline {
-            let rate = if rate.is_finite() { rate } else { 0.0 };
-            report.notes.push(format!(
-                "The relay {} published {} of {} events in {} s, {}/s; its rate counts as 0.",
-                case.name(),
-                show(published),
-                show(backlog),
-                workspace.settings.relay_seconds,
-                show(rate)
-            ));
-            return None;
-        }
-        if said.elapsed() > SAY {
-            said = now;
-            say(&format!("  {}: {} published", case.name(), show(published)));
-        }
-        tokio::time::sleep(POLL).await;
-    }
+    drained.map_or(0.0, |drained| drained.per_second)
 }

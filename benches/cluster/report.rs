@@ -120,11 +120,12 @@ pub struct CpuRound {
     pub during_load: CpuUse,
     /// Includes the time after the load, in which the last events are published.
     pub in_all: CpuUse,
-    pub accepted: u64,
+    /// Vehicles that were accepted or worked on.
+    pub vehicles: u64,
 }
 
 impl CpuTable {
-    /// Returns name, microseconds per accepted vehicle and share of one core for each process.
+    /// Returns name, microseconds per vehicle and share of one core for each process.
     fn lines(&self) -> Vec<(String, f64, f64)> {
         let Some(first) = self.rounds.first() else { return Vec::new() };
         let names = first.in_all.seconds.iter().map(|(name, _)| name.clone());
@@ -133,7 +134,7 @@ impl CpuTable {
                 median(&self.rounds.iter().map(figure).collect::<Vec<_>>())
             };
             let per_vehicle =
-                each(&|round| round.in_all.seconds[index].1 * 1e6 / u64::max(round.accepted, 1) as f64);
+                each(&|round| round.in_all.seconds[index].1 * 1e6 / u64::max(round.vehicles, 1) as f64);
             let share = each(&|round| round.during_load.seconds[index].1 / round.during_load.elapsed);
             (name, per_vehicle, share)
         });
@@ -165,8 +166,8 @@ impl Report {
         text += &table(&[vec![head], self.rows.iter().map(Row::cells).collect()].concat());
         for cpu in &self.cpu {
             text += &format!("\nProcessor time, {}:\n\n", cpu.work);
-            let head = ["Process", "Microseconds per accepted vehicle", "Share of a core during the load"]
-                .map(str::to_owned);
+            let head =
+                ["Process", "Microseconds per vehicle", "Share of a core during the load"].map(str::to_owned);
             let lines = cpu.lines().into_iter().map(|(name, per_vehicle, share)| {
                 [name, show(per_vehicle), format!("{:.0} %", share * 100.0)]
             });

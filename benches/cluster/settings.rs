@@ -10,7 +10,12 @@ use crate::support::BINARY;
 #[derive(Clone, Debug, Parser)]
 pub struct Settings {
     /// Measures to run, separated by commas
-    #[arg(long, env = "BENCH", value_delimiter = ',', default_value = "post,latency,overload,relay,pages")]
+    #[arg(
+        long,
+        env = "BENCH",
+        value_delimiter = ',',
+        default_value = "post,latency,overload,relay,pages,estimate,ads"
+    )]
     pub measures: Vec<Measure>,
 
     /// Rounds of each measure, which alternate with rounds of its limit; the results are medians
@@ -37,7 +42,7 @@ pub struct Settings {
     #[arg(long, env = "BENCH_HISTORY", default_value_t = 10_000_000)]
     pub history: u64,
 
-    /// Timeout for publishing one backlog, in seconds
+    /// Timeout for working off one backlog, in seconds
     #[arg(long, env = "BENCH_RELAY_SECONDS", default_value_t = 180)]
     pub relay_seconds: u64,
 
@@ -45,11 +50,15 @@ pub struct Settings {
     #[arg(long, env = "BENCH_ROWS", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
     pub rows: u64,
 
+    /// Events in the backlogs of estimate and of ads
+    #[arg(long, env = "BENCH_RECORDS", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(10_000..))]
+    pub records: u64,
+
     /// Executable to measure
     #[arg(long, env = "BENCH_BINARY", default_value = BINARY)]
     pub binary: PathBuf,
 
-    /// Directory for the results and the log of stock
+    /// Directory for the results and the logs of the roles
     #[arg(long, env = "BENCH_OUTPUT", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench"))]
     pub output: PathBuf,
 
@@ -65,4 +74,6 @@ pub enum Measure {
     Overload,
     Relay,
     Pages,
+    Estimate,
+    Ads,
 }

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer as _};
+
+use crate::records::{Producer, send, trace_headers};
 
 /// Records per transaction.
 pub const BATCH: u64 = 5_000;
@@ -26,7 +26,7 @@ pub async fn write(kafka: &str, topic: &str, count: u64) -> f64 {
 }
 
 fn write_blocking(config: &ClientConfig, topic: &str, count: u64) -> f64 {
-    let producer: ThreadedProducer<DefaultProducerContext> = config.create().unwrap();
+    let producer: Producer = config.create().unwrap();
     producer.init_transactions(TIMEOUT).unwrap();
     transact(&producer, topic, 0);
     let started = Instant::now();
@@ -37,7 +37,7 @@ fn write_blocking(config: &ClientConfig, topic: &str, count: u64) -> f64 {
     (batches * BATCH) as f64 / started.elapsed().as_secs_f64()
 }
 
-fn transact(producer: &ThreadedProducer<DefaultProducerContext>, topic: &str, batch: u64) {
+fn transact(producer: &Producer, topic: &str, batch: u64) {
     producer.begin_transaction().unwrap();
     for number in batch * BATCH..(batch + 1) * BATCH {
         let key = format!("V{number:016x}");
@@ -46,15 +46,8 @@ fn transact(producer: &ThreadedProducer<DefaultProducerContext>, topic: &str, ba
             "\0\0\0\0\u{1}{{\"id\":{number},\"vin\":\"{key}\",\"model\":\"model\",\"manufacturer\":\"manufacturer\",\
              \"year\":2022,\"odometer\":1000,\"odometerUnit\":\"km\"}}"
         );
-        let traceparent = format!("00-{number:032x}-{number:016x}-01");
-        let header = Header { key: "traceparent", value: Some(&traceparent) };
-        let mut record =
-            BaseRecord::to(topic).key(&key).payload(&value).headers(OwnedHeaders::new().insert(header));
-        while let Err((error, returned)) = producer.send(record) {
-            assert_eq!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull));
-            producer.poll(Duration::from_millis(1));
-            record = returned;
-        }
+        let record = BaseRecord::to(topic).key(&key).payload(&value).headers(trace_headers(number));
+        send(producer, record);
     }
     producer.commit_transaction(TIMEOUT).unwrap();
 }

@@ -10,11 +10,12 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use uuid::Uuid;
+use vehicle_platform::event::{VEHICLE_CREATED, VEHICLE_PROCESSED};
 
 use crate::processes::Process;
 use crate::settings::Settings;
 use crate::stats::say;
-use crate::support::engines::{PostgresDatabase, address};
+use crate::support::engines::{MongoDatabase, PostgresDatabase, address};
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -23,16 +24,17 @@ pub struct Workspace {
     pub settings: Settings,
     pub kafka: String,
     pub registry: String,
-    /// The processes of PostgreSQL and the brokers.
+    /// The processes of PostgreSQL, MongoDB and the brokers.
     pub engines: Vec<Process>,
     name: String,
     sites: RefCell<Vec<Rc<Site>>>,
     created: Cell<u32>,
 }
 
-/// A database and a topic prefix of its own.
+/// Databases and a topic prefix of its own.
 pub struct Site {
     pub database: PostgresDatabase,
+    ads: MongoDatabase,
     pub prefix: String,
 }
 
@@ -43,6 +45,11 @@ impl Site {
 
     pub fn url(&self) -> &str {
         self.database.url().as_str()
+    }
+
+    /// Returns the URL of a MongoDB database that exists once something is written to it.
+    pub fn ads_url(&self) -> &str {
+        self.ads.url().as_str()
     }
 }
 
@@ -61,20 +68,22 @@ impl Workspace {
         }
     }
 
-    /// Creates an empty database and a new topic prefix.
+    /// Creates empty databases and a new topic prefix.
     pub async fn site(&self) -> Rc<Site> {
         let number = self.created.get() + 1;
         self.created.set(number);
         let database = PostgresDatabase::create().await.expect("PostgreSQL is there");
-        let site = Rc::new(Site { database, prefix: format!("{}.{number}.", self.name) });
+        let ads = MongoDatabase::create().await.expect("MongoDB is there");
+        let site = Rc::new(Site { database, ads, prefix: format!("{}.{number}.", self.name) });
         self.sites.borrow_mut().push(Rc::clone(&site));
         site
     }
 
-    /// Removes a site: its database, topics, consumer groups and schema subject.
+    /// Removes a site: its databases, topics, consumer groups and schema subjects.
     pub async fn remove(&self, site: Rc<Site>) {
         self.sites.borrow_mut().retain(|other| !Rc::ptr_eq(other, &site));
         site.database.drop_database().await;
+        site.ads.drop_database().await;
         self.remove_from_kafka(&site.prefix).await;
         self.remove_subjects(&site.prefix).await;
     }
@@ -93,7 +102,10 @@ impl Workspace {
 
     /// Creates a topic with the same settings as those of the platform.
     pub async fn create_topic(&self, name: &str) {
-        let topic = NewTopic::new(name, 3, TopicReplication::Fixed(3)).set("min.insync.replicas", "2");
+        let topic = NewTopic::new(name, 3, TopicReplication::Fixed(3))
+            .set("min.insync.replicas", "2")
+            .set("message.timestamp.type", "LogAppendTime")
+            .set("retention.ms", "-1");
         let results = self.admin().create_topics([&topic], &AdminOptions::new()).await.unwrap();
         assert!(results.iter().all(Result::is_ok), "{results:?}");
     }
@@ -133,12 +145,14 @@ impl Workspace {
     }
 
     async fn remove_subjects(&self, prefix: &str) {
-        let subject =
-            format!("{}/subjects/{prefix}stock.vehicle-created-value", self.registry.trim_end_matches('/'));
         let client = reqwest::Client::new();
-        // A 404 is fine: not every site publishes.
-        if let Err(error) = client.delete(&subject).timeout(CALL_TIMEOUT).send().await {
-            say(&format!("cannot delete {subject}: {error}"));
+        for event in [VEHICLE_CREATED, VEHICLE_PROCESSED] {
+            let registry = self.registry.trim_end_matches('/');
+            let subject = format!("{registry}/subjects/{prefix}{}-value", event.topic);
+            // A 404 is fine: not every site publishes.
+            if let Err(error) = client.delete(&subject).timeout(CALL_TIMEOUT).send().await {
+                say(&format!("cannot delete {subject}: {error}"));
+            }
         }
     }
 }
@@ -151,10 +165,12 @@ pub fn cluster(command: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// Parses the nodes that stock uses from lines such as "kafka-1 running pid 123 port 19021".
+/// Parses the nodes that the roles work with from lines such as "kafka-1 running pid 123 port 19021".
 fn engines(status: &str) -> Vec<Process> {
     let nodes = status.lines().filter_map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
-        [name, "running", "pid", pid, ..] if name == "postgres" || name.starts_with("kafka-") => {
+        [name, "running", "pid", pid, ..]
+            if matches!(name, "postgres" | "mongodb") || name.starts_with("kafka-") =>
+        {
             Some(Process::new(name, pid.parse().ok()?))
         }
         _ => None,
