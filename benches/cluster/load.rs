@@ -28,6 +28,8 @@ pub struct Tally {
     pub from_send: Vec<Duration>,
     /// Latency of each accepted request, from when the schedule had it due.
     pub from_schedule: Vec<Duration>,
+    /// The number in the VIN of each accepted request, and when its response came.
+    pub accepted_at: Vec<(u64, Instant)>,
     pub elapsed: Duration,
 }
 
@@ -48,6 +50,7 @@ impl Tally {
         self.failed += other.failed;
         self.from_send.extend(other.from_send);
         self.from_schedule.extend(other.from_schedule);
+        self.accepted_at.extend(other.accepted_at);
     }
 }
 
@@ -116,9 +119,11 @@ async fn drive(address: SocketAddr, schedule: Rc<Schedule>) -> Tally {
         };
         match answer.status {
             201 => {
+                let now = Instant::now();
                 tally.accepted += 1;
-                tally.from_send.push(sent.elapsed());
-                tally.from_schedule.push(due.elapsed());
+                tally.from_send.push(now - sent);
+                tally.from_schedule.push(now - due);
+                tally.accepted_at.push((request.number, now));
             }
             503 => {
                 tally.refused += 1;
@@ -149,6 +154,8 @@ async fn try_post(
 struct Request {
     bytes: Vec<u8>,
     vin_at: usize,
+    /// The hexadecimal number in the VIN.
+    number: u64,
 }
 
 thread_local! {
@@ -167,13 +174,14 @@ impl Request {
             "POST /stock HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{before}"
         );
         let vin_at = head.len();
-        Self { bytes: format!("{head}V0000000000000000{after}").into_bytes(), vin_at }
+        Self { bytes: format!("{head}V0000000000000000{after}").into_bytes(), vin_at, number: 0 }
     }
 
     fn next(&mut self) -> &[u8] {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut number = scatter(VEHICLES.replace(VEHICLES.get().wrapping_add(1)));
-        for digit in &mut self.bytes[self.vin_at + 1..self.vin_at + 17] {
+        self.number = scatter(VEHICLES.replace(VEHICLES.get().wrapping_add(1)));
+        let mut number = self.number;
+        for digit in self.bytes[self.vin_at + 1..self.vin_at + 17].iter_mut().rev() {
             *digit = DIGITS[usize::try_from(number & 15).unwrap()];
             number >>= 4;
         }

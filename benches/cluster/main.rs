@@ -18,12 +18,14 @@ mod copy_loop;
 mod drain;
 mod estimate;
 mod events;
+mod follower;
 mod http;
 mod load;
 mod machine;
 mod overload;
 mod pages;
 mod pgbench;
+mod pipeline;
 mod post;
 mod processes;
 mod records;
@@ -37,6 +39,7 @@ mod stock;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 mod transactions;
+mod waiting;
 mod workspace;
 
 use std::panic::AssertUnwindSafe;
@@ -103,6 +106,8 @@ async fn run(workspace: &Workspace, report: &mut Report) {
                 Measure::Pages => pages::pages(workspace, report).await,
                 Measure::Estimate => estimate::estimate(workspace, report).await,
                 Measure::Ads => ads::ads(workspace, report).await,
+                Measure::Waiting => waiting::waiting(workspace, report).await,
+                Measure::Pipeline => pipeline::pipeline(workspace, report).await,
             }
         };
         if AssertUnwindSafe(work).catch_unwind().await.is_err() {

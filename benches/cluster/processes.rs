@@ -127,7 +127,13 @@ impl Watch {
 
 /// Returns the resident memory of a process in MiB, or 0 when it does not exist.
 pub fn resident_mib(pid: u32) -> f64 {
+    memory_bytes(pid, "VmRSS") / (1_024.0 * 1_024.0)
+}
+
+/// Returns a field of /proc/PID/status in bytes, or 0 when the process does not exist.
+pub fn memory_bytes(pid: u32, field: &str) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.trim().trim_end_matches(" kB").trim().parse().unwrap_or(0.0) / 1_024.0
+    let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    let kib = value.and_then(|value| value.trim().trim_end_matches(" kB").parse::<f64>().ok());
+    kib.unwrap_or(0.0) * 1_024.0
 }

@@ -80,6 +80,23 @@ impl Role {
     }
 }
 
+/// Waits until the roles, instances of one, share the partitions of their topic.
+pub async fn await_assigned(roles: &[Role]) {
+    let share = PARTITIONS / roles.len();
+    eventually("the partitions to be assigned", async || {
+        let mut all = 0.0;
+        for role in roles {
+            let assigned = role.metric(&format!("{}_partitions_assigned", role.name)).await?;
+            if assigned < share as f64 {
+                return None;
+            }
+            all += assigned;
+        }
+        (all >= PARTITIONS as f64).then_some(())
+    })
+    .await;
+}
+
 impl Drop for Role {
     fn drop(&mut self) {
         self.child.kill().ok();

@@ -1,6 +1,7 @@
 //! Settings of a run.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
@@ -14,7 +15,7 @@ pub struct Settings {
         long,
         env = "BENCH",
         value_delimiter = ',',
-        default_value = "post,latency,overload,relay,pages,estimate,ads"
+        default_value = "post,latency,overload,relay,pages,estimate,ads,waiting,pipeline"
     )]
     pub measures: Vec<Measure>,
 
@@ -54,6 +55,26 @@ pub struct Settings {
     #[arg(long, env = "BENCH_RECORDS", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(10_000..))]
     pub records: u64,
 
+    /// Vehicles that wait in one estimator
+    #[arg(long, env = "BENCH_WAITING", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1_000..=10_000_000))]
+    pub waiting: u64,
+
+    /// POSTs per second through the whole pipeline
+    #[arg(long, env = "BENCH_PIPELINE_RATE", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub pipeline_rate: u32,
+
+    /// Length of one round of the pipeline, in seconds
+    #[arg(long, env = "BENCH_PIPELINE_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub pipeline_seconds: u64,
+
+    /// Estimators in the pipeline
+    #[arg(long, env = "BENCH_ESTIMATORS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=3))]
+    pub estimators: u32,
+
+    /// Processing time of the estimators in the pipeline
+    #[arg(long, env = "BENCH_PROCESSING_TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+    pub processing_time: Duration,
+
     /// Executable to measure
     #[arg(long, env = "BENCH_BINARY", default_value = BINARY)]
     pub binary: PathBuf,
@@ -76,4 +97,6 @@ pub enum Measure {
     Pages,
     Estimate,
     Ads,
+    Waiting,
+    Pipeline,
 }
