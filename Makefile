@@ -67,7 +67,7 @@ backlog: ## Let 100,000 vehicles wait in the estimators while Kafka is restarted
 	tests/cluster/with cargo test --test chaos vehicles_that_wait -- --nocapture
 
 .PHONY: bench
-bench: ## Measure the platform on the cluster and compare it with its engines alone; BENCH=post,latency,overload,relay,pages
+bench: ## Measure the platform on the cluster and compare it with its engines alone; BENCH=post,latency,overload,relay,pages,estimate,ads,waiting,pipeline
 	tests/cluster/with cargo bench --bench cluster
 
 .PHONY: lint
