@@ -34,16 +34,17 @@ pub async fn estimate(workspace: &Workspace, report: &mut Report) {
         workspace.remove(site).await;
     }
     let work = format!("Estimate, a backlog of {} vehicles, processing time 0 s", show(count as f64));
+    let batch = show(BATCH as f64);
     let [(_, plain), (_, transactions)] = limits;
     report.rows.extend([
         Row::new(&work, "/s", rates.clone())
             .limit("librdkafka, consume and produce without transactions", plain)
             .goal(Goal::RatioAtLeast(0.6)),
         Row::new(&work, "/s", rates)
-            .limit(&format!("librdkafka, consume and produce in transactions of {BATCH}"), transactions)
+            .limit(&format!("librdkafka, consume and produce in transactions of {batch}"), transactions)
             .goal(Goal::RatioAtLeast(1.5)),
     ]);
-    report.cpu.push(CpuTable { work, rounds: cpu });
+    report.add_cpu(CpuTable { work, rounds: cpu });
 }
 
 async fn copy(workspace: &Workspace, site: &Site, commits: Commits) -> f64 {

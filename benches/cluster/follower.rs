@@ -14,8 +14,10 @@ use crate::stats::{say, show};
 pub const PAUSE: Duration = Duration::from_millis(10);
 const LIMIT: usize = 1_000;
 /// How often and how far back the list is read again, for ads that appear before the cursor.
-const LOOK_BACK_EVERY: Duration = Duration::from_millis(250);
-const LOOK_BACK: Duration = Duration::from_secs(1);
+const LOOK_BACK_EVERY: Duration = Duration::from_millis(100);
+const LOOK_BACK: Duration = Duration::from_millis(500);
+/// How often the whole list is read again while ads are missing after the load.
+const READ_ALL_EVERY: Duration = Duration::from_secs(5);
 const SAY: Duration = Duration::from_secs(10);
 
 #[derive(Deserialize)]
@@ -85,19 +87,23 @@ impl Follower {
         }
     }
 
-    /// Follows the list until the ads of all `vins` are visible or `patience` is over, then reads the whole list once.
+    /// Follows the list until the ads of all `vins` are visible or `patience` is over.
     pub async fn until_seen(&mut self, vins: impl Iterator<Item = u64>, patience: Duration) {
         let mut missing: HashSet<u64> = vins.collect();
         let mut connection = self.connect().await;
-        let deadline = Instant::now() + patience;
-        while Instant::now() < deadline {
+        let started = Instant::now();
+        let mut read_all = started;
+        loop {
             missing.retain(|vin| !self.seen.contains_key(vin));
-            if missing.is_empty() {
+            if missing.is_empty() || started.elapsed() > patience {
                 return;
             }
             self.step(&mut connection).await;
+            if read_all.elapsed() > READ_ALL_EVERY {
+                self.look_back(&mut connection, String::new()).await;
+                read_all = Instant::now();
+            }
         }
-        self.look_back(&mut connection, String::new()).await;
     }
 
     async fn connect(&mut self) -> Connection {

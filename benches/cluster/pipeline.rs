@@ -165,7 +165,7 @@ fn add_rows(workspace: &Workspace, report: &mut Report, rounds: &[Round], cpu: V
     report.notes.push(format!(
         "Pipeline: GET /ads is polled every {PAUSE:?} by `after`, on a connection of its own. An ad counts as visible when the \
          response that contains it is received. The resolution is the time from sending a poll to the response of the \
-         next one: a time is too long by at most that. An ad that `after` skipped is found up to 300 ms later."
+         next one: a time is too long by at most that. An ad that `after` skipped is found about 100 ms later."
     ));
-    report.cpu.push(CpuTable { work: format!("{work}, until the last ad is visible"), rounds: cpu });
+    report.add_cpu(CpuTable { work: format!("{work}, until the last ad is visible"), rounds: cpu });
 }

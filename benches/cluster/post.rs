@@ -17,8 +17,6 @@ use crate::workspace::Workspace;
 const RELAY_TIME: Duration = Duration::from_secs(2);
 /// Longest wait for the relay before the next round starts.
 const DRAIN_LIMIT: Duration = Duration::from_secs(120);
-/// Share of a core that processes outside the measure may use: idle registries and `ZooKeeper`.
-const QUIET: f64 = 0.2;
 const WARM_UP: Duration = Duration::from_secs(2);
 
 /// Measures how many vehicles per second are accepted and what each one costs. Returns the rate.
@@ -85,13 +83,7 @@ pub async fn throughput(workspace: &Workspace, report: &mut Report) -> f64 {
         Row::new(&format!("{work}: responses other than 201"), "", failed).goal(Goal::AtMost(0.0)),
         Row::new("Unpublished events 2 s after that load", "", waiting).goal(Goal::AtMost(0.0)),
     ]);
-    if let Some(round) = cpu.iter().find(|round: &&CpuRound| round.during_load.other_share() > QUIET) {
-        report.notes.push(format!(
-            "Other programs used {:.0} % of a core during a round of this load, so its figures are too low.",
-            round.during_load.other_share() * 100.0
-        ));
-    }
-    report.cpu.push(CpuTable { work: format!("{work}, until 2 s after the load"), rounds: cpu });
+    report.add_cpu(CpuTable { work: format!("{work}, until 2 s after the load"), rounds: cpu });
     rate
 }
 

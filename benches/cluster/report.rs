@@ -7,6 +7,9 @@ use crate::processes::CpuUse;
 use crate::settings::Settings;
 use crate::stats::{median, show};
 
+/// Share of a core that processes outside a measure may use: idle registries and `ZooKeeper`.
+const QUIET: f64 = 0.2;
+
 /// What a measure must reach.
 #[derive(Clone, Copy, Debug)]
 pub enum Goal {
@@ -153,6 +156,20 @@ pub struct Report {
 }
 
 impl Report {
+    /// Adds a table, and a note when other programs disturbed one of its rounds.
+    pub fn add_cpu(&mut self, table: CpuTable) {
+        let shares = table.rounds.iter().map(|round| round.during_load.other_share());
+        let highest = shares.fold(0.0, f64::max);
+        if highest > QUIET {
+            self.notes.push(format!(
+                "Other programs used {:.0} % of a core during a round of \"{}\", so its figures are not reliable.",
+                highest * 100.0,
+                table.work,
+            ));
+        }
+        self.cpu.push(table);
+    }
+
     pub fn markdown(&self, settings: &Settings) -> String {
         let mut text = format!(
             "Measured at {} by `make bench` with {} rounds of {} s; each figure is the median of its rounds, which \
