@@ -39,17 +39,21 @@ impl Pipeline {
         let processing_time = humantime::format_duration(workspace.settings.processing_time).to_string();
         let estimator =
             |_| Role::start(workspace, site, "estimate", &["--processing-time", &processing_time]);
-        let pipeline = Self {
+        let mut pipeline = Self {
             stock: stock::start(workspace, site),
             estimators: (0..workspace.settings.estimators).map(estimator).collect(),
             ads: Role::start(workspace, site, "ads", &["--database-url", site.ads_url()]),
         };
-        for role in pipeline.estimators.iter().chain([&pipeline.stock, &pipeline.ads]) {
+        for role in pipeline.roles() {
             role.await_ready().await;
         }
         await_assigned(&pipeline.estimators).await;
         await_assigned(std::slice::from_ref(&pipeline.ads)).await;
         pipeline
+    }
+
+    fn roles(&mut self) -> impl Iterator<Item = &mut Role> {
+        self.estimators.iter_mut().chain([&mut self.stock, &mut self.ads])
     }
 
     fn processes(&self, workspace: &Workspace) -> Vec<Process> {
@@ -93,9 +97,7 @@ pub async fn pipeline(workspace: &Workspace, report: &mut Report) {
         let vins = tally.accepted_at.iter().map(|(vin, _)| *vin);
         follower.until_seen(vins, settings.processing_time + PATIENCE).await;
         let in_all = watch.end();
-        for role in pipeline.estimators.iter_mut().chain([&mut pipeline.stock, &mut pipeline.ads]) {
-            role.assert_running();
-        }
+        pipeline.roles().for_each(Role::assert_running);
         let figures = evaluate(&tally, &follower, settings.processing_time);
         say(&format!(
             "pipeline, {}: {} accepted, {}/s; p50 {} ms, p99 {} ms; {} without an ad, {} skipped by `after`; p99 of the \

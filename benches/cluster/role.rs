@@ -38,8 +38,10 @@ impl Role {
         Self { name, child, address: SocketAddr::from(([127, 0, 0, 1], port)) }
     }
 
-    pub async fn await_ready(&self) {
+    /// Waits until the role is ready. Panics when it ends.
+    pub async fn await_ready(&mut self) {
         eventually(&format!("{} to be ready", self.name), async || {
+            self.assert_running();
             let mut connection = Connection::open(self.address).await.ok()?;
             let answer = connection.get("/readyz").await.ok()?;
             (answer.status == 200).then_some(())
@@ -69,8 +71,9 @@ impl Role {
 
     /// Panics when the process has ended.
     pub fn assert_running(&mut self) {
-        let ended = self.child.try_wait().unwrap();
-        assert!(ended.is_none(), "{0} ended with {ended:?}, see {0}.log", self.name);
+        if let Some(status) = self.child.try_wait().unwrap() {
+            panic!("{0} ended with {status}, see {0}.log", self.name);
+        }
     }
 
     /// Stops the role gracefully.

@@ -12,7 +12,7 @@ pub fn start(workspace: &Workspace, site: &Site) -> Role {
 
 /// Starts stock and waits until it is ready.
 pub async fn start_ready(workspace: &Workspace, site: &Site) -> Role {
-    let stock = start(workspace, site);
+    let mut stock = start(workspace, site);
     stock.await_ready().await;
     stock
 }
