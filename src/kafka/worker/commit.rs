@@ -52,7 +52,7 @@ impl<H: Handler> Session<'_, H> {
             }
             // It stays in flight and is committed later, unless the partition turns out to be lost.
             Err(error @ CommitError::Aborted(_)) => {
-                self.will_retry(&error.to_string(), "will commit again");
+                self.note_retry(&error.to_string(), "will commit again");
                 // It may have been more than the brokers take in time.
                 self.commit_limit = (self.commit_limit / 2).max(1);
                 Ok(Outcome::Aborted)
@@ -63,7 +63,7 @@ impl<H: Handler> Session<'_, H> {
                 Ok(self.replace(refused.collect()))
             }
             Err(error @ CommitError::Unknown(_)) if !self.worker.shutdown.is_cancelled() => {
-                tracing::warn!(group = self.worker.group, %error, "asking the brokers whether it was committed");
+                self.note_retry(&error.to_string(), "asking the brokers whether it was committed");
                 match self.find_out(&progress)? {
                     TransactionOutcome::Committed => Ok(self.committed(&done, &progress)),
                     TransactionOutcome::Aborted => Ok(Outcome::Aborted),
@@ -115,14 +115,14 @@ impl<H: Handler> Session<'_, H> {
                 outcome = Outcome::Settled;
             } else {
                 let reason = format!("the dead-letter topic of {topic} refuses every letter: {code}");
-                self.will_retry(&reason, "a dead letter cannot be written, will retry");
+                self.note_retry(&reason, "a dead letter cannot be written, will retry");
             }
         }
         outcome
     }
 
-    /// Notes why what is finished is committed later.
-    fn will_retry(&mut self, reason: &str, message: &'static str) {
+    /// Notes why what is finished is not committed yet.
+    fn note_retry(&mut self, reason: &str, message: &'static str) {
         self.worker.status.retrying(reason);
         if self.repeats.is_due(reason) {
             tracing::warn!(group = self.worker.group, reason, "{message}");
