@@ -8,6 +8,8 @@ pub mod kafka;
 pub mod proxy;
 pub mod role;
 pub mod topics;
+#[cfg(feature = "embedded")]
+pub mod wire;
 
 use std::fmt::Debug;
 use std::io::{BufRead, BufReader};
