@@ -1,11 +1,10 @@
 //! From a vehicle that was processed to its ad.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::future::join_all;
 use prometheus_client::metrics::counter::Counter;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use super::ad::{Ad, Offer};
 use super::store::{AdStore, Insertion};
@@ -15,9 +14,7 @@ use crate::registry::Codec;
 use crate::trace::TraceContext;
 
 /// Ads that are written together at most.
-const BATCH_LIMIT: usize = 500;
-/// Batches that are written at the same time.
-const WRITERS: usize = 4;
+const BATCH_LIMIT: usize = 1_000;
 
 /// A store that has kept no ad for longer than this may be the cause of an error that does not say.
 const DOUBT: Duration = Duration::from_secs(120);
@@ -31,19 +28,15 @@ pub(super) struct Ingest {
 }
 
 impl Ingest {
-    /// Returns the handler, and the writers that have to run next to it until it is dropped.
+    /// Returns the handler, and the writer that has to run next to it until it is dropped.
     pub(super) fn new(
         codec: Arc<Codec>,
         store: Arc<dyn AdStore>,
         published: Counter,
     ) -> (Self, impl Future<Output = ()>) {
-        let (sender, receiver) = mpsc::channel(WRITERS * BATCH_LIMIT);
-        let offers = Mutex::new(receiver);
-        let doubts = Doubts::default();
-        let writing = async move {
-            join_all((0..WRITERS).map(|_| write(&*store, &offers, &doubts, &published))).await;
-        };
-        (Self { codec, offers: sender }, writing)
+        // The next batch waits here while one is written.
+        let (sender, receiver) = mpsc::channel(BATCH_LIMIT);
+        (Self { codec, offers: sender }, write(store, receiver, published))
     }
 }
 
@@ -67,17 +60,16 @@ impl Handler for Ingest {
 #[derive(Default)]
 struct Doubts {
     /// When the store last kept an ad.
-    kept_at: std::sync::Mutex<Option<Instant>>,
+    kept_at: Option<Instant>,
 }
 
 impl Doubts {
     /// Returns `insertions`, in which a doubtful one stays so only while the store keeps others.
-    fn weigh(&self, mut insertions: Vec<Insertion>, now: Instant) -> Vec<Insertion> {
-        let mut kept_at = self.kept_at.lock().unwrap_or_else(PoisonError::into_inner);
+    fn weigh(&mut self, mut insertions: Vec<Insertion>, now: Instant) -> Vec<Insertion> {
         if insertions.iter().any(|insertion| matches!(insertion, Insertion::Kept | Insertion::Known)) {
-            *kept_at = Some(now);
+            self.kept_at = Some(now);
         }
-        if kept_at.is_none_or(|kept_at| now.saturating_duration_since(kept_at) > DOUBT) {
+        if self.kept_at.is_none_or(|kept_at| now.saturating_duration_since(kept_at) > DOUBT) {
             for insertion in &mut insertions {
                 if let Insertion::Doubtful(reason) = insertion {
                     *insertion = Insertion::Unavailable(std::mem::take(reason));
@@ -88,16 +80,12 @@ impl Doubts {
     }
 }
 
-/// Writes together what waits together, and alone what comes alone. Of two writers that have the same vin, the store's unique
-/// index decides which one keeps it.
-async fn write(
-    store: &dyn AdStore,
-    offers: &Mutex<mpsc::Receiver<(Offer, Answer)>>,
-    doubts: &Doubts,
-    published: &Counter,
-) {
+/// Writes together what waits together, and alone what comes alone. One batch after the other: ids are drawn in the order
+/// in which ads become visible, on which a client that follows `GET /ads?after=` relies.
+async fn write(store: Arc<dyn AdStore>, mut offers: mpsc::Receiver<(Offer, Answer)>, published: Counter) {
+    let mut doubts = Doubts::default();
     let mut waiting = Vec::with_capacity(BATCH_LIMIT);
-    while offers.lock().await.recv_many(&mut waiting, BATCH_LIMIT).await > 0 {
+    while offers.recv_many(&mut waiting, BATCH_LIMIT).await > 0 {
         let (ads, answers): (Vec<_>, Vec<_>) =
             waiting.drain(..).map(|(offer, answer)| (Ad::publish(offer), answer)).unzip();
         let insertions = doubts.weigh(store.insert(&ads).await, Instant::now());
@@ -117,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_store_that_keeps_nothing_is_unavailable_and_the_ads_are_not_in_doubt() {
-        let doubts = Doubts::default();
+        let mut doubts = Doubts::default();
         let now = Instant::now();
         let doubtful = || Insertion::Doubtful("a reason".to_owned());
         let unavailable = || Insertion::Unavailable("a reason".to_owned());
