@@ -4,10 +4,11 @@
 
 mod support;
 
+use futures::stream::{self, StreamExt as _};
 use reqwest::header::{ALLOW, CONTENT_TYPE, LOCATION};
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
-use support::{Platform, next_page, vehicle};
+use support::{Platform, assert_same, eventually, next_page, vehicle};
 
 async fn platform() -> Platform {
     Platform::start(&["--roles", "stock,ads"]).await
@@ -195,5 +196,41 @@ async fn control_characters_in_a_vehicle_are_refused() {
         let refused: Value = platform.post(&body).await.json().await.unwrap();
         assert_eq!(refused["errors"].as_array().map(Vec::len), Some(4), "{control:?}: {refused}");
     }
+    platform.finish().await;
+}
+
+/// Follows a list by its cursor, until there are as many as `count`.
+async fn follow(platform: &Platform, base: &str, path: &str, count: usize) -> Vec<String> {
+    let mut vins = Vec::new();
+    let mut last = None;
+    eventually(&format!("{count} entries of {path}"), async || {
+        let after = last.as_ref().map(|id| format!("&after={id}")).unwrap_or_default();
+        let page = platform.get(&format!("{base}{path}?limit=1000{after}")).await;
+        let entries: Vec<Value> = page.json().await.unwrap();
+        if let Some(entry) = entries.last() {
+            last = Some(entry["id"].to_string().trim_matches('"').to_owned());
+        }
+        vins.extend(entries.iter().map(|entry| entry["vin"].as_str().unwrap().to_owned()));
+        (vins.len() >= count).then_some(())
+    })
+    .await;
+    vins
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_of_a_list_sees_each_entry_once_while_others_write() {
+    const COUNT: usize = 1_500;
+    let platform = Platform::start(&["--processing-time", "0s"]).await;
+    let vins: Vec<String> = (0..COUNT).map(|number| format!("vin-{number}")).collect();
+    let post = stream::iter(&vins).for_each_concurrent(16, async |vin| {
+        platform.accept(vin).await;
+    });
+    let (stock, ads, ()) = tokio::join!(
+        follow(&platform, platform.stock(), "/stock", COUNT),
+        follow(&platform, platform.ads_url(), "/ads", COUNT),
+        post
+    );
+    assert_same(stock, vins.clone());
+    assert_same(ads, vins);
     platform.finish().await;
 }
