@@ -7,7 +7,7 @@ use rdkafka::consumer::{Consumer as _, StreamConsumer};
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::load::Ledger;
+use crate::load::{Ledger, VIN};
 use crate::support::DEADLINE;
 use crate::world::{TOPICS, World};
 
@@ -21,6 +21,9 @@ const TICK: Duration = Duration::from_secs(1);
 
 pub struct Publications {
     consumer: StreamConsumer,
+    beginning: TopicPartitionList,
+    /// How often a topic had been created again when this began to read.
+    recreations: usize,
     published: HashSet<String>,
     /// Accepted and not yet seen on the topic.
     waiting: HashSet<String>,
@@ -48,14 +51,16 @@ impl Publications {
             .unwrap();
         let topic = world.platform.topic(TOPICS[0]);
         let metadata = consumer.fetch_metadata(Some(&topic), DEADLINE).unwrap();
-        let mut list = TopicPartitionList::new();
+        let mut beginning = TopicPartitionList::new();
         for partition in metadata.topics()[0].partitions() {
-            list.add_partition_offset(&topic, partition.id(), Offset::Beginning).unwrap();
+            beginning.add_partition_offset(&topic, partition.id(), Offset::Beginning).unwrap();
         }
-        consumer.assign(&list).unwrap();
+        consumer.assign(&beginning).unwrap();
         let now = Instant::now();
         Self {
             consumer,
+            beginning,
+            recreations: 0,
             published: HashSet::new(),
             waiting: HashSet::new(),
             known: 0,
@@ -75,24 +80,31 @@ impl Publications {
             let key = tokio::select! {
                 _ = ticks.tick() => None,
                 received = self.consumer.recv() => match received {
-                    // Poison has no key.
                     Ok(record) => record.key().map(|key| String::from_utf8_lossy(key).into_owned()),
                     // It tries again.
                     Err(_) => None,
                 },
             };
             match key {
-                Some(vin) => {
+                // Poison has another key, or none.
+                Some(vin) if vin.starts_with(VIN) => {
                     self.waiting.remove(&vin);
                     self.published.insert(vin);
                     self.note_progress();
                 }
+                Some(_) => {}
                 None => self.judge(world, ledger).await,
             }
         }
     }
 
     async fn judge(&mut self, world: &World, ledger: &Ledger) {
+        if self.recreations != world.recreations() {
+            self.recreations = world.recreations();
+            // Its position belongs to a log that is gone.
+            self.consumer.unassign().unwrap();
+            self.consumer.assign(&self.beginning).unwrap();
+        }
         let accepted = ledger.after(self.known);
         self.known += accepted.len();
         self.waiting.extend(accepted.into_iter().filter(|vin| !self.published.contains(vin)));
