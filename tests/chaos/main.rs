@@ -52,7 +52,7 @@ const ABSENCE: std::ops::Range<u64> = 2_000..15_000;
 /// Black holes that outlast every timeout of the platform's, two in each period.
 const LONG_HOLE: Duration = Duration::from_secs(150);
 const LONG_HOLE_PERIOD: Duration = Duration::from_secs(300);
-/// The most memory that a role may have in RAM, in MiB: what compose/docker-compose.yml gives it, stock apart.
+/// The most memory that a role may have in RAM, in MiB: what compose/compose.yaml gives it, stock apart.
 const MEMORY_LIMITS: [(usize, u64); 3] = [(ESTIMATES[0], 192), (ESTIMATES[1], 192), (ADS, 160)];
 /// What the others are drawn from, next to the lanes.
 const TWIN_STREAM: u64 = 1 << 32;
