@@ -17,7 +17,6 @@ pub mod dlq;
 pub mod estimate;
 pub mod event;
 mod excerpt;
-mod expected_panic;
 pub mod healthcheck;
 pub mod http;
 pub mod kafka;

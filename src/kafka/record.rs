@@ -1,14 +1,10 @@
 //! A record on its way in, and on its way out.
 
 use rdkafka::Message;
-use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Header, Headers, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 
-use crate::expected_panic::unless_panics;
 use crate::trace::{Description, SpanKind, TraceContext};
-
-/// The name of a header whose own name cannot be read.
-const UNREADABLE_HEADER: &str = "\u{FFFD}";
 
 pub(super) type RecordHeaders = Vec<(String, Option<Vec<u8>>)>;
 
@@ -63,7 +59,8 @@ impl From<&BorrowedMessage<'_>> for Record {
         let mut headers = Vec::new();
         if let Some(read) = message.headers() {
             headers.reserve_exact(read.count());
-            headers.extend((0..read.count()).map(|index| owned_header(read, index)));
+            headers
+                .extend(read.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))));
         }
         Self {
             topic: message.topic().to_owned(),
@@ -75,16 +72,6 @@ impl From<&BorrowedMessage<'_>> for Record {
             headers,
         }
     }
-}
-
-/// Returns a header; one whose name is not UTF-8 becomes [`UNREADABLE_HEADER`] without a value, because the client library
-/// panics instead of handing out either.
-fn owned_header(headers: &BorrowedHeaders, index: usize) -> (String, Option<Vec<u8>>) {
-    let read = unless_panics(|| {
-        let Header { key, value } = headers.get(index);
-        (key.to_owned(), value.map(<[u8]>::to_vec))
-    });
-    read.unwrap_or_else(|| (UNREADABLE_HEADER.to_owned(), None))
 }
 
 /// A record to be written.

@@ -17,6 +17,7 @@ mod recreation;
 mod support;
 mod twin;
 mod verdict;
+mod wire;
 mod world;
 
 use std::path::PathBuf;
