@@ -17,7 +17,6 @@ mod recreation;
 mod support;
 mod twin;
 mod verdict;
-mod wire;
 mod world;
 
 use std::path::PathBuf;

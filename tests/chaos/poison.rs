@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::support::kafka::{produce, produce_all, produce_record};
+use crate::support::wire::produce_with_odd_header;
 use crate::support::{eventually, vehicle};
-use crate::wire::produce_with_odd_header;
 use crate::world::{TOPICS, World};
 
 const CREATED: usize = 0;

@@ -8,6 +8,7 @@ pub mod kafka;
 pub mod proxy;
 pub mod role;
 pub mod topics;
+pub mod wire;
 
 use std::fmt::Debug;
 use std::io::{BufRead, BufReader};

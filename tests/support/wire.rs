@@ -11,11 +11,12 @@ use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest, RequestHea
 use kafka_protocol::protocol::{Decodable as _, Encodable as _, HeaderVersion as _, Request, StrBytes};
 use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
 
-use crate::support::eventually;
+use super::eventually;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Takes the place of the bytes that are no text until the record is encoded.
 const PLACEHOLDER: &str = "header-name";
+/// As long as the placeholder.
 const NO_TEXT: &[u8; PLACEHOLDER.len()] = b"header\xff\xfe\xc0me";
 
 /// Writes the record once to partition 0, as an idempotent producer does: a try whose answer was lost does not count twice.
