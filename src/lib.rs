@@ -17,6 +17,7 @@ pub mod dlq;
 pub mod estimate;
 pub mod event;
 mod excerpt;
+mod expected_panic;
 pub mod healthcheck;
 pub mod http;
 pub mod kafka;

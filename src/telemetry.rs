@@ -10,6 +10,7 @@ use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{DefaultFields, Writer};
 
+use crate::expected_panic::is_expected;
 use crate::output::{escape, escape_json};
 
 #[derive(Args, Clone, Debug)]
@@ -49,6 +50,9 @@ pub fn init(args: &LogArgs) {
         LogFormat::Json => builder.json().with_writer(|| PrintableJson(io::stderr())).init(),
     }
     panic::set_hook(Box::new(|info| {
+        if is_expected() {
+            return;
+        }
         let location = info.location().map(ToString::to_string);
         tracing::error!(location, message = info.payload_as_str().unwrap_or("panicked"));
     }));

@@ -11,8 +11,7 @@ use diesel::{Connection as _, SqliteConnection};
 use rdkafka::Message as _;
 use serde_json::{Value, json};
 use support::kafka::{produce, read_all};
-use support::wire::produce_with_odd_header;
-use support::{Platform, eventually, vehicle};
+use support::{Platform, eventually};
 use vehicle_platform::output::is_unprintable;
 
 const CREATED: &str = "stock.vehicle-created";
@@ -302,29 +301,4 @@ async fn no_text_from_outside_forges_a_line_or_drives_the_terminal() {
         }
     }
     platform.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_header_whose_name_is_not_utf8_stops_neither_a_role_nor_a_tool() {
-    let platform = platform().await;
-    platform.accept("first").await;
-    platform.await_ads(1).await;
-    // On the topics that a role reads, and on one that only the tools read.
-    for topic in [CREATED, "stock.vehicle-processed", "stock.vehicle-created.dlq"] {
-        produce_with_odd_header(platform.kafka(), topic, "odd", b"no event").await;
-    }
-    let frame = read_all(platform.kafka(), CREATED).await[0].payload().unwrap()[..5].to_vec();
-    let mut valid = vehicle("valid");
-    valid["id"] = json!(7);
-    let value = [&frame[..], valid.to_string().as_bytes()].concat();
-    produce_with_odd_header(platform.kafka(), CREATED, "valid", &value).await;
-    platform.accept("behind").await;
-    platform.await_ads(3).await;
-    let letters = await_letters(&platform, 3).await;
-    let id = letters[0]["letter"].as_str().unwrap();
-    assert!(stdout(&platform.tool(&["dlq", "show", id])).contains("no event"));
-    assert!(platform.tool(&["dlq", "discard", "--all"]).status.success());
-    let (report, _) = audit(&platform, &[]);
-    assert_eq!((&report["advertised"], &report["deadLetters"]), (&json!(2), &json!(0)), "{report}");
-    platform.finish().await;
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use prometheus_client::metrics::counter::Counter;
-use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::ad::{Ad, Offer};
 use super::store::{AdStore, Insertion};
@@ -18,8 +18,6 @@ use crate::trace::TraceContext;
 const BATCH_LIMIT: usize = 500;
 /// Batches that are written at the same time.
 const WRITERS: usize = 4;
-/// KiB of records whose ads wait or are being written. Below the 48 MB that MongoDB takes in one message.
-const ROOM_KIB: u32 = 32 * 1024;
 
 /// A store that has kept no ad for longer than this may be the cause of an error that does not say.
 const DOUBT: Duration = Duration::from_secs(120);
@@ -30,7 +28,6 @@ type Answer = oneshot::Sender<Insertion>;
 pub(super) struct Ingest {
     codec: Arc<Codec>,
     offers: mpsc::Sender<(Offer, Answer)>,
-    room: Semaphore,
 }
 
 impl Ingest {
@@ -46,17 +43,13 @@ impl Ingest {
         let writing = async move {
             join_all((0..WRITERS).map(|_| write(&*store, &offers, &doubts, &published))).await;
         };
-        (Self { codec, offers: sender, room: Semaphore::new(ROOM_KIB as usize) }, writing)
+        (Self { codec, offers: sender }, writing)
     }
 }
 
 impl Handler for Ingest {
     async fn handle(&self, record: &Record, _: &TraceContext) -> Result<Option<OutgoingRecord>, Failure> {
         let stopping = || Failure::Transient("ads is stopping".to_owned());
-        let kib = record.value.as_ref().map_or(0, Vec::len) / 1024 + 1;
-        // One that is larger than all the room takes all of it.
-        let kib = u32::try_from(kib).unwrap_or(u32::MAX).min(ROOM_KIB);
-        let _room = self.room.acquire_many(kib).await.map_err(|_| stopping())?;
         let processed: VehicleProcessed = self.codec.decode(&record.topic, record.value.as_deref()).await?;
         let offer = Offer::try_from(processed).map_err(Failure::Poison)?;
         let (answer, decided) = oneshot::channel();

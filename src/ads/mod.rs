@@ -32,6 +32,8 @@ pub const GROUP: &str = "ms-vehicles-ads";
 
 /// Records that wait for the database at most.
 const MAX_IN_FLIGHT: usize = 20_000;
+/// Bytes of records that wait for the database at most: less than the 48 MB that MongoDB takes in one message.
+const MAX_IN_FLIGHT_BYTES: usize = 16 << 20;
 
 /// On this machine.
 pub const DEFAULT_DATABASE_URL: &str = "mongodb://127.0.0.1:27017/vehicles";
@@ -117,6 +119,7 @@ pub async fn run_on(server: HttpServer, args: AdsArgs, shutdown: CancellationTok
         transactional_id: format!("{group}.{}", instance.name()),
         group,
         max_in_flight: MAX_IN_FLIGHT,
+        max_in_flight_bytes: MAX_IN_FLIGHT_BYTES,
         handler: Arc::new(ingest),
         status: status.clone(),
         shutdown: shutdown.clone(),

@@ -6,6 +6,7 @@ mod pricing;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use clap::Args;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,9 @@ use pricing::Pricing;
 
 /// The consumer group.
 pub const GROUP: &str = "ms-price-estimate";
+
+/// A record of the largest size that topics take by default.
+const MIN_IN_FLIGHT_BYTES: usize = 1 << 20;
 
 #[derive(Args, Clone, Debug)]
 pub struct EstimateArgs {
@@ -62,12 +66,24 @@ pub struct WorkArgs {
     /// Vehicles that one estimator holds at most; beyond it, it stops reading
     #[arg(long, env = "MAX_IN_FLIGHT", value_name = "N", default_value = "100000", value_parser = parse_max_in_flight)]
     pub max_in_flight: usize,
+
+    /// Bytes of records that one estimator holds at most, such as 32MiB; beyond it, it stops reading
+    #[arg(long, env = "MAX_IN_FLIGHT_BYTES", value_name = "BYTES", default_value = "32MiB", value_parser = parse_max_in_flight_bytes)]
+    pub max_in_flight_bytes: usize,
 }
 
 fn parse_max_in_flight(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number @ 1..=10_000_000) => Ok(number),
         _ => Err("must be an integer from 1 to 10000000".to_owned()),
+    }
+}
+
+fn parse_max_in_flight_bytes(text: &str) -> Result<usize, String> {
+    let ByteSize(bytes) = text.parse()?;
+    match usize::try_from(bytes) {
+        Ok(bytes) if bytes >= MIN_IN_FLIGHT_BYTES => Ok(bytes),
+        _ => Err("must be at least 1MiB".to_owned()),
     }
 }
 
@@ -95,6 +111,7 @@ pub async fn run(args: EstimateArgs, shutdown: CancellationToken) -> anyhow::Res
         transactional_id: format!("{group}.{}", instance.name()),
         group,
         max_in_flight: args.work.max_in_flight,
+        max_in_flight_bytes: args.work.max_in_flight_bytes,
         handler: Arc::new(Pricing {
             codec: Arc::clone(&codec),
             estimator: SimulatedEstimator { processing_time: args.work.processing_time },

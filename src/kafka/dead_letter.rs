@@ -28,6 +28,8 @@ const KEY_SHA256: &str = "dlq.key.sha256";
 const HEADERS_COUNT: &str = "dlq.headers.count";
 const HEADERS_BYTES: &str = "dlq.headers.bytes";
 const HEADERS_SHA256: &str = "dlq.headers.sha256";
+/// Headers of the record whose names are not UTF-8, which the letter does not have.
+const HEADERS_UNREADABLE: &str = "dlq.headers.unreadable";
 const SETTLED: &str = "dlq.settled";
 const SETTLED_PARTITION: &str = "dlq.settled.partition";
 const SETTLED_OFFSET: &str = "dlq.settled.offset";
@@ -81,6 +83,10 @@ impl DeadLetter {
             (GROUP, group.to_owned()),
         ];
         headers.extend(said.map(|(name, value)| (name.to_owned(), Some(value.into_bytes()))));
+        if record.unreadable_headers > 0 {
+            let count = record.unreadable_headers.to_string();
+            headers.push((HEADERS_UNREADABLE.to_owned(), Some(count.into_bytes())));
+        }
         OutgoingRecord {
             topic: dead_letter_topic(&record.topic),
             key: record.key,
@@ -270,6 +276,7 @@ mod tests {
             key: Some(b"key".to_vec()),
             value: Some(vec![0, 255]),
             headers: vec![("own".to_owned(), Some(b"kept".to_vec()))],
+            ..Record::default()
         };
         let written = DeadLetter::of(record, "group", "not framed");
         assert_eq!(written.topic, "t.dlq");
@@ -281,6 +288,7 @@ mod tests {
             key: written.key,
             value: written.value,
             headers: written.headers,
+            ..Record::default()
         };
         DeadLetter { record }
     }

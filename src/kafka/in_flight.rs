@@ -18,6 +18,7 @@ pub(super) struct InFlight<T> {
     lanes: HashMap<i32, Lane<T>>,
     next_epoch: u64,
     len: usize,
+    bytes: usize,
     began: Instant,
     /// When there was nothing to read, the last time.
     idle: Instant,
@@ -25,12 +26,17 @@ pub(super) struct InFlight<T> {
 
 impl<T> InFlight<T> {
     pub(super) fn new(began: Instant) -> Self {
-        Self { lanes: HashMap::new(), next_epoch: 0, len: 0, began, idle: began }
+        Self { lanes: HashMap::new(), next_epoch: 0, len: 0, bytes: 0, began, idle: began }
     }
 
     /// Records admitted and not yet committed.
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// The bytes of their keys, values and headers, and of their outputs.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// When the oldest record in flight was admitted, to the second.
@@ -49,8 +55,10 @@ impl<T> InFlight<T> {
 
     /// Drops all that is in flight from a partition; how much that was.
     pub(super) fn revoke(&mut self, partition: i32) -> usize {
-        let dropped = self.lanes.remove(&partition).map_or(0, |lane| lane.entries.len());
+        let Some(lane) = self.lanes.remove(&partition) else { return 0 };
+        let dropped = lane.entries.len();
         self.len -= dropped;
+        self.bytes -= lane.entries.iter().map(|entry| entry.bytes as usize).sum::<usize>();
         dropped
     }
 
@@ -73,11 +81,21 @@ impl<T> InFlight<T> {
         self.idle = now;
     }
 
-    /// Takes a record in, if it is new.
-    pub(super) fn admit(&mut self, partition: i32, record: Consumed, now: Instant) -> Admission<'_, T> {
+    /// Takes a record of `bytes` in, if it is new.
+    pub(super) fn admit(
+        &mut self,
+        partition: i32,
+        record: Consumed,
+        bytes: usize,
+        now: Instant,
+    ) -> Admission<'_, T> {
         let Some(lane) = self.lanes.get_mut(&partition) else { return Admission::Known };
-        let admission = lane.admit(record, self.idle, self.began, now);
-        self.len += usize::from(matches!(admission, Admission::New(..)));
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let admission = lane.admit(record, bytes, self.idle, self.began, now);
+        if matches!(admission, Admission::New(..)) {
+            self.len += 1;
+            self.bytes += bytes as usize;
+        }
         admission
     }
 
@@ -86,25 +104,32 @@ impl<T> InFlight<T> {
         let Some(lane) = self.lanes.get_mut(&partition).filter(|lane| lane.epoch == epoch) else {
             return;
         };
-        if let Some(entry) = lane.entry(offset) {
-            entry.output = Some(output.map(Box::new));
-        }
+        let Some(entry) = lane.entry(offset) else { return };
+        let bytes = output.as_ref().map_or(0, WorkOutput::bytes);
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.bytes = self.bytes - entry.bytes as usize + bytes as usize;
+        entry.bytes = bytes;
+        entry.output = Some(output.map(Box::new));
     }
 
-    /// The finished heads of all partitions, `limit` records at most in all: what may be committed.
-    pub(super) fn finished(&self, limit: usize) -> Finished<'_> {
+    /// Returns the finished heads of all partitions up to `limit`, but at least one record: what may be committed.
+    pub(super) fn finished(&self, limit: Limit) -> Finished<'_> {
         let mut finished = Finished::default();
-        let mut left = limit;
+        let mut bytes = 0;
         for (&partition, lane) in &self.lanes {
             let mut last = None;
-            for entry in lane.entries.iter().take(left) {
+            for entry in &lane.entries {
                 let Some(output) = &entry.output else { break };
+                bytes += entry.bytes as usize;
+                if finished.records > 0 && (finished.records >= limit.records || bytes > limit.bytes) {
+                    finished.is_limited = true;
+                    break;
+                }
                 finished
                     .outputs
                     .extend(output.as_deref().map(|output| ((partition, entry.record.offset), output)));
                 finished.records += 1;
                 last = Some(entry.record);
-                left -= 1;
             }
             finished.next.extend(last.map(|last| {
                 (partition, Mark { offset: last.offset + 1, metadata: Some(last.as_metadata()) })
@@ -131,16 +156,28 @@ impl<T> InFlight<T> {
         for (partition, next) in next {
             let Some(lane) = self.lanes.get_mut(partition) else { continue };
             let committed = lane.entries.partition_point(|entry| entry.record.offset < next.offset);
-            lane.entries.drain(..committed);
-            self.len -= committed;
+            for entry in lane.entries.drain(..committed) {
+                self.len -= 1;
+                self.bytes -= entry.bytes as usize;
+            }
         }
     }
+}
+
+/// What is committed in one transaction at most.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limit {
+    pub(super) records: usize,
+    /// Of records and their outputs.
+    pub(super) bytes: usize,
 }
 
 /// What may be committed.
 #[derive(Debug, Default)]
 pub(super) struct Finished<'a> {
     pub(super) records: usize,
+    /// Whether more is finished than the limit let through.
+    pub(super) is_limited: bool,
     /// Each with the record that it is the output of.
     pub(super) outputs: Vec<(Position, &'a WorkOutput)>,
     /// Partition, and its next offset with the record before it.
@@ -154,6 +191,9 @@ mod tests {
     use super::lane::SILENCE;
     use super::*;
     use crate::kafka::record::{OutgoingRecord, Record};
+
+    const BYTES: usize = 10;
+    const ALL: Limit = Limit { records: usize::MAX, bytes: usize::MAX };
 
     fn output(offset: i64) -> Option<WorkOutput> {
         let value = Some(offset.to_be_bytes().to_vec());
@@ -174,7 +214,7 @@ mod tests {
     }
 
     fn take(in_flight: &mut InFlight<()>, partition: i32, offset: i64, now: Instant) -> u64 {
-        match in_flight.admit(partition, record(offset), now) {
+        match in_flight.admit(partition, record(offset), BYTES, now) {
             Admission::New(epoch, ()) => epoch,
             other => panic!("{offset} is {other:?}"),
         }
@@ -185,7 +225,7 @@ mod tests {
     }
 
     fn commit(in_flight: &mut InFlight<()>) {
-        let next = in_flight.finished(usize::MAX).next;
+        let next = in_flight.finished(ALL).next;
         in_flight.advance(&next);
     }
 
@@ -197,7 +237,7 @@ mod tests {
         in_flight.assign(0, (), None, now);
         take(&mut in_flight, 0, 5, now);
         in_flight.complete(0, old_epoch, 5, output(5));
-        assert_eq!(in_flight.finished(usize::MAX).records, 0);
+        assert_eq!(in_flight.finished(ALL).records, 0);
         assert_eq!(in_flight.len(), 1);
     }
 
@@ -209,8 +249,8 @@ mod tests {
         take(&mut in_flight, 1, 0, now);
         in_flight.complete(0, epoch, 0, None);
         in_flight.revoke(1);
-        assert_eq!(offsets(&in_flight.finished(usize::MAX)), [(0, 1)]);
-        assert_eq!(in_flight.admit(1, record(1), now), Admission::Known);
+        assert_eq!(offsets(&in_flight.finished(ALL)), [(0, 1)]);
+        assert_eq!(in_flight.admit(1, record(1), BYTES, now), Admission::Known);
     }
 
     #[test]
@@ -218,12 +258,16 @@ mod tests {
         let (mut in_flight, now) = assigned(None);
         let epoch = take(&mut in_flight, 0, 3, now);
         take(&mut in_flight, 0, 5, now);
-        assert_eq!(in_flight.admit(0, record(3), now), Admission::Known);
-        assert_eq!(in_flight.admit(0, record(5), now), Admission::Known);
+        assert_eq!(in_flight.admit(0, record(3), BYTES, now), Admission::Known);
+        assert_eq!(in_flight.admit(0, record(5), BYTES, now), Admission::Known);
         in_flight.complete(0, epoch, 3, None);
         in_flight.complete(0, epoch, 5, None);
         commit(&mut in_flight);
-        assert_eq!(in_flight.admit(0, record(5), now), Admission::Known, "not even after it was committed");
+        assert_eq!(
+            in_flight.admit(0, record(5), BYTES, now),
+            Admission::Known,
+            "not even after it was committed"
+        );
         take(&mut in_flight, 0, 6, now);
     }
 
@@ -235,24 +279,24 @@ mod tests {
         for wrong in
             [Consumed { offset: 3, fingerprint: 0 }, Consumed { offset: 5, fingerprint: 0 }, record(4)]
         {
-            assert_eq!(in_flight.admit(0, wrong, now), Admission::WentBack, "{wrong:?}");
+            assert_eq!(in_flight.admit(0, wrong, BYTES, now), Admission::WentBack, "{wrong:?}");
         }
         in_flight.complete(0, epoch, 3, None);
         commit(&mut in_flight);
-        assert_eq!(in_flight.admit(0, record(3), now), Admission::WentBack);
+        assert_eq!(in_flight.admit(0, record(3), BYTES, now), Admission::WentBack);
     }
 
     #[test]
     fn the_expected_record_proves_the_log_and_any_other_does_not() {
         let (mut in_flight, now) = assigned(Some(record(7)));
         assert!(!in_flight.is_proven(0));
-        assert_eq!(in_flight.admit(0, record(7), now), Admission::Known);
+        assert_eq!(in_flight.admit(0, record(7), BYTES, now), Admission::Known);
         assert!(in_flight.is_proven(0));
         take(&mut in_flight, 0, 8, now);
         let (mut other, now) = assigned(Some(record(7)));
-        assert_eq!(other.admit(0, Consumed { offset: 7, fingerprint: 0 }, now), Admission::WentBack);
+        assert_eq!(other.admit(0, Consumed { offset: 7, fingerprint: 0 }, BYTES, now), Admission::WentBack);
         let (mut compacted, now) = assigned(Some(record(7)));
-        assert_eq!(compacted.admit(0, record(9), now), Admission::Missing);
+        assert_eq!(compacted.admit(0, record(9), BYTES, now), Admission::Missing);
         take(&mut compacted, 0, 9, now);
     }
 
@@ -262,13 +306,16 @@ mod tests {
         take(&mut in_flight, 0, 3, now);
         let later = now + SILENCE;
         in_flight.idle(later);
-        assert_eq!(in_flight.admit(0, record(4), later), Admission::Doubtful(3));
-        assert_eq!(in_flight.admit(0, record(3), later), Admission::Known);
+        assert_eq!(in_flight.admit(0, record(4), BYTES, later), Admission::Doubtful(3));
+        assert_eq!(in_flight.admit(0, record(3), BYTES, later), Admission::Known);
         take(&mut in_flight, 0, 4, later);
         let later = later + SILENCE;
         in_flight.idle(later);
-        assert_eq!(in_flight.admit(0, record(9), later), Admission::Doubtful(4));
-        assert_eq!(in_flight.admit(0, Consumed { offset: 4, fingerprint: 1 }, later), Admission::WentBack);
+        assert_eq!(in_flight.admit(0, record(9), BYTES, later), Admission::Doubtful(4));
+        assert_eq!(
+            in_flight.admit(0, Consumed { offset: 4, fingerprint: 1 }, BYTES, later),
+            Admission::WentBack
+        );
     }
 
     #[test]
@@ -302,7 +349,7 @@ mod tests {
         assert!(!in_flight.replace((0, 3), |_| None));
         assert!(!in_flight.replace((0, 4), |_| output(4)));
         assert!(!in_flight.replace((1, 3), |_| output(3)));
-        let finished = in_flight.finished(usize::MAX);
+        let finished = in_flight.finished(ALL);
         let outputs: Vec<_> =
             finished.outputs.iter().map(|(at, output)| (*at, Some((*output).clone()))).collect();
         assert_eq!(outputs, [((0, 3), output(3)), ((0, 5), output(50))]);
@@ -313,7 +360,8 @@ mod tests {
         fn only_the_contiguous_finished_head_is_committed_and_each_output_once(
             gaps in prop::collection::vec(1i64..4, 1..50),
             order in prop::collection::vec(any::<prop::sample::Index>(), 1..200),
-            limit in 1usize..10,
+            records in 1usize..10,
+            bytes in 0usize..2_000,
         ) {
             let offsets: Vec<i64> = gaps.iter().scan(0, |at, gap| { *at += gap; Some(*at) }).collect();
             let (mut in_flight, now) = assigned(None);
@@ -327,8 +375,10 @@ mod tests {
                 let offset = *index.get(&offsets);
                 in_flight.complete(0, epoch, offset, output(offset));
                 done.insert(offset);
-                let finished = in_flight.finished(limit);
-                prop_assert!(finished.records <= limit);
+                let finished = in_flight.finished(Limit { records, bytes });
+                prop_assert!(finished.records <= records);
+                let size: usize = finished.outputs.iter().map(|(_, output)| output.bytes()).sum();
+                prop_assert!(finished.records <= 1 || size <= bytes);
                 let outputs = finished.outputs.iter();
                 let values = outputs.map(|(_, output)| output.record().value.clone().unwrap());
                 committed.extend(values.map(|value| i64::from_be_bytes(value.try_into().unwrap())));
@@ -337,7 +387,10 @@ mod tests {
                 prop_assert_eq!(&committed[..], &offsets[..committed.len()]);
                 prop_assert!(committed.iter().all(|offset| done.contains(offset)));
                 prop_assert_eq!(in_flight.len(), offsets.len() - committed.len());
+                prop_assert_eq!(in_flight.bytes() == 0, in_flight.len() == 0);
             }
+            in_flight.revoke(0);
+            prop_assert_eq!((in_flight.len(), in_flight.bytes()), (0, 0));
         }
     }
 }

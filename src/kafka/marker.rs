@@ -3,7 +3,6 @@
 //!
 //! The brokers forget the offsets of such a group `offsets.retention.minutes` (7 days) after its last commit.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,7 @@ use super::args::KafkaArgs;
 use super::observer::{Isolation, Observer};
 use super::progress::Progress;
 use super::transaction::TRANSACTION_TIMEOUT;
+use crate::expected_panic::catch_expected;
 
 /// From one attempt to read a mark to the next.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -34,7 +34,7 @@ impl Mark {
     pub(super) fn of(element: &TopicPartitionListElem<'_>) -> Option<Self> {
         let Offset::Offset(offset) = element.offset() else { return None };
         // The accessor panics when another program committed metadata that is not UTF-8.
-        let metadata = catch_unwind(AssertUnwindSafe(|| element.metadata().to_owned())).ok();
+        let metadata = catch_expected(|| element.metadata().to_owned());
         Some(Self { offset, metadata })
     }
 }

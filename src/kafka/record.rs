@@ -4,6 +4,7 @@ use rdkafka::Message;
 use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 
+use crate::expected_panic::catch_expected;
 use crate::trace::{Description, SpanKind, TraceContext};
 
 pub(super) type RecordHeaders = Vec<(String, Option<Vec<u8>>)>;
@@ -19,9 +20,16 @@ pub struct Record {
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
     pub headers: RecordHeaders,
+    /// Headers whose names are not UTF-8: librdkafka's binding can give neither their names nor their values.
+    pub unreadable_headers: usize,
 }
 
 impl Record {
+    /// The length of the key, the value and the headers.
+    pub(super) fn bytes(&self) -> usize {
+        bytes_of(self.key.as_ref(), self.value.as_ref(), &self.headers)
+    }
+
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         self.headers.iter().rfind(|(key, _)| key == name)?.1.as_deref()
     }
@@ -57,10 +65,15 @@ fn describe(kind: SpanKind, operation: &'static str, topic: &str, key: Option<&[
 impl From<&BorrowedMessage<'_>> for Record {
     fn from(message: &BorrowedMessage<'_>) -> Self {
         let mut headers = Vec::new();
+        let mut unreadable_headers = 0;
         if let Some(read) = message.headers() {
             headers.reserve_exact(read.count());
-            headers
-                .extend(read.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))));
+            for index in 0..read.count() {
+                match catch_expected(|| read.get(index)) {
+                    Some(header) => headers.push((header.key.to_owned(), header.value.map(<[u8]>::to_vec))),
+                    None => unreadable_headers += 1,
+                }
+            }
         }
         Self {
             topic: message.topic().to_owned(),
@@ -70,8 +83,15 @@ impl From<&BorrowedMessage<'_>> for Record {
             key: message.key().map(<[u8]>::to_vec),
             value: message.payload().map(<[u8]>::to_vec),
             headers,
+            unreadable_headers,
         }
     }
+}
+
+fn bytes_of(key: Option<&Vec<u8>>, value: Option<&Vec<u8>>, headers: &RecordHeaders) -> usize {
+    let length = |bytes: Option<&Vec<u8>>| bytes.map_or(0, Vec::len);
+    let headers = headers.iter().map(|(name, value)| name.len() + length(value.as_ref()));
+    length(key) + length(value) + headers.sum::<usize>()
 }
 
 /// A record to be written.
@@ -88,6 +108,11 @@ impl OutgoingRecord {
     pub fn new(topic: String, key: Vec<u8>, value: Vec<u8>, trace: &TraceContext) -> Self {
         let header = (TraceContext::HEADER.to_owned(), Some(trace.to_string().into_bytes()));
         Self { topic, key: Some(key), value: Some(value), headers: vec![header] }
+    }
+
+    /// The length of the key, the value and the headers.
+    pub(super) fn bytes(&self) -> usize {
+        bytes_of(self.key.as_ref(), self.value.as_ref(), &self.headers)
     }
 
     /// `index`: what the report on its delivery names it by.

@@ -41,6 +41,15 @@ impl WorkOutput {
         &self.record
     }
 
+    /// The bytes of the output, and of the input while it may still be needed.
+    pub(super) fn bytes(&self) -> usize {
+        let input = match &self.form {
+            Form::Event(input) => input.bytes(),
+            _ => 0,
+        };
+        self.record.bytes() + input
+    }
+
     /// Returns what is written instead, after the brokers refused it: a dead letter of the input, and then that letter
     /// without its value, its key and its headers. `None` when there is nothing smaller: then no record is at fault but
     /// the topic of the dead letters.

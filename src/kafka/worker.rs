@@ -35,7 +35,7 @@ use crate::backoff::Backoff;
 
 /// How long the loop waits for a record before it looks at what else there is to do.
 const POLL: Duration = Duration::from_millis(20);
-/// Work that finishes within this time is committed together.
+/// From one transaction to the next: work that finishes in between is committed together.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
 /// Records read in a row before the loop looks at what else there is to do.
 const READ_LIMIT: usize = 1_000;
@@ -51,6 +51,8 @@ pub struct Worker<H> {
     pub transactional_id: String,
     /// Records held at most; beyond it the partitions are paused.
     pub max_in_flight: usize,
+    /// Bytes held at most, of records and what becomes of them: the same.
+    pub max_in_flight_bytes: usize,
     pub handler: Arc<H>,
     pub status: WorkerStatus,
     pub shutdown: CancellationToken,
@@ -136,7 +138,12 @@ pub(super) fn consumer_config(kafka: &KafkaArgs, group: &str) -> ClientConfig {
         ("topic.metadata.refresh.interval.ms", "10000"),
         // A topic that is created while the group waits for it is seen this soon.
         ("topic.metadata.refresh.fast.interval.ms", "250"),
-        ("queued.max.messages.kbytes", "16384"),
+        // A fetch brings at least one batch (KIP-74), and hardly more: a batch that is compressed may take ten thousand
+        // times as much in memory.
+        ("max.partition.fetch.bytes", "1024"),
+        ("queued.max.messages.kbytes", "8192"),
+        // librdkafka's 1 s would be longer than it takes to work through the queue.
+        ("fetch.queue.backoff.ms", "10"),
     ] {
         default_to(&mut config, key, value);
     }
@@ -154,6 +161,8 @@ struct Completion {
 /// How an attempt to commit ended, with the session going on.
 enum Outcome {
     Settled,
+    /// As [`Self::Settled`], and more is finished than one transaction takes.
+    Limited,
     /// What is finished is still in flight, and is committed later.
     Aborted,
 }
@@ -216,15 +225,20 @@ impl<'a, H: Handler> Session<'a, H> {
         while !self.worker.shutdown.is_cancelled() {
             self.read()?;
             self.collect();
-            if Instant::now() >= commit_at {
+            let began = Instant::now();
+            if began >= commit_at {
                 let pause = match self.commit()? {
                     Outcome::Settled => {
                         backoff = Backoff::new();
                         COMMIT_INTERVAL
                     }
-                    Outcome::Aborted => backoff.next_pause(),
+                    Outcome::Limited => {
+                        backoff = Backoff::new();
+                        Duration::ZERO
+                    }
+                    Outcome::Aborted => began.elapsed() + backoff.next_pause(),
                 };
-                commit_at = Instant::now() + pause;
+                commit_at = began + pause;
             }
             self.pause_or_resume()?;
             self.observe();
@@ -297,7 +311,8 @@ impl<'a, H: Handler> Session<'a, H> {
     }
 
     fn pause_or_resume(&mut self) -> anyhow::Result<()> {
-        let drained = self.in_flight.len() <= self.worker.max_in_flight / 2;
+        let drained = self.in_flight.len() <= self.worker.max_in_flight / 2
+            && self.in_flight.bytes() <= self.worker.max_in_flight_bytes / 2;
         if self.is_full() && !self.paused {
             self.consumer
                 .pause(&self.list_of(&self.in_flight.partitions()))
@@ -314,6 +329,7 @@ impl<'a, H: Handler> Session<'a, H> {
 
     fn is_full(&self) -> bool {
         self.in_flight.len() >= self.worker.max_in_flight
+            || self.in_flight.bytes() >= self.worker.max_in_flight_bytes
     }
 
     fn list_of(&self, partitions: &[i32]) -> TopicPartitionList {

@@ -145,9 +145,9 @@ impl Codec {
         })?;
         let value: Value = serde_json::from_slice(json).map_err(CodecError::rejected)?;
         let schema = self.schema(id, topic).await?;
-        let read = schema.validate(&value).and_then(|()| {
-            serde_json::from_value(value).map_err(|error| format!("the value cannot be read: {error}"))
-        });
+        let read = schema
+            .validate(&value)
+            .and_then(|()| serde_json::from_value(value).map_err(|error| reason::of_reading(&error)));
         match read {
             Ok(event) => {
                 self.prove(id);

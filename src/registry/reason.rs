@@ -11,6 +11,8 @@ const MAX_POINTER_CHARS: usize = 60;
 const MAX_CAUSE_CHARS: usize = 120;
 /// Characters that are quoted of the value where the first error is.
 const MAX_QUOTE_CHARS: usize = 200;
+/// Characters of the error of a value that cannot be read.
+const MAX_READING_CHARS: usize = 400;
 
 /// Describes the errors of a validator.
 pub(super) fn of_errors<'a>(mut errors: impl Iterator<Item = ValidationError<'a>>) -> String {
@@ -23,6 +25,11 @@ pub(super) fn of_errors<'a>(mut errors: impl Iterator<Item = ValidationError<'a>
     };
     let quote = excerpt(&first.instance().to_string(), MAX_QUOTE_CHARS);
     format!("{}{more}; at the first there is {quote}", causes.join(", "))
+}
+
+/// Describes why a value that keeps its schema cannot be read: serde quotes the value before it names what it expected.
+pub(super) fn of_reading(error: &serde_json::Error) -> String {
+    format!("the value cannot be read: {}", excerpt(&error.to_string(), MAX_READING_CHARS))
 }
 
 /// The JSON pointer and what is wrong there, without the value.
@@ -62,6 +69,14 @@ mod tests {
             assert!(causes.contains(cause), "{reason}");
         }
         assert!(quote.chars().count() <= MAX_QUOTE_CHARS, "{reason}");
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_read_is_quoted_around_what_was_expected() {
+        let error = serde_json::from_value::<i32>(json!("x".repeat(3_000))).unwrap_err();
+        let reason = of_reading(&error);
+        assert!(reason.starts_with("the value cannot be read: invalid type: string \"xxx"), "{reason}");
+        assert!(reason.ends_with("expected i32") && reason.chars().count() < 500, "{reason}");
     }
 
     proptest! {

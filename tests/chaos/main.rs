@@ -10,6 +10,7 @@ mod backlog;
 mod black_hole;
 mod fault;
 mod load;
+mod odd_header;
 mod poison;
 mod publications;
 mod recreation;

@@ -11,8 +11,8 @@ use rdkafka::producer::FutureRecord;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::odd_header::produce_with_odd_header;
 use crate::support::kafka::{produce, produce_all, produce_record};
-use crate::support::wire::produce_with_odd_header;
 use crate::support::{eventually, vehicle};
 use crate::world::{TOPICS, World};
 

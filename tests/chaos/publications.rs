@@ -21,7 +21,6 @@ const TICK: Duration = Duration::from_secs(1);
 
 pub struct Publications {
     consumer: StreamConsumer,
-    beginning: TopicPartitionList,
     /// How often a topic had been created again when this began to read.
     recreations: usize,
     published: HashSet<String>,
@@ -38,28 +37,10 @@ pub struct Publications {
 
 impl Publications {
     pub fn new(world: &World) -> Self {
-        let consumer: StreamConsumer = ClientConfig::new()
-            .set("bootstrap.servers", world.platform.bootstrap())
-            .set("group.id", "sees-publications")
-            .set("enable.auto.commit", "false")
-            .set("isolation.level", "read_committed")
-            .set("socket.timeout.ms", "5000")
-            .set("topic.metadata.refresh.interval.ms", "2000")
-            .set("reconnect.backoff.max.ms", "1000")
-            .set_log_level(rdkafka::config::RDKafkaLogLevel::Emerg)
-            .create()
-            .unwrap();
-        let topic = world.platform.topic(TOPICS[0]);
-        let metadata = consumer.fetch_metadata(Some(&topic), DEADLINE).unwrap();
-        let mut beginning = TopicPartitionList::new();
-        for partition in metadata.topics()[0].partitions() {
-            beginning.add_partition_offset(&topic, partition.id(), Offset::Beginning).unwrap();
-        }
-        consumer.assign(&beginning).unwrap();
+        let consumer = reader(world);
         let now = Instant::now();
         Self {
             consumer,
-            beginning,
             recreations: 0,
             published: HashSet::new(),
             waiting: HashSet::new(),
@@ -101,9 +82,8 @@ impl Publications {
     async fn judge(&mut self, world: &World, ledger: &Ledger) {
         if self.recreations != world.recreations() {
             self.recreations = world.recreations();
-            // Its position belongs to a log that is gone.
-            self.consumer.unassign().unwrap();
-            self.consumer.assign(&self.beginning).unwrap();
+            // The old one knows leaders of a log that is gone.
+            self.consumer = reader(world);
         }
         let accepted = ledger.after(self.known);
         self.known += accepted.len();
@@ -147,4 +127,27 @@ impl Publications {
     pub fn false_answers(&self) -> &[String] {
         &self.false_answers
     }
+}
+
+/// Reads the topic from its beginning.
+fn reader(world: &World) -> StreamConsumer {
+    let consumer: StreamConsumer = ClientConfig::new()
+        .set("bootstrap.servers", world.platform.bootstrap())
+        .set("group.id", "sees-publications")
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed")
+        .set("socket.timeout.ms", "5000")
+        .set("topic.metadata.refresh.interval.ms", "2000")
+        .set("reconnect.backoff.max.ms", "1000")
+        .set_log_level(rdkafka::config::RDKafkaLogLevel::Emerg)
+        .create()
+        .unwrap();
+    let topic = world.platform.topic(TOPICS[0]);
+    let metadata = consumer.fetch_metadata(Some(&topic), DEADLINE).unwrap();
+    let mut beginning = TopicPartitionList::new();
+    for partition in metadata.topics()[0].partitions() {
+        beginning.add_partition_offset(&topic, partition.id(), Offset::Beginning).unwrap();
+    }
+    consumer.assign(&beginning).unwrap();
+    consumer
 }

@@ -33,10 +33,15 @@ impl World {
             for (_, node) in self.nodes.iter().filter(|(name, _)| is_of_kafka(name)) {
                 nodes.push(node.lock().await);
             }
+            // Nothing comes to rest while a line is cut.
+            let mut lines = Vec::new();
+            for line in &self.lines {
+                lines.push(line.lock().await);
+            }
             while Verdict::reach(&self.platform, &self.ledger, &self.history().await).await.is_unfinished() {
                 tokio::time::sleep(TICK).await;
             }
-            (closed, nodes)
+            (closed, nodes, lines)
         };
         let Ok(_rest) = tokio::time::timeout(PATIENCE, resting).await else {
             self.note("topics left as they are", "the platform does not come to rest", PATIENCE).await;

@@ -31,7 +31,7 @@ const TWIN: &str = "the second stock";
 const NAMESAKE: &str = "the second process of one name";
 
 /// The lines of one role.
-struct Lines {
+pub struct Lines {
     brokers: Vec<Proxy>,
     registry: Proxy,
     database: Option<Proxy>,
@@ -59,7 +59,7 @@ pub struct World {
     twin_url: Arc<std::sync::Mutex<Option<String>>>,
     /// Of each role but stock, one that runs at most for a while.
     namesakes: BTreeMap<usize, Mutex<Role>>,
-    lines: Vec<Mutex<Lines>>,
+    pub lines: Vec<Mutex<Lines>>,
     pub nodes: BTreeMap<&'static str, Mutex<Node>>,
     began: Instant,
     recreations: AtomicUsize,
@@ -243,7 +243,7 @@ impl World {
                 self.lines[role].try_lock().is_ok()
             }
             Fault::Namesake { role, .. } => self.namesakes[&role].try_lock().is_ok(),
-            // Nothing comes to rest while a line is cut.
+            // It waits for all lines, and closes the load meanwhile.
             Fault::Recreate(_) => self.lines.iter().all(|lines| lines.try_lock().is_ok()),
             _ => true,
         }

@@ -37,6 +37,14 @@ pub async fn produce_all(bootstrap: &str, topic: &str, records: &[(String, Vec<u
     }
 }
 
+/// Writes values as batches of one, each compressed.
+pub async fn produce_compressed(bootstrap: &str, topic: &str, values: &[Vec<u8>]) {
+    let producer = producer(bootstrap, "zstd");
+    for value in values {
+        producer.send(FutureRecord::<str, _>::to(topic).payload(value), DEADLINE).await.unwrap();
+    }
+}
+
 fn producer(bootstrap: &str, codec: &str) -> FutureProducer {
     ClientConfig::new()
         .set("bootstrap.servers", bootstrap)

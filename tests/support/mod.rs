@@ -8,6 +8,7 @@ pub mod kafka;
 pub mod proxy;
 pub mod role;
 pub mod topics;
+#[cfg(feature = "embedded")]
 pub mod wire;
 
 use std::fmt::Debug;

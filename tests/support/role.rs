@@ -40,6 +40,13 @@ impl Role {
         text.lines().find_map(|line| line.strip_prefix(name)?.trim().trim_end_matches(".0").parse().ok())
     }
 
+    /// The largest part of the process that was in memory at a time.
+    pub fn peak_memory_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+    }
+
     /// What the role waits for; `None` while it does not answer.
     pub async fn missing(&self) -> Option<Value> {
         let answer: Value = reqwest::get(format!("{}/readyz", self.url)).await.ok()?.json().await.ok()?;

@@ -1,121 +1,83 @@
-//! Writes a record that no client library would: one of its headers has a name that is not UTF-8.
-
-use std::io::{self, Read as _, Write as _};
-use std::net::TcpStream;
-use std::time::Duration;
+//! Writes records byte by byte, for what no client library would send.
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest, RequestHeader, ResponseHeader};
-use kafka_protocol::protocol::{Decodable as _, Encodable as _, HeaderVersion as _, Request, StrBytes};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader};
+use kafka_protocol::protocol::{Decodable as _, Encodable as _, HeaderVersion as _, Request as _, StrBytes};
 use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
-use super::eventually;
+/// Of Produce, as of Kafka 2.1.
+const VERSION: i16 = 7;
+/// Where the checksum of a batch is, and where the part that it covers begins.
+const CRC: std::ops::Range<usize> = 17..21;
 
-const TIMEOUT: Duration = Duration::from_secs(10);
-/// Takes the place of the bytes that are no text until the record is encoded.
-const PLACEHOLDER: &str = "header-name";
-/// As long as the placeholder.
-const NO_TEXT: &[u8; PLACEHOLDER.len()] = b"header\xff\xfe\xc0me";
-
-/// Writes the record once to partition 0, as an idempotent producer does: a try whose answer was lost does not count twice.
-pub async fn produce_with_odd_header(bootstrap: &str, topic: &str, key: &str, value: &[u8]) {
-    let producer = eventually("a producer id", async || {
-        first_of(bootstrap, |broker| {
-            let mut connection = Connection::to(broker)?;
-            let request = InitProducerIdRequest::default().with_transactional_id(None);
-            let answer = connection.call(4, &request)?;
-            (answer.error_code == 0).then_some(answer.producer_id.0).ok_or(io::ErrorKind::Other.into())
-        })
-        .await
-    })
-    .await;
-    let batch = encode(producer, key, value);
-    eventually("the record to be written", async || {
-        let (topic, batch) = (topic.to_owned(), batch.clone());
-        first_of(bootstrap, move |broker| write(broker, &topic, batch.clone())).await
-    })
-    .await;
+/// Writes a record to partition 0 whose one header has this name, to the broker that leads it.
+pub async fn produce_with_header(
+    broker: &str,
+    topic: &str,
+    key: &str,
+    value: &[u8],
+    (name, header): (&[u8], &[u8]),
+) {
+    // The library encodes text only: a name of the same length is replaced afterwards.
+    let stand_in = "~".repeat(name.len());
+    let mut batch = encode(key, value, &stand_in, header).to_vec();
+    let at = batch.windows(name.len()).position(|window| window == stand_in.as_bytes()).unwrap();
+    batch[at..at + name.len()].copy_from_slice(name);
+    let crc = crc32c::crc32c(&batch[CRC.end..]).to_be_bytes();
+    batch[CRC].copy_from_slice(&crc);
+    produce(broker, topic, batch.into()).await;
 }
 
-/// Of the brokers that are asked in turn, the first answer; only the partition's leader takes a record.
-async fn first_of<T: Send + 'static>(
-    bootstrap: &str,
-    ask: impl Fn(&str) -> io::Result<T> + Send + 'static,
-) -> Option<T> {
-    let bootstrap = bootstrap.to_owned();
-    let asked = tokio::task::spawn_blocking(move || bootstrap.split(',').find_map(|broker| ask(broker).ok()));
-    asked.await.unwrap()
-}
-
-fn write(broker: &str, topic: &str, batch: Bytes) -> io::Result<()> {
-    let partition = PartitionProduceData::default().with_records(Some(batch));
-    let name = StrBytes::from_string(topic.to_owned()).into();
-    let topic = TopicProduceData::default().with_name(name).with_partition_data(vec![partition]);
-    let request =
-        ProduceRequest::default().with_acks(-1).with_timeout_ms(10_000).with_topic_data(vec![topic]);
-    let answer = Connection::to(broker)?.call(8, &request)?;
-    let code = answer.responses[0].partition_responses[0].error_code;
-    if code == 0 || code == ResponseError::DuplicateSequenceNumber.code() {
-        return Ok(());
-    }
-    Err(io::ErrorKind::Other.into())
-}
-
-fn encode(producer_id: i64, key: &str, value: &[u8]) -> Bytes {
+fn encode(key: &str, value: &[u8], name: &str, header: &[u8]) -> Bytes {
     let record = Record {
         transactional: false,
         control: false,
         delete_horizon: false,
         partition_leader_epoch: -1,
-        producer_id,
-        producer_epoch: 0,
+        producer_id: -1,
+        producer_epoch: -1,
         timestamp_type: TimestampType::Creation,
         offset: 0,
-        sequence: 0,
-        timestamp: chrono::Utc::now().timestamp_millis(),
+        sequence: -1,
+        timestamp: 1_700_000_000_000,
         key: Some(Bytes::copy_from_slice(key.as_bytes())),
         value: Some(Bytes::copy_from_slice(value)),
-        headers: [(StrBytes::from_static_str(PLACEHOLDER), Some(Bytes::from_static(b"value")))].into(),
+        headers: [(StrBytes::from_string(name.to_owned()), Some(Bytes::copy_from_slice(header)))]
+            .into_iter()
+            .collect(),
     };
-    // Before the checksum is taken.
-    let garble = |records: &mut BytesMut, out: &mut BytesMut, _: Compression| {
-        let at = records.windows(PLACEHOLDER.len()).rposition(|name| name == PLACEHOLDER.as_bytes()).unwrap();
-        records[at..at + NO_TEXT.len()].copy_from_slice(NO_TEXT);
-        out.put_slice(records);
-        Ok(())
-    };
+    let mut batch = BytesMut::new();
     let options = RecordEncodeOptions { version: 2, compression: Compression::None };
-    let mut out = BytesMut::new();
-    RecordBatchEncoder::encode_with_custom_compression(&mut out, [&record], &options, Some(garble)).unwrap();
-    out.freeze()
+    RecordBatchEncoder::encode(&mut batch, [&record], &options).unwrap();
+    batch.freeze()
 }
 
-struct Connection(TcpStream);
-
-impl Connection {
-    fn to(broker: &str) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&broker.parse().unwrap(), TIMEOUT)?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
-        Ok(Self(stream))
-    }
-
-    fn call<R: Request>(&mut self, version: i16, request: &R) -> io::Result<R::Response> {
-        let header = RequestHeader::default().with_request_api_key(R::KEY).with_request_api_version(version);
-        let mut body = BytesMut::new();
-        header.encode(&mut body, R::header_version(version)).unwrap();
-        request.encode(&mut body, version).unwrap();
-        self.0.write_all(&i32::try_from(body.len()).unwrap().to_be_bytes())?;
-        self.0.write_all(&body)?;
-        let mut length = [0; 4];
-        self.0.read_exact(&mut length)?;
-        let mut answer = vec![0; usize::try_from(i32::from_be_bytes(length)).unwrap()];
-        self.0.read_exact(&mut answer)?;
-        let mut answer = Bytes::from(answer);
-        ResponseHeader::decode(&mut answer, R::Response::header_version(version)).unwrap();
-        let response = R::Response::decode(&mut answer, version).unwrap();
-        assert!(!answer.has_remaining(), "the answer is longer than its version");
-        Ok(response)
-    }
+async fn produce(broker: &str, topic: &str, batch: Bytes) {
+    let data = PartitionProduceData::default().with_index(0).with_records(Some(batch));
+    let topic = StrBytes::from_string(topic.to_owned()).into();
+    let data = TopicProduceData::default().with_name(topic).with_partition_data(vec![data]);
+    let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(10_000).with_topic_data(vec![data]);
+    let header = RequestHeader::default()
+        .with_request_api_key(ProduceRequest::KEY)
+        .with_request_api_version(VERSION)
+        .with_client_id(Some(StrBytes::from_static_str("wire")));
+    let mut body = BytesMut::new();
+    header.encode(&mut body, ProduceRequest::header_version(VERSION)).unwrap();
+    request.encode(&mut body, VERSION).unwrap();
+    let mut frame = BytesMut::new();
+    frame.put_u32(u32::try_from(body.len()).unwrap());
+    frame.put(body);
+    let mut stream = TcpStream::connect(broker).await.unwrap();
+    stream.write_all(&frame).await.unwrap();
+    let length = stream.read_u32().await.unwrap();
+    let mut answer = vec![0; length as usize];
+    stream.read_exact(&mut answer).await.unwrap();
+    let mut answer = Bytes::from(answer);
+    ResponseHeader::decode(&mut answer, ProduceResponse::header_version(VERSION)).unwrap();
+    let response = ProduceResponse::decode(&mut answer, VERSION).unwrap();
+    assert!(!answer.has_remaining());
+    assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
 }

@@ -32,6 +32,8 @@ pub(super) struct Entry {
     pub(super) record: Consumed,
     /// Seconds from the beginning of the session: small, as there may be many entries.
     pub(super) admitted: u32,
+    /// Of the record, or of the output and what it has to keep of the record; at most 4 GiB.
+    pub(super) bytes: u32,
     /// `None` until the work is done.
     pub(super) output: Option<Option<Box<WorkOutput>>>,
 }
@@ -61,6 +63,7 @@ impl<T> Lane<T> {
     pub(super) fn admit(
         &mut self,
         record: Consumed,
+        bytes: u32,
         idle: Instant,
         began: Instant,
         now: Instant,
@@ -87,7 +90,7 @@ impl<T> Lane<T> {
         }
         self.last = Some(record);
         let admitted = u32::try_from(now.duration_since(began).as_secs()).unwrap_or(u32::MAX);
-        self.entries.push_back(Entry { record, admitted, output: None });
+        self.entries.push_back(Entry { record, admitted, bytes, output: None });
         Admission::New(self.epoch, &self.guard)
     }
 

@@ -11,14 +11,23 @@ use rdkafka::error::RDKafkaErrorCode;
 use super::{Outcome, Session, Worker};
 use crate::kafka::dead_letter::Position;
 use crate::kafka::handler::Handler;
+use crate::kafka::in_flight::Limit;
 use crate::kafka::marker::Mark;
 use crate::kafka::progress::{Progress, TransactionOutcome};
 use crate::kafka::transaction::CommitError;
 
 /// Records committed in one transaction at most.
-pub(super) const COMMIT_LIMIT: usize = 5_000;
+pub(super) const COMMIT_LIMIT: usize = 20_000;
+/// Bytes committed in one transaction at most, of records and what becomes of them.
+const COMMIT_BYTES: usize = 16 << 20;
 /// How long the brokers may take to say what is committed.
 const OUTCOME_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What a transaction is for.
+struct Done {
+    records: usize,
+    is_limited: bool,
+}
 
 impl<H: Handler> Session<'_, H> {
     /// Commits what is finished.
@@ -26,7 +35,7 @@ impl<H: Handler> Session<'_, H> {
     /// # Errors
     /// When the session cannot go on.
     pub(super) fn commit(&mut self) -> anyhow::Result<Outcome> {
-        let finished = self.in_flight.finished(self.commit_limit);
+        let finished = self.in_flight.finished(Limit { records: self.commit_limit, bytes: COMMIT_BYTES });
         if finished.records == 0 {
             return Ok(Outcome::Settled);
         }
@@ -35,15 +44,15 @@ impl<H: Handler> Session<'_, H> {
         let progress = Progress { topic, next: finished.next };
         let (sources, outputs): (Vec<_>, Vec<_>) =
             finished.outputs.into_iter().map(|(source, output)| (source, output.record())).unzip();
-        let records = finished.records;
+        let done = Done { records: finished.records, is_limited: finished.is_limited };
         match self.runtime.block_on(self.producer.commit(outputs, &progress, &group)) {
             Ok(()) => {
                 self.commit_limit = (self.commit_limit * 2).min(COMMIT_LIMIT);
-                Ok(self.committed(records, &progress))
+                Ok(self.committed(&done, &progress))
             }
             // It stays in flight and is committed later, unless the partition turns out to be lost.
             Err(error @ CommitError::Aborted(_)) => {
-                self.will_retry(&error.to_string(), "will commit again");
+                self.note_retry(&error.to_string(), "will commit again");
                 // It may have been more than the brokers take in time.
                 self.commit_limit = (self.commit_limit / 2).max(1);
                 Ok(Outcome::Aborted)
@@ -54,9 +63,9 @@ impl<H: Handler> Session<'_, H> {
                 Ok(self.replace(refused.collect()))
             }
             Err(error @ CommitError::Unknown(_)) if !self.worker.shutdown.is_cancelled() => {
-                tracing::warn!(group = self.worker.group, %error, "asking the brokers whether it was committed");
+                self.note_retry(&error.to_string(), "asking the brokers whether it was committed");
                 match self.find_out(&progress)? {
-                    TransactionOutcome::Committed => Ok(self.committed(records, &progress)),
+                    TransactionOutcome::Committed => Ok(self.committed(&done, &progress)),
                     TransactionOutcome::Aborted => Ok(Outcome::Aborted),
                     TransactionOutcome::Unclear => Err(error.into()),
                 }
@@ -65,10 +74,10 @@ impl<H: Handler> Session<'_, H> {
         }
     }
 
-    fn committed(&mut self, records: usize, progress: &Progress) -> Outcome {
-        self.worker.status.metrics.committed.inc_by(records as u64);
+    fn committed(&mut self, done: &Done, progress: &Progress) -> Outcome {
+        self.worker.status.metrics.committed.inc_by(done.records as u64);
         self.in_flight.advance(&progress.next);
-        Outcome::Settled
+        if done.is_limited { Outcome::Limited } else { Outcome::Settled }
     }
 
     /// Ends a transaction whose outcome is unknown, by a new producer, and returns how it ended.
@@ -106,14 +115,14 @@ impl<H: Handler> Session<'_, H> {
                 outcome = Outcome::Settled;
             } else {
                 let reason = format!("the dead-letter topic of {topic} refuses every letter: {code}");
-                self.will_retry(&reason, "a dead letter cannot be written, will retry");
+                self.note_retry(&reason, "a dead letter cannot be written, will retry");
             }
         }
         outcome
     }
 
-    /// Notes why what is finished is committed later.
-    fn will_retry(&mut self, reason: &str, message: &'static str) {
+    /// Notes why what is finished is not committed yet.
+    fn note_retry(&mut self, reason: &str, message: &'static str) {
         self.worker.status.retrying(reason);
         if self.repeats.is_due(reason) {
             tracing::warn!(group = self.worker.group, reason, "{message}");

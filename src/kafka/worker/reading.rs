@@ -76,7 +76,7 @@ impl<H: Handler> Session<'_, H> {
 
     pub(super) fn receive(&mut self, record: Record) -> anyhow::Result<()> {
         let (partition, consumed) = (record.partition, Consumed::of(&record));
-        match self.in_flight.admit(partition, consumed, Instant::now()) {
+        match self.in_flight.admit(partition, consumed, record.bytes(), Instant::now()) {
             Admission::New(epoch, guard) => {
                 let token = guard.token().clone();
                 self.start(record, epoch, token);
