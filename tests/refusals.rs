@@ -177,7 +177,7 @@ async fn records_that_are_too_large_together_are_written_one_by_one() {
     let record = |vin: &String, model: &str| (vin.clone(), event(&frame, vin, model));
     let mut records: Vec<_> = fitting.iter().map(|vin| record(vin, "m")).collect();
     records.extend(refused.iter().map(|vin| record(vin, &"m".repeat(700))));
-    produce_all(platform.kafka(), &created, &records).await;
+    produce_all(platform.kafka(), &created, &records, "none").await;
     let _estimator =
         estimator(&platform, &["--kafka-prefix", OWN, "--kafka-property", "compression.type=none"]);
     assert_same(keys(&letters(&platform, &dead, refused.len()).await), refused);

@@ -11,7 +11,7 @@ use crate::load::{self, Ledger, Target};
 use crate::support::cluster::{ESTIMATES, NAMES, Node, Platform, Roles, Setup};
 use crate::support::engines::address;
 use crate::support::{BINARY, DEADLINE, eventually};
-use crate::verdict::Verdict;
+use crate::verdict::{History, Verdict};
 use crate::world::{TOPICS, resident_mib};
 
 const CLIENTS: u32 = 32;
@@ -79,7 +79,7 @@ async fn vehicles_that_wait_in_the_estimators_survive_a_restart_of_kafka_node_by
             say(&format!("{seen} ads"));
         }
     }
-    let verdict = Verdict::reach(&platform, &ledger, &[const { Vec::new() }; 2]).await;
+    let verdict = Verdict::reach(&platform, &ledger, &History::default()).await;
     say(&format!("{} lost", verdict.lost.len()));
     assert_eq!(ledger.len(), count);
     assert_eq!(verdict, Verdict::default());

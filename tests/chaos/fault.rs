@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom as _;
+use rand::seq::{IndexedRandom as _, SliceRandom as _};
 
+use crate::poison::Poison;
 use crate::support::cluster::{ADS, ESTIMATES, NAMES, STOCK};
+use crate::world::TOPICS;
 
 pub const NODES: [&str; 12] = [
     "kafka-1",
@@ -61,17 +63,26 @@ pub enum Fault {
     Silence(usize, Engine),
     /// Drops packets between a role and an engine, and kills the connections that there are.
     BlackHole(usize, Engine),
-    /// A record that can never be read, on one of the two topics.
-    Poison(usize),
+    /// Records of others, on one of the two topics.
+    Poison(Poison, usize),
+    /// Starts a second process with the instance id of a role, and ends it.
+    Namesake {
+        role: usize,
+        is_killed: bool,
+    },
+    /// Deletes a topic when nothing on it is unread, and creates it again.
+    Recreate(usize),
 }
 
 impl Fault {
     /// What is done, and for how long.
-    pub fn draw(rng: &mut StdRng) -> (Self, Duration) {
+    fn of(card: usize, rng: &mut StdRng) -> (Self, Duration) {
         let role = *[STOCK, ESTIMATES[0], ESTIMATES[1], ADS].choose(rng).unwrap();
+        let reader = *[ESTIMATES[0], ESTIMATES[1], ADS].choose(rng).unwrap();
         let node = *NODES.choose(rng).unwrap();
         let engine = *Engine::of(role).choose(rng).unwrap();
-        let (fault, from, to) = match rng.random_range(0..22) {
+        let poison = |poison: Poison, rng: &mut StdRng| (Self::Poison(poison, poison.topic(rng)), 0, 1);
+        let (fault, from, to) = match card {
             0..4 => (Self::KillRole(role), 0, 5_000),
             4..6 => (Self::TerminateRole(role), 0, 5_000),
             6..8 => (Self::PauseRole(role), 8_000, 15_000),
@@ -80,8 +91,17 @@ impl Fault {
             12..14 => (Self::PauseNode(node), 3_000, 15_000),
             14..16 => (Self::Sever(role, engine), 100, 15_000),
             16..18 => (Self::Silence(role, engine), 1_000, 20_000),
-            18..20 => (Self::Poison(rng.random_range(0..2)), 0, 1),
-            _ => (Self::BlackHole(role, engine), 20_000, 60_000),
+            18..20 => (Self::BlackHole(role, engine), 20_000, 60_000),
+            20..22 => (Self::Namesake { role: reader, is_killed: rng.random_bool(0.5) }, 10_000, 40_000),
+            22 => (Self::Recreate(0), 0, 1),
+            23 => (Self::Recreate(1), 0, 1),
+            24..26 => poison(Poison::Text, rng),
+            26 => poison(Poison::Bomb, rng),
+            27 => poison(Poison::Noise, rng),
+            28 => poison(Poison::HeaderName, rng),
+            29 => poison(Poison::RefusedAd, rng),
+            30 => poison(Poison::LargeVehicle, rng),
+            _ => poison(Poison::Burst, rng),
         };
         (fault, Duration::from_millis(rng.random_range(from..to)))
     }
@@ -97,7 +117,9 @@ impl Fault {
             Self::Sever(..) => "lines severed",
             Self::Silence(..) => "lines silenced",
             Self::BlackHole(..) => "black holes",
-            Self::Poison(_) => "poison records",
+            Self::Poison(poison, _) => poison.kind(),
+            Self::Namesake { .. } => "namesakes started",
+            Self::Recreate(_) => "topics created again",
         }
     }
 }
@@ -116,7 +138,47 @@ impl fmt::Display for Fault {
             Self::BlackHole(role, engine) => {
                 write!(f, "drop packets between {} and {engine:?}", NAMES[*role])
             }
-            Self::Poison(topic) => write!(f, "poison topic {topic}"),
+            Self::Poison(poison, topic) => write!(f, "{} on {}", poison.kind(), TOPICS[*topic]),
+            Self::Namesake { role, is_killed } => {
+                let end = if *is_killed { "kill" } else { "terminate" };
+                write!(f, "start a second {} of the same name, and {end} it", NAMES[*role])
+            }
+            Self::Recreate(topic) => write!(f, "create {} again", TOPICS[*topic]),
         }
+    }
+}
+
+/// Some faults of every kind in an order that the seed decides. All of them are drawn before one is drawn again.
+pub struct Deck {
+    rng: StdRng,
+    cards: Vec<usize>,
+    left_out: Vec<String>,
+}
+
+impl Deck {
+    /// The larger the share of a kind, the more often it is drawn.
+    const SIZE: usize = 32;
+
+    /// `left_out`: the kinds that are not drawn.
+    pub fn new(rng: StdRng, left_out: Vec<String>) -> Self {
+        Self { rng, cards: Vec::new(), left_out }
+    }
+
+    /// What is done, and for how long. A fault for which there is no room now is drawn later.
+    pub fn draw(&mut self, has_room_for: impl Fn(Fault) -> bool) -> Option<(Fault, Duration)> {
+        if self.cards.is_empty() {
+            self.cards = (0..Self::SIZE).collect();
+            self.cards.shuffle(&mut self.rng);
+        }
+        let card = self.cards.pop()?;
+        let (fault, hold) = Fault::of(card, &mut self.rng);
+        if self.left_out.iter().any(|kind| kind == fault.kind()) {
+            return None;
+        }
+        if has_room_for(fault) {
+            return Some((fault, hold));
+        }
+        self.cards.insert(0, card);
+        None
     }
 }

@@ -6,15 +6,21 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
+use tokio::sync::RwLock;
 use tokio::task::JoinSet;
 
 use crate::support::cluster::Platform;
+
+/// What the vins of posted vehicles begin with.
+pub const VIN: &str = "vin-";
 
 /// When each vehicle was accepted, and the stalls that clients saw.
 #[derive(Default)]
 pub struct Ledger {
     entries: Mutex<Vec<(String, Instant)>>,
     longest_post: Mutex<Duration>,
+    /// Closed while nothing may be posted, or written by others.
+    pub gate: RwLock<()>,
     by_twin: AtomicUsize,
 }
 
@@ -81,7 +87,8 @@ pub async fn drive(
             let mut ticks = tokio::time::interval(pace);
             while let Some(number) = next() {
                 ticks.tick().await;
-                let vin = format!("vin-{number}");
+                let _open = ledger.gate.read().await;
+                let vin = format!("{VIN}{number}");
                 let first_try = Instant::now();
                 let by_twin = post_until_accepted(&platform, &vin, &targets).await;
                 ledger.enter(vin, first_try, by_twin);

@@ -10,7 +10,10 @@ mod backlog;
 mod black_hole;
 mod fault;
 mod load;
+mod odd_header;
+mod poison;
 mod publications;
+mod recreation;
 #[path = "../support/mod.rs"]
 mod support;
 mod twin;
@@ -18,18 +21,19 @@ mod verdict;
 mod world;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use fault::{Engine, Fault};
+use fault::{Deck, Engine, Fault};
 use load::Ledger;
 use publications::Publications;
 use rand::rngs::StdRng;
-use rand::seq::IteratorRandom as _;
+use rand::seq::SliceRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
-use support::cluster::{NAMES, Platform, STOCK};
+use support::cluster::{ADS, ESTIMATES, NAMES, Platform, STOCK};
 use support::engines::address;
+use support::eventually;
 use twin::Life;
 use verdict::{Verdict, Watch};
 use world::World;
@@ -45,12 +49,15 @@ const LANES: u64 = 3;
 const LULL: std::ops::Range<u64> = 500..4_000;
 /// Between two lives of the second stock, in milliseconds.
 const ABSENCE: std::ops::Range<u64> = 2_000..15_000;
-/// A black hole that outlasts every timeout of the platform's, one in each period.
+/// Black holes that outlast every timeout of the platform's, two in each period.
 const LONG_HOLE: Duration = Duration::from_secs(150);
 const LONG_HOLE_PERIOD: Duration = Duration::from_secs(300);
-/// What the two are drawn from, next to the lanes.
+/// The most memory that a role may have in RAM, in MiB: what compose/compose.yaml gives it, stock apart.
+const MEMORY_LIMITS: [(usize, u64); 3] = [(ESTIMATES[0], 192), (ESTIMATES[1], 192), (ADS, 160)];
+/// What the others are drawn from, next to the lanes.
 const TWIN_STREAM: u64 = 1 << 32;
 const HOLE_STREAM: u64 = 2 << 32;
+const FAULT_STREAM: u64 = 3 << 32;
 /// Without a new ad for so long, after everything was restored, what is missing is lost.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -68,14 +75,17 @@ async fn whatever_fails_each_accepted_vehicle_becomes_one_ad() {
     println!("seed {seed}, {minutes} minutes; the roles' logs are in {}", logs.display());
     let time = format!("{}s", PROCESSING_TIME.as_secs());
     let Some(world) = World::start(&time, &logs).await else { return };
-    let ledger = Arc::new(Ledger::default());
+    let ledger = Arc::clone(&world.ledger);
     let until = Instant::now() + faults;
 
     let posted = Arc::new(AtomicU64::new(0));
     let next = move || (Instant::now() < until).then(|| posted.fetch_add(1, Ordering::Relaxed));
     let platform = Arc::clone(&world.platform);
     let load = load::drive(platform, Arc::clone(&ledger), CLIENTS, PACE, next, world.targets());
-    let lanes = futures::future::join_all((0..LANES).map(|lane| disturb(&world, seed, lane, until)));
+    let left_out = std::env::var("CHAOS_WITHOUT").unwrap_or_default();
+    let left_out = left_out.split(',').map(|kind| kind.trim().to_owned()).collect();
+    let deck = Mutex::new(Deck::new(stream(seed, FAULT_STREAM), left_out));
+    let lanes = futures::future::join_all((0..LANES).map(|lane| disturb(&world, &deck, seed, lane, until)));
     let twin = host_twins(&world, seed, until);
     let holes = open_long_holes(&world, seed, until);
     let mut watch = Watch::new(&world.platform);
@@ -94,10 +104,8 @@ async fn whatever_fails_each_accepted_vehicle_becomes_one_ad() {
     println!("all is restored, {} vehicles were accepted; the platform settles", ledger.len());
     let settling = Instant::now();
     let verdict = loop {
-        let verdict = Verdict::reach(&world.platform, &ledger, &world.poisons().await).await;
-        // What is doubled stays so.
-        let may_heal = !verdict.lost.is_empty() || !verdict.wrong_dead_letters.is_empty();
-        if !may_heal || watch.stalled_for() > PATIENCE || settling.elapsed() > 10 * PATIENCE {
+        let verdict = Verdict::reach(&world.platform, &ledger, &world.history().await).await;
+        if !verdict.is_unfinished() || watch.stalled_for() > PATIENCE || settling.elapsed() > 10 * PATIENCE {
             break verdict;
         }
         let looks = async {
@@ -111,6 +119,7 @@ async fn whatever_fails_each_accepted_vehicle_becomes_one_ad() {
         }
     };
     let settled = settling.elapsed();
+    let ads = eventually("the list of ads", async || world.platform.ad_vins().await).await.len();
     let audit = audit(&world.platform);
     world.end().await;
     let breaches = world.breaches().await;
@@ -132,7 +141,9 @@ async fn whatever_fails_each_accepted_vehicle_becomes_one_ad() {
     println!("{:8.1} s longest stall of ads", watch.longest_stall().as_secs_f64());
     println!("{:8.1} s longest time to a 201", ledger.longest_post().as_secs_f64());
     println!("{:8.1} s to settle", settled.as_secs_f64());
-    println!("{:8} MiB resident at most, of a role", peak.iter().max().unwrap());
+    for (name, peak) in NAMES.iter().zip(&peak) {
+        println!("{peak:8} MiB resident at most: {name}");
+    }
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!("load averages of 1, 5 and 15 minutes at the end, and processes: {}", load.trim());
 
@@ -141,32 +152,56 @@ async fn whatever_fails_each_accepted_vehicle_becomes_one_ad() {
     assert!(breaches.is_empty(), "seed {seed}: {breaches:#?}");
     let false_answers = publications.false_answers();
     assert!(false_answers.is_empty(), "seed {seed}: {false_answers:#?}");
-    assert_eq!(audit, Ok(ledger.len() as u64), "seed {seed}: the platform's own audit sees it otherwise");
+    let expected = Audit { advertised: ledger.len(), ads_without_vehicle: ads - ledger.len() };
+    assert_eq!(audit, Ok(expected), "seed {seed}: the platform's own audit sees it otherwise");
+    for (role, limit) in MEMORY_LIMITS {
+        let (name, peak) = (NAMES[role], peak[role]);
+        assert!(peak <= limit, "seed {seed}: {name} had {peak} MiB resident, and may have {limit}");
+    }
     world.platform.remove().await;
 }
 
-/// How many vehicles have an ad, by the platform's own audit; what it said, when it is not clean.
-fn audit(platform: &Platform) -> Result<u64, String> {
+/// What the platform's own audit counts.
+#[derive(Debug, PartialEq, Eq)]
+struct Audit {
+    advertised: usize,
+    /// Of vehicles that others wrote to the topics.
+    ads_without_vehicle: usize,
+}
+
+/// What the audit counts; what it said, when it finds anything else.
+fn audit(platform: &Platform) -> Result<Audit, String> {
     // The poison, which nobody will ever read.
     let discarded = platform.tool(&["dlq", "discard", "--all"]);
     let audited = platform.tool(&["audit", "--json"]);
-    if !discarded.status.success() || !audited.status.success() {
-        return Err(format!("{discarded:?} {audited:?}"));
+    let report: serde_json::Value =
+        serde_json::from_slice(&audited.stdout).map_err(|_| format!("{audited:?}"))?;
+    let findings = report["findings"].as_object().unwrap();
+    let count = |finding: &str| usize::try_from(findings[finding]["count"].as_u64().unwrap()).unwrap();
+    let ads_without_vehicle = count("adWithoutVehicle");
+    let found: usize = findings.keys().map(|finding| count(finding)).sum();
+    if !discarded.status.success() || found != ads_without_vehicle || report["deadLetters"] != 0 {
+        return Err(format!("{discarded:?} {report}"));
     }
-    let report: serde_json::Value = serde_json::from_slice(&audited.stdout).unwrap();
-    Ok(report["advertised"].as_u64().unwrap())
+    let advertised = usize::try_from(report["advertised"].as_u64().unwrap()).unwrap();
+    Ok(Audit { advertised, ads_without_vehicle })
+}
+
+/// Numbers of one part of the run, which do not depend on what the others draw.
+fn stream(seed: u64, number: u64) -> StdRng {
+    StdRng::seed_from_u64(seed.wrapping_mul(LANES).wrapping_add(number))
 }
 
 /// One fault after the other.
-async fn disturb(world: &World, seed: u64, lane: u64, until: Instant) {
-    let mut rng = StdRng::seed_from_u64(seed.wrapping_mul(LANES).wrapping_add(lane));
+async fn disturb(world: &World, deck: &Mutex<Deck>, seed: u64, lane: u64, until: Instant) {
+    let mut rng = stream(seed, lane);
     loop {
         tokio::time::sleep(Duration::from_millis(rng.random_range(LULL))).await;
         if Instant::now() >= until {
             return;
         }
-        let (fault, hold) = Fault::draw(&mut rng);
-        if world.has_room_for(fault) {
+        let drawn = deck.lock().unwrap().draw(|fault| world.has_room_for(fault));
+        if let Some((fault, hold)) = drawn {
             world.inject(fault, hold).await;
         }
     }
@@ -174,7 +209,7 @@ async fn disturb(world: &World, seed: u64, lane: u64, until: Instant) {
 
 /// One life of the second stock after the other.
 async fn host_twins(world: &World, seed: u64, until: Instant) {
-    let mut rng = StdRng::seed_from_u64(seed.wrapping_mul(LANES).wrapping_add(TWIN_STREAM));
+    let mut rng = stream(seed, TWIN_STREAM);
     loop {
         tokio::time::sleep(Duration::from_millis(rng.random_range(ABSENCE))).await;
         if Instant::now() >= until {
@@ -184,20 +219,29 @@ async fn host_twins(world: &World, seed: u64, until: Instant) {
     }
 }
 
-/// Opens one long black hole in each period that fits into the run: the first between stock and its database or Kafka,
-/// by the parity of the seed; later ones between any role and a whole engine.
+/// Opens two long black holes in each period that fits into the run: one between a role and its database, and one between
+/// another role and Kafka or the registry. Two periods have all four engines.
 async fn open_long_holes(world: &World, seed: u64, until: Instant) {
-    let mut rng = StdRng::seed_from_u64(seed.wrapping_mul(LANES).wrapping_add(HOLE_STREAM));
-    let mut drawn = (STOCK, if seed.is_multiple_of(2) { Engine::Kafka } else { Engine::Database });
-    while until.saturating_duration_since(Instant::now()) + Duration::from_secs(1) > LONG_HOLE_PERIOD {
+    let mut rng = stream(seed, HOLE_STREAM);
+    let mut owners = [STOCK, ADS];
+    let mut engines = [Engine::Kafka, Engine::Registry];
+    owners.shuffle(&mut rng);
+    engines.shuffle(&mut rng);
+    for (&owner, &engine) in owners.iter().zip(&engines).cycle() {
+        if until.saturating_duration_since(Instant::now()) + Duration::from_secs(1) <= LONG_HOLE_PERIOD {
+            return;
+        }
         let next = Instant::now() + LONG_HOLE_PERIOD;
-        let spare = LONG_HOLE_PERIOD - LONG_HOLE;
-        tokio::time::sleep(spare.mul_f64(rng.random_range(0.0..0.8))).await;
-        let (role, engine) = drawn;
-        world.inject(Fault::BlackHole(role, engine), LONG_HOLE).await;
-        let role = rng.random_range(0..NAMES.len());
-        let engines = Engine::of(role).into_iter().filter(|engine| !matches!(engine, Engine::Broker(_)));
-        drawn = (role, engines.choose(&mut rng).unwrap());
+        let others: Vec<_> = (0..NAMES.len()).filter(|role| *role != owner).collect();
+        let other = others[rng.random_range(0..others.len())];
+        let mut open = |role, engine| {
+            let pause = (LONG_HOLE_PERIOD - LONG_HOLE).mul_f64(rng.random_range(0.0..0.8));
+            async move {
+                tokio::time::sleep(pause).await;
+                world.inject(Fault::BlackHole(role, engine), LONG_HOLE).await;
+            }
+        };
+        tokio::join!(open(owner, Engine::Database), open(other, engine));
         tokio::time::sleep_until(next.into()).await;
     }
 }

@@ -7,7 +7,7 @@ use rdkafka::consumer::{Consumer as _, StreamConsumer};
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::load::Ledger;
+use crate::load::{Ledger, VIN};
 use crate::support::DEADLINE;
 use crate::world::{TOPICS, World};
 
@@ -21,6 +21,8 @@ const TICK: Duration = Duration::from_secs(1);
 
 pub struct Publications {
     consumer: StreamConsumer,
+    /// How often a topic had been created again when this began to read.
+    recreations: usize,
     published: HashSet<String>,
     /// Accepted and not yet seen on the topic.
     waiting: HashSet<String>,
@@ -35,27 +37,11 @@ pub struct Publications {
 
 impl Publications {
     pub fn new(world: &World) -> Self {
-        let consumer: StreamConsumer = ClientConfig::new()
-            .set("bootstrap.servers", world.platform.bootstrap())
-            .set("group.id", "sees-publications")
-            .set("enable.auto.commit", "false")
-            .set("isolation.level", "read_committed")
-            .set("socket.timeout.ms", "5000")
-            .set("topic.metadata.refresh.interval.ms", "2000")
-            .set("reconnect.backoff.max.ms", "1000")
-            .set_log_level(rdkafka::config::RDKafkaLogLevel::Emerg)
-            .create()
-            .unwrap();
-        let topic = world.platform.topic(TOPICS[0]);
-        let metadata = consumer.fetch_metadata(Some(&topic), DEADLINE).unwrap();
-        let mut list = TopicPartitionList::new();
-        for partition in metadata.topics()[0].partitions() {
-            list.add_partition_offset(&topic, partition.id(), Offset::Beginning).unwrap();
-        }
-        consumer.assign(&list).unwrap();
+        let consumer = reader(world);
         let now = Instant::now();
         Self {
             consumer,
+            recreations: 0,
             published: HashSet::new(),
             waiting: HashSet::new(),
             known: 0,
@@ -75,24 +61,30 @@ impl Publications {
             let key = tokio::select! {
                 _ = ticks.tick() => None,
                 received = self.consumer.recv() => match received {
-                    // Poison has no key.
                     Ok(record) => record.key().map(|key| String::from_utf8_lossy(key).into_owned()),
                     // It tries again.
                     Err(_) => None,
                 },
             };
             match key {
-                Some(vin) => {
+                // Poison has another key, or none.
+                Some(vin) if vin.starts_with(VIN) => {
                     self.waiting.remove(&vin);
                     self.published.insert(vin);
                     self.note_progress();
                 }
+                Some(_) => {}
                 None => self.judge(world, ledger).await,
             }
         }
     }
 
     async fn judge(&mut self, world: &World, ledger: &Ledger) {
+        if self.recreations != world.recreations() {
+            self.recreations = world.recreations();
+            // The old one knows leaders of a log that is gone.
+            self.consumer = reader(world);
+        }
         let accepted = ledger.after(self.known);
         self.known += accepted.len();
         self.waiting.extend(accepted.into_iter().filter(|vin| !self.published.contains(vin)));
@@ -135,4 +127,27 @@ impl Publications {
     pub fn false_answers(&self) -> &[String] {
         &self.false_answers
     }
+}
+
+/// Reads the topic from its beginning.
+fn reader(world: &World) -> StreamConsumer {
+    let consumer: StreamConsumer = ClientConfig::new()
+        .set("bootstrap.servers", world.platform.bootstrap())
+        .set("group.id", "sees-publications")
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed")
+        .set("socket.timeout.ms", "5000")
+        .set("topic.metadata.refresh.interval.ms", "2000")
+        .set("reconnect.backoff.max.ms", "1000")
+        .set_log_level(rdkafka::config::RDKafkaLogLevel::Emerg)
+        .create()
+        .unwrap();
+    let topic = world.platform.topic(TOPICS[0]);
+    let metadata = consumer.fetch_metadata(Some(&topic), DEADLINE).unwrap();
+    let mut beginning = TopicPartitionList::new();
+    for partition in metadata.topics()[0].partitions() {
+        beginning.add_partition_offset(&topic, partition.id(), Offset::Beginning).unwrap();
+    }
+    consumer.assign(&beginning).unwrap();
+    consumer
 }

@@ -1,16 +1,16 @@
 //! What became of the vehicles that were accepted.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-use rdkafka::Message;
-use rdkafka::message::OwnedMessage;
+use rdkafka::Message as _;
+use rdkafka::message::BorrowedMessage;
 
-use crate::load::Ledger;
+use crate::load::{Ledger, VIN};
+use crate::poison::{Fate, Letter, Written};
 use crate::support::cluster::Platform;
 use crate::support::eventually;
-use crate::support::kafka::read_all;
+use crate::support::kafka::read_each;
 use crate::world::TOPICS;
 
 /// Without a new ad for so long the list is read from its beginning again.
@@ -42,7 +42,8 @@ impl Watch {
             self.cursor = beginning(platform);
         }
         while let Some((page, next)) = platform.ads_page(&self.cursor).await {
-            self.seen.extend(page.iter().map(|ad| ad["vin"].as_str().unwrap().to_owned()));
+            let vins = page.iter().map(|ad| ad["vin"].as_str().unwrap().to_owned());
+            self.seen.extend(vins.filter(|vin| vin.starts_with(VIN)));
             match (next, page.last()) {
                 (Some(next), _) => self.cursor = next,
                 (None, Some(last)) => {
@@ -73,6 +74,14 @@ fn beginning(platform: &Platform) -> String {
     format!("{}/ads?limit=1000", platform.ads_url())
 }
 
+/// What was done to the topics, apart from the posts.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    pub written: Vec<Written>,
+    /// The keys that were on a topic when it was deleted.
+    pub archived: [Vec<String>; 2],
+}
+
 /// The difference between what the ledger promises and what there is.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
@@ -87,46 +96,82 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    pub async fn reach(platform: &Platform, ledger: &Ledger, poisons: &[Vec<Vec<u8>>; 2]) -> Self {
-        let promised = ledger.vins();
+    pub async fn reach(platform: &Platform, ledger: &Ledger, history: &History) -> Self {
         let ads = eventually("the list of ads", async || platform.ad_vins().await).await;
         let advertised: HashSet<_> = ads.iter().cloned().collect();
-        let [created, processed] = [
-            read_all(platform.bootstrap(), &platform.topic(TOPICS[0])).await,
-            read_all(platform.bootstrap(), &platform.topic(TOPICS[1])).await,
-        ];
-        let mut wrong_dead_letters = Vec::new();
-        for (topic, poisons) in TOPICS.iter().zip(poisons) {
-            let letters = read_all(platform.bootstrap(), &format!("{}.dlq", platform.topic(topic))).await;
-            let found = count(letters.iter().map(|letter| letter.payload().unwrap_or_default().to_vec()));
-            let put: HashSet<_> = poisons.iter().cloned().collect();
-            let missing = put.iter().filter(|poison| !found.contains_key(*poison));
-            let wrong = found.iter().filter(|(value, count)| **count != 1 || !put.contains(*value));
-            let shown = missing.chain(wrong.map(|(value, _)| value));
-            wrong_dead_letters.extend(shown.map(|value| String::from_utf8_lossy(value).into_owned()));
+        let (mut keys, mut letters) = (history.archived.clone(), Vec::new());
+        for (topic, (name, keys)) in TOPICS.iter().zip(&mut keys).enumerate() {
+            let name = platform.topic(name);
+            keys.extend(read_each(platform.bootstrap(), &name, key).await.into_iter().flatten());
+            let read = read_each(platform.bootstrap(), &format!("{name}.dlq"), Letter::of).await;
+            letters.extend(read.into_iter().map(|letter| (topic, letter)));
         }
+        let (mut promised, mut possible) = (ledger.vins(), HashSet::new());
+        for written in &history.written {
+            match written.fate {
+                Fate::Ad => drop(promised.insert(written.name.clone())),
+                Fate::AdOrLetter { .. } => drop(possible.insert(written.name.clone())),
+                Fate::Letter { .. } => {}
+            }
+        }
+        let [created, processed] = keys;
         Self {
             lost: promised.difference(&advertised).cloned().collect(),
             doubled_ads: doubled(ads),
-            foreign_ads: advertised.difference(&promised).cloned().collect(),
-            doubled_created: doubled(keys(&created)),
-            doubled_processed: doubled(keys(&processed)),
-            wrong_dead_letters,
+            foreign_ads: advertised
+                .iter()
+                .filter(|vin| !promised.contains(*vin) && !possible.contains(*vin))
+                .cloned()
+                .collect(),
+            doubled_created: doubled(created),
+            doubled_processed: doubled(processed),
+            wrong_dead_letters: wrong_dead_letters(letters, &history.written, &advertised),
         }
+    }
+
+    /// Whether time may heal it: what is doubled stays so.
+    pub fn is_unfinished(&self) -> bool {
+        !self.lost.is_empty() || !self.wrong_dead_letters.is_empty()
     }
 }
 
-fn keys(records: &[OwnedMessage]) -> impl Iterator<Item = String> {
-    // Poison has no key.
-    records.iter().filter_map(|record| Some(String::from_utf8_lossy(record.key()?).into_owned()))
+/// Says what is wrong with the letters, each with the topic that it belongs to.
+fn wrong_dead_letters(
+    letters: Vec<(usize, Letter)>,
+    written: &[Written],
+    advertised: &HashSet<String>,
+) -> Vec<String> {
+    let mut found = HashMap::<_, Vec<_>>::new();
+    for (topic, letter) in letters {
+        found.entry((topic, letter.name.clone())).or_default().push(letter);
+    }
+    let mut wrong = Vec::new();
+    for Written { name, hash, fate } in written {
+        let (topic, reason, count) = match *fate {
+            Fate::Letter { topic, reason } => (topic, reason, 1),
+            Fate::AdOrLetter { reason } => (0, reason, usize::from(!advertised.contains(name))),
+            Fate::Ad => continue,
+        };
+        let letters = found.remove(&(topic, name.clone())).unwrap_or_default();
+        if letters.len() != count {
+            wrong.push(format!("{name} has {} letters instead of {count}", letters.len()));
+        }
+        let is_right = |letter: &&Letter| {
+            letter.reason.contains(reason) && hash.as_ref().is_none_or(|hash| *hash == letter.hash)
+        };
+        wrong.extend(letters.iter().filter(|letter| !is_right(letter)).map(|letter| format!("{letter:?}")));
+    }
+    wrong.extend(found.into_values().flatten().map(|letter| format!("of nothing: {letter:?}")));
+    wrong
 }
 
-fn count<T: Eq + Hash>(items: impl Iterator<Item = T>) -> HashMap<T, usize> {
-    let mut counts = HashMap::new();
-    items.for_each(|item| *counts.entry(item).or_default() += 1);
-    counts
+/// Not all poison has a key.
+pub fn key(record: &BorrowedMessage<'_>) -> Option<String> {
+    Some(String::from_utf8_lossy(record.key()?).into_owned())
 }
 
 fn doubled(items: impl IntoIterator<Item = String>) -> Vec<String> {
-    count(items.into_iter()).into_iter().filter_map(|(item, count)| (count > 1).then_some(item)).collect()
+    let mut counts = HashMap::<_, usize>::new();
+    items.into_iter().for_each(|item| *counts.entry(item).or_default() += 1);
+    counts.into_iter().filter_map(|(item, count)| (count > 1).then_some(item)).collect()
 }

@@ -1,23 +1,24 @@
 //! The platform on the cluster, with a proxy on each line, and what can be done to them.
 
-use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::fault::{Engine, Fault, NODES};
-use crate::load::Target;
-use crate::support::cluster::{ADS, Engines, NAMES, Node, Platform, Role, Roles, STOCK, Setup};
+use crate::load::{Ledger, Target};
+use crate::poison::Written;
+use crate::support::cluster::{ADS, ESTIMATES, Engines, NAMES, Node, Platform, Role, Roles, STOCK, Setup};
 use crate::support::engines::address;
-use crate::support::kafka::produce;
 use crate::support::proxy::{Line, Proxy};
 use crate::support::{BINARY, eventually};
 use crate::twin::{Life, WAYS};
+use crate::verdict::History;
 
 pub const TOPICS: [&str; 2] = ["stock.vehicle-created", "stock.vehicle-processed"];
 
@@ -27,9 +28,10 @@ const TERMINATION_LIMIT: Duration = Duration::from_secs(12);
 const SIGTERM: i32 = 15;
 
 const TWIN: &str = "the second stock";
+const NAMESAKE: &str = "the second process of one name";
 
 /// The lines of one role.
-struct Lines {
+pub struct Lines {
     brokers: Vec<Proxy>,
     registry: Proxy,
     database: Option<Proxy>,
@@ -49,16 +51,23 @@ impl Lines {
 /// Each role, line and node has one fault at a time.
 pub struct World {
     pub platform: Arc<Platform>,
+    pub ledger: Arc<Ledger>,
     roles: Vec<Mutex<Role>>,
     /// A second stock for each way to the engines; at most one runs.
     twins: [Mutex<Role>; WAYS.len()],
     /// Where the one that runs listens.
     twin_url: Arc<std::sync::Mutex<Option<String>>>,
-    lines: Vec<Mutex<Lines>>,
-    nodes: BTreeMap<&'static str, Mutex<Node>>,
+    /// Of each role but stock, one that runs at most for a while.
+    namesakes: BTreeMap<usize, Mutex<Role>>,
+    pub lines: Vec<Mutex<Lines>>,
+    pub nodes: BTreeMap<&'static str, Mutex<Node>>,
     began: Instant,
+    recreations: AtomicUsize,
     counts: Mutex<BTreeMap<&'static str, usize>>,
-    poisons: Mutex<[Vec<Vec<u8>>; 2]>,
+    pub written: Mutex<Vec<Written>>,
+    /// The bytes before an event of each topic.
+    pub frames: [OnceCell<Vec<u8>>; 2],
+    pub archived: Mutex<[Vec<String>; 2]>,
     /// What should not have happened: a role that ended by itself, or not as it was asked to.
     breaches: Mutex<Vec<String>>,
 }
@@ -101,7 +110,7 @@ impl World {
             lines.push(Mutex::new(Lines { brokers, registry, database }));
         }
         // Those of the first stock.
-        let engines = OnceCell::new();
+        let engines = std::cell::OnceCell::new();
         let reroute = |role: usize, direct: Engines| {
             if role == STOCK {
                 engines.set(direct.clone()).unwrap();
@@ -132,19 +141,28 @@ impl World {
         let stock = &roles.roles[STOCK];
         let (second, mut direct) = (stock.twin(), stock.twin());
         direct.reach(engines.get().unwrap());
+        let namesakes =
+            [ESTIMATES[0], ESTIMATES[1], ADS].map(|role| (role, Mutex::new(roles.roles[role].twin())));
         println!("the faults begin at {}", chrono::Utc::now().format("%T%.3f"));
-        Some(Self {
+        let world = Self {
             platform: Arc::new(roles.platform),
+            ledger: Arc::default(),
+            namesakes: namesakes.into(),
             twins: [second, direct].map(Mutex::new),
             twin_url: Arc::default(),
             roles: roles.roles.into_iter().map(Mutex::new).collect(),
             lines,
             nodes,
             began: Instant::now(),
+            recreations: AtomicUsize::new(0),
             counts: Mutex::default(),
-            poisons: Mutex::default(),
+            written: Mutex::default(),
+            frames: Default::default(),
+            archived: Mutex::default(),
             breaches: Mutex::default(),
-        })
+        };
+        world.refuse_some_ads().await;
+        Some(world)
     }
 
     /// Does it, and undoes it after `hold`.
@@ -177,13 +195,23 @@ impl World {
             Fault::Sever(role, engine) => self.cut(fault, role, engine, Line::Severed, hold).await,
             Fault::Silence(role, engine) => self.cut(fault, role, engine, Line::Silent, hold).await,
             Fault::BlackHole(role, engine) => self.cut(fault, role, engine, Line::Dropped, hold).await,
-            Fault::Poison(topic) => {
-                let mut poisons = self.poisons.lock().await;
+            Fault::Poison(poison, topic) => {
+                let _open = self.ledger.gate.read().await;
                 self.tell(fault, hold).await;
-                let value = format!("poison {}", poisons[topic].len()).into_bytes();
-                produce(self.platform.bootstrap(), &self.platform.topic(TOPICS[topic]), None, &value).await;
-                poisons[topic].push(value);
+                self.poison(poison, topic).await;
             }
+            Fault::Namesake { role, is_killed } => {
+                let mut namesake = self.namesakes[&role].lock().await;
+                self.tell(fault, hold).await;
+                namesake.start();
+                tokio::time::sleep(hold).await;
+                if is_killed {
+                    namesake.kill();
+                } else {
+                    self.terminate(&mut namesake, NAMESAKE).await;
+                }
+            }
+            Fault::Recreate(topic) => self.recreate(topic, fault).await,
         }
     }
 
@@ -214,6 +242,9 @@ impl World {
             Fault::Sever(role, _) | Fault::Silence(role, _) | Fault::BlackHole(role, _) => {
                 self.lines[role].try_lock().is_ok()
             }
+            Fault::Namesake { role, .. } => self.namesakes[&role].try_lock().is_ok(),
+            // It waits for all lines, and closes the load meanwhile.
+            Fault::Recreate(_) => self.lines.iter().all(|lines| lines.try_lock().is_ok()),
             _ => true,
         }
     }
@@ -263,11 +294,11 @@ impl World {
         }
     }
 
-    async fn tell(&self, fault: Fault, hold: Duration) {
+    pub async fn tell(&self, fault: Fault, hold: Duration) {
         self.note(fault.kind(), &fault.to_string(), hold).await;
     }
 
-    async fn note(&self, kind: &'static str, what: &str, hold: Duration) {
+    pub async fn note(&self, kind: &'static str, what: &str, hold: Duration) {
         *self.counts.lock().await.entry(kind).or_default() += 1;
         println!("{:7.1} s  {what} ({:.1} s)", self.age().as_secs_f64(), hold.as_secs_f64());
     }
@@ -301,7 +332,8 @@ impl World {
     /// Notes each role that ended although nobody asked it to, and starts it again.
     pub async fn look_after_roles(&self) {
         let twins = self.twins.iter().map(|twin| (twin, TWIN));
-        for (role, name) in self.roles.iter().zip(NAMES).chain(twins) {
+        let namesakes = self.namesakes.values().map(|namesake| (namesake, NAMESAKE));
+        for (role, name) in self.roles.iter().zip(NAMES).chain(twins).chain(namesakes) {
             // Locked: something is done to it.
             let Ok(mut role) = role.try_lock() else { continue };
             if let Some(status) = role.ended() {
@@ -313,12 +345,12 @@ impl World {
         }
     }
 
-    /// The memory that each role has in RAM, in MiB.
+    /// The most memory that each role had in RAM since it was started, in MiB.
     pub fn memory(&self) -> Vec<u64> {
         let mut sizes = Vec::new();
         for role in &self.roles {
             // Locked: something is done to it.
-            sizes.push(role.try_lock().map_or(0, |role| resident_mib(role.pid())));
+            sizes.push(role.try_lock().map_or(0, |role| mib(role.pid(), "VmHWM:")));
         }
         sizes
     }
@@ -337,9 +369,17 @@ impl World {
         self.counts.lock().await.clone()
     }
 
-    /// What was put on each of the two topics.
-    pub async fn poisons(&self) -> [Vec<Vec<u8>>; 2] {
-        self.poisons.lock().await.clone()
+    /// How often a topic was created again.
+    pub fn recreations(&self) -> usize {
+        self.recreations.load(Ordering::Relaxed)
+    }
+
+    pub fn count_recreation(&self) {
+        self.recreations.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub async fn history(&self) -> History {
+        History { written: self.written.lock().await.clone(), archived: self.archived.lock().await.clone() }
     }
 
     pub async fn breaches(&self) -> Vec<String> {
@@ -348,7 +388,11 @@ impl World {
 }
 
 pub fn resident_mib(pid: u32) -> u64 {
+    mib(pid, "VmRSS:")
+}
+
+fn mib(pid: u32, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0 kB");
     line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap_or(0) / 1024
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use mongodb::bson::Document;
 use reqwest::{Response, StatusCode};
 use serde_json::Value;
 use uuid::Uuid;
@@ -363,6 +364,11 @@ impl Platform {
     pub async fn await_ads(&self, count: usize) -> Vec<String> {
         eventually(&format!("{count} ads"), async || self.ad_vins().await.filter(|vins| vins.len() >= count))
             .await
+    }
+
+    /// Makes MongoDB refuse ads that do not match.
+    pub async fn validate_ads(&self, validator: Document) {
+        self.ads.validate("ads", validator).await;
     }
 
     /// Removes what is the platform's on the databases.

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
+use mongodb::bson::{Document, doc};
 use tempfile::TempDir;
 use uuid::Uuid;
 use vehicle_platform::ads::Offer;
@@ -116,6 +117,13 @@ impl MongoDatabase {
 
     pub async fn clear(self) {
         self.drop_database().await;
+    }
+
+    /// Makes the server refuse documents of a collection that do not match.
+    pub async fn validate(&self, collection: &str, validator: Document) {
+        let client = mongodb::Client::with_uri_str(self.url.as_str()).await.unwrap();
+        let command = doc! { "collMod": collection, "validator": validator };
+        client.default_database().unwrap().run_command(command).await.unwrap();
     }
 
     pub async fn drop_database(&self) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{Headers, Message, OwnedMessage};
+use rdkafka::message::{BorrowedMessage, Headers, Message, OwnedMessage};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -26,8 +26,8 @@ pub async fn produce_record(bootstrap: &str, record: FutureRecord<'_, str, [u8]>
 }
 
 /// Writes records of keys and values, each once.
-pub async fn produce_all(bootstrap: &str, topic: &str, records: &[(String, Vec<u8>)]) {
-    let producer = producer(bootstrap, "none");
+pub async fn produce_all(bootstrap: &str, topic: &str, records: &[(String, Vec<u8>)], codec: &str) {
+    let producer = producer(bootstrap, codec);
     let sent: Vec<_> = records
         .iter()
         .map(|(key, value)| producer.send(FutureRecord::to(topic).key(key).payload(value), DEADLINE))
@@ -66,11 +66,20 @@ pub async fn create_topic(bootstrap: &str, name: &str, max_message_bytes: &str) 
 
 /// All committed records of a topic, at this moment.
 pub async fn read_all(bootstrap: &str, topic: &str) -> Vec<OwnedMessage> {
-    let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
-    tokio::task::spawn_blocking(move || read_all_blocking(&bootstrap, &topic)).await.unwrap()
+    read_each(bootstrap, topic, |record: &BorrowedMessage<'_>| record.detach()).await
 }
 
-fn read_all_blocking(bootstrap: &str, topic: &str) -> Vec<OwnedMessage> {
+/// What `keep` makes of each committed record of a topic, at this moment.
+pub async fn read_each<T: Send + 'static>(
+    bootstrap: &str,
+    topic: &str,
+    keep: impl Fn(&BorrowedMessage<'_>) -> T + Send + 'static,
+) -> Vec<T> {
+    let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
+    tokio::task::spawn_blocking(move || read_each_blocking(&bootstrap, &topic, keep)).await.unwrap()
+}
+
+fn read_each_blocking<T>(bootstrap: &str, topic: &str, keep: impl Fn(&BorrowedMessage<'_>) -> T) -> Vec<T> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
         .set("group.id", "reads-all")
@@ -93,7 +102,7 @@ fn read_all_blocking(bootstrap: &str, topic: &str) -> Vec<OwnedMessage> {
     while ended < partitions.len() {
         assert!(started.elapsed() < DEADLINE, "cannot read {topic} to its end");
         match consumer.poll(Duration::from_millis(100)) {
-            Some(Ok(message)) => records.push(message.detach()),
+            Some(Ok(message)) => records.push(keep(&message)),
             Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) => ended += 1,
             Some(Err(error)) => panic!("{error}"),
             None => {}
