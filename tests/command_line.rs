@@ -72,7 +72,7 @@ fn a_property_that_is_not_the_users_is_refused_under_each_of_its_names_with_what
         ("auto.offset.reset", "first record"),
         ("bootstrap.servers", "--kafka-bootstrap-servers"),
         ("metadata.broker.list", "--kafka-bootstrap-servers"),
-        ("client.id", "--instance-id"),
+        ("client.id", "quotas"),
         ("auto.commit.enable", "one transaction"),
         ("enable.auto.commit", "one transaction"),
         ("enable.auto.offset.store", "one transaction"),
@@ -105,6 +105,9 @@ fn a_property_that_is_not_the_users_is_refused_under_each_of_its_names_with_what
 fn a_wrong_setting_ends_with_1_and_names_the_flag() {
     for (arguments, named) in [
         (vec!["estimate", "--kafka-property", "no.such.setting=1"], "--kafka-property"),
+        // More than a transaction may take.
+        (vec!["estimate", "--kafka-property", "socket.timeout.ms=60000"], "--kafka-property"),
+        (vec!["stock", "--port", "0", "--kafka-property", "message.timeout.ms=30000"], "--kafka-property"),
         (vec!["stock", "--port", "0", "--database-url", "mongodb://h/d"], "--database-url"),
         (vec!["ads", "--port", "0", "--database-url", "postgres://h/d"], "--database-url"),
         (vec!["stock", "--port", "0", "--database-url-file", "/does/not/exist"], "--database-url-file"),

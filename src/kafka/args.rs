@@ -16,7 +16,7 @@ const RESERVED: &[(&str, &str)] = &[
     ("allow.auto.create.topics", "a role creates its topics itself (--topic-partitions)"),
     ("auto.offset.reset", "a group that has committed nothing begins with the first record"),
     ("bootstrap.servers", "use --kafka-bootstrap-servers"),
-    ("client.id", "use --instance-id"),
+    ("client.id", "quotas and logs of the brokers know all roles by one name"),
     ("enable.auto.commit", "offsets are committed with the work in one transaction"),
     ("enable.auto.offset.store", "offsets are committed with the work in one transaction"),
     ("enable.idempotence", "transactions need it"),
@@ -33,7 +33,7 @@ const RESERVED: &[(&str, &str)] = &[
     ("retries", "transactions need the default"),
     ("statistics.interval.ms", "nothing reads them; see /metrics"),
     ("transaction.timeout.ms", "timeouts of ours are derived from it"),
-    ("transactional.id", "use --instance-id"),
+    ("transactional.id", "it comes from --instance-id, or from the database of stock"),
 ];
 
 /// Other names that librdkafka has for a property.

@@ -25,7 +25,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// The length of the key, the value and the headers.
+    /// The bytes of the key, the value and the headers in memory.
     pub(super) fn bytes(&self) -> usize {
         bytes_of(self.key.as_ref(), self.value.as_ref(), &self.headers)
     }
@@ -90,7 +90,9 @@ impl From<&BorrowedMessage<'_>> for Record {
 
 fn bytes_of(key: Option<&Vec<u8>>, value: Option<&Vec<u8>>, headers: &RecordHeaders) -> usize {
     let length = |bytes: Option<&Vec<u8>>| bytes.map_or(0, Vec::len);
-    let headers = headers.iter().map(|(name, value)| name.len() + length(value.as_ref()));
+    // A header may be empty, and still takes its place.
+    let headers =
+        headers.iter().map(|header| size_of_val(header) + header.0.len() + length(header.1.as_ref()));
     length(key) + length(value) + headers.sum::<usize>()
 }
 
@@ -110,7 +112,7 @@ impl OutgoingRecord {
         Self { topic, key: Some(key), value: Some(value), headers: vec![header] }
     }
 
-    /// The length of the key, the value and the headers.
+    /// The bytes of the key, the value and the headers in memory.
     pub(super) fn bytes(&self) -> usize {
         bytes_of(self.key.as_ref(), self.value.as_ref(), &self.headers)
     }

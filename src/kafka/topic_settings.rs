@@ -90,13 +90,19 @@ pub(super) async fn report(kafka: &KafkaArgs, topics: &[(String, Purpose)]) -> a
     Ok(())
 }
 
-/// Whether the brokers remove records of a topic that have a successor of the same key.
+/// Whether the brokers remove records of a topic that have a successor of the same key. Where this process may not ask
+/// they do not, as in the topics that roles create.
 ///
 /// # Errors
 /// When the brokers do not answer.
 pub(super) async fn is_compacted(kafka: &KafkaArgs, topic: &str) -> anyhow::Result<bool> {
     let settings = describe(kafka, &[topic]).await?.pop().context("the answer has no such topic")?;
-    let settings = settings.with_context(|| format!("cannot read the settings of {topic}"))?;
+    let settings = match settings {
+        Err(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed) => {
+            return Ok(false);
+        }
+        settings => settings.with_context(|| format!("cannot read the settings of {topic}"))?,
+    };
     Ok(settings.get("cleanup.policy").is_some_and(|policy| policy.contains("compact")))
 }
 

@@ -7,13 +7,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::producer::BaseProducer;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
+use super::client::{ClosedElsewhere, LoggingContext};
 use super::dead_letter::dead_letter_topic;
+use super::delivery::DeliveryLog;
 use super::observer::{Isolation, Observer};
 use super::topic_settings::{self, Purpose};
+use super::transaction::producer_config;
+use super::worker::consumer_config;
 
 /// A broker that has just started may not know of a topic for a moment.
 const GONE_LIMIT: Duration = Duration::from_secs(3);
@@ -32,8 +38,13 @@ impl ClusterCheck {
     /// `topics`: those that the role needs, without their dead-letter topics; `group`: the role's, if it reads.
     ///
     /// # Errors
-    /// When a setting is not one of librdkafka's.
+    /// When librdkafka refuses the settings of any client that a role has.
     pub fn new(kafka: &KafkaArgs, topics: Vec<String>, group: Option<&str>) -> anyhow::Result<Self> {
+        let context = "the settings cannot work together; see --kafka-property";
+        let producer = producer_config(kafka, "check").create_with_context(DeliveryLog::default());
+        drop(ClosedElsewhere::<BaseProducer<_>>::new(producer.context(context)?));
+        let consumer = consumer_config(kafka, group.unwrap_or("check")).create_with_context(LoggingContext);
+        drop(ClosedElsewhere::<BaseConsumer<_>>::new(consumer.context(context)?));
         let observer = Observer::new(kafka, group, Isolation::ReadUncommitted)?;
         let dead_letters: Vec<_> =
             topics.iter().map(|topic| (dead_letter_topic(topic), Purpose::DeadLetters)).collect();

@@ -39,6 +39,8 @@ const POLL: Duration = Duration::from_millis(20);
 const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
 /// Records read in a row before the loop looks at what else there is to do.
 const READ_LIMIT: usize = 1_000;
+/// A topic may be deleted and created again in a commit that takes longer.
+const LONG_COMMIT: Duration = Duration::from_secs(1);
 /// How long it may take to leave the group.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -127,6 +129,8 @@ pub(super) fn consumer_config(kafka: &KafkaArgs, group: &str) -> ClientConfig {
     let mut config = client_config(kafka);
     config
         .set("group.id", group)
+        // The least that librdkafka takes, so that `fetch.max.bytes` can be small.
+        .set("message.max.bytes", "1000")
         .set("enable.auto.commit", "false")
         // A position that the log does not hold ends the session; the next one decides where to begin.
         .set("auto.offset.reset", "error")
@@ -140,6 +144,7 @@ pub(super) fn consumer_config(kafka: &KafkaArgs, group: &str) -> ClientConfig {
         ("topic.metadata.refresh.fast.interval.ms", "250"),
         // A fetch brings at least one batch (KIP-74), and hardly more: a batch that is compressed may take ten thousand
         // times as much in memory.
+        ("fetch.max.bytes", "1024"),
         ("max.partition.fetch.bytes", "1024"),
         ("queued.max.messages.kbytes", "8192"),
         // librdkafka's 1 s would be longer than it takes to work through the queue.
@@ -238,6 +243,10 @@ impl<'a, H: Handler> Session<'a, H> {
                     }
                     Outcome::Aborted => began.elapsed() + backoff.next_pause(),
                 };
+                if began.elapsed() >= LONG_COMMIT {
+                    // Nothing was polled meanwhile, and a log may have been replaced.
+                    self.in_flight.idle(Instant::now());
+                }
                 commit_at = began + pause;
             }
             self.pause_or_resume()?;

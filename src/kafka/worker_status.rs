@@ -100,6 +100,8 @@ struct State {
     /// Why work or its commit was last tried again.
     retrying: Option<(String, Instant)>,
     group_error: Option<GroupError>,
+    /// Why a batch cannot be read, and when that was seen last.
+    unreadable: Option<(String, Instant)>,
     stall: Option<String>,
 }
 
@@ -119,6 +121,7 @@ impl WorkerStatus {
             oldest: None,
             retrying: None,
             group_error: None,
+            unreadable: None,
             stall: None,
         };
         Self {
@@ -166,6 +169,11 @@ impl WorkerStatus {
         state.group_error = Some(GroupError { reason: reason.to_owned(), first, last: now });
     }
 
+    /// Notes why a batch cannot be read, which the client tries for ever.
+    pub(super) fn found_unreadable(&self, reason: &str) {
+        self.lock().unreadable = Some((reason.to_owned(), Instant::now()));
+    }
+
     /// Notes that the group works.
     pub(super) fn group_recovered(&self) {
         self.lock().group_error = None;
@@ -187,6 +195,10 @@ impl WorkerStatus {
     fn show(&self, partitions: usize, in_flight: usize, oldest: Option<Instant>) {
         self.metrics.in_flight.set(in_flight as i64);
         self.metrics.partitions.set(partitions as i64);
+        self.show_oldest(oldest);
+    }
+
+    fn show_oldest(&self, oldest: Option<Instant>) {
         self.metrics.oldest.set(oldest.map_or(0.0, |oldest| oldest.elapsed().as_secs_f64()));
     }
 
@@ -208,6 +220,12 @@ impl WorkerStatus {
     /// When it does not: why.
     pub fn judge(&self) -> anyhow::Result<()> {
         let state = self.lock();
+        self.show_oldest(state.oldest);
+        if let Some((reason, at)) = &state.unreadable
+            && at.elapsed() < GROUP_ERROR_MEMORY
+        {
+            bail!("a partition holds a batch that cannot be read: {reason}");
+        }
         let (failures, reason) = &state.failures;
         if *failures >= MAX_FAILURES && state.session_began.elapsed() < self.patience {
             bail!("{failures} consumer sessions failed in a row, the last one: {reason}");
@@ -291,6 +309,17 @@ mod tests {
         status.judge().unwrap();
         status.observe(0, 0, None);
         status.group_recovered();
+        status.judge().unwrap();
+    }
+
+    #[test]
+    fn a_batch_that_cannot_be_read_counts_at_once_and_while_it_is_tried() {
+        let status = status(Duration::ZERO);
+        status.observe(1, 0, None);
+        status.found_unreadable("bad compression");
+        assert!(reason(&status).ends_with("bad compression"));
+        let long_ago = Instant::now().checked_sub(GROUP_ERROR_MEMORY).unwrap();
+        status.lock().unreadable.as_mut().unwrap().1 = long_ago;
         status.judge().unwrap();
     }
 }

@@ -252,6 +252,8 @@ impl World {
                     log: &mut log,
                     cluster: ModelProducer { cluster, gate: gate.clone(), encodes_all, begun: None },
                     lease,
+                    first_batch: 3,
+                    retry_failures: true,
                     settings: &SessionSettings {
                         batch_events: 3,
                         // By the test's permission alone.

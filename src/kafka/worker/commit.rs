@@ -66,7 +66,10 @@ impl<H: Handler> Session<'_, H> {
                 self.note_retry(&error.to_string(), "asking the brokers whether it was committed");
                 match self.find_out(&progress)? {
                     TransactionOutcome::Committed => Ok(self.committed(&done, &progress)),
-                    TransactionOutcome::Aborted => Ok(Outcome::Aborted),
+                    TransactionOutcome::Aborted => {
+                        self.commit_limit = (self.commit_limit / 2).max(1);
+                        Ok(Outcome::Aborted)
+                    }
                     TransactionOutcome::Unclear => Err(error.into()),
                 }
             }

@@ -146,6 +146,10 @@ impl<H: Handler> Session<'_, H> {
                 | RDKafkaErrorCode::OperationTimedOut
                 | RDKafkaErrorCode::Resolve,
             ) => tracing::debug!(group = self.worker.group, %error, "reading failed, librdkafka tries again"),
+            Some(RDKafkaErrorCode::BadCompression | RDKafkaErrorCode::BadMessage) => {
+                self.worker.status.found_unreadable(&error.to_string());
+                self.report(&error, "a batch cannot be read, librdkafka tries again");
+            }
             _ => self.report(&error, "reading failed, librdkafka tries again"),
         }
         Ok(())

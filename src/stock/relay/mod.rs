@@ -6,6 +6,7 @@
 
 mod cluster;
 mod session;
+mod settings;
 mod status;
 
 use std::sync::Arc;
@@ -16,9 +17,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::cluster::KafkaCluster;
-pub use self::session::{
-    Begun, Cluster, DEFAULT_RETENTION, PublishError, Session, SessionError, SessionSettings,
-};
+pub use self::session::{Begun, Cluster, PublishError, Session, SessionError};
+pub use self::settings::{DEFAULT_RETENTION, SessionSettings};
 pub use self::status::{RelayMetrics, RelayStatus};
 use super::store::{EventLog, Lease, VehicleStore};
 use crate::backoff::Backoff;
@@ -59,26 +59,30 @@ impl Relay {
         let mut fencings = Fencings::default();
         let mut backoff = Backoff::new();
         let mut log = None;
+        let mut tries = Tries { first_batch: self.settings.batch_events, retry_failures: true };
         while !self.shutdown.is_cancelled() {
             let began = Instant::now();
-            let pause = match self.attempt(&mut log, &mut candidate, fencings.is_shared_identity()).await {
-                Ok(()) => STAND_BY,
-                Err(error) => {
-                    if self.shutdown.is_cancelled() {
-                        tracing::debug!(error = format!("{error:#}"), "the relay stops");
-                        break;
+            let pause =
+                match self.attempt(&mut log, &mut candidate, &mut tries, fencings.is_shared_identity()).await
+                {
+                    Ok(()) => STAND_BY,
+                    Err(error) => {
+                        if self.shutdown.is_cancelled() {
+                            tracing::debug!(error = format!("{error:#}"), "the relay stops");
+                            break;
+                        }
+                        fencings.note(&error, began.elapsed());
+                        tries.note(&error);
+                        if began.elapsed() > LONG_SESSION {
+                            backoff = Backoff::new();
+                        }
+                        let pause = COOL_DOWN + backoff.next_pause();
+                        tracing::warn!(error = format!("{error:#}"), ?pause, "publishing failed, will retry");
+                        self.status.blocked(format!("{error:#}"));
+                        log = None;
+                        pause
                     }
-                    fencings.note(&error, began.elapsed());
-                    if began.elapsed() > LONG_SESSION {
-                        backoff = Backoff::new();
-                    }
-                    let pause = COOL_DOWN + backoff.next_pause();
-                    tracing::warn!(error = format!("{error:#}"), ?pause, "publishing failed, will retry");
-                    self.status.blocked(format!("{error:#}"));
-                    log = None;
-                    pause
-                }
-            };
+                };
             tokio::select! {
                 () = self.shutdown.cancelled() => {}
                 () = tokio::time::sleep(pause) => {}
@@ -91,6 +95,7 @@ impl Relay {
         &self,
         log: &mut Option<Box<dyn EventLog>>,
         candidate: &mut Candidate,
+        tries: &mut Tries,
         replace_identity: bool,
     ) -> Result<(), SessionError> {
         let log = match log {
@@ -119,6 +124,8 @@ impl Relay {
             cluster: KafkaCluster::new(&self.kafka, Arc::clone(&self.codec), self.shutdown.clone()),
             lease: lease.clone(),
             settings: &self.settings,
+            first_batch: tries.first_batch,
+            retry_failures: std::mem::take(&mut tries.retry_failures),
             arrivals: Arc::clone(&self.arrivals),
             metrics: self.metrics.clone(),
             shutdown: self.shutdown.clone(),
@@ -143,6 +150,22 @@ impl Relay {
         let release = async { self.store.event_log().await?.release(lease).await };
         if let Err(error) = release.await {
             tracing::debug!(error = format!("{error:#}"), "cannot give the lease back, it will expire");
+        }
+    }
+}
+
+/// What the next session is to try.
+struct Tries {
+    first_batch: i64,
+    /// Once in the life of the process: a later release may be able to publish them, or other settings of the topic.
+    retry_failures: bool,
+}
+
+impl Tries {
+    /// Tries a smaller transaction after one that may have been more than the brokers take in time.
+    fn note(&mut self, error: &SessionError) {
+        if matches!(error, SessionError::Cluster(_)) {
+            self.first_batch = (self.first_batch / 2).max(1);
         }
     }
 }

@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::settings::SessionSettings;
 use super::status::RelayMetrics;
 use crate::database::DatabaseError;
 use crate::kafka::Mark;
@@ -94,46 +95,16 @@ pub enum SessionError {
     Cluster(#[from] anyhow::Error),
 }
 
-/// How long a published event is kept by default.
-pub const DEFAULT_RETENTION: Duration = Duration::from_secs(7 * 24 * 3_600);
-
-/// How a session works.
-#[derive(Clone, Debug)]
-pub struct SessionSettings {
-    /// Events published by one transaction at most.
-    pub batch_events: i64,
-    /// Bytes of events published by one transaction at most.
-    pub batch_bytes: i64,
-    /// From one transaction to the next, unless there is more than one can take: each costs the brokers about as much as
-    /// a thousand events. A lone event leaves at once.
-    pub pace: Duration,
-    /// From one beat of the lease, which takes the position along, to the next.
-    pub beat: Duration,
-    /// How soon an event is seen that another instance wrote.
-    pub look_again: Duration,
-    /// How long a published event is kept.
-    pub retention: Duration,
-}
-
-impl Default for SessionSettings {
-    fn default() -> Self {
-        Self {
-            batch_events: 5_000,
-            batch_bytes: 8 << 20,
-            pace: Duration::from_millis(100),
-            beat: Duration::from_secs(1),
-            look_again: Duration::from_millis(500),
-            retention: DEFAULT_RETENTION,
-        }
-    }
-}
-
 /// A relay that holds the lease.
 pub struct Session<'a, C> {
     pub log: &'a mut dyn EventLog,
     pub cluster: C,
     pub lease: Lease,
     pub settings: &'a SessionSettings,
+    /// Events of the first transaction at most. After each that succeeds there may be twice as many.
+    pub first_batch: i64,
+    /// Whether events that could not be published before are tried again.
+    pub retry_failures: bool,
     /// Notified when there is something new in the log.
     pub arrivals: Arc<Notify>,
     pub metrics: RelayMetrics,
@@ -165,7 +136,9 @@ impl<C: Cluster> Session<'_, C> {
         }
         // A session that crashed before the mark moved past them recorded those; they are read again.
         self.log.forget_failures_after(&self.lease, &begun.key, last.id).await?;
-        self.retry_failures(&begun.key, &last).await?;
+        if self.retry_failures {
+            self.retry_failures(&begun.key, &last).await?;
+        }
         let last = LastPublished { failure: self.log.last_failure(&begun.key).await?, ..last };
         self.publish(&begun.key, last).await
     }
@@ -249,7 +222,8 @@ impl<C: Cluster> Session<'_, C> {
     }
 
     async fn publish(&mut self, key: &PositionKey, mut last: LastPublished) -> Result<(), SessionError> {
-        let SessionSettings { batch_events, batch_bytes, pace, beat, look_again, retention } = *self.settings;
+        let SessionSettings { batch_bytes, pace, beat, look_again, retention, .. } = *self.settings;
+        let mut batch_events = self.first_batch;
         let mut written = (last.id, Instant::now());
         let mut prune_at = Instant::now();
         let mut pruned = 0;
@@ -269,6 +243,7 @@ impl<C: Cluster> Session<'_, C> {
             let may_pause = i64::try_from(entries.len()).unwrap_or(i64::MAX) < batch_events;
             if !idle {
                 last = self.publish_batch(key, &last, entries).await?;
+                batch_events = batch_events.saturating_mul(2).min(self.settings.batch_events);
             }
             if written.1.elapsed() >= beat || (idle && written.0 != last.id) || self.shutdown.is_cancelled() {
                 self.keep(Some((key, &last))).await?;
