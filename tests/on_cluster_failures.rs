@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reqwest::StatusCode;
-use support::cluster::{ADS, ESTIMATES, Killed, NAMES, Role, Roles, STOCK};
+use support::cluster::{ADS, ESTIMATES, NAMES, Role, Roles, STOCK};
 use support::kafka::read_all;
+use support::node::Killed;
 use support::{assert_same, eventually};
 
 const TOPICS: [&str; 2] = ["stock.vehicle-created", "stock.vehicle-processed"];

@@ -8,8 +8,9 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
 use crate::load::{self, Ledger, Target};
-use crate::support::cluster::{ESTIMATES, NAMES, Node, Platform, Roles, Setup};
+use crate::support::cluster::{ESTIMATES, NAMES, Platform, Roles, Setup};
 use crate::support::engines::address;
+use crate::support::node::Node;
 use crate::support::{BINARY, DEADLINE, eventually};
 use crate::verdict::{History, Verdict};
 use crate::world::{TOPICS, resident_mib};

@@ -5,6 +5,7 @@
 pub mod cluster;
 pub mod engines;
 pub mod kafka;
+pub mod node;
 pub mod proxy;
 pub mod role;
 pub mod topics;
