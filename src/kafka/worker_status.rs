@@ -101,6 +101,10 @@ struct State {
     retrying: Option<(String, Instant)>,
     group_error: Option<GroupError>,
     stall: Option<String>,
+    /// The partitions that are read and have nothing in flight.
+    idle: Vec<i32>,
+    /// A partition that another client has to read.
+    silent: Option<i32>,
 }
 
 struct GroupError {
@@ -120,6 +124,8 @@ impl WorkerStatus {
             retrying: None,
             group_error: None,
             stall: None,
+            idle: Vec::new(),
+            silent: None,
         };
         Self {
             metrics: WorkerMetrics::register(registry),
@@ -146,6 +152,8 @@ impl WorkerStatus {
         state.failures = (before + 1, reason);
         state.partitions = 0;
         state.oldest = None;
+        state.idle.clear();
+        state.silent = None;
         drop(state);
         self.show(0, 0, None);
     }
@@ -174,6 +182,25 @@ impl WorkerStatus {
     /// Notes why the whole group makes no progress, if so.
     pub(super) fn stalled(&self, reason: Option<String>) {
         self.lock().stall = reason;
+    }
+
+    /// Notes that nothing comes from a partition although records wait there.
+    pub(super) fn found_silent(&self, partition: i32) {
+        self.lock().silent = Some(partition);
+    }
+
+    /// Returns a partition that was found to be silent, once.
+    pub(super) fn take_silent(&self) -> Option<i32> {
+        self.lock().silent.take()
+    }
+
+    /// Returns the partitions that are read and have nothing in flight.
+    pub(super) fn idle(&self) -> Vec<i32> {
+        self.lock().idle.clone()
+    }
+
+    pub(super) fn observe_idle(&self, idle: Vec<i32>) {
+        self.lock().idle = idle;
     }
 
     pub(super) fn observe(&self, partitions: usize, in_flight: usize, oldest: Option<Instant>) {

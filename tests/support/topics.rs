@@ -1,11 +1,17 @@
 //! Creates, deletes and fills topics behind the platform's back.
 
+use std::time::Duration;
+
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
-use super::DEADLINE;
+use super::{DEADLINE, eventually};
+
+const PARTITIONS: i32 = 3;
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 fn admin(bootstrap: &str) -> AdminClient<DefaultClientContext> {
     ClientConfig::new().set("bootstrap.servers", bootstrap).create().unwrap()
@@ -51,4 +57,43 @@ pub async fn fill_at(bootstrap: &str, topic: &str, partition: i32, values: &[Vec
     for delivered in futures::future::join_all(sent).await {
         delivered.unwrap();
     }
+}
+
+/// Deletes a topic of the cluster that has records, and creates it again. Brokers may take some time for it.
+pub async fn replace_topic(bootstrap: &str, topic: &str) {
+    let admin = admin(bootstrap);
+    let options = AdminOptions::new().request_timeout(Some(CALL_TIMEOUT));
+    // A role that starts now creates the topic, too: then it is empty before this does.
+    eventually("the deletion of a topic", async || {
+        let deleted = admin.delete_topics(&[topic], &options).await.ok()?;
+        deleted.into_iter().next()?.ok()
+    })
+    .await;
+    let settings = [
+        ("cleanup.policy", "delete"),
+        ("message.timestamp.type", "LogAppendTime"),
+        ("min.insync.replicas", "2"),
+        ("retention.bytes", "-1"),
+        ("retention.ms", "-1"),
+    ];
+    let new = NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(3));
+    let new = settings.iter().fold(new, |new, (name, value)| new.set(name, value));
+    eventually("a topic to be there again", async || {
+        // As long as the brokers have not deleted the old one they refuse.
+        admin.create_topics([&new], &options).await.ok();
+        is_empty(bootstrap, topic).await.filter(|is_empty| *is_empty)
+    })
+    .await;
+}
+
+/// Whether nothing was ever written to a topic. `None` when there is no topic.
+pub async fn is_empty(bootstrap: &str, topic: &str) -> Option<bool> {
+    let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", bootstrap).create().unwrap();
+    let topic = topic.to_owned();
+    let ends = move || {
+        let ends =
+            (0..PARTITIONS).map(|partition| consumer.fetch_watermarks(&topic, partition, CALL_TIMEOUT));
+        ends.collect::<Result<Vec<_>, _>>().ok()
+    };
+    Some(tokio::task::spawn_blocking(ends).await.unwrap()?.iter().all(|(_, end)| *end == 0))
 }
