@@ -14,6 +14,7 @@ use reqwest::StatusCode;
 use support::cluster::{ADS, ESTIMATES, NAMES, Role, Roles, STOCK};
 use support::kafka::read_all;
 use support::node::Killed;
+use support::topics::replace_topic;
 use support::{assert_same, eventually};
 
 const TOPICS: [&str; 2] = ["stock.vehicle-created", "stock.vehicle-processed"];
@@ -263,4 +264,23 @@ async fn a_role_that_is_terminated_under_load_cuts_no_accepted_request_off() {
     }
     let platform = Arc::into_inner(platform).unwrap();
     expect_one_ad_each(Roles { roles, platform }, accepted).await;
+}
+
+/// librdkafka ignores the leaders of a log that was created again, whose epochs are lower than those that it knew.
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_that_are_created_again_after_their_leaders_moved_are_read() {
+    let Some(roles) = Roles::start("0s").await else { return };
+    let mut accepted = accept(&roles, "before", 60).await;
+    for broker in BROKERS {
+        let Some(killed) = Killed::node(broker) else { return };
+        accepted.extend(accept(&roles, broker, 20).await);
+        roles.platform.await_ads(accepted.len()).await;
+        drop(killed);
+    }
+    for topic in TOPICS {
+        replace_topic(roles.platform.bootstrap(), &roles.platform.topic(topic)).await;
+    }
+    accepted.extend(accept(&roles, "after", 60).await);
+    assert_same(roles.platform.await_ads(accepted.len()).await, accepted);
+    roles.finish().await;
 }

@@ -66,6 +66,15 @@ impl<T> InFlight<T> {
         self.lanes.keys().copied().collect()
     }
 
+    /// The partitions of which nothing is in flight.
+    pub(super) fn idle_partitions(&self) -> Vec<i32> {
+        self.lanes
+            .iter()
+            .filter(|(_, lane)| lane.entries.is_empty())
+            .map(|(partition, _)| *partition)
+            .collect()
+    }
+
     /// The partitions from which records came, and the offset of the newest.
     pub(super) fn last_offsets(&self) -> impl Iterator<Item = (i32, i64)> {
         self.lanes.iter().filter_map(|(partition, lane)| Some((*partition, lane.last?.offset)))

@@ -15,6 +15,7 @@ use super::args::KafkaArgs;
 use super::dead_letter::dead_letter_topic;
 use super::observer::Observer;
 use super::reader::record_waits;
+use super::silence::{Extent, SilentPartitions};
 use super::topics::ClusterCheck;
 use super::worker_status::WorkerStatus;
 
@@ -47,6 +48,12 @@ struct Measured {
 }
 
 impl Measured {
+    fn extents(&self) -> impl Iterator<Item = (i32, Extent)> {
+        self.bounds.iter().map(|(&partition, &(first, end))| {
+            (partition, Extent { committed: self.committed.get(&partition).copied(), first, end })
+        })
+    }
+
     fn lag(&self) -> i64 {
         let behind = self.bounds.iter().map(|(partition, (first, end))| {
             // A group that has committed nothing begins with the first record.
@@ -93,9 +100,13 @@ impl GroupLag {
     pub async fn watch(&self, shutdown: &CancellationToken) {
         let work = async {
             let mut stall = StallWatch::default();
+            let mut silent = SilentPartitions::default();
             loop {
                 let measured = self.measure().await;
                 self.show(measured.as_ref());
+                if let Some(measured) = &measured {
+                    self.listen(&mut silent, measured).await;
+                }
                 let stalled = self.look(&mut stall, measured).await;
                 self.status.stalled(stalled);
                 tokio::time::sleep(PAUSE).await;
@@ -121,6 +132,24 @@ impl GroupLag {
     fn show(&self, measured: Option<&Measured>) {
         self.lag.set(measured.map_or(f64::NAN, |measured| measured.lag() as f64));
         self.dead_letter_offsets.set(measured.map_or(f64::NAN, |measured| measured.dead_letters as f64));
+    }
+
+    /// Looks for partitions that this member does not read although records wait there.
+    async fn listen(&self, silent: &mut SilentPartitions, measured: &Measured) {
+        let idle = self.status.idle();
+        let extents: BTreeMap<_, _> =
+            measured.extents().filter(|(partition, _)| idle.contains(partition)).collect();
+        let Some(partition) = silent.suspect(&extents, Instant::now()) else { return };
+        silent.forget(partition);
+        // Of the others nothing.
+        let from = measured
+            .extents()
+            .map(|(other, extent)| (other, if other == partition { extent.next() } else { extent.end }));
+        let (kafka, topic, from) = (self.kafka.clone(), self.topic.clone(), from.collect());
+        let waits = tokio::task::spawn_blocking(move || record_waits(&kafka, &topic, &from)).await;
+        if matches!(waits, Ok(Ok(true))) {
+            self.status.found_silent(partition);
+        }
     }
 
     /// Returns why the whole group makes no progress, if so.

@@ -22,6 +22,7 @@ mod reader;
 mod rebalance;
 mod record;
 mod repeats;
+mod silence;
 mod topic_settings;
 mod topics;
 mod transaction;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, TopicPartitionList};
 use tokio::runtime::Handle;
@@ -184,6 +184,8 @@ struct Session<'a, H> {
     /// Records committed in the next transaction at most.
     commit_limit: usize,
     paused: bool,
+    /// A partition that this client does not read any more: the session ends when its work is done.
+    silent: Option<i32>,
     repeats: Repeats,
 }
 
@@ -214,6 +216,7 @@ impl<'a, H: Handler> Session<'a, H> {
             done: mpsc::channel(),
             commit_limit: COMMIT_LIMIT,
             paused: false,
+            silent: None,
             repeats: Repeats::default(),
         })
     }
@@ -249,6 +252,7 @@ impl<'a, H: Handler> Session<'a, H> {
                 }
                 commit_at = began + pause;
             }
+            self.end_when_silent()?;
             self.pause_or_resume()?;
             self.observe();
         }
@@ -319,6 +323,18 @@ impl<'a, H: Handler> Session<'a, H> {
         }
     }
 
+    /// Finishes what is in flight and ends the session when a partition is silent: another client will read it.
+    fn end_when_silent(&mut self) -> anyhow::Result<()> {
+        let Worker { topic, status, .. } = self.worker;
+        self.silent = self.silent.or_else(|| status.take_silent());
+        match self.silent {
+            Some(partition) if self.in_flight.len() == 0 => {
+                bail!("records wait in {topic}/{partition}, and the client does not read them")
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn pause_or_resume(&mut self) -> anyhow::Result<()> {
         let drained = self.in_flight.len() <= self.worker.max_in_flight / 2
             && self.in_flight.bytes() <= self.worker.max_in_flight_bytes / 2;
@@ -327,7 +343,7 @@ impl<'a, H: Handler> Session<'a, H> {
                 .pause(&self.list_of(&self.in_flight.partitions()))
                 .context("cannot pause the partitions")?;
             self.paused = true;
-        } else if drained && self.paused {
+        } else if drained && self.paused && self.silent.is_none() {
             self.consumer
                 .resume(&self.list_of(&self.in_flight.partitions()))
                 .context("cannot resume the partitions")?;
@@ -337,7 +353,8 @@ impl<'a, H: Handler> Session<'a, H> {
     }
 
     fn is_full(&self) -> bool {
-        self.in_flight.len() >= self.worker.max_in_flight
+        self.silent.is_some()
+            || self.in_flight.len() >= self.worker.max_in_flight
             || self.in_flight.bytes() >= self.worker.max_in_flight_bytes
     }
 
@@ -352,5 +369,7 @@ impl<'a, H: Handler> Session<'a, H> {
     fn observe(&self) {
         let (partitions, oldest) = (self.in_flight.partitions().len(), self.in_flight.oldest());
         self.worker.status.observe(partitions, self.in_flight.len(), oldest);
+        let idle = if self.paused { Vec::new() } else { self.in_flight.idle_partitions() };
+        self.worker.status.observe_idle(idle);
     }
 }

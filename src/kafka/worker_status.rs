@@ -103,6 +103,10 @@ struct State {
     /// Why a batch cannot be read, and when that was seen last.
     unreadable: Option<(String, Instant)>,
     stall: Option<String>,
+    /// The partitions that are read and have nothing in flight.
+    idle: Vec<i32>,
+    /// A partition that another client has to read.
+    silent: Option<i32>,
 }
 
 struct GroupError {
@@ -123,6 +127,8 @@ impl WorkerStatus {
             group_error: None,
             unreadable: None,
             stall: None,
+            idle: Vec::new(),
+            silent: None,
         };
         Self {
             metrics: WorkerMetrics::register(registry),
@@ -149,6 +155,8 @@ impl WorkerStatus {
         state.failures = (before + 1, reason);
         state.partitions = 0;
         state.oldest = None;
+        state.idle.clear();
+        state.silent = None;
         drop(state);
         self.show(0, 0, None);
     }
@@ -182,6 +190,25 @@ impl WorkerStatus {
     /// Notes why the whole group makes no progress, if so.
     pub(super) fn stalled(&self, reason: Option<String>) {
         self.lock().stall = reason;
+    }
+
+    /// Notes that nothing comes from a partition although records wait there.
+    pub(super) fn found_silent(&self, partition: i32) {
+        self.lock().silent = Some(partition);
+    }
+
+    /// Returns a partition that was found to be silent, once.
+    pub(super) fn take_silent(&self) -> Option<i32> {
+        self.lock().silent.take()
+    }
+
+    /// Returns the partitions that are read and have nothing in flight.
+    pub(super) fn idle(&self) -> Vec<i32> {
+        self.lock().idle.clone()
+    }
+
+    pub(super) fn observe_idle(&self, idle: Vec<i32>) {
+        self.lock().idle = idle;
     }
 
     pub(super) fn observe(&self, partitions: usize, in_flight: usize, oldest: Option<Instant>) {
