@@ -68,11 +68,8 @@ impl<T> InFlight<T> {
 
     /// The partitions of which nothing is in flight.
     pub(super) fn idle_partitions(&self) -> Vec<i32> {
-        self.lanes
-            .iter()
-            .filter(|(_, lane)| lane.entries.is_empty())
-            .map(|(partition, _)| *partition)
-            .collect()
+        let idle = self.lanes.iter().filter(|(_, lane)| lane.entries.is_empty());
+        idle.map(|(partition, _)| *partition).collect()
     }
 
     /// The partitions from which records came, and the offset of the newest.
@@ -114,8 +111,7 @@ impl<T> InFlight<T> {
             return;
         };
         let Some(entry) = lane.entry(offset) else { return };
-        let bytes = output.as_ref().map_or(0, WorkOutput::bytes);
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let bytes = u32::try_from(output.as_ref().map_or(0, WorkOutput::bytes)).unwrap_or(u32::MAX);
         self.bytes = self.bytes - entry.bytes as usize + bytes as usize;
         entry.bytes = bytes;
         entry.output = Some(output.map(Box::new));
@@ -203,7 +199,6 @@ mod tests {
 
     const BYTES: usize = 10;
     const ALL: Limit = Limit { records: usize::MAX, bytes: usize::MAX };
-
     fn output(offset: i64) -> Option<WorkOutput> {
         let value = Some(offset.to_be_bytes().to_vec());
         let event = OutgoingRecord { topic: "t".to_owned(), key: None, value, headers: Vec::new() };

@@ -11,7 +11,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::engines::{MongoDatabase, PostgresDatabase, address};
-use super::{BINARY, eventually, free_port, next_page, signal, vehicle};
+use super::{BINARY, DEADLINE, eventually, eventually_within, free_port, next_page, signal, vehicle};
 
 /// Their places in [`Roles`].
 pub const STOCK: usize = 0;
@@ -362,8 +362,12 @@ impl Platform {
 
     /// Waits for `count` ads; their vins.
     pub async fn await_ads(&self, count: usize) -> Vec<String> {
-        eventually(&format!("{count} ads"), async || self.ad_vins().await.filter(|vins| vins.len() >= count))
-            .await
+        self.await_ads_within(DEADLINE, count).await
+    }
+
+    pub async fn await_ads_within(&self, limit: Duration, count: usize) -> Vec<String> {
+        let ads = async || self.ad_vins().await.filter(|vins| vins.len() >= count);
+        eventually_within(limit, &format!("{count} ads"), ads).await
     }
 
     /// Makes MongoDB refuse ads that do not match.

@@ -28,13 +28,22 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 pub const BINARY: &str = env!("CARGO_BIN_EXE_vehicle-platform");
 
 /// Asks until `condition` has an answer.
-pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn eventually<T>(what: &str, condition: impl AsyncFnMut() -> Option<T>) -> T {
+    eventually_within(DEADLINE, what, condition).await
+}
+
+/// Asks until `condition` has an answer, for as long as `limit`.
+pub async fn eventually_within<T>(
+    limit: Duration,
+    what: &str,
+    mut condition: impl AsyncFnMut() -> Option<T>,
+) -> T {
     let started = Instant::now();
     loop {
         if let Some(value) = condition().await {
             return value;
         }
-        assert!(started.elapsed() < DEADLINE, "waited in vain for {what}");
+        assert!(started.elapsed() < limit, "waited in vain for {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
