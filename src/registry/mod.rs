@@ -110,9 +110,13 @@ impl Codec {
     }
 
     async fn written(&self, event_type: EventType, topic: &str) -> Result<Arc<Written>, CodecError> {
-        if let Some(written) = known(&self.written, topic) {
-            return Ok(written);
+        match known(&self.written, topic) {
+            Some(written) => Ok(written),
+            None => Box::pin(self.register(event_type, topic)).await,
         }
+    }
+
+    async fn register(&self, event_type: EventType, topic: &str) -> Result<Arc<Written>, CodecError> {
         let _asking = self.asking.lock().await;
         if let Some(written) = known(&self.written, topic) {
             return Ok(written);
@@ -153,7 +157,8 @@ impl Codec {
                 self.prove(id);
                 Ok(event)
             }
-            Err(reason) => Err(self.judge(id, &schema, topic, reason).await),
+            // On the heap: few records need it, and each that waits for its work would hold the room for it.
+            Err(reason) => Err(Box::pin(self.judge(id, &schema, topic, reason)).await),
         }
     }
 
@@ -170,9 +175,13 @@ impl Codec {
     }
 
     async fn schema(&self, id: u32, topic: &str) -> Result<Arc<Schema>, CodecError> {
-        if let Some(schema) = known(&self.schemas, &id) {
-            return Ok(schema);
+        match known(&self.schemas, &id) {
+            Some(schema) => Ok(schema),
+            None => Box::pin(self.fetch(id, topic)).await,
         }
+    }
+
+    async fn fetch(&self, id: u32, topic: &str) -> Result<Arc<Schema>, CodecError> {
         let _asking = self.asking.lock().await;
         if let Some(schema) = known(&self.schemas, &id) {
             return Ok(schema);
