@@ -111,7 +111,7 @@ fn megabytes(pid: u32, field: &str) -> f64 {
     memory_bytes(pid, field) / 1e6
 }
 
-/// Says which allocator a process uses and with which settings, as far as its files tell.
+/// Returns which allocator a process uses and with which settings, according to its executable and /proc.
 fn allocator(pid: u32, binary: &Path) -> String {
     let code = fs::read(binary).unwrap();
     let names = |text: &[u8]| code.windows(text.len()).any(|window| window == text);

@@ -56,7 +56,7 @@ impl Handler for Ingest {
     }
 }
 
-/// Tells an ad that the store refuses from a store that refuses every ad.
+/// Distinguishes an ad that the store refuses from a store that refuses every ad.
 #[derive(Default)]
 struct Doubts {
     /// When the store last kept an ad.

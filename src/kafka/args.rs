@@ -22,7 +22,7 @@ const RESERVED: &[(&str, &str)] = &[
     ("enable.idempotence", "transactions need it"),
     ("enable.partition.eof", "only tools need it, and set it"),
     ("fetch.error.backoff.ms", "a topic that was created again is recognised by this pause"),
-    ("group.id", "use --kafka-prefix to tell groups apart"),
+    ("group.id", "use --kafka-prefix to separate groups"),
     ("group.instance.id", "a member that restarts is another member"),
     ("group.protocol", "the group rebalances by the classic protocol"),
     ("isolation.level", "only committed records are read"),

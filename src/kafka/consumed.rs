@@ -21,7 +21,7 @@ impl Consumed {
     pub(super) fn of(record: &Record) -> Self {
         let mut crc = 0;
         for bytes in [&record.key, &record.value] {
-            // The length tells where the key ends, and no bytes from none.
+            // The length separates key from value, and an empty one from a missing one.
             let length = bytes.as_ref().map_or(u64::MAX, |bytes| bytes.len() as u64);
             crc = crc32c::crc32c_append(crc, &length.to_be_bytes());
             crc = crc32c::crc32c_append(crc, bytes.as_deref().unwrap_or_default());

@@ -65,7 +65,7 @@ impl Measured {
 }
 
 impl GroupLag {
-    /// Metrics that are part of `registry`, of the group that `cluster` was told of, whose member has this `status`.
+    /// Registers the metrics of the group that `cluster` names in `registry`. `status` is that of its member.
     pub fn register(
         cluster: &ClusterCheck,
         topic: &str,

@@ -189,7 +189,7 @@ pub(super) fn reader_config(kafka: &KafkaArgs, isolation_level: &str) -> ClientC
         .set("enable.partition.eof", "true")
         .set("auto.offset.reset", "error")
         .set("isolation.level", isolation_level);
-    // The end is told by an answer without records, for which there is nothing to wait.
+    // An answer without records marks the end, so there is nothing to wait for.
     default_to(&mut config, "fetch.wait.max.ms", "10");
     default_to(&mut config, "queued.max.messages.kbytes", "16384");
     config

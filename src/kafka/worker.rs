@@ -49,7 +49,7 @@ pub struct Worker<H> {
     pub kafka: KafkaArgs,
     pub topic: String,
     pub group: String,
-    /// Tells this instance's transactions apart from those of the others.
+    /// Names the transactions of this instance; no other instance has the same.
     pub transactional_id: String,
     /// Records held at most; beyond it the partitions are paused.
     pub max_in_flight: usize,
