@@ -14,7 +14,7 @@ use crate::registry::Codec;
 use crate::trace::TraceContext;
 
 /// Ads that are written together at most.
-const BATCH_LIMIT: usize = 1_000;
+const BATCH_LIMIT: usize = 2_000;
 
 /// A store that has kept no ad for longer than this may be the cause of an error that does not say.
 const DOUBT: Duration = Duration::from_secs(120);

@@ -39,8 +39,11 @@ const POLL: Duration = Duration::from_millis(20);
 const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
 /// Records read in a row before the loop looks at what else there is to do.
 const READ_LIMIT: usize = 1_000;
-/// A topic may be deleted and created again in a commit that takes longer.
-const LONG_COMMIT: Duration = Duration::from_secs(1);
+/// How long as much is in flight as may be before the partitions are paused. Until then nothing is polled: a pause makes
+/// librdkafka drop what it has fetched, and when it ends half a second passes before the next record comes.
+const PAUSE_AFTER: Duration = Duration::from_secs(1);
+/// A topic may be deleted and created again while nothing is polled for longer.
+const UNSEEN: Duration = Duration::from_secs(1);
 /// How long it may take to leave the group.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -184,6 +187,9 @@ struct Session<'a, H> {
     /// Records committed in the next transaction at most.
     commit_limit: usize,
     paused: bool,
+    /// Since when as much is in flight as may be.
+    full_since: Option<Instant>,
+    polled: Instant,
     /// A partition that this client does not read any more: the session ends when its work is done.
     silent: Option<i32>,
     repeats: Repeats,
@@ -216,6 +222,8 @@ impl<'a, H: Handler> Session<'a, H> {
             done: mpsc::channel(),
             commit_limit: COMMIT_LIMIT,
             paused: false,
+            full_since: None,
+            polled: Instant::now(),
             silent: None,
             repeats: Repeats::default(),
         })
@@ -231,7 +239,11 @@ impl<'a, H: Handler> Session<'a, H> {
         let mut commit_at = Instant::now();
         let mut backoff = Backoff::new();
         while !self.worker.shutdown.is_cancelled() {
-            self.read()?;
+            if self.is_full() && !self.paused {
+                self.await_completion();
+            } else {
+                self.read()?;
+            }
             self.collect();
             let began = Instant::now();
             if began >= commit_at {
@@ -246,10 +258,6 @@ impl<'a, H: Handler> Session<'a, H> {
                     }
                     Outcome::Aborted => began.elapsed() + backoff.next_pause(),
                 };
-                if began.elapsed() >= LONG_COMMIT {
-                    // Nothing was polled meanwhile, and a log may have been replaced.
-                    self.in_flight.idle(Instant::now());
-                }
                 commit_at = began + pause;
             }
             self.end_when_silent()?;
@@ -281,6 +289,9 @@ impl<'a, H: Handler> Session<'a, H> {
     }
 
     fn read(&mut self) -> anyhow::Result<()> {
+        if self.polled.elapsed() >= UNSEEN {
+            self.in_flight.idle(Instant::now());
+        }
         let mut wait = POLL;
         for _ in 0..READ_LIMIT {
             let polled = self.consumer.poll(wait).map(|result| result.map(|message| Record::from(&message)));
@@ -299,6 +310,7 @@ impl<'a, H: Handler> Session<'a, H> {
             }
             wait = Duration::ZERO;
         }
+        self.polled = Instant::now();
         Ok(())
     }
 
@@ -315,6 +327,12 @@ impl<'a, H: Handler> Session<'a, H> {
         };
         // Nothing that holds it twice, as an async function that takes it would: there may be 100,000 of them.
         self.runtime.spawn(task.in_current_span().with_cancellation_token_owned(token));
+    }
+
+    fn await_completion(&mut self) {
+        if let Ok(Completion { partition, epoch, offset, output }) = self.done.1.recv_timeout(POLL) {
+            self.in_flight.complete(partition, epoch, offset, output);
+        }
     }
 
     fn collect(&mut self) {
@@ -338,12 +356,15 @@ impl<'a, H: Handler> Session<'a, H> {
     fn pause_or_resume(&mut self) -> anyhow::Result<()> {
         let drained = self.in_flight.len() <= self.worker.max_in_flight / 2
             && self.in_flight.bytes() <= self.worker.max_in_flight_bytes / 2;
-        if self.is_full() && !self.paused {
+        if !self.is_full() {
+            self.full_since = None;
+        } else if self.full_since.get_or_insert_with(Instant::now).elapsed() >= PAUSE_AFTER && !self.paused {
             self.consumer
                 .pause(&self.list_of(&self.in_flight.partitions()))
                 .context("cannot pause the partitions")?;
             self.paused = true;
-        } else if drained && self.paused && self.silent.is_none() {
+        }
+        if drained && self.paused && self.silent.is_none() {
             self.consumer
                 .resume(&self.list_of(&self.in_flight.partitions()))
                 .context("cannot resume the partitions")?;

@@ -1,5 +1,7 @@
 //! An ad as a document.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
 use mongodb::bson::{self, RawDocument};
 use serde::{Deserialize, Serialize};
@@ -12,55 +14,55 @@ use crate::vehicle::{Odometer, Price, Vin};
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct AdDocument {
+pub(super) struct AdDocument<'a> {
     #[serde(rename = "_id")]
-    id: String,
+    id: Cow<'a, str>,
     published_at: bson::DateTime,
     vehicle_id: Option<i64>,
-    vin: String,
-    model: String,
-    manufacturer: String,
+    vin: Cow<'a, str>,
+    model: Cow<'a, str>,
+    manufacturer: Cow<'a, str>,
     year: i32,
     odometer: f64,
-    odometer_unit: String,
+    odometer_unit: Cow<'a, str>,
     price: f64,
-    price_unit: String,
+    price_unit: Cow<'a, str>,
 }
 
-impl From<&Ad> for AdDocument {
-    fn from(ad: &Ad) -> Self {
-        let offer = ad.offer.clone();
+impl<'a> From<&'a Ad> for AdDocument<'a> {
+    fn from(ad: &'a Ad) -> Self {
+        let offer = &ad.offer;
         Self {
-            id: ad.id.to_string(),
+            id: ad.id.to_string().into(),
             published_at: bson::DateTime::from_millis(ad.published_at.timestamp_millis()),
             vehicle_id: offer.vehicle_id,
-            vin: offer.vin.into(),
-            model: offer.model,
-            manufacturer: offer.manufacturer,
+            vin: offer.vin.as_str().into(),
+            model: offer.model.as_str().into(),
+            manufacturer: offer.manufacturer.as_str().into(),
             year: offer.year,
             odometer: offer.odometer.get(),
-            odometer_unit: offer.odometer_unit,
+            odometer_unit: offer.odometer_unit.as_str().into(),
             price: offer.price.amount(),
-            price_unit: offer.price_unit,
+            price_unit: offer.price_unit.as_str().into(),
         }
     }
 }
 
-impl TryFrom<AdDocument> for Ad {
+impl TryFrom<AdDocument<'_>> for Ad {
     type Error = String;
 
-    fn try_from(document: AdDocument) -> Result<Self, Self::Error> {
+    fn try_from(document: AdDocument<'_>) -> Result<Self, Self::Error> {
         let published_at = DateTime::<Utc>::from_timestamp_millis(document.published_at.timestamp_millis());
         let offer = Offer {
             vehicle_id: document.vehicle_id,
-            vin: Vin::from_stored(document.vin),
-            model: document.model,
-            manufacturer: document.manufacturer,
+            vin: Vin::from_stored(document.vin.into_owned()),
+            model: document.model.into_owned(),
+            manufacturer: document.manufacturer.into_owned(),
             year: document.year,
             odometer: Odometer::parse(document.odometer).map_err(|error| format!("odometer {error}"))?,
-            odometer_unit: document.odometer_unit,
+            odometer_unit: document.odometer_unit.into_owned(),
             price: Price::parse(document.price).map_err(|error| format!("price {error}"))?,
-            price_unit: document.price_unit,
+            price_unit: document.price_unit.into_owned(),
         };
         Ok(Self {
             id: Uuid::parse_str(&document.id).map_err(|error| format!("_id: {error}"))?,
@@ -73,7 +75,7 @@ impl TryFrom<AdDocument> for Ad {
 /// Reads a document by itself. Whatever it holds, it has a name.
 pub(super) fn read(document: &RawDocument) -> Readable<Ad, AdKey> {
     let unreadable = |reason| Unreadable { id: key_of(document), reason };
-    let read: Result<AdDocument, _> = bson::deserialize_from_slice(document.as_bytes());
+    let read: Result<AdDocument<'_>, _> = bson::deserialize_from_slice(document.as_bytes());
     read.map_err(|error| unreadable(error.to_string()))?.try_into().map_err(unreadable)
 }
 

@@ -72,7 +72,7 @@ impl MongoAds {
         // Without the index nothing would keep a second ad of a vehicle out. No ad is the cause when it cannot be created.
         let indexed = self.indexed.get_or_try_init(|| self.create_index()).await;
         indexed.map_err(|error| DatabaseError::unavailable(anyhow!("{error}")))?;
-        let documents = self.collection.clone_with_type::<AdDocument>();
+        let documents = self.collection.clone_with_type::<AdDocument<'_>>();
         let inserted = documents.insert_many(ads.iter().map(AdDocument::from)).ordered(false).await;
         let Err(error) = inserted else { return Ok(vec![Insertion::Kept; ads.len()]) };
         match *error.kind {
