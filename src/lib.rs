@@ -24,6 +24,7 @@ pub mod kafka;
 pub mod open_files;
 pub mod output;
 pub mod registry;
+pub mod role;
 pub mod secret;
 pub mod shutdown;
 pub mod stock;

@@ -23,20 +23,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("registry", &["event", "excerpt", "secret"]),
     ("kafka", &["backoff", "event", "excerpt", "expected_panic", "registry", "secret", "trace"]),
     ("http", &["backoff", "database", "open_files", "vehicle"]),
+    ("role", &["http", "kafka", "registry", "shutdown"]),
     (
         "stock",
-        &[
-            "backoff", "event", "http", "kafka", "registry", "secret", "shutdown", "database", "trace",
-            "vehicle",
-        ],
+        &["backoff", "database", "event", "http", "kafka", "registry", "role", "secret", "trace", "vehicle"],
     ),
-    ("estimate", &["event", "http", "kafka", "registry", "shutdown", "trace", "vehicle"]),
-    ("ads", &["event", "http", "kafka", "registry", "secret", "shutdown", "database", "trace", "vehicle"]),
+    ("estimate", &["event", "http", "kafka", "registry", "role", "trace", "vehicle"]),
+    ("ads", &["database", "event", "http", "kafka", "registry", "role", "secret", "trace", "vehicle"]),
     (
         "dev",
         &[
-            "ads", "estimate", "event", "http", "kafka", "output", "registry", "shutdown", "stock",
-            "database", "trace",
+            "ads", "database", "estimate", "event", "http", "kafka", "output", "registry", "role",
+            "shutdown", "stock",
         ],
     ),
     ("dlq", &["event", "kafka", "output", "registry"]),
