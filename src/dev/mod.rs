@@ -3,7 +3,6 @@
 //! The infrastructure is embedded: a Kafka broker, a schema registry, SQLite files. The roles are the very ones
 //! that run alone, and reach the infrastructure over the network, so others can join in from outside.
 
-pub mod broker;
 mod registry;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -27,7 +26,7 @@ use crate::registry::RegistryArgs;
 use crate::shutdown::ShutdownArgs;
 use crate::stock::{self, StockArgs};
 use crate::trace::TraceArgs;
-use broker::Broker;
+use embedded_kafka_broker::Broker;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 

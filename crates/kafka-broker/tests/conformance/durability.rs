@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use embedded_kafka_broker::Broker;
 use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::producer::{FutureProducer, Producer};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
-use vehicle_platform::dev::broker::Broker;
 
 use crate::harness::*;
 use crate::protocol::{init, produce, producer_id};

@@ -12,10 +12,10 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::{BROKER, admin};
-use crate::dev::broker::Shared;
-use crate::dev::broker::batch::LEADER_EPOCH;
-use crate::dev::broker::connection::APIS;
-use crate::dev::broker::state::{State, Topic};
+use crate::Shared;
+use crate::batch::LEADER_EPOCH;
+use crate::connection::APIS;
+use crate::state::{State, Topic};
 
 pub fn api_versions() -> ApiVersionsResponse {
     ApiVersionsResponse::default().with_api_keys(APIS.into_iter().map(api_version).collect())

@@ -22,13 +22,13 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
 use super::{check_leader_epoch, code};
-use crate::dev::broker::Shared;
-use crate::dev::broker::batch::{self, LEADER_EPOCH};
-use crate::dev::broker::entry::{Entry, OffsetCommit};
-use crate::dev::broker::group::Caller;
-use crate::dev::broker::journal::Reader;
-use crate::dev::broker::partition::{Isolation, Stored};
-use crate::dev::broker::state::State;
+use crate::Shared;
+use crate::batch::{self, LEADER_EPOCH};
+use crate::entry::{Entry, OffsetCommit};
+use crate::group::Caller;
+use crate::journal::Reader;
+use crate::partition::{Isolation, Stored};
+use crate::state::State;
 
 /// `offset.metadata.max.bytes`
 const MAX_METADATA: usize = 4096;

@@ -9,10 +9,10 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::code;
 use super::configs::{has_log_append_time, max_message_bytes};
-use crate::dev::broker::batch::{self, BatchHeader};
-use crate::dev::broker::entry::{Append, Entry, ProducerIdAndEpoch};
-use crate::dev::broker::partition::Admission;
-use crate::dev::broker::{Core, Shared, now_ms};
+use crate::batch::{self, BatchHeader};
+use crate::entry::{Append, Entry, ProducerIdAndEpoch};
+use crate::partition::Admission;
+use crate::{Core, Shared, now_ms};
 
 /// Nothing is answered to acks 0; its only way to tell of an error is to close the connection.
 pub fn produce(shared: &Shared, request: ProduceRequest, version: i16) -> Result<Option<ProduceResponse>> {

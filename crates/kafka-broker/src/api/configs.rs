@@ -12,8 +12,8 @@ use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
 
 use super::BROKER;
-use crate::dev::broker::state::{State, Topic};
-use crate::dev::broker::{Core, Shared};
+use crate::state::{State, Topic};
+use crate::{Core, Shared};
 
 const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 const MESSAGE_TIMESTAMP_TYPE: &str = "message.timestamp.type";

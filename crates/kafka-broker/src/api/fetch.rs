@@ -12,9 +12,9 @@ use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
 
 use super::check_leader_epoch;
-use crate::dev::broker::journal::Reader;
-use crate::dev::broker::partition::{Isolation, Stored};
-use crate::dev::broker::{Core, Shared};
+use crate::journal::Reader;
+use crate::partition::{Isolation, Stored};
+use crate::{Core, Shared};
 
 /// `fetch.max.bytes` of the broker.
 const MAX_BYTES: usize = 55 * 1024 * 1024;

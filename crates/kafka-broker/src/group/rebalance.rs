@@ -9,7 +9,7 @@ use tokio::time::{Duration, Instant};
 
 use super::member::{Join, JoinRefused, JoinReply, Joined, Member, SyncReply};
 use super::{Caller, Group, INITIAL_REBALANCE_DELAY, Phase, Preparing};
-use crate::dev::broker::ids;
+use crate::ids;
 
 impl Group {
     pub(super) fn join(&mut self, join: Join, reply: oneshot::Sender<JoinReply>, now: Instant) {

@@ -14,9 +14,9 @@ use kafka_protocol::messages::{
 };
 
 use super::{code, offsets};
-use crate::dev::broker::entry::{OffsetCommit, ProducerIdAndEpoch};
-use crate::dev::broker::group::Caller;
-use crate::dev::broker::{Shared, now_ms};
+use crate::entry::{OffsetCommit, ProducerIdAndEpoch};
+use crate::group::Caller;
+use crate::{Shared, now_ms};
 
 pub fn init_producer_id(
     shared: &Shared,

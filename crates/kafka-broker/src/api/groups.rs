@@ -15,9 +15,9 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::time::{Duration, Instant};
 
 use super::code;
-use crate::dev::broker::connection::Call;
-use crate::dev::broker::group::{Caller, Group, Join, JoinRefused, JoinReply, Joined};
-use crate::dev::broker::{Core, Shared};
+use crate::connection::Call;
+use crate::group::{Caller, Group, Join, JoinRefused, JoinReply, Joined};
+use crate::{Core, Shared};
 
 /// `group.min.session.timeout.ms` and `group.max.session.timeout.ms`
 const SESSION_TIMEOUT_MS: std::ops::RangeInclusive<i32> = 6000..=1_800_000;

@@ -15,8 +15,8 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::{BROKER, configs};
-use crate::dev::broker::entry::Entry;
-use crate::dev::broker::{Core, Shared};
+use crate::entry::Entry;
+use crate::{Core, Shared};
 
 /// `num.partitions`
 const DEFAULT_PARTITIONS: i32 = 3;
