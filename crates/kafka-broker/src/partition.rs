@@ -8,8 +8,8 @@ use std::sync::{Arc, Weak};
 use kafka_protocol::ResponseError;
 use tokio::sync::Notify;
 
-use super::batch::BatchHeader;
-use super::producer::ProducerState;
+use crate::batch::BatchHeader;
+use crate::producer_state::ProducerState;
 
 #[derive(Debug, Default)]
 pub struct Partition {

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, Result, ensure};
 
-use super::batch::{self, BatchHeader};
-use super::entry::{Append, Entry, ProducerIdAndEpoch};
-use super::offsets::GroupOffsets;
-use super::partition::{Partition, Stored};
-use super::transaction::{Status, Transaction};
+use crate::batch::{self, BatchHeader};
+use crate::entry::{Append, Entry, ProducerIdAndEpoch};
+use crate::group_offsets::GroupOffsets;
+use crate::partition::{Partition, Stored};
+use crate::transaction::{Status, Transaction};
 
 #[derive(Debug, Default)]
 pub struct State {
@@ -141,10 +141,7 @@ impl State {
 
     fn end_transaction(&mut self, id: &str, committed: bool, epoch: i16) -> Result<()> {
         let txn = self.transaction(id)?;
-        let end = match committed {
-            true => Status::CompleteCommit,
-            false => Status::CompleteAbort,
-        };
+        let end = if committed { Status::CompleteCommit } else { Status::CompleteAbort };
         let Status::Ongoing(ended) = std::mem::replace(&mut txn.status, end) else {
             anyhow::bail!("transaction {id} ends but was not open");
         };

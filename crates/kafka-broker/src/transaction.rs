@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use kafka_protocol::ResponseError;
 
-use super::entry::ProducerIdAndEpoch;
+use crate::entry::ProducerIdAndEpoch;
 
 /// `transaction.max.timeout.ms`
 pub const MAX_TIMEOUT_MS: i32 = 15 * 60 * 1000;

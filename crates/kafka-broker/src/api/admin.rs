@@ -14,9 +14,12 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::{BROKER, configs};
+use super::configs;
+use super::wire::BROKER;
+use crate::call::{Answer, Call};
+use crate::core::Core;
 use crate::entry::Entry;
-use crate::{Core, Shared};
+use crate::shared::Shared;
 
 /// `num.partitions`
 const DEFAULT_PARTITIONS: i32 = 3;
@@ -47,7 +50,7 @@ fn code_and_message<T>(result: &Result<T, Refused>) -> (i16, Option<StrBytes>) {
 }
 
 /// `org.apache.kafka.common.internals.Topic.validate`
-pub fn check_name(name: &str) -> Result<(), String> {
+pub fn check_topic_name(name: &str) -> Result<(), String> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if name.is_empty() {
         Err("the empty string is not allowed".to_owned())
@@ -64,7 +67,8 @@ pub fn check_name(name: &str) -> Result<(), String> {
     }
 }
 
-pub fn create_topics(shared: &Shared, request: CreateTopicsRequest) -> CreateTopicsResponse {
+pub fn handle_create_topics(shared: &Shared, call: &Call) -> Answer {
+    let request: CreateTopicsRequest = call.request()?;
     let mut core = shared.lock();
     let mut named: HashMap<_, usize> = HashMap::new();
     for topic in &request.topics {
@@ -92,7 +96,7 @@ pub fn create_topics(shared: &Shared, request: CreateTopicsRequest) -> CreateTop
             Err(_) => result.with_num_partitions(-1).with_replication_factor(-1),
         });
     }
-    CreateTopicsResponse::default().with_topics(results)
+    call.answer(&CreateTopicsResponse::default().with_topics(results))
 }
 
 fn own_configs(topic: &CreatableTopic) -> Vec<CreatableTopicConfigs> {
@@ -109,17 +113,17 @@ fn own_configs(topic: &CreatableTopic) -> Vec<CreatableTopicConfigs> {
 /// Returns how many partitions the topic has.
 fn create_topic(core: &mut Core, topic: &CreatableTopic, dry: bool) -> Result<i32, Refused> {
     let name = &topic.name;
-    if let Err(reason) = check_name(name) {
+    if let Err(reason) = check_topic_name(name) {
         let message = format!("Topic name is invalid: {reason}");
         return refused(ResponseError::InvalidTopicException, message);
     }
-    if core.store.topics.contains_key(name.as_str()) {
+    if core.state().topics.contains_key(name.as_str()) {
         let message = format!("Topic '{}' already exists.", name.as_str());
         return refused(ResponseError::TopicAlreadyExists, message);
     }
     // The two characters are one in the names of metrics.
     let plain = name.replace('.', "_");
-    if let Some(other) = core.store.topics.keys().find(|other| other.replace('.', "_") == plain) {
+    if let Some(other) = core.state().topics.keys().find(|other| other.replace('.', "_") == plain) {
         let message = format!("Topic '{}' collides with existing topic: {other}", name.as_str());
         return refused(ResponseError::InvalidTopicException, message);
     }
@@ -132,7 +136,7 @@ fn create_topic(core: &mut Core, topic: &CreatableTopic, dry: bool) -> Result<i3
         configs.push((config.name.clone(), config.value.clone().unwrap_or_default()));
     }
     if !dry {
-        core.store.commit(&Entry::TopicCreated { topic: name.0.clone(), partitions, configs })?;
+        core.commit(&Entry::TopicCreated { topic: name.0.clone(), partitions, configs })?;
     }
     Ok(partitions)
 }
@@ -176,24 +180,23 @@ fn partition_count(topic: &CreatableTopic) -> Result<i32, Refused> {
 }
 
 fn checked_count(count: i32) -> Result<i32, Refused> {
-    match count <= MAX_PARTITIONS {
-        true => Ok(count),
-        false => refused(
-            ResponseError::PolicyViolation,
-            format!("Excessively large number of partitions: {count} is more than {MAX_PARTITIONS}."),
-        ),
+    if count <= MAX_PARTITIONS {
+        Ok(count)
+    } else {
+        let message =
+            format!("Excessively large number of partitions: {count} is more than {MAX_PARTITIONS}.");
+        refused(ResponseError::PolicyViolation, message)
     }
 }
 
-pub fn delete_topics(shared: &Shared, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
+pub fn handle_delete_topics(shared: &Shared, call: &Call) -> Answer {
+    let request: DeleteTopicsRequest = call.request()?;
     let mut core = shared.lock();
     let responses = request.topic_names.into_iter().map(|name| {
-        let deleted = match core.store.topics.contains_key(name.as_str()) {
-            true => {
-                let topic = name.0.clone();
-                core.store.commit(&Entry::TopicDeleted { topic })
-            }
-            false => Err(ResponseError::UnknownTopicOrPartition),
+        let deleted = if core.state().topics.contains_key(name.as_str()) {
+            core.commit(&Entry::TopicDeleted { topic: name.0.clone() })
+        } else {
+            Err(ResponseError::UnknownTopicOrPartition)
         };
         let (error_code, message) = code_and_message(&deleted.map_err(Refused::from));
         DeletableTopicResult::default()
@@ -201,10 +204,11 @@ pub fn delete_topics(shared: &Shared, request: DeleteTopicsRequest) -> DeleteTop
             .with_error_code(error_code)
             .with_error_message(message)
     });
-    DeleteTopicsResponse::default().with_responses(responses.collect())
+    call.answer(&DeleteTopicsResponse::default().with_responses(responses.collect()))
 }
 
-pub fn create_partitions(shared: &Shared, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
+pub fn handle_create_partitions(shared: &Shared, call: &Call) -> Answer {
+    let request: CreatePartitionsRequest = call.request()?;
     let mut core = shared.lock();
     let results = request.topics.into_iter().map(|topic| {
         let grown = grow_topic(&mut core, &topic, request.validate_only);
@@ -214,11 +218,11 @@ pub fn create_partitions(shared: &Shared, request: CreatePartitionsRequest) -> C
             .with_error_code(error_code)
             .with_error_message(message)
     });
-    CreatePartitionsResponse::default().with_results(results.collect())
+    call.answer(&CreatePartitionsResponse::default().with_results(results.collect()))
 }
 
 fn grow_topic(core: &mut Core, topic: &CreatePartitionsTopic, dry: bool) -> Result<(), Refused> {
-    let Some(current) = core.store.topics.get(topic.name.as_str()) else {
+    let Some(current) = core.state().topics.get(topic.name.as_str()) else {
         return Err(ResponseError::UnknownTopicOrPartition.into());
     };
     let current = current.partitions.len() as i32;
@@ -237,7 +241,7 @@ fn grow_topic(core: &mut Core, topic: &CreatePartitionsTopic, dry: bool) -> Resu
         }
     }
     if !dry {
-        core.store.commit(&Entry::PartitionsAdded { topic: topic.name.0.clone(), total: topic.count })?;
+        core.commit(&Entry::PartitionsAdded { topic: topic.name.0.clone(), total: topic.count })?;
     }
     Ok(())
 }
@@ -249,10 +253,10 @@ mod tests {
     #[test]
     fn topic_names_are_what_kafka_allows() {
         for good in ["a", "stock.vehicle-created", "A_1", &"x".repeat(249)] {
-            assert_eq!(check_name(good), Ok(()));
+            assert_eq!(check_topic_name(good), Ok(()));
         }
         for bad in ["", ".", "..", "a b", "ä", "a/b", &"x".repeat(250)] {
-            assert!(check_name(bad).is_err(), "{bad}");
+            assert!(check_topic_name(bad).is_err(), "{bad}");
         }
     }
 }

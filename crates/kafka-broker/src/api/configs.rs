@@ -11,9 +11,10 @@ use kafka_protocol::messages::describe_configs_response::{
 use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
 
-use super::BROKER;
+use super::wire::BROKER;
+use crate::call::{Answer, Call};
+use crate::shared::Shared;
 use crate::state::{State, Topic};
-use crate::{Core, Shared};
 
 const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 const MESSAGE_TIMESTAMP_TYPE: &str = "message.timestamp.type";
@@ -108,16 +109,14 @@ pub fn check(name: &str, value: Option<&str>) -> Result<(), String> {
         Text if name == MESSAGE_TIMESTAMP_TYPE => matches!(value, "CreateTime" | "LogAppendTime"),
         List | Text => true,
     };
-    match valid {
-        true => Ok(()),
-        false => Err(format!("Invalid value {value} for configuration {name}")),
-    }
+    if valid { Ok(()) } else { Err(format!("Invalid value {value} for configuration {name}")) }
 }
 
-pub fn describe(shared: &Shared, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
+pub fn handle_describe_configs(shared: &Shared, call: &Call) -> Answer {
+    let request: DescribeConfigsRequest = call.request()?;
     let core = shared.lock();
     let results = request.resources.into_iter().map(|resource| {
-        let described = describe_resource(&core, &resource, request.include_synonyms);
+        let described = describe_resource(core.state(), &resource, request.include_synonyms);
         let error = described.as_ref().err().copied();
         DescribeConfigsResult::default()
             .with_error_code(error.map_or(0, |error| error.code()))
@@ -126,11 +125,11 @@ pub fn describe(shared: &Shared, request: DescribeConfigsRequest) -> DescribeCon
             .with_resource_name(resource.resource_name)
             .with_configs(described.unwrap_or_default())
     });
-    DescribeConfigsResponse::default().with_results(results.collect())
+    call.answer(&DescribeConfigsResponse::default().with_results(results.collect()))
 }
 
 fn describe_resource(
-    core: &Core,
+    state: &State,
     resource: &DescribeConfigsResource,
     synonyms: bool,
 ) -> Result<Vec<DescribeConfigsResourceResult>, ResponseError> {
@@ -138,7 +137,6 @@ fn describe_resource(
         let keys = resource.configuration_keys.as_ref();
         keys.is_none_or(|keys| keys.iter().any(|key| key.as_str() == name))
     };
-    let state: &State = &core.store;
     match resource.resource_type {
         TOPIC_RESOURCE => {
             let topic = state.topics.get(resource.resource_name.as_str());

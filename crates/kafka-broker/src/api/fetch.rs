@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::fetch_request::FetchPartition;
@@ -11,10 +10,12 @@ use kafka_protocol::messages::{FetchRequest, FetchResponse, ProducerId, TopicNam
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
 
-use super::check_leader_epoch;
+use super::wire::check_leader_epoch;
+use crate::call::{Answer, Call};
 use crate::journal::Reader;
 use crate::partition::{Isolation, Stored};
-use crate::{Core, Shared};
+use crate::shared::Shared;
+use crate::state::State;
 
 /// `fetch.max.bytes` of the broker.
 const MAX_BYTES: usize = 55 * 1024 * 1024;
@@ -31,9 +32,10 @@ struct Planned {
     batches: Vec<Stored>,
 }
 
-pub async fn fetch(shared: &Shared, request: FetchRequest) -> Result<FetchResponse> {
+pub async fn handle_fetch(shared: &Shared, call: &Call) -> Answer {
+    let request: FetchRequest = call.request()?;
     if let Err(error) = check_session(&request) {
-        return Ok(FetchResponse::default().with_error_code(error.code()));
+        return call.answer(&FetchResponse::default().with_error_code(error.code()));
     }
     let max_wait = u64::try_from(request.max_wait_ms).unwrap_or_default();
     let deadline = Instant::now() + Duration::from_millis(max_wait);
@@ -42,20 +44,18 @@ pub async fn fetch(shared: &Shared, request: FetchRequest) -> Result<FetchRespon
     let (plan, reader) = loop {
         {
             let mut core = shared.lock();
-            let plan = plan(&core, &request);
+            let plan = plan(core.state(), &request);
             if plan.bytes >= min_bytes || plan.failed || Instant::now() >= deadline {
-                break (plan, core.store.reader());
+                break (plan, core.reader());
             }
             for (topic, partition) in partitions(&request) {
-                if let Some(partition) = core.store.partition_mut(topic, partition.partition) {
-                    partition.wake_on_append(&appended);
-                }
+                core.wake_on_append(topic, partition.partition, &appended);
             }
         }
         let _ = tokio::time::timeout_at(deadline, appended.notified()).await;
     };
     let responses = tokio::task::spawn_blocking(move || read(plan, &reader)).await?;
-    Ok(FetchResponse::default().with_responses(responses))
+    call.answer(&FetchResponse::default().with_responses(responses))
 }
 
 /// Every answer offers session id 0, which is "no session" (KIP-227).
@@ -74,7 +74,7 @@ fn partitions(request: &FetchRequest) -> impl Iterator<Item = (&TopicName, &Fetc
     topics.flat_map(|topic| topic.partitions.iter().map(|part| (&topic.topic, part)))
 }
 
-fn plan(core: &Core, request: &FetchRequest) -> Plan {
+fn plan(state: &State, request: &FetchRequest) -> Plan {
     let isolation = Isolation::from(request.isolation_level);
     let mut left = usize::try_from(request.max_bytes).unwrap_or_default().min(MAX_BYTES);
     let mut plan = Plan { topics: Vec::with_capacity(request.topics.len()), bytes: 0, failed: false };
@@ -83,7 +83,7 @@ fn plan(core: &Core, request: &FetchRequest) -> Plan {
         for wanted in &topic.partitions {
             // A batch larger than any limit still gets through, or its reader would never go on.
             let at_least_one = plan.bytes == 0;
-            let part = plan_partition(core, &topic.topic, wanted, isolation, left, at_least_one);
+            let part = plan_partition(state, &topic.topic, wanted, isolation, left, at_least_one);
             let part = part.unwrap_or_else(|error| {
                 plan.failed = true;
                 let response = response(wanted)
@@ -103,14 +103,14 @@ fn plan(core: &Core, request: &FetchRequest) -> Plan {
 }
 
 fn plan_partition(
-    core: &Core,
+    state: &State,
     topic: &str,
     wanted: &FetchPartition,
     isolation: Isolation,
     left: usize,
     at_least_one: bool,
 ) -> Result<Planned, ResponseError> {
-    let partition = core.store.partition(topic, wanted.partition);
+    let partition = state.partition(topic, wanted.partition);
     let partition = partition.ok_or(ResponseError::UnknownTopicOrPartition)?;
     check_leader_epoch(wanted.current_leader_epoch)?;
     let offset = wanted.fetch_offset;

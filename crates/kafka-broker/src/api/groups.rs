@@ -14,15 +14,17 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::{Duration, Instant};
 
-use super::code;
-use crate::connection::Call;
+use super::wire::code;
+use crate::call::{Answer, Call};
+use crate::core::Core;
 use crate::group::{Caller, Group, Join, JoinRefused, JoinReply, Joined};
-use crate::{Core, Shared};
+use crate::shared::Shared;
 
 /// `group.min.session.timeout.ms` and `group.max.session.timeout.ms`
 const SESSION_TIMEOUT_MS: std::ops::RangeInclusive<i32> = 6000..=1_800_000;
 
-pub async fn join(shared: &Shared, request: JoinGroupRequest, call: &Call) -> JoinGroupResponse {
+pub async fn handle_join_group(shared: &Shared, call: &Call) -> Answer {
+    let request: JoinGroupRequest = call.request()?;
     let member_id = request.member_id.to_string();
     let refused = |error| Err(JoinRefused { error, member_id });
     let reply = if request.group_id.is_empty() {
@@ -37,16 +39,14 @@ pub async fn join(shared: &Shared, request: JoinGroupRequest, call: &Call) -> Jo
         // The sender is gone when the same member joined again in the meantime.
         answer.await.unwrap_or_else(|_| refused(ResponseError::RebalanceInProgress))
     };
-    join_response(reply)
+    call.answer(&join_response(reply))
 }
 
 fn to_join(request: JoinGroupRequest, call: &Call) -> Join {
     let millis = |ms: i32| Duration::from_millis(u64::try_from(ms).unwrap_or_default());
     // Version 0 knows one timeout only.
-    let rebalance_timeout_ms = match call.version {
-        0 => request.session_timeout_ms,
-        _ => request.rebalance_timeout_ms,
-    };
+    let rebalance_timeout_ms =
+        if call.version == 0 { request.session_timeout_ms } else { request.rebalance_timeout_ms };
     let protocols = request.protocols.iter().map(|protocol| {
         // Copied: a slice would keep the whole request in memory.
         let metadata = Bytes::copy_from_slice(&protocol.metadata);
@@ -89,7 +89,8 @@ fn join_response(reply: JoinReply) -> JoinGroupResponse {
     }
 }
 
-pub async fn sync(shared: &Shared, request: SyncGroupRequest) -> SyncGroupResponse {
+pub async fn handle_sync_group(shared: &Shared, call: &Call) -> Answer {
+    let request: SyncGroupRequest = call.request()?;
     let caller = Caller {
         member_id: &request.member_id,
         instance_id: request.group_instance_id.as_deref(),
@@ -109,30 +110,32 @@ pub async fn sync(shared: &Shared, request: SyncGroupRequest) -> SyncGroupRespon
         Ok(answer) => answer.await.unwrap_or(Err(ResponseError::RebalanceInProgress)),
         Err(error) => Err(error),
     };
-    SyncGroupResponse::default()
+    let response = SyncGroupResponse::default()
         .with_error_code(code(&assignment))
-        .with_assignment(assignment.unwrap_or_default())
+        .with_assignment(assignment.unwrap_or_default());
+    call.answer(&response)
 }
 
-pub fn heartbeat(shared: &Shared, request: HeartbeatRequest) -> HeartbeatResponse {
+pub fn handle_heartbeat(shared: &Shared, call: &Call) -> Answer {
+    let request: HeartbeatRequest = call.request()?;
     let caller = Caller {
         member_id: &request.member_id,
         instance_id: request.group_instance_id.as_deref(),
         generation: request.generation_id,
     };
-    let groups = &mut shared.lock().groups;
-    let alive = groups.heartbeat(&request.group_id, caller, Instant::now());
-    HeartbeatResponse::default().with_error_code(code(&alive))
+    let alive = shared.lock().groups.heartbeat(&request.group_id, caller, Instant::now());
+    call.answer(&HeartbeatResponse::default().with_error_code(code(&alive)))
 }
 
-pub fn leave(shared: &Shared, request: LeaveGroupRequest, version: i16) -> LeaveGroupResponse {
+pub fn handle_leave_group(shared: &Shared, call: &Call) -> Answer {
+    let request: LeaveGroupRequest = call.request()?;
     let groups = &mut shared.lock().groups;
     let now = Instant::now();
     let group = request.group_id.as_str();
-    if version < 3 {
+    if call.version < 3 {
         let left = groups.leave(group, &request.member_id, None, now);
         shared.deadlines.notify_one();
-        return LeaveGroupResponse::default().with_error_code(code(&left));
+        return call.answer(&LeaveGroupResponse::default().with_error_code(code(&left)));
     }
     let members = request.members.into_iter().map(|member| {
         let left = groups.leave(group, &member.member_id, member.group_instance_id.as_deref(), now);
@@ -143,21 +146,19 @@ pub fn leave(shared: &Shared, request: LeaveGroupRequest, version: i16) -> Leave
     });
     let response = LeaveGroupResponse::default().with_members(members.collect());
     shared.deadlines.notify_one();
-    response
+    call.answer(&response)
 }
 
-pub fn describe(shared: &Shared, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
+pub fn handle_describe_groups(shared: &Shared, call: &Call) -> Answer {
+    let request: DescribeGroupsRequest = call.request()?;
     let core = shared.lock();
     let groups = request.groups.into_iter().map(|id| describe_group(&core, id));
-    DescribeGroupsResponse::default().with_groups(groups.collect())
+    call.answer(&DescribeGroupsResponse::default().with_groups(groups.collect()))
 }
 
 fn describe_group(core: &Core, id: GroupId) -> DescribedGroup {
     let Some(group) = core.groups.get(&id) else {
-        let state = match core.store.offsets.contains_key(id.as_str()) {
-            true => "Empty",
-            false => "Dead",
-        };
+        let state = if core.state().offsets.contains_key(id.as_str()) { "Empty" } else { "Dead" };
         return DescribedGroup::default()
             .with_group_id(id)
             .with_group_state(StrBytes::from_static_str(state));
@@ -182,7 +183,8 @@ fn describe_group(core: &Core, id: GroupId) -> DescribedGroup {
 }
 
 /// Groups with members, or with offsets that they left.
-pub fn list(shared: &Shared, request: ListGroupsRequest) -> ListGroupsResponse {
+pub fn handle_list_groups(shared: &Shared, call: &Call) -> Answer {
+    let request: ListGroupsRequest = call.request()?;
     let core = shared.lock();
     let listed = |(id, group): (&str, Option<&Group>)| {
         ListedGroup::default()
@@ -191,11 +193,12 @@ pub fn list(shared: &Shared, request: ListGroupsRequest) -> ListGroupsResponse {
             .with_group_state(StrBytes::from_static_str(group.map_or("Empty", Group::state)))
     };
     let present = core.groups.iter().map(|(id, group)| (id, Some(group)));
-    let left = core.store.offsets.keys().map(String::as_str);
+    let left = core.state().offsets.keys().map(String::as_str);
     let left = left.filter(|id| core.groups.get(id).is_none()).map(|id| (id, None));
     let wanted = |group: &ListedGroup| {
         let mut states = request.states_filter.iter();
         request.states_filter.is_empty() || states.any(|state| state.eq_ignore_ascii_case(&group.group_state))
     };
-    ListGroupsResponse::default().with_groups(present.chain(left).map(listed).filter(wanted).collect())
+    let groups = present.chain(left).map(listed).filter(wanted).collect();
+    call.answer(&ListGroupsResponse::default().with_groups(groups))
 }

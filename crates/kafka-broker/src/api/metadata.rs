@@ -1,44 +1,28 @@
-//! What clients ask to find their way: ApiVersions, Metadata, FindCoordinator.
+//! What clients ask to find their way: Metadata, FindCoordinator.
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsResponse, FindCoordinatorRequest, FindCoordinatorResponse, MetadataRequest,
-    MetadataResponse, TopicName,
+    FindCoordinatorRequest, FindCoordinatorResponse, MetadataRequest, MetadataResponse, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::{BROKER, admin};
-use crate::Shared;
+use super::admin::check_topic_name;
+use super::wire::BROKER;
 use crate::batch::LEADER_EPOCH;
-use crate::connection::APIS;
+use crate::call::{Answer, Call};
+use crate::shared::Shared;
 use crate::state::{State, Topic};
 
-pub fn api_versions() -> ApiVersionsResponse {
-    ApiVersionsResponse::default().with_api_keys(APIS.into_iter().map(api_version).collect())
-}
-
-/// At version 0, which every client can read, with the range to try again in (KIP-511).
-pub fn unsupported_version() -> ApiVersionsResponse {
-    let own = APIS.into_iter().filter(|(api, ..)| *api == ApiKey::ApiVersions);
-    ApiVersionsResponse::default()
-        .with_error_code(ResponseError::UnsupportedVersion.code())
-        .with_api_keys(own.map(api_version).collect())
-}
-
-fn api_version((api, lowest, highest): (ApiKey, i16, i16)) -> ApiVersion {
-    ApiVersion::default().with_api_key(api as i16).with_min_version(lowest).with_max_version(highest)
-}
-
 /// Topics are never created here, whatever the client allows.
-pub fn metadata(shared: &Shared, request: MetadataRequest, version: i16) -> MetadataResponse {
+pub fn handle_metadata(shared: &Shared, call: &Call) -> Answer {
+    let request: MetadataRequest = call.request()?;
     let core = shared.lock();
-    let state: &State = &core.store;
+    let state = core.state();
     // At version 0 an empty list means all topics.
-    let named = request.topics.filter(|topics| version > 0 || !topics.is_empty());
+    let named = request.topics.filter(|topics| call.version > 0 || !topics.is_empty());
     let topics = match named {
         Some(named) => {
             let names = named.into_iter().map(|topic| topic.name.unwrap_or_default());
@@ -53,20 +37,22 @@ pub fn metadata(shared: &Shared, request: MetadataRequest, version: i16) -> Meta
         .with_node_id(BROKER)
         .with_host(shared.address.ip().to_string().into())
         .with_port(shared.address.port().into());
-    MetadataResponse::default()
+    let response = MetadataResponse::default()
         .with_brokers(vec![broker])
         .with_cluster_id(state.cluster_id.clone().map(StrBytes::from_string))
         .with_controller_id(BROKER)
-        .with_topics(topics)
+        .with_topics(topics);
+    call.answer(&response)
 }
 
 fn named_topic(state: &State, name: TopicName) -> MetadataResponseTopic {
     if let Some(topic) = state.topics.get(name.as_str()) {
         return known_topic(name.0, topic);
     }
-    let error = match admin::check_name(&name) {
-        Ok(()) => ResponseError::UnknownTopicOrPartition,
-        Err(_) => ResponseError::InvalidTopicException,
+    let error = if check_topic_name(&name).is_ok() {
+        ResponseError::UnknownTopicOrPartition
+    } else {
+        ResponseError::InvalidTopicException
     };
     MetadataResponseTopic::default().with_name(Some(name)).with_error_code(error.code())
 }
@@ -83,10 +69,11 @@ fn known_topic(name: StrBytes, topic: &Topic) -> MetadataResponseTopic {
     MetadataResponseTopic::default().with_name(Some(name.into())).with_partitions(partitions.collect())
 }
 
-pub fn find_coordinator(shared: &Shared, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
+pub fn handle_find_coordinator(shared: &Shared, call: &Call) -> Answer {
+    let request: FindCoordinatorRequest = call.request()?;
     const GROUP: i8 = 0;
     const TRANSACTION: i8 = 1;
-    match request.key_type {
+    let response = match request.key_type {
         GROUP | TRANSACTION => FindCoordinatorResponse::default()
             .with_node_id(BROKER)
             .with_host(shared.address.ip().to_string().into())
@@ -95,5 +82,6 @@ pub fn find_coordinator(shared: &Shared, request: FindCoordinatorRequest) -> Fin
             .with_error_code(ResponseError::InvalidRequest.code())
             .with_node_id((-1).into())
             .with_port(-1),
-    }
+    };
+    call.answer(&response)
 }

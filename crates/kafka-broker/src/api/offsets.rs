@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
 use kafka_protocol::messages::list_offsets_response::{
@@ -21,13 +20,14 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
-use super::{check_leader_epoch, code};
-use crate::Shared;
+use super::wire::{check_leader_epoch, code};
 use crate::batch::{self, LEADER_EPOCH};
+use crate::call::{Answer, Call};
 use crate::entry::{Entry, OffsetCommit};
 use crate::group::Caller;
 use crate::journal::Reader;
 use crate::partition::{Isolation, Stored};
+use crate::shared::Shared;
 use crate::state::State;
 
 /// `offset.metadata.max.bytes`
@@ -35,21 +35,18 @@ const MAX_METADATA: usize = 4096;
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 
-pub async fn list_offsets(
-    shared: &Shared,
-    request: ListOffsetsRequest,
-    version: i16,
-) -> Result<ListOffsetsResponse> {
+pub async fn handle_list_offsets(shared: &Shared, call: &Call) -> Answer {
+    let request: ListOffsetsRequest = call.request()?;
     let isolation = Isolation::from(request.isolation_level);
     // Older answers have no place for it.
-    let leader_epoch = if version >= 4 { LEADER_EPOCH } else { -1 };
+    let leader_epoch = if call.version >= 4 { LEADER_EPOCH } else { -1 };
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
             let (found, reader) = {
                 let core = shared.lock();
-                (locate(&core.store, &topic.name, wanted, isolation), core.store.reader())
+                (locate(core.state(), &topic.name, wanted, isolation), core.reader())
             };
             let found = match found {
                 Ok(Located::Offset(offset)) => Ok(Some((-1, offset))),
@@ -72,7 +69,7 @@ pub async fn list_offsets(
         }
         topics.push(ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions));
     }
-    Ok(ListOffsetsResponse::default().with_topics(topics))
+    call.answer(&ListOffsetsResponse::default().with_topics(topics))
 }
 
 enum Located {
@@ -120,7 +117,8 @@ fn search(
     Ok(found.filter(|(_, offset)| *offset < end))
 }
 
-pub fn commit(shared: &Shared, request: OffsetCommitRequest) -> OffsetCommitResponse {
+pub fn handle_offset_commit(shared: &Shared, call: &Call) -> Answer {
+    let request: OffsetCommitRequest = call.request()?;
     let mut core = shared.lock();
     let caller = Caller {
         member_id: &request.member_id,
@@ -139,16 +137,17 @@ pub fn commit(shared: &Shared, request: OffsetCommitRequest) -> OffsetCommitResp
                 leader_epoch: wanted.committed_leader_epoch,
                 metadata: wanted.committed_metadata.clone().unwrap_or_default(),
             };
-            let valid = allowed.and_then(|()| check_offset(&core.store, &commit));
+            let valid = allowed.and_then(|()| check_offset(core.state(), &commit));
             if valid.is_ok() {
                 offsets.push(commit);
             }
             checked.push(valid);
         }
     }
-    let written = match offsets.is_empty() {
-        true => Ok(()),
-        false => core.store.commit(&Entry::OffsetsCommitted { group: request.group_id.0.clone(), offsets }),
+    let written = if offsets.is_empty() {
+        Ok(())
+    } else {
+        core.commit(&Entry::OffsetsCommitted { group: request.group_id.0.clone(), offsets })
     };
     let mut checked = checked.into_iter();
     let topics = request.topics.into_iter().map(|topic| {
@@ -160,7 +159,7 @@ pub fn commit(shared: &Shared, request: OffsetCommitRequest) -> OffsetCommitResp
         });
         OffsetCommitResponseTopic::default().with_partitions(partitions.collect()).with_name(topic.name)
     });
-    OffsetCommitResponse::default().with_topics(topics.collect())
+    call.answer(&OffsetCommitResponse::default().with_topics(topics.collect()))
 }
 
 /// What is checked of each offset, in a transaction or not.
@@ -174,9 +173,10 @@ pub fn check_offset(state: &State, commit: &OffsetCommit) -> Result<(), Response
     }
 }
 
-pub fn fetch(shared: &Shared, request: OffsetFetchRequest) -> OffsetFetchResponse {
+pub fn handle_offset_fetch(shared: &Shared, call: &Call) -> Answer {
+    let request: OffsetFetchRequest = call.request()?;
     let core = shared.lock();
-    let state: &State = &core.store;
+    let state = core.state();
     let group = request.group_id.as_str();
     let wanted: Vec<(StrBytes, Vec<i32>)> = match request.topics {
         Some(topics) => {
@@ -193,7 +193,7 @@ pub fn fetch(shared: &Shared, request: OffsetFetchRequest) -> OffsetFetchRespons
             .with_partitions(partitions.collect())
             .with_name(topic.clone().into())
     });
-    OffsetFetchResponse::default().with_topics(topics.collect())
+    call.answer(&OffsetFetchResponse::default().with_topics(topics.collect()))
 }
 
 fn committed_partitions(state: &State, group: &str) -> Vec<(StrBytes, Vec<i32>)> {

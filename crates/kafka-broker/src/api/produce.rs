@@ -1,21 +1,25 @@
 //! Produce.
 
-use anyhow::{Result, bail};
+use anyhow::bail;
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use kafka_protocol::protocol::StrBytes;
 
-use super::code;
 use super::configs::{has_log_append_time, max_message_bytes};
+use super::wire::code;
 use crate::batch::{self, BatchHeader};
+use crate::call::{Answer, Call};
+use crate::clock::now_ms;
+use crate::core::Core;
 use crate::entry::{Append, Entry, ProducerIdAndEpoch};
 use crate::partition::Admission;
-use crate::{Core, Shared, now_ms};
+use crate::shared::Shared;
 
 /// Nothing is answered to acks 0; its only way to tell of an error is to close the connection.
-pub fn produce(shared: &Shared, request: ProduceRequest, version: i16) -> Result<Option<ProduceResponse>> {
+pub fn handle_produce(shared: &Shared, call: &Call) -> Answer {
+    let request: ProduceRequest = call.request()?;
     let transactional_id = request.transactional_id.as_deref().map(|id| &**id);
     let mut responses = Vec::with_capacity(request.topic_data.len());
     let mut failed = false;
@@ -25,7 +29,7 @@ pub fn produce(shared: &Shared, request: ProduceRequest, version: i16) -> Result
             let target = Target { topic: &topic.name, partition: data.index, transactional_id };
             let records = data.records.as_ref();
             let appended = match request.acks {
-                -1..=1 => append(shared, &target, records, version),
+                -1..=1 => append(shared, &target, records, call.version),
                 _ => Err(ResponseError::InvalidRequiredAcks),
             };
             failed |= appended.is_err();
@@ -47,7 +51,7 @@ pub fn produce(shared: &Shared, request: ProduceRequest, version: i16) -> Result
     match (request.acks, failed) {
         (0, true) => bail!("a record sent with acks 0 was refused"),
         (0, false) => Ok(None),
-        _ => Ok(Some(ProduceResponse::default().with_responses(responses))),
+        _ => call.answer(&ProduceResponse::default().with_responses(responses)),
     }
 }
 
@@ -81,7 +85,7 @@ fn append_valid(
     header: &BatchHeader,
 ) -> Result<Appended, ResponseError> {
     let unknown = ResponseError::UnknownTopicOrPartition;
-    let topic = core.store.topics.get(target.topic.as_str()).ok_or(unknown)?;
+    let topic = core.state().topics.get(target.topic.as_str()).ok_or(unknown)?;
     let partition = topic.partition(target.partition).ok_or(unknown)?;
     if records.len() > max_message_bytes(topic) {
         return Err(ResponseError::MessageTooLarge);
@@ -103,7 +107,7 @@ fn append_valid(
     let time = if has_log_append_time(topic) { now_ms() } else { -1 };
     let batch = batch::placed_at(records, base_offset);
     let batch = if time < 0 { batch } else { batch::stamped(&batch, time) };
-    core.store.commit(&Entry::BatchAppended(Append {
+    core.commit(&Entry::BatchAppended(Append {
         topic: target.topic.clone(),
         partition: target.partition,
         batch,

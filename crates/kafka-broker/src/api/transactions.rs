@@ -13,16 +13,16 @@ use kafka_protocol::messages::{
     TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
 
-use super::{code, offsets};
+use super::offsets::check_offset;
+use super::wire::code;
+use crate::call::{Answer, Call};
+use crate::clock::now_ms;
 use crate::entry::{OffsetCommit, ProducerIdAndEpoch};
 use crate::group::Caller;
-use crate::{Shared, now_ms};
+use crate::shared::Shared;
 
-pub fn init_producer_id(
-    shared: &Shared,
-    request: InitProducerIdRequest,
-    version: i16,
-) -> InitProducerIdResponse {
+pub fn handle_init_producer_id(shared: &Shared, call: &Call) -> Answer {
+    let request: InitProducerIdRequest = call.request()?;
     let named = producer(request.producer_id, request.producer_epoch);
     let expected = match (named.id, named.epoch) {
         (-1, -1) => Ok(None),
@@ -38,19 +38,17 @@ pub fn init_producer_id(
         }
     });
     // An older client does not know the newer error (KIP-360).
-    let initialized = understood(initialized, version >= 4);
+    let initialized = understood(initialized, call.version >= 4);
     let producer = initialized.unwrap_or(ProducerIdAndEpoch::NONE);
-    InitProducerIdResponse::default()
+    let response = InitProducerIdResponse::default()
         .with_error_code(code(&initialized))
         .with_producer_id(ProducerId(producer.id))
-        .with_producer_epoch(producer.epoch)
+        .with_producer_epoch(producer.epoch);
+    call.answer(&response)
 }
 
-pub fn add_partitions(
-    shared: &Shared,
-    request: AddPartitionsToTxnRequest,
-    version: i16,
-) -> AddPartitionsToTxnResponse {
+pub fn handle_add_partitions_to_txn(shared: &Shared, call: &Call) -> Answer {
+    let request: AddPartitionsToTxnRequest = call.request()?;
     let producer = producer(request.v3_and_below_producer_id, request.v3_and_below_producer_epoch);
     let mut core = shared.lock();
     let topics = &request.v3_and_below_topics;
@@ -59,7 +57,7 @@ pub fn add_partitions(
         indexes.map(|index| (topic.name.0.clone(), *index))
     });
     let partitions: Vec<_> = partitions.collect();
-    let unknown = |topic: &str, index: i32| core.store.partition(topic, index).is_none();
+    let unknown = |topic: &str, index: i32| core.state().partition(topic, index).is_none();
     let missing: Vec<bool> = partitions.iter().map(|(topic, index)| unknown(topic, *index)).collect();
     // All or none: one that does not exist keeps the others out too.
     let added = if missing.contains(&true) {
@@ -68,16 +66,13 @@ pub fn add_partitions(
         let id = &request.v3_and_below_transactional_id;
         let added = core.add_partitions(id, producer, partitions, now_ms());
         shared.deadlines.notify_one();
-        understood(added, version >= 2)
+        understood(added, call.version >= 2)
     };
     let mut missing = missing.into_iter();
     let results = request.v3_and_below_topics.into_iter().map(|topic| {
         let partitions = topic.partitions.into_iter().zip(missing.by_ref());
         let partitions = partitions.map(|(index, missing)| {
-            let result = match missing {
-                true => Err(ResponseError::UnknownTopicOrPartition),
-                false => added,
-            };
+            let result = if missing { Err(ResponseError::UnknownTopicOrPartition) } else { added };
             AddPartitionsToTxnPartitionResult::default()
                 .with_partition_index(index)
                 .with_partition_error_code(code(&result))
@@ -86,22 +81,22 @@ pub fn add_partitions(
             .with_results_by_partition(partitions.collect())
             .with_name(topic.name)
     });
-    AddPartitionsToTxnResponse::default().with_results_by_topic_v3_and_below(results.collect())
+    let response = AddPartitionsToTxnResponse::default();
+    call.answer(&response.with_results_by_topic_v3_and_below(results.collect()))
 }
 
-pub fn add_offsets(
-    shared: &Shared,
-    request: AddOffsetsToTxnRequest,
-    version: i16,
-) -> AddOffsetsToTxnResponse {
+pub fn handle_add_offsets_to_txn(shared: &Shared, call: &Call) -> Answer {
+    let request: AddOffsetsToTxnRequest = call.request()?;
     let producer = producer(request.producer_id, request.producer_epoch);
     let (id, group) = (&request.transactional_id, &request.group_id);
     let added = shared.lock().add_group(id, producer, group, now_ms());
     shared.deadlines.notify_one();
-    AddOffsetsToTxnResponse::default().with_error_code(code(&understood(added, version >= 2)))
+    let added = understood(added, call.version >= 2);
+    call.answer(&AddOffsetsToTxnResponse::default().with_error_code(code(&added)))
 }
 
-pub fn commit_offsets(shared: &Shared, request: TxnOffsetCommitRequest) -> TxnOffsetCommitResponse {
+pub fn handle_txn_offset_commit(shared: &Shared, call: &Call) -> Answer {
+    let request: TxnOffsetCommitRequest = call.request()?;
     let mut core = shared.lock();
     let producer = producer(request.producer_id, request.producer_epoch);
     let caller = Caller {
@@ -122,16 +117,17 @@ pub fn commit_offsets(shared: &Shared, request: TxnOffsetCommitRequest) -> TxnOf
                 leader_epoch: wanted.committed_leader_epoch,
                 metadata: wanted.committed_metadata.clone().unwrap_or_default(),
             };
-            let valid = allowed.and_then(|()| offsets::check_offset(&core.store, &commit));
+            let valid = allowed.and_then(|()| check_offset(core.state(), &commit));
             if valid.is_ok() {
                 commits.push(commit);
             }
             checked.push(valid);
         }
     }
-    let written = match commits.is_empty() {
-        true => Ok(()),
-        false => core.commit_txn_offsets(producer.id, group.0.clone(), commits),
+    let written = if commits.is_empty() {
+        Ok(())
+    } else {
+        core.commit_txn_offsets(producer.id, group.0.clone(), commits)
     };
     let mut checked = checked.into_iter();
     let topics = request.topics.into_iter().map(|topic| {
@@ -143,14 +139,16 @@ pub fn commit_offsets(shared: &Shared, request: TxnOffsetCommitRequest) -> TxnOf
         });
         TxnOffsetCommitResponseTopic::default().with_partitions(partitions.collect()).with_name(topic.name)
     });
-    TxnOffsetCommitResponse::default().with_topics(topics.collect())
+    call.answer(&TxnOffsetCommitResponse::default().with_topics(topics.collect()))
 }
 
-pub fn end(shared: &Shared, request: EndTxnRequest, version: i16) -> EndTxnResponse {
+pub fn handle_end_txn(shared: &Shared, call: &Call) -> Answer {
+    let request: EndTxnRequest = call.request()?;
     let producer = producer(request.producer_id, request.producer_epoch);
     let id = &request.transactional_id;
     let ended = shared.lock().end_txn(id, producer, request.committed, now_ms());
-    EndTxnResponse::default().with_error_code(code(&understood(ended, version >= 2)))
+    let ended = understood(ended, call.version >= 2);
+    call.answer(&EndTxnResponse::default().with_error_code(code(&ended)))
 }
 
 fn producer(id: ProducerId, epoch: i16) -> ProducerIdAndEpoch {

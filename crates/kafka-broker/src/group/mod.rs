@@ -115,10 +115,7 @@ impl Groups {
     /// May this caller commit offsets (`validateOffsetCommit`, `doCommitOffsets`)?
     pub fn check_commit(&mut self, id: &str, caller: Caller, now: Instant) -> Result<(), ResponseError> {
         let Some(group) = self.groups.get_mut(id) else {
-            return match caller.generation < 0 {
-                true => Ok(()),
-                false => Err(ResponseError::IllegalGeneration),
-            };
+            return if caller.generation < 0 { Ok(()) } else { Err(ResponseError::IllegalGeneration) };
         };
         if caller.generation < 0 && group.is_empty() {
             return Ok(());
@@ -257,10 +254,7 @@ impl Group {
 
     fn check_generation(&self, caller: Caller) -> Result<(), ResponseError> {
         self.check_member(caller.member_id, caller.instance_id)?;
-        match caller.generation == self.generation {
-            true => Ok(()),
-            false => Err(ResponseError::IllegalGeneration),
-        }
+        if caller.generation == self.generation { Ok(()) } else { Err(ResponseError::IllegalGeneration) }
     }
 
     fn alive(&mut self, member_id: &str, now: Instant) {

@@ -250,10 +250,7 @@ impl Group {
         let limit = now + self.rebalance_timeout();
         let first = matches!(self.phase, Phase::Empty { .. });
         self.phase = Phase::PreparingRebalance(Preparing {
-            deadline: match first {
-                true => limit.min(now + INITIAL_REBALANCE_DELAY),
-                false => limit,
-            },
+            deadline: if first { limit.min(now + INITIAL_REBALANCE_DELAY) } else { limit },
             initial_limit: first.then_some(limit),
             member_added: false,
         });
@@ -305,10 +302,7 @@ impl Group {
         let joined = Joined {
             member_id: id.to_owned(),
             generation: self.generation,
-            members: match leader == id {
-                true => everyone.collect(),
-                false => Vec::new(),
-            },
+            members: if leader == id { everyone.collect() } else { Vec::new() },
             protocol,
             leader,
         };

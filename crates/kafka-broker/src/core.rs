@@ -1,33 +1,28 @@
-//! The durable state with its journal: nothing is in memory that is not in the file.
+//! All state of the broker, which one lock guards.
 
-use std::ops::Deref;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
+use tokio::sync::Notify;
 
-use super::entry::Entry;
-use super::ids;
-use super::journal::{Journal, Reader};
-use super::partition::Partition;
-use super::state::State;
+use crate::entry::Entry;
+use crate::group::Groups;
+use crate::ids;
+use crate::journal::{Journal, Reader};
+use crate::state::State;
 
-/// Reads like a [`State`]; changes only by [`Store::commit`].
-pub struct Store {
+/// Holds the durable state with its journal, and the groups, which live in memory only.
+pub struct Core {
+    /// Changes only by [`Core::commit`], so nothing is in memory that is not in the journal.
     state: State,
     journal: Journal,
+    pub groups: Groups,
 }
 
-impl Deref for Store {
-    type Target = State;
-
-    fn deref(&self) -> &State {
-        &self.state
-    }
-}
-
-impl Store {
+impl Core {
     /// Replays the journal in `dir`, which is created when missing. Blocks.
     pub fn open(dir: &Path) -> Result<Self> {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
@@ -35,19 +30,23 @@ impl Store {
         let journal = Journal::open(&dir.join("journal"), |payload, position| {
             state.apply(&Entry::decode(payload)?, position)
         })?;
-        let mut store = Self { state, journal };
-        if store.cluster_id.is_none() {
+        let mut core = Self { state, journal, groups: Groups::default() };
+        if core.state.cluster_id.is_none() {
             let cluster_id = ids::cluster_id().into();
-            store.commit(&Entry::ClusterCreated { cluster_id }).context("cannot write the journal")?;
+            core.commit(&Entry::ClusterCreated { cluster_id }).context("cannot write the journal")?;
         }
-        Ok(store)
+        Ok(core)
+    }
+
+    pub fn state(&self) -> &State {
+        &self.state
     }
 
     /// Writes the entry, then applies it as the replay would: as read back from its bytes.
     pub fn commit(&mut self, entry: &Entry) -> Result<(), ResponseError> {
         let payload = entry.encode();
         self.write(payload).map_err(|error| {
-            tracing::error!(error = format!("{error:#}"), "cannot write the journal");
+            tracing::error!(error = format!("{error:#}"), "cannot write the journal, refusing the request");
             ResponseError::KafkaStorageError
         })
     }
@@ -57,15 +56,18 @@ impl Store {
         self.state.apply(&Entry::decode(payload)?, position)
     }
 
-    /// For what is not durable in a partition: who waits for it.
-    pub fn partition_mut(&mut self, topic: &str, index: i32) -> Option<&mut Partition> {
-        self.state.partition_mut(topic, index)
+    /// Notifies `waiter` once something is appended to the partition, or the partition is deleted.
+    pub fn wake_on_append(&mut self, topic: &str, partition: i32, waiter: &Arc<Notify>) {
+        if let Some(partition) = self.state.partition_mut(topic, partition) {
+            partition.wake_on_append(waiter);
+        }
     }
 
     pub fn reader(&self) -> Reader {
         self.journal.reader()
     }
 
+    /// Forces the journal to the device.
     pub fn sync(&self) -> std::io::Result<()> {
         self.journal.sync()
     }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 
-use super::Core;
-use super::entry::{Entry, OffsetCommit, ProducerIdAndEpoch};
-use super::group::Caller;
-use super::transaction::{Initialized, MAX_TIMEOUT_MS, Transaction};
+use crate::core::Core;
+use crate::entry::{Entry, OffsetCommit, ProducerIdAndEpoch};
+use crate::group::Caller;
+use crate::transaction::{Initialized, MAX_TIMEOUT_MS, Transaction};
 
 /// How long to leave a transaction alone whose abort could not be written.
 const RETRY: Duration = Duration::from_secs(1);
@@ -16,8 +16,8 @@ const RETRY: Duration = Duration::from_secs(1);
 impl Core {
     /// A new producer id for idempotence alone.
     pub fn allocate_producer_id(&mut self) -> Result<ProducerIdAndEpoch, ResponseError> {
-        let producer_id = self.store.next_producer_id;
-        self.store.commit(&Entry::ProducerIdAllocated { producer_id })?;
+        let producer_id = self.state().next_producer_id;
+        self.commit(&Entry::ProducerIdAllocated { producer_id })?;
         Ok(ProducerIdAndEpoch { id: producer_id, epoch: 0 })
     }
 
@@ -36,8 +36,8 @@ impl Core {
         if !(1..=MAX_TIMEOUT_MS).contains(&timeout_ms) {
             return Err(ResponseError::InvalidTransactionTimeout);
         }
-        let next_id = self.store.next_producer_id;
-        let Some(txn) = self.store.transactions.get(transactional_id.as_str()) else {
+        let next_id = self.state().next_producer_id;
+        let Some(txn) = self.state().transactions.get(transactional_id.as_str()) else {
             let first = ProducerIdAndEpoch { id: next_id, epoch: 0 };
             return self.initialized(transactional_id, first, ProducerIdAndEpoch::NONE, timeout_ms);
         };
@@ -70,7 +70,7 @@ impl Core {
         if known {
             return Ok(());
         }
-        self.store.commit(&Entry::PartitionsAddedToTxn {
+        self.commit(&Entry::PartitionsAddedToTxn {
             transactional_id: transactional_id.clone(),
             at_ms: now_ms,
             partitions,
@@ -90,7 +90,7 @@ impl Core {
         if ongoing.is_some_and(|ongoing| ongoing.groups.contains(group.as_str())) {
             return Ok(());
         }
-        self.store.commit(&Entry::GroupAddedToTxn {
+        self.commit(&Entry::GroupAddedToTxn {
             transactional_id: transactional_id.clone(),
             at_ms: now_ms,
             group: group.clone(),
@@ -136,7 +136,7 @@ impl Core {
         group: StrBytes,
         offsets: Vec<OffsetCommit>,
     ) -> Result<(), ResponseError> {
-        self.store.commit(&Entry::TxnOffsetsCommitted { producer_id, group, offsets })
+        self.commit(&Entry::TxnOffsetsCommitted { producer_id, group, offsets })
     }
 
     pub fn end_txn(
@@ -156,7 +156,7 @@ impl Core {
     /// Aborts what is past its time, and returns after how long to look again.
     pub fn expire_transactions(&mut self, now_ms: i64) -> Option<Duration> {
         let expired: Vec<String> = self
-            .store
+            .state()
             .transactions
             .iter()
             .filter(|(_, txn)| txn.expires_ms().is_some_and(|expires| expires <= now_ms))
@@ -168,7 +168,7 @@ impl Core {
                 return Some(RETRY);
             }
         }
-        let open = self.store.transactions.values();
+        let open = self.state().transactions.values();
         let next = open.filter_map(Transaction::expires_ms).min()?;
         Some(Duration::from_millis(next.saturating_sub(now_ms).try_into().unwrap_or_default()))
     }
@@ -185,8 +185,8 @@ impl Core {
         epoch: i16,
         now_ms: i64,
     ) -> Result<(), ResponseError> {
-        let ended = self.store.txn_ended(transactional_id, commit, epoch, now_ms);
-        self.store.commit(&ended.ok_or(ResponseError::InvalidTxnState)?)
+        let ended = self.state().txn_ended(transactional_id, commit, epoch, now_ms);
+        self.commit(&ended.ok_or(ResponseError::InvalidTxnState)?)
     }
 
     fn initialized(
@@ -196,7 +196,7 @@ impl Core {
         last_producer: ProducerIdAndEpoch,
         timeout_ms: i32,
     ) -> Result<ProducerIdAndEpoch, ResponseError> {
-        self.store.commit(&Entry::TransactionInitialized {
+        self.commit(&Entry::TransactionInitialized {
             transactional_id: transactional_id.clone(),
             producer,
             last_producer,
@@ -206,7 +206,7 @@ impl Core {
     }
 
     fn transaction(&self, id: &str) -> Result<&Transaction, ResponseError> {
-        let txn = self.store.transactions.get(id);
+        let txn = self.state().transactions.get(id);
         txn.ok_or(ResponseError::InvalidProducerIdMapping)
     }
 }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use kafka_protocol::ResponseError;
 
-use super::batch::BatchHeader;
+use crate::batch::BatchHeader;
 
 /// As many batches as an idempotent producer may have in flight (`NUM_BATCHES_TO_RETAIN`).
 const BATCHES_KEPT: usize = 5;

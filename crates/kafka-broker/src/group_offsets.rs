@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::entry::OffsetCommit;
+use crate::entry::OffsetCommit;
 
 type TopicPartition = (String, i32);
 
