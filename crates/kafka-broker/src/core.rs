@@ -9,7 +9,7 @@ use kafka_protocol::ResponseError;
 use tokio::sync::Notify;
 
 use crate::entry::Entry;
-use crate::group::Groups;
+use crate::groups::Groups;
 use crate::ids;
 use crate::journal::{Journal, Reader};
 use crate::state::State;

@@ -7,7 +7,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::core::Core;
 use crate::entry::{Entry, OffsetCommit, ProducerIdAndEpoch};
-use crate::group::Caller;
+use crate::groups::Caller;
 use crate::transaction::{Initialized, MAX_TIMEOUT_MS, Transaction};
 
 /// How long to leave a transaction alone whose abort could not be written.

@@ -17,7 +17,7 @@ use tokio::time::{Duration, Instant};
 use super::wire::code;
 use crate::call::{Answer, Call};
 use crate::core::Core;
-use crate::group::{Caller, Group, Join, JoinRefused, JoinReply, Joined};
+use crate::groups::{Caller, Group, Join, JoinRefused, JoinReply, Joined};
 use crate::shared::Shared;
 
 /// `group.min.session.timeout.ms` and `group.max.session.timeout.ms`

@@ -24,7 +24,7 @@ use super::wire::{check_leader_epoch, code};
 use crate::batch::{self, LEADER_EPOCH};
 use crate::call::{Answer, Call};
 use crate::entry::{Entry, OffsetCommit};
-use crate::group::Caller;
+use crate::groups::Caller;
 use crate::journal::Reader;
 use crate::partition::{Isolation, Stored};
 use crate::shared::Shared;

@@ -18,7 +18,7 @@ use super::wire::code;
 use crate::call::{Answer, Call};
 use crate::clock::now_ms;
 use crate::entry::{OffsetCommit, ProducerIdAndEpoch};
-use crate::group::Caller;
+use crate::groups::Caller;
 use crate::shared::Shared;
 
 pub fn handle_init_producer_id(shared: &Shared, call: &Call) -> Answer {

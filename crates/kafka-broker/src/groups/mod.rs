@@ -1,69 +1,26 @@
-//! The classic group coordinator: who is a member of which group, in memory only.
+//! All groups by their ids: the classic group coordinator.
 //!
 //! Follows `GroupCoordinator` and `GroupMetadata` of Apache Kafka 3.9. Nothing here reads a clock or
 //! waits: the caller says what time it is, and calls [`Groups::expire`] at [`Groups::next_deadline`].
 
+mod group;
 mod member;
 mod rebalance;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use tokio::sync::oneshot;
-use tokio::time::{Duration, Instant};
+use tokio::time::Instant;
 
-pub use member::{Join, JoinRefused, JoinReply, Joined, Member, SyncReply};
-
-/// `group.initial.rebalance.delay.ms`: consumers that start together join the same generation.
-const INITIAL_REBALANCE_DELAY: Duration = Duration::from_millis(100);
-/// How long a group without members is remembered (`offsets.retention.check.interval.ms`). Its
-/// offsets are not kept here and stay.
-const EMPTY_GROUP_KEPT: Duration = Duration::from_secs(600);
+pub use group::{Caller, Group};
+use member::SyncReply;
+pub use member::{Join, JoinRefused, JoinReply, Joined};
 
 #[derive(Debug, Default)]
 pub struct Groups {
     groups: HashMap<String, Group>,
-}
-
-#[derive(Debug)]
-pub struct Group {
-    phase: Phase,
-    generation: i32,
-    protocol_type: Option<String>,
-    protocol: Option<String>,
-    leader: Option<String>,
-    members: BTreeMap<String, Member>,
-    /// Member id by instance id (KIP-345).
-    static_members: HashMap<String, String>,
-    /// Ids that were given out and did not join yet, and until when they may.
-    pending: HashMap<String, Instant>,
-    /// Until when each member has to ask for its assignment.
-    sync_deadline: Option<Instant>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Empty { since: Instant },
-    PreparingRebalance(Preparing),
-    CompletingRebalance,
-    Stable,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Preparing {
-    deadline: Instant,
-    /// The first rebalance of a group waits for more members, until here at most.
-    initial_limit: Option<Instant>,
-    member_added: bool,
-}
-
-/// Who sends a request that only members may send.
-#[derive(Debug, Clone, Copy)]
-pub struct Caller<'a> {
-    pub member_id: &'a str,
-    pub instance_id: Option<&'a str>,
-    pub generation: i32,
 }
 
 impl Groups {
@@ -124,7 +81,7 @@ impl Groups {
             return Err(ResponseError::UnknownMemberId);
         }
         group.check_generation(caller)?;
-        if group.phase == Phase::CompletingRebalance {
+        if group.awaits_assignment() {
             return Err(ResponseError::RebalanceInProgress);
         }
         group.alive(caller.member_id, now);
@@ -159,131 +116,11 @@ impl Groups {
     }
 }
 
-impl Caller<'_> {
-    fn is_anonymous(&self) -> bool {
-        self.generation < 0 && self.member_id.is_empty() && self.instance_id.is_none()
-    }
-}
-
-impl Group {
-    fn new(now: Instant) -> Self {
-        Self {
-            phase: Phase::Empty { since: now },
-            generation: 0,
-            protocol_type: None,
-            protocol: None,
-            leader: None,
-            members: BTreeMap::new(),
-            static_members: HashMap::new(),
-            pending: HashMap::new(),
-            sync_deadline: None,
-        }
-    }
-
-    /// As DescribeGroups and ListGroups name it.
-    pub fn state(&self) -> &'static str {
-        match self.phase {
-            Phase::Empty { .. } => "Empty",
-            Phase::PreparingRebalance(_) => "PreparingRebalance",
-            Phase::CompletingRebalance => "CompletingRebalance",
-            Phase::Stable => "Stable",
-        }
-    }
-
-    pub fn protocol_type(&self) -> &str {
-        self.protocol_type.as_deref().unwrap_or_default()
-    }
-
-    /// Only once all members have their assignment.
-    pub fn stable_protocol(&self) -> Option<&str> {
-        let stable = self.phase == Phase::Stable;
-        self.protocol.as_deref().filter(|_| stable)
-    }
-
-    pub fn members(&self) -> impl Iterator<Item = &Member> {
-        self.members.values()
-    }
-
-    fn is_empty(&self) -> bool {
-        matches!(self.phase, Phase::Empty { .. })
-    }
-
-    fn heartbeat(&mut self, caller: Caller, now: Instant) -> Result<(), ResponseError> {
-        self.check_generation(caller)?;
-        self.alive(caller.member_id, now);
-        match self.phase {
-            Phase::PreparingRebalance(_) => Err(ResponseError::RebalanceInProgress),
-            _ => Ok(()),
-        }
-    }
-
-    fn leave(
-        &mut self,
-        member_id: &str,
-        instance_id: Option<&str>,
-        now: Instant,
-    ) -> Result<(), ResponseError> {
-        if self.pending.remove(member_id).is_some() {
-            self.complete_join_when_ready(now);
-            return Ok(());
-        }
-        let id = match instance_id.and_then(|instance| self.static_members.get(instance)) {
-            // An operator removes a static member by its instance id alone.
-            Some(id) if member_id.is_empty() => id.clone(),
-            _ => {
-                self.check_member(member_id, instance_id)?;
-                member_id.to_owned()
-            }
-        };
-        self.remove(&id, now);
-        Ok(())
-    }
-
-    /// `validateCurrentMember`
-    fn check_member(&self, member_id: &str, instance_id: Option<&str>) -> Result<(), ResponseError> {
-        match instance_id {
-            Some(instance) => match self.static_members.get(instance) {
-                Some(current) if current == member_id => Ok(()),
-                Some(_) => Err(ResponseError::FencedInstanceId),
-                None => Err(ResponseError::UnknownMemberId),
-            },
-            None if self.members.contains_key(member_id) => Ok(()),
-            None => Err(ResponseError::UnknownMemberId),
-        }
-    }
-
-    fn check_generation(&self, caller: Caller) -> Result<(), ResponseError> {
-        self.check_member(caller.member_id, caller.instance_id)?;
-        if caller.generation == self.generation { Ok(()) } else { Err(ResponseError::IllegalGeneration) }
-    }
-
-    fn alive(&mut self, member_id: &str, now: Instant) {
-        if let Some(member) = self.members.get_mut(member_id) {
-            member.alive(now);
-        }
-    }
-
-    fn next_deadline(&self) -> Option<Instant> {
-        let phase = match self.phase {
-            // A member that is about to join keeps the group, and its own deadline wakes.
-            Phase::Empty { since } => self.pending.is_empty().then_some(since + EMPTY_GROUP_KEPT),
-            Phase::PreparingRebalance(preparing) => Some(preparing.deadline),
-            Phase::CompletingRebalance | Phase::Stable => None,
-        };
-        let sessions = self.members.values().filter_map(Member::session_end);
-        let pending = self.pending.values().copied();
-        phase.into_iter().chain(self.sync_deadline).chain(sessions).chain(pending).min()
-    }
-
-    fn is_forgotten(&self, now: Instant) -> bool {
-        let expired = |since: Instant| since + EMPTY_GROUP_KEPT <= now;
-        matches!(self.phase, Phase::Empty { since } if expired(since)) && self.pending.is_empty()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::group::INITIAL_REBALANCE_DELAY;
     use super::*;
+    use tokio::time::Duration;
 
     const LIMIT: Duration = Duration::from_secs(60);
 

@@ -7,8 +7,8 @@ use kafka_protocol::ResponseError;
 use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant};
 
+use super::group::{Caller, Group, INITIAL_REBALANCE_DELAY, Phase, Preparing};
 use super::member::{Join, JoinRefused, JoinReply, Joined, Member, SyncReply};
-use super::{Caller, Group, INITIAL_REBALANCE_DELAY, Phase, Preparing};
 use crate::ids;
 
 impl Group {
@@ -76,6 +76,28 @@ impl Group {
         Ok(answer)
     }
 
+    pub(super) fn leave(
+        &mut self,
+        member_id: &str,
+        instance_id: Option<&str>,
+        now: Instant,
+    ) -> Result<(), ResponseError> {
+        if self.pending.remove(member_id).is_some() {
+            self.complete_join_when_ready(now);
+            return Ok(());
+        }
+        let id = match instance_id.and_then(|instance| self.static_members.get(instance)) {
+            // An operator removes a static member by its instance id alone.
+            Some(id) if member_id.is_empty() => id.clone(),
+            _ => {
+                self.check_member(member_id, instance_id)?;
+                member_id.to_owned()
+            }
+        };
+        self.remove(&id, now);
+        Ok(())
+    }
+
     pub(super) fn expire(&mut self, now: Instant) {
         let pending = self.pending.len();
         self.pending.retain(|_, until| *until > now);
@@ -111,7 +133,7 @@ impl Group {
         }
     }
 
-    pub(super) fn remove(&mut self, id: &str, now: Instant) {
+    fn remove(&mut self, id: &str, now: Instant) {
         let Some(mut member) = self.members.remove(id) else {
             return;
         };
@@ -130,7 +152,7 @@ impl Group {
     }
 
     /// Ends the join phase as soon as nobody is missing; the first of a group takes its time.
-    pub(super) fn complete_join_when_ready(&mut self, now: Instant) {
+    fn complete_join_when_ready(&mut self, now: Instant) {
         if let Phase::PreparingRebalance(Preparing { initial_limit: None, .. }) = self.phase
             && self.pending.is_empty()
             && self.members.values().all(Member::awaits_join)
