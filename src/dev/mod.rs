@@ -134,7 +134,10 @@ fn lock(data_dir: &Path) -> anyhow::Result<File> {
 pub async fn run(args: DevArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
     check_roles(&args.roles)?;
     let reserved = Reserved::claim(&args).await?;
-    let broker = Broker::start(reserved.kafka, &reserved.data_dir.join("kafka"))
+    let broker = Broker::builder()
+        .listener(reserved.kafka)
+        .data_dir(reserved.data_dir.join("kafka"))
+        .start()
         .await
         .context("cannot start the Kafka broker")?;
     let plan = Plan {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use tokio::sync::Notify;
@@ -12,6 +12,7 @@ use crate::entry::Entry;
 use crate::groups::Groups;
 use crate::ids;
 use crate::journal::{Journal, Reader};
+use crate::start_error::StartError;
 use crate::state::State;
 
 /// Holds the durable state with its journal, and the groups, which live in memory only.
@@ -24,16 +25,26 @@ pub struct Core {
 
 impl Core {
     /// Replays the journal in `dir`, which is created when missing. Blocks.
-    pub fn open(dir: &Path) -> Result<Self> {
-        std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    pub fn open(dir: &Path) -> Result<Self, StartError> {
+        std::fs::create_dir_all(dir).map_err(|error| StartError::DataDir(dir.to_owned(), error))?;
         let mut state = State::default();
         let journal = Journal::open(&dir.join("journal"), |payload, position| {
             state.apply(&Entry::decode(payload)?, position)
         })?;
+        Self::new(state, journal)
+    }
+
+    /// Begins without data, on a journal that ends with the process. Blocks.
+    pub fn temporary() -> Result<Self, StartError> {
+        let journal = Journal::temporary().map_err(StartError::TemporaryFile)?;
+        Self::new(State::default(), journal)
+    }
+
+    fn new(state: State, journal: Journal) -> Result<Self, StartError> {
         let mut core = Self { state, journal, groups: Groups::default() };
         if core.state.cluster_id.is_none() {
             let cluster_id = ids::cluster_id().into();
-            core.commit(&Entry::ClusterCreated { cluster_id }).context("cannot write the journal")?;
+            core.commit(&Entry::ClusterCreated { cluster_id }).map_err(|_| StartError::Write)?;
         }
         Ok(core)
     }

@@ -23,8 +23,10 @@ const FRAME_HEADER: usize = 8;
 /// Above the largest request (100 MiB), from which every entry is made.
 const MAX_PAYLOAD: usize = 128 * 1024 * 1024;
 
+/// Reports why a journal cannot be opened.
 #[derive(Debug, Error)]
-pub enum OpenError {
+#[non_exhaustive]
+pub enum JournalError {
     #[error("cannot use the journal {}", .0.display())]
     Io(PathBuf, #[source] io::Error),
     #[error("the journal {} is in use by another process", .0.display())]
@@ -53,13 +55,13 @@ impl Journal {
     pub fn open(
         path: &Path,
         mut apply: impl FnMut(Bytes, u64) -> anyhow::Result<()>,
-    ) -> Result<Self, OpenError> {
-        let io = |error| OpenError::Io(path.to_owned(), error);
+    ) -> Result<Self, JournalError> {
+        let io = |error| JournalError::Io(path.to_owned(), error);
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(path.to_owned())),
+            Err(TryLockError::WouldBlock) => return Err(JournalError::Locked(path.to_owned())),
             Err(TryLockError::Error(error)) => return Err(io(error)),
         }
 
@@ -68,14 +70,14 @@ impl Journal {
             let mut start = vec![0; length as usize];
             file.read_exact_at(&mut start, 0).map_err(io)?;
             if !MAGIC.starts_with(&start) {
-                return Err(OpenError::Format(path.to_owned()));
+                return Err(JournalError::Format(path.to_owned()));
             }
             file.write_all_at(MAGIC, 0).map_err(io)?;
         } else {
             let mut magic = [0; MAGIC.len()];
             file.read_exact_at(&mut magic, 0).map_err(io)?;
             if &magic != MAGIC {
-                return Err(OpenError::Format(path.to_owned()));
+                return Err(JournalError::Format(path.to_owned()));
             }
         }
 
@@ -84,7 +86,7 @@ impl Journal {
         while let Some(payload) = read_frame(&file, end, length).map_err(io)? {
             let position = end + FRAME_HEADER as u64;
             let next = position + payload.len() as u64;
-            apply(payload, position).map_err(|error| OpenError::Damaged {
+            apply(payload, position).map_err(|error| JournalError::Damaged {
                 path: path.to_owned(),
                 position,
                 reason: format!("{error:#}"),
@@ -93,7 +95,7 @@ impl Journal {
         }
         if end < length {
             if let Some(good) = find_frame(&file, end + 1, length).map_err(io)? {
-                return Err(OpenError::Damaged {
+                return Err(JournalError::Damaged {
                     path: path.to_owned(),
                     position: end,
                     reason: format!("a whole frame follows at byte {good}"),
@@ -107,6 +109,13 @@ impl Journal {
             file.set_len(end).map_err(io)?;
         }
         Ok(Self { file: Arc::new(file), end, dirty: false })
+    }
+
+    /// Creates an empty journal in a file without a name, which the system deletes with its last handle.
+    pub fn temporary() -> io::Result<Self> {
+        let file = tempfile::tempfile()?;
+        file.write_all_at(MAGIC, 0)?;
+        Ok(Self { file: Arc::new(file), end: MAGIC.len() as u64, dirty: false })
     }
 
     /// Writes one frame and returns the position of its payload. After an error the file ends where
@@ -208,7 +217,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn replay(path: &Path) -> Result<(Journal, Vec<Bytes>), OpenError> {
+    fn replay(path: &Path) -> Result<(Journal, Vec<Bytes>), JournalError> {
         let mut payloads = Vec::new();
         let journal = Journal::open(path, |payload, _| {
             payloads.push(payload);
@@ -259,7 +268,7 @@ mod tests {
         let path = dir.path().join("journal");
         for content in ["short", "something else entirely"] {
             std::fs::write(&path, content).unwrap();
-            assert!(matches!(replay(&path), Err(OpenError::Format(_))));
+            assert!(matches!(replay(&path), Err(JournalError::Format(_))));
             assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
         }
     }
@@ -269,7 +278,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
         let _first = replay(&path).unwrap();
-        assert!(matches!(replay(&path), Err(OpenError::Locked(_))));
+        assert!(matches!(replay(&path), Err(JournalError::Locked(_))));
     }
 
     proptest! {
@@ -290,7 +299,7 @@ mod tests {
             let mut bytes = std::fs::read(&path).unwrap();
             bytes[flaw] ^= 1_u8 << bit;
             std::fs::write(&path, &bytes).unwrap();
-            let damaged = matches!(replay(&path), Err(OpenError::Damaged { position: 8, .. }));
+            let damaged = matches!(replay(&path), Err(JournalError::Damaged { position: 8, .. }));
             prop_assert!(damaged);
             prop_assert_eq!(std::fs::read(&path).unwrap(), bytes);
         }

@@ -124,3 +124,17 @@ pub fn unsupported_version() -> ApiVersionsResponse {
         .with_error_code(ResponseError::UnsupportedVersion.code())
         .with_api_keys(own.into_iter().collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_lists_the_apis_and_versions_that_are_served() {
+        let rows: String = APIS
+            .iter()
+            .map(|api| format!("| {:?} | {} to {} |\n", api.key, api.versions.start(), api.versions.end()))
+            .collect();
+        assert!(include_str!("../../README.md").contains(&format!("\n|---|---|\n{rows}\n")), "{rows}");
+    }
+}

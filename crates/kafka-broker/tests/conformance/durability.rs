@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use embedded_kafka_broker::Broker;
+use embedded_kafka_broker::{Broker, JournalError, StartError};
 use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::producer::{FutureProducer, Producer};
@@ -55,7 +55,7 @@ fn run(dir: &Path, address: SocketAddr) -> (Runtime, Broker) {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
         socket.bind(address).unwrap();
-        Broker::start(socket.listen(128).unwrap(), dir).await.unwrap()
+        Broker::builder().listener(socket.listen(128).unwrap()).data_dir(dir).start().await.unwrap()
     });
     (runtime, broker)
 }
@@ -216,7 +216,7 @@ fn an_open_transaction_times_out_after_the_restart() {
 #[test]
 fn a_shutdown_returns_while_clients_are_connected_and_frees_the_directory() {
     let dir = tempfile::tempdir().unwrap();
-    let broker = wait(start_broker(dir.path()));
+    let broker = wait(Broker::builder().data_dir(dir.path()).start()).unwrap();
     let topic = topic_at(&broker.address().to_string(), 1);
     let address = broker.address().to_string();
     let consumer: BaseConsumer = config_for(&address, &[("group.id", "reader")]).create().unwrap();
@@ -224,5 +224,28 @@ fn a_shutdown_returns_while_clients_are_connected_and_frees_the_directory() {
     let mut idle = Raw::connect_to(&address);
     wait(broker.shutdown());
     assert!(idle.is_closed());
-    wait(async { start_broker(dir.path()).await.shutdown().await });
+    let again = wait(Broker::builder().data_dir(dir.path()).start()).unwrap();
+    wait(again.shutdown());
+}
+
+#[test]
+fn a_directory_in_use_by_another_broker_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let _first = wait(Broker::builder().data_dir(dir.path()).start()).unwrap();
+    let refused = wait(Broker::builder().data_dir(dir.path()).start()).unwrap_err();
+    assert!(matches!(refused, StartError::Journal(JournalError::Locked(_))), "{refused}");
+}
+
+#[test]
+fn a_broker_without_a_directory_starts_empty() {
+    let topics = |broker: &Broker| {
+        let consumer: BaseConsumer = config_for(&broker.address().to_string(), &[]).create().unwrap();
+        consumer.fetch_metadata(None, PATIENCE).unwrap().topics().len()
+    };
+    let first = wait(Broker::start()).unwrap();
+    topic_at(&first.address().to_string(), 1);
+    assert_eq!(topics(&first), 1);
+    let second = wait(Broker::start()).unwrap();
+    assert_ne!(second.address(), first.address());
+    assert_eq!(topics(&second), 0);
 }

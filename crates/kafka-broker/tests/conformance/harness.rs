@@ -24,18 +24,11 @@ static BOOTSTRAP: LazyLock<String> = LazyLock::new(|| {
     if let Ok(servers) = std::env::var("KAFKA_BOOTSTRAP_SERVERS") {
         return servers;
     }
-    // The broker holds its file open: the directory may go, and does with the end of this closure.
-    let dir = tempfile::tempdir().unwrap();
-    let broker = wait(start_broker(dir.path()));
+    let broker = wait(Broker::start()).unwrap();
     let address = broker.address().to_string();
     std::mem::forget(broker);
     address
 });
-
-pub async fn start_broker(dir: &std::path::Path) -> Broker {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    Broker::start(listener, dir).await.unwrap()
-}
 
 pub fn wait<T>(future: impl Future<Output = T>) -> T {
     RUNTIME.block_on(future)
