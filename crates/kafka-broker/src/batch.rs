@@ -1,13 +1,13 @@
-//! Record batches of format v2 as they stand on the wire: their header, their checks, control batches.
+//! Reads, validates and places record batches of format v2, and writes control batches.
 //!
-//! Offsets and the leader epoch lie before the part that the CRC covers, so a batch is stored as it
-//! came, compressed or not, with those two rewritten; where the broker's clock counts, with its time.
+//! The CRC does not cover the base offset and the leader epoch. So a batch is stored as it was received, compressed or
+//! not, with these two rewritten. In a topic with LogAppendTime its timestamp and CRC are rewritten too.
 //! <https://kafka.apache.org/documentation/#recordbatch>
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 
-/// Base offset and length, which stand before the bytes that the length counts.
+/// Size of base offset and length, which precede the bytes that the length counts.
 const LOG_OVERHEAD: usize = 12;
 const HEADER: usize = 61;
 const CRC_END: usize = 21;
@@ -18,10 +18,10 @@ const LOG_APPEND_TIME: i16 = 1 << 3;
 const TRANSACTIONAL: i16 = 1 << 4;
 const CONTROL: i16 = 1 << 5;
 const ZSTD: i16 = 4;
-/// The one leader this broker's partitions ever have.
+/// The leader epoch of every partition: its leader never changes.
 pub const LEADER_EPOCH: i32 = 0;
 
-/// The fields of a batch header that the broker looks at.
+/// Holds the fields of a batch header that the broker uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchHeader {
     pub base_offset: i64,
@@ -36,7 +36,7 @@ pub struct BatchHeader {
 }
 
 impl BatchHeader {
-    /// Reads the header of a batch that was checked before; nothing when it is too short for one.
+    /// Reads the header of a batch that was validated before. Returns `None` when the bytes are too few for one.
     pub fn read(mut batch: &[u8]) -> Option<Self> {
         if batch.len() < HEADER {
             return None;
@@ -56,7 +56,7 @@ impl BatchHeader {
         })
     }
 
-    /// Checks what a client wants to append to one partition, as `ProduceRequest.validateRecords`,
+    /// Validates what a client wants to append to one partition, as `ProduceRequest.validateRecords`,
     /// `UnifiedLog.analyzeAndValidateRecords` and `LogValidator.validateBatch` do.
     pub fn validate(records: &[u8], request_version: i16) -> Result<Self, ResponseError> {
         let mut prefix = records.get(size_of::<i64>()..).ok_or(ResponseError::InvalidRecord)?;
@@ -66,7 +66,7 @@ impl BatchHeader {
         if size < HEADER {
             return Err(ResponseError::CorruptMessage);
         }
-        // Fewer bytes: no whole batch. More bytes: a second batch, which Produce v3+ forbids.
+        // With fewer bytes the batch is incomplete. More bytes are a second batch, which Produce v3+ forbids.
         if size != records.len() || records.get(16) != Some(&(MAGIC as u8)) {
             return Err(ResponseError::InvalidRecord);
         }
@@ -102,14 +102,15 @@ impl BatchHeader {
         self.attributes & CONTROL != 0
     }
 
-    /// Sequence numbers wrap around to 0 (`DefaultRecordBatch.incrementSequence`).
+    /// Returns the last sequence number. Sequence numbers wrap around to 0
+    /// (`DefaultRecordBatch.incrementSequence`).
     pub fn last_sequence(&self) -> i32 {
         let last = i64::from(self.base_sequence) + i64::from(self.last_offset_delta);
         (last % (i64::from(i32::MAX) + 1)) as i32
     }
 }
 
-/// A copy of `batch` that begins at `base_offset`.
+/// Returns a copy of `batch` that begins at `base_offset`.
 pub fn placed_at(batch: &[u8], base_offset: i64) -> Bytes {
     let mut placed = BytesMut::with_capacity(batch.len());
     placed.put_i64(base_offset);
@@ -119,7 +120,8 @@ pub fn placed_at(batch: &[u8], base_offset: i64) -> Bytes {
     placed.freeze()
 }
 
-/// A copy of `batch` whose records are all of the time at which it was appended (`DefaultRecordBatch.setMaxTimestamp`).
+/// Returns a copy of `batch` whose records all have the time of the append
+/// (`DefaultRecordBatch.setMaxTimestamp`).
 pub fn stamped(batch: &[u8], timestamp: i64) -> Bytes {
     let mut stamped = BytesMut::from(batch);
     let Some(header) = BatchHeader::read(batch) else { return stamped.freeze() };
@@ -136,7 +138,7 @@ pub fn stamped(batch: &[u8], timestamp: i64) -> Bytes {
     stamped.freeze()
 }
 
-/// The control batch that ends a producer's transaction in one partition (KIP-98).
+/// Returns the control batch that ends a producer's transaction in one partition (KIP-98).
 pub fn end_marker(
     base_offset: i64,
     timestamp: i64,
@@ -144,8 +146,8 @@ pub fn end_marker(
     producer_epoch: i16,
     committed: bool,
 ) -> Bytes {
-    // One record, lengths as zigzag varints. Key: version 0 and the type; value: version 0 and the
-    // coordinator's epoch, which never changes here.
+    // The batch has one record, with lengths as zigzag varints. Its key is version 0 and the type; its value is
+    // version 0 and the coordinator's epoch, which never changes here.
     let record: [u8; 17] =
         [16 << 1, 0, 0, 0, 4 << 1, 0, 0, 0, u8::from(committed), 6 << 1, 0, 0, 0, 0, 0, 0, 0];
     let mut covered = BytesMut::with_capacity(HEADER - CRC_END + record.len());
@@ -169,9 +171,9 @@ pub fn end_marker(
     batch.freeze()
 }
 
-/// The first record with at least this timestamp: its timestamp and offset.
+/// Returns timestamp and offset of the first record whose timestamp is at least `timestamp`.
 ///
-/// A compressed batch is not opened: its first record stands for all, which is never too late.
+/// A compressed batch is not decompressed: its first record is returned, which is never too late.
 pub fn first_at_or_after(batch: &[u8], timestamp: i64) -> Option<(i64, i64)> {
     let header = BatchHeader::read(batch)?;
     if header.attributes & LOG_APPEND_TIME != 0 {
@@ -196,7 +198,7 @@ pub fn first_at_or_after(batch: &[u8], timestamp: i64) -> Option<(i64, i64)> {
     None
 }
 
-/// A zigzag varint of up to 64 bits.
+/// Reads a zigzag varint of up to 64 bits.
 fn varint(buffer: &mut &[u8]) -> Option<i64> {
     let mut value = 0_u64;
     for shift in (0..64).step_by(7) {
@@ -231,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_marker_is_a_whole_control_batch_that_clients_may_not_write() {
+    fn a_marker_is_a_complete_control_batch_that_clients_may_not_write() {
         let marker = end_marker(7, 1234, 5, 2, true);
         let read = BatchHeader::read(&marker).unwrap();
         assert_eq!((read.base_offset, read.record_count), (7, 1));
@@ -249,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stamped_batch_has_the_time_and_a_right_checksum() {
+    fn a_stamped_batch_has_the_time_and_a_valid_checksum() {
         let batch = stamped(&end_marker(3, 1, 2, 3, false), 99);
         assert_eq!(BatchHeader::read(&batch).unwrap().max_timestamp, 99);
         assert_eq!(batch[17..21], crc32c::crc32c(&batch[21..]).to_be_bytes());

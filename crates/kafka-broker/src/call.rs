@@ -1,4 +1,4 @@
-//! One request on its way through the broker: its header, its undecoded body, and the form of its answer.
+//! Pairs a request with what its response needs: version, correlation id, and the wire format.
 
 use std::net::IpAddr;
 
@@ -9,14 +9,14 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 
 use crate::guard;
 
-/// The frame to send back, if any. An error closes the connection.
-pub type Answer = Result<Option<Bytes>>;
+/// Holds the frame to send, if any. An error closes the connection.
+pub type HandlerResult = Result<Option<Bytes>>;
 
-/// A request whose header is decoded.
+/// Holds a request whose header is decoded and whose body is not.
 pub struct Call {
     pub version: i16,
     pub client_id: String,
-    /// As DescribeGroups reports it: a slash and the IP address.
+    /// A slash and the IP address, as DescribeGroups reports it.
     pub client_host: String,
     correlation_id: i32,
     body: Bytes,
@@ -39,7 +39,7 @@ impl Call {
     }
 
     /// Encodes the response in the version of the request.
-    pub fn answer<R: Encodable + HeaderVersion>(&self, response: &R) -> Answer {
+    pub fn respond<R: Encodable + HeaderVersion>(&self, response: &R) -> HandlerResult {
         encode(self.correlation_id, self.version, response).map(Some)
     }
 }

@@ -1,7 +1,7 @@
-//! One client's connection: frames, headers, and which API a request goes to.
+//! Serves one client's connection: reads frames, decodes headers, and calls the handler of the API.
 //!
-//! Requests are handled one after the other, as Apache Kafka does, so answers keep their order and a
-//! client that sends faster than it is served is held back by TCP.
+//! Requests are handled one after the other, as Apache Kafka does. So responses keep their order, and TCP slows down a
+//! client that sends faster than it is served.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,19 +14,19 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::api::{self, Api};
-use crate::call::{Answer, Call, encode};
+use crate::call::{Call, HandlerResult, encode};
 use crate::shared::Shared;
 
 /// `socket.request.max.bytes`
 const MAX_REQUEST: usize = 100 * 1024 * 1024;
-/// Memory is taken as the bytes arrive, not as the length says.
+/// Memory is allocated as bytes arrive, not by the announced length.
 const READ_AHEAD: usize = 256 * 1024;
 
 pub async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
     let shutdown = shared.shutdown.clone();
     let ended = shutdown.run_until_cancelled(converse(&shared, stream, peer));
     if let Some(Err(error)) = ended.await {
-        tracing::debug!(%peer, error = format!("{error:#}"), "closed a connection");
+        tracing::debug!(%peer, error = format!("{error:#}"), "request failed, closing the connection");
     }
 }
 
@@ -34,14 +34,15 @@ async fn converse(shared: &Shared, mut stream: TcpStream, peer: SocketAddr) -> R
     stream.set_nodelay(true)?;
     let mut buffer = BytesMut::new();
     while let Some(frame) = read_frame(&mut stream, &mut buffer).await? {
-        if let Some(answer) = handle(shared, frame, peer).await? {
-            stream.write_all(&answer).await?;
+        if let Some(response) = handle(shared, frame, peer).await? {
+            stream.write_all(&response).await?;
         }
     }
     Ok(())
 }
 
-/// The next request without its length; nothing when the client has closed between two.
+/// Reads the next request, without its length. Returns `None` when the client has closed the connection between two
+/// requests.
 async fn read_frame(stream: &mut TcpStream, buffer: &mut BytesMut) -> Result<Option<Bytes>> {
     let mut wanted = size_of::<i32>();
     let mut length = None;
@@ -70,8 +71,9 @@ async fn read_frame(stream: &mut TcpStream, buffer: &mut BytesMut) -> Result<Opt
     }
 }
 
-/// An error closes the connection, as Apache Kafka does on what it cannot read or does not serve.
-async fn handle(shared: &Shared, frame: Bytes, peer: SocketAddr) -> Answer {
+/// Handles one request. An error closes the connection, as Apache Kafka does with a request that it cannot read or does
+/// not serve.
+async fn handle(shared: &Shared, frame: Bytes, peer: SocketAddr) -> HandlerResult {
     let mut start = frame.clone();
     let key = start.try_get_i16()?;
     let version = start.try_get_i16()?;

@@ -1,4 +1,4 @@
-//! All state of the broker, which one lock guards.
+//! Holds all state of the broker, and writes each durable change to the journal before it applies it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use crate::journal::{Journal, Reader};
 use crate::start_error::StartError;
 use crate::state::State;
 
-/// Holds the durable state with its journal, and the groups, which live in memory only.
+/// Holds the durable state with its journal, and the groups, which are in memory only. One lock guards it.
 pub struct Core {
-    /// Changes only by [`Core::commit`], so nothing is in memory that is not in the journal.
+    /// Changes only in [`Core::commit`], so memory never holds what the journal does not.
     state: State,
     journal: Journal,
     pub groups: Groups,
 }
 
 impl Core {
-    /// Replays the journal in `dir`, which is created when missing. Blocks.
+    /// Replays the journal in `dir`, which is created when missing. Blocks the thread.
     pub fn open(dir: &Path) -> Result<Self, StartError> {
         std::fs::create_dir_all(dir).map_err(|error| StartError::DataDir(dir.to_owned(), error))?;
         let mut state = State::default();
@@ -34,7 +34,7 @@ impl Core {
         Self::new(state, journal)
     }
 
-    /// Begins without data, on a journal that ends with the process. Blocks.
+    /// Begins without data, on a journal that ends with the process. Blocks the thread.
     pub fn temporary() -> Result<Self, StartError> {
         let journal = Journal::temporary().map_err(StartError::TemporaryFile)?;
         Self::new(State::default(), journal)
@@ -53,7 +53,7 @@ impl Core {
         &self.state
     }
 
-    /// Writes the entry, then applies it as the replay would: as read back from its bytes.
+    /// Appends the entry to the journal, then applies it as a replay would: as decoded from its bytes.
     pub fn commit(&mut self, entry: &Entry) -> Result<(), ResponseError> {
         let payload = entry.encode();
         self.write(payload).map_err(|error| {
@@ -67,7 +67,7 @@ impl Core {
         self.state.apply(&Entry::decode(payload)?, position)
     }
 
-    /// Notifies `waiter` once something is appended to the partition, or the partition is deleted.
+    /// Notifies `waiter` once, when a batch is appended to the partition or the partition is deleted.
     pub fn wake_on_append(&mut self, topic: &str, partition: i32, waiter: &Arc<Notify>) {
         if let Some(partition) = self.state.partition_mut(topic, partition) {
             partition.wake_on_append(waiter);

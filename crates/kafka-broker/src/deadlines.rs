@@ -1,4 +1,4 @@
-//! The task that ends sessions, rebalances and transactions when their time has come.
+//! Ends sessions, rebalances and transactions at their deadlines.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub async fn keep(shared: Arc<Shared>) {
     }
 }
 
-/// Ends what is past its time, and returns the next deadline.
+/// Ends what is past its deadline, and returns the next deadline.
 fn expire(core: &mut Core, now: Instant, now_ms: i64) -> Option<Instant> {
     core.groups.expire(now);
     let transactions = core.expire_transactions(now_ms).map(|wait| now + wait.max(Duration::from_millis(1)));

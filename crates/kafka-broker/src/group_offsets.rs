@@ -1,4 +1,4 @@
-//! The committed offsets of one group, and those that wait for a transaction to end.
+//! Keeps the committed offsets of one group, and those that wait for a transaction to end.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,7 +9,7 @@ type TopicPartition = (String, i32);
 #[derive(Debug, Default)]
 pub struct GroupOffsets {
     committed: BTreeMap<TopicPartition, Committed>,
-    /// By producer id.
+    /// Offsets in open transactions, by producer id.
     pending: HashMap<i64, BTreeMap<TopicPartition, Committed>>,
 }
 
@@ -18,7 +18,7 @@ pub struct Committed {
     pub offset: i64,
     pub leader_epoch: i32,
     pub metadata: String,
-    /// The journal entry that said so: tells which of two commits is the later one.
+    /// Position of its journal entry: of two commits, the later one has the higher position.
     position: u64,
 }
 
@@ -35,7 +35,7 @@ impl GroupOffsets {
         self.committed.iter().map(|((topic, partition), committed)| (topic.as_str(), *partition, committed))
     }
 
-    /// Whether an open transaction may still move this offset (KIP-447).
+    /// Returns whether an open transaction may still change this offset (KIP-447).
     pub fn is_unstable(&self, topic: &str, partition: i32) -> bool {
         let key = (topic.to_owned(), partition);
         self.pending.values().any(|offsets| offsets.contains_key(&key))
@@ -49,7 +49,7 @@ impl GroupOffsets {
         self.pending.entry(producer_id).or_default().extend(entries(offsets, position));
     }
 
-    /// A commit made outside, after the one in the transaction, stays
+    /// Applies or drops the offsets of the producer's transaction. A later commit outside the transaction wins
     /// (`GroupMetadata.completePendingTxnOffsetCommit`).
     pub fn end_transaction(&mut self, producer_id: i64, committed: bool) {
         let pending = self.pending.remove(&producer_id).unwrap_or_default();
@@ -61,7 +61,7 @@ impl GroupOffsets {
         }
     }
 
-    pub fn forget_topic(&mut self, topic: &str) {
+    pub fn remove_topic(&mut self, topic: &str) {
         self.committed.retain(|(name, _), _| name != topic);
         self.pending.retain(|_, offsets| {
             offsets.retain(|(name, _), _| name != topic);
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn offsets_of_a_transaction_appear_at_its_commit_only() {
+    fn offsets_of_a_transaction_become_visible_when_it_commits() {
         let mut offsets = GroupOffsets::default();
         offsets.commit_pending(1, &commit(5), 10);
         assert!(offsets.is_unstable("topic", 0));

@@ -1,18 +1,19 @@
-//! Decodes requests without believing the lengths they announce.
+//! Decodes requests without trusting the lengths in them.
 //!
-//! kafka-protocol reserves room for as many elements as an array says it has, before it looks for them:
-//! a request of twenty bytes could ask for more memory than there is, which ends the process. So a request
-//! is decoded twice, the first time through a buffer in which no number reaches beyond the bytes that are
-//! left: an array or string that does fails there, and any other number does not matter yet.
+//! kafka-protocol allocates as many elements as an array announces, before it reads them. A request of twenty bytes could
+//! thus ask for more memory than the machine has, which aborts the process. So a request is decoded twice. The first pass
+//! reads through a buffer that limits every number to the bytes that remain: an array or string that is longer fails
+//! there, and the value of any other number does not matter in that pass.
 
 use anyhow::Result;
 use bytes::{Buf, Bytes, TryGetError};
 use kafka_protocol::protocol::Decodable;
 use kafka_protocol::protocol::buf::ByteBuf;
 
-/// Three bytes hold lengths up to two million, and no request that is served has longer ones as varints.
+/// Three bytes hold lengths up to two million; requests of the served versions have no longer ones as varints.
 const LONGEST_VARINT: u8 = 3;
 
+/// Decodes a request body of this version.
 pub fn decode<R: Decodable>(body: &Bytes, version: i16) -> Result<R> {
     let mut guarded = Guarded { bytes: body.clone(), continued: 0 };
     R::decode(&mut guarded, version)?;
@@ -21,7 +22,7 @@ pub fn decode<R: Decodable>(body: &Bytes, version: i16) -> Result<R> {
 
 struct Guarded {
     bytes: Bytes,
-    /// How many bytes before this one said that their varint goes on.
+    /// Consecutive bytes so far whose continuation bit is set.
     continued: u8,
 }
 
@@ -38,14 +39,14 @@ impl Buf for Guarded {
         self.bytes.advance(count);
     }
 
-    /// Every length that is no varint is read by this.
+    /// Reads every length that is not a varint.
     fn try_get_i32(&mut self) -> Result<i32, TryGetError> {
         let value = self.bytes.try_get_i32()?;
         let too_many = self.remaining().saturating_add(1);
         Ok(value.min(i32::try_from(too_many).unwrap_or(i32::MAX)))
     }
 
-    /// Varints are read by this, and booleans.
+    /// Reads the bytes of varints, and booleans.
     fn try_get_u8(&mut self) -> Result<u8, TryGetError> {
         let byte = self.bytes.try_get_u8()?;
         self.continued = if byte & 0x80 == 0 { 0 } else { self.continued + 1 };
@@ -73,7 +74,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn an_array_longer_than_its_request_is_refused_before_room_is_made_for_it() {
+    fn an_array_longer_than_its_request_is_refused_before_memory_is_allocated() {
         for announced in [i32::MAX, 5, 1] {
             let body = Bytes::copy_from_slice(&announced.to_be_bytes());
             assert!(decode::<MetadataRequest>(&body, 0).is_err());
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn large_numbers_that_are_no_lengths_stay_as_they_are() {
+    fn large_numbers_that_are_not_lengths_are_unchanged() {
         let mut body = Vec::new();
         for field in [-1, i32::MAX, 1, i32::MAX] {
             body.extend(field.to_be_bytes());

@@ -1,12 +1,12 @@
-//! The journal: one append-only file of checksummed frames, the only thing the broker keeps on disk.
+//! Appends to the journal, one file of checksummed frames, and replays it. The broker keeps nothing else on disk.
 //!
 //! ```text
 //! file  = MAGIC, frame*
 //! frame = u32 length, u32 crc32c(length, payload), payload     (big-endian, length >= 1)
 //! ```
 //!
-//! A frame that was appended survives the death of the process (it is in the page cache), not a power
-//! cut: no append calls fsync.
+//! An appended frame is in the page cache: it survives the death of the process, but not a power cut, as no append calls
+//! fsync.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -17,10 +17,10 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
-/// Names the format and its version: a change that older code would misread changes the last byte.
+/// Identifies the format and its version. A change that older code would misread changes the last byte.
 const MAGIC: &[u8; 8] = b"VPKJRNL\x01";
 const FRAME_HEADER: usize = 8;
-/// Above the largest request (100 MiB), from which every entry is made.
+/// More than the largest request (100 MiB), since every entry comes from one request.
 const MAX_PAYLOAD: usize = 128 * 1024 * 1024;
 
 /// Reports why a journal cannot be opened.
@@ -31,27 +31,26 @@ pub enum JournalError {
     Io(PathBuf, #[source] io::Error),
     #[error("the journal {} is in use by another process", .0.display())]
     Locked(PathBuf),
-    #[error("{} is no journal of this version", .0.display())]
+    #[error("{} is not a journal of this version", .0.display())]
     Format(PathBuf),
     #[error("the journal {} is damaged at byte {position}: {reason}", .path.display())]
     Damaged { path: PathBuf, position: u64, reason: String },
 }
 
-/// The open journal. Writing takes `&mut self`; reading goes through a [`Reader`] and needs no lock.
+/// Holds the open journal. Writing takes `&mut self`; a [`Reader`] reads without a lock.
 pub struct Journal {
     file: Arc<File>,
-    /// Where the next frame goes. What lies beyond was never acknowledged.
+    /// Position of the next frame. Bytes beyond it were never acknowledged.
     end: u64,
-    /// A failed write left bytes beyond `end` that could not be cut off yet.
+    /// Whether a failed write left bytes beyond `end` that could not be truncated yet.
     dirty: bool,
 }
 
 impl Journal {
-    /// Opens or creates the journal and hands each payload, with its position in the file, to `apply`.
+    /// Opens or creates the journal, and passes each payload with its position in the file to `apply`.
     ///
-    /// A last frame that is not whole is cut off: a killed process leaves one that it had not yet acknowledged.
-    /// A flaw with a whole frame after it is damage to acknowledged data, and an error; a power cut, too, can
-    /// leave that.
+    /// An incomplete last frame is truncated: a killed process leaves one that it had not yet acknowledged. An invalid
+    /// frame with a valid one after it is damage to acknowledged data, and an error. A power cut can leave that, too.
     pub fn open(
         path: &Path,
         mut apply: impl FnMut(Bytes, u64) -> anyhow::Result<()>,
@@ -98,13 +97,13 @@ impl Journal {
                 return Err(JournalError::Damaged {
                     path: path.to_owned(),
                     position: end,
-                    reason: format!("a whole frame follows at byte {good}"),
+                    reason: format!("a valid frame follows at byte {good}"),
                 });
             }
             tracing::warn!(
                 journal = %path.display(),
                 dropped_bytes = length - end,
-                "cut off the unfinished end of the journal"
+                "truncating the incomplete end of the journal"
             );
             file.set_len(end).map_err(io)?;
         }
@@ -118,8 +117,8 @@ impl Journal {
         Ok(Self { file: Arc::new(file), end: MAGIC.len() as u64, dirty: false })
     }
 
-    /// Writes one frame and returns the position of its payload. After an error the file ends where
-    /// it ended before, so that what is in memory and what is on disk stay the same.
+    /// Appends one frame and returns the position of its payload. After an error the file ends where it ended before, so
+    /// that memory and disk stay the same.
     pub fn append(&mut self, payload: &[u8]) -> io::Result<u64> {
         if payload.is_empty() || payload.len() > MAX_PAYLOAD {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a journal entry is empty or too large"));
@@ -142,7 +141,7 @@ impl Journal {
         Ok(position)
     }
 
-    /// Forces everything to the device. Called at shutdown only.
+    /// Flushes the file to the device. Called only at shutdown.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
@@ -152,7 +151,7 @@ impl Journal {
     }
 }
 
-/// Reads stored bytes by position, beside the writer.
+/// Reads stored bytes by position, concurrently with the writer.
 #[derive(Clone)]
 pub struct Reader(Arc<File>);
 
@@ -162,12 +161,12 @@ impl Reader {
     }
 }
 
-/// Covers the length too: a run of zeros is then no valid frame.
+/// Returns the checksum of a frame. It covers the length too, so that zeros are not a valid frame.
 fn checksum(length: u32, payload: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&length.to_be_bytes()), payload)
 }
 
-/// The payload of the frame at `position`, or nothing when no whole, valid frame is there.
+/// Returns the payload of the frame at `position`, or `None` when no complete, valid frame begins there.
 fn read_frame(file: &File, position: u64, file_length: u64) -> io::Result<Option<Bytes>> {
     let available = file_length.saturating_sub(position);
     if available < FRAME_HEADER as u64 {
@@ -188,10 +187,9 @@ fn read_frame(file: &File, position: u64, file_length: u64) -> io::Result<Option
     Ok(valid.then(|| payload.into()))
 }
 
-/// The position of the first valid frame at or after `from`, at whatever byte it starts.
+/// Returns the position of the first valid frame that begins at `from` or at any byte after it.
 fn find_frame(file: &File, from: u64, file_length: u64) -> io::Result<Option<u64>> {
-    // One write is torn at most, so a longer remainder than one frame is damage for certain; there
-    // is no need to look further than that.
+    // A crash leaves at most one incomplete write. A remainder longer than one frame is certainly damage.
     let largest = (FRAME_HEADER + MAX_PAYLOAD) as u64;
     if file_length.saturating_sub(from) > largest {
         return Ok(Some(from));
@@ -232,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tail_torn_at_any_byte_recovers_exactly_the_frames_before_it() {
+    fn a_journal_cut_at_any_byte_recovers_exactly_the_frames_before_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
         let payloads = vec![vec![1; 3], vec![0; 40], b"a third".to_vec()];
@@ -252,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tail_of_zeros_is_cut_off() {
+    fn zeros_at_the_end_are_truncated() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
         written(&path, &[b"kept".to_vec()]);
@@ -263,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_file_is_refused_and_left_alone() {
+    fn a_file_of_another_format_is_refused_and_unchanged() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
         for content in ["short", "something else entirely"] {
@@ -292,7 +290,7 @@ mod tests {
         }
 
         #[test]
-        fn a_flaw_before_a_whole_frame_is_an_error(flaw in 8_usize..60, bit in 0_u8..8) {
+        fn an_invalid_frame_before_a_valid_one_is_an_error(flaw in 8_usize..60, bit in 0_u8..8) {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("journal");
             written(&path, &[vec![7; 44], vec![9; 100]]);

@@ -1,6 +1,6 @@
-//! One partition in memory: where its batches lie, how far readers may read, who writes to it.
+//! Keeps one partition in memory: positions of its batches, limits of its readers, states of its producers.
 //!
-//! The log starts at offset 0 and the high watermark is its end: there is no retention and no replica.
+//! The log starts at offset 0, and its high watermark is its end, as there is no retention and no replica.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
@@ -16,14 +16,14 @@ pub struct Partition {
     index: Vec<Indexed>,
     end_offset: i64,
     producers: HashMap<i64, ProducerState>,
-    /// First offset and producer id of each open transaction.
+    /// Producer id of each open transaction, by first offset.
     open: BTreeMap<i64, i64>,
-    /// In the order of their end.
+    /// In the order in which they ended.
     aborted: Vec<AbortedTxn>,
     waiting: Vec<Weak<Notify>>,
 }
 
-/// Where a batch lies in the journal.
+/// Locates a batch in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stored {
     pub position: u64,
@@ -33,12 +33,12 @@ pub struct Stored {
 #[derive(Debug)]
 struct Indexed {
     last_offset: i64,
-    /// The largest of this batch and all before it, so that it never decreases.
+    /// Maximum of this batch and all before it, so that it never decreases along the index.
     max_timestamp: i64,
     stored: Stored,
 }
 
-/// `AbortedTxn` of Apache Kafka's transaction index.
+/// Describes an aborted transaction, as `AbortedTxn` of Apache Kafka's transaction index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AbortedTxn {
     pub producer_id: i64,
@@ -62,11 +62,11 @@ impl From<i8> for Isolation {
     }
 }
 
-/// What to do with a valid batch.
+/// Decides what happens to a valid batch.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Admission {
     Append,
-    /// It is here already, at this offset.
+    /// The partition already has it, at this offset.
     Duplicate(i64),
 }
 
@@ -75,12 +75,12 @@ impl Partition {
         self.end_offset
     }
 
-    /// The last stable offset: no open transaction before it.
+    /// Returns the last stable offset: the first offset of the oldest open transaction, or the end.
     pub fn last_stable_offset(&self) -> i64 {
         self.open.first_key_value().map_or(self.end_offset, |(first, _)| *first)
     }
 
-    /// The offset before which a reader may read.
+    /// Returns the offset before which a consumer may read.
     pub fn readable_end(&self, isolation: Isolation) -> i64 {
         match isolation {
             Isolation::ReadUncommitted => self.end_offset,
@@ -88,7 +88,7 @@ impl Partition {
         }
     }
 
-    /// The batches from the one that holds `offset` on, as far as a reader may read.
+    /// Returns the batches from the one with `offset` on that a consumer may read, each with its last offset.
     pub fn batches_from(&self, offset: i64, isolation: Isolation) -> impl Iterator<Item = (i64, Stored)> {
         let start = self.index.partition_point(|batch| batch.last_offset < offset);
         let end = self.readable_end(isolation);
@@ -100,14 +100,13 @@ impl Partition {
             .map(|batch| (batch.last_offset, batch.stored))
     }
 
-    /// The first batch with a record of at least this timestamp.
+    /// Returns the first batch with a record whose timestamp is at least `timestamp`.
     pub fn batch_at_or_after(&self, timestamp: i64) -> Option<Stored> {
         let at = self.index.partition_point(|batch| batch.max_timestamp < timestamp);
         self.index.get(at).map(|batch| batch.stored)
     }
 
-    /// Aborted transactions with records in `from..end`
-    /// (`TransactionIndex.collectAbortedTxns`).
+    /// Returns the aborted transactions with records in `from..end` (`TransactionIndex.collectAbortedTxns`).
     pub fn aborted_between(&self, from: i64, end: i64) -> Vec<AbortedTxn> {
         let start = self.aborted.partition_point(|txn| txn.last_offset < from);
         let mut found = Vec::new();
@@ -122,8 +121,8 @@ impl Partition {
         found
     }
 
-    /// `UnifiedLog.analyzeAndValidateProducerState`. A producer that is not known may begin with any
-    /// sequence number, as its records may have been deleted.
+    /// Checks a batch against the state of its producer (`UnifiedLog.analyzeAndValidateProducerState`). An unknown producer
+    /// may begin with any sequence number, as its records may have been deleted.
     pub fn admit(&self, header: &BatchHeader) -> Result<Admission, ResponseError> {
         if let Some(producer) = self.producers.get(&header.producer_id) {
             if let Some(offset) = producer.duplicate_of(header) {
@@ -171,18 +170,18 @@ impl Partition {
         }
     }
 
-    /// Tells `waiter` once, when something is appended.
+    /// Notifies `waiter` once, when a batch is appended.
     pub fn wake_on_append(&mut self, waiter: &Arc<Notify>) {
-        // Fetches that gave up waiting are forgotten here, or an idle partition would collect them.
+        // Removes the waiters of fetches that timed out, or an idle partition would accumulate them.
         self.waiting.retain(|waiter| waiter.strong_count() > 0);
         let waiter = Arc::downgrade(waiter);
-        // One that was woken by another partition, and waits on.
+        // A waiter that another partition notified may wait again.
         if !self.waiting.iter().any(|waiting| waiting.ptr_eq(&waiter)) {
             self.waiting.push(waiter);
         }
     }
 
-    /// Tells all who wait, as this partition changes or ceases to be.
+    /// Notifies all waiters that the partition has changed or is deleted.
     pub fn wake(&mut self) {
         for waiter in self.waiting.drain(..).filter_map(|waiter| waiter.upgrade()) {
             waiter.notify_one();

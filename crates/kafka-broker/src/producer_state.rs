@@ -1,4 +1,4 @@
-//! What a partition remembers of one producer: its epoch, its last batches, its open transaction.
+//! Keeps what a partition knows about one producer: its epoch, its last batches, its open transaction.
 //!
 //! Follows `ProducerStateEntry` and `ProducerAppendInfo` of Apache Kafka (KIP-98).
 
@@ -8,14 +8,14 @@ use kafka_protocol::ResponseError;
 
 use crate::batch::BatchHeader;
 
-/// As many batches as an idempotent producer may have in flight (`NUM_BATCHES_TO_RETAIN`).
+/// Number of batches that an idempotent producer may have in flight (`NUM_BATCHES_TO_RETAIN`).
 const BATCHES_KEPT: usize = 5;
 
 #[derive(Debug, Default)]
 pub struct ProducerState {
     epoch: i16,
     recent: VecDeque<Batch>,
-    /// The first offset of the transaction that is open in this partition.
+    /// First offset of the transaction that is open in this partition.
     pub txn_first_offset: Option<i64>,
 }
 
@@ -32,7 +32,7 @@ impl ProducerState {
         Self { epoch, ..Self::default() }
     }
 
-    /// The base offset that this very batch already has.
+    /// Returns the base offset of this batch if it was appended before.
     pub fn duplicate_of(&self, header: &BatchHeader) -> Option<i64> {
         let range = (header.producer_epoch, header.base_sequence, header.last_sequence());
         self.recent
@@ -60,7 +60,7 @@ impl ProducerState {
         Ok(())
     }
 
-    /// Takes over an epoch; a new one begins its sequence anew.
+    /// Sets the epoch. A new epoch restarts the sequence numbers at 0.
     pub fn advance_to(&mut self, epoch: i16) {
         if epoch != self.epoch {
             self.epoch = epoch;
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_five_batches_are_known_again() {
+    fn the_last_five_batches_are_recognised_as_duplicates() {
         let mut state = ProducerState::new(0);
         for first in (0..60).step_by(10) {
             state.appended(&batch(0, first, 10));

@@ -1,4 +1,4 @@
-//! What all connections and tasks of a broker share.
+//! Holds what all connections and tasks of a broker share.
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::core::Core;
 
-/// Holds the state behind its lock, and what the tasks signal to each other.
+/// Holds the state behind its lock, and the signals between tasks.
 pub struct Shared {
     core: Mutex<Core>,
     /// Notified when a deadline may have come nearer.

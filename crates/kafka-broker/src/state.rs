@@ -1,7 +1,6 @@
-//! The durable state in memory: what the journal's entries add up to.
+//! Holds the durable state in memory, the result of all journal entries.
 //!
-//! [`State::apply`] is the one place where it changes, for a live request and for the replay at start
-//! alike.
+//! Only [`State::apply`] changes it, both for requests and for the replay at start.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,9 +16,9 @@ use crate::transaction::{Status, Transaction};
 pub struct State {
     pub cluster_id: Option<String>,
     pub topics: BTreeMap<String, Topic>,
-    /// By group id.
+    /// Keyed by group id.
     pub offsets: BTreeMap<String, GroupOffsets>,
-    /// By transactional id.
+    /// Keyed by transactional id.
     pub transactions: HashMap<String, Transaction>,
     pub next_producer_id: i64,
 }
@@ -27,7 +26,7 @@ pub struct State {
 #[derive(Debug)]
 pub struct Topic {
     pub partitions: Vec<Partition>,
-    /// As given when the topic was created.
+    /// Configs that were set when the topic was created.
     pub configs: BTreeMap<String, String>,
 }
 
@@ -47,7 +46,7 @@ impl State {
         partitions.get_mut(usize::try_from(index).ok()?)
     }
 
-    /// The entry that ends an open transaction: a marker for each of its partitions.
+    /// Returns the entry that ends an open transaction, with a marker for each of its partitions.
     pub fn txn_ended(
         &self,
         transactional_id: &str,
@@ -70,8 +69,10 @@ impl State {
         })
     }
 
-    /// `position`: of the entry's payload in the journal. An error means that the entry contradicts
-    /// those before it.
+    /// Applies an entry whose payload is at `position` in the journal.
+    ///
+    /// # Errors
+    /// When the entry contradicts those before it.
     pub fn apply(&mut self, entry: &Entry, position: u64) -> Result<()> {
         match entry {
             Entry::ClusterCreated { cluster_id } => {
@@ -89,8 +90,8 @@ impl State {
             Entry::PartitionsAdded { topic, total } => {
                 let total = usize::try_from(*total)?;
                 let grown = self.topics.get_mut(topic.as_str());
-                let partitions = &mut grown.context("partitions of an unknown topic")?.partitions;
-                ensure!(total >= partitions.len(), "a topic shrinks");
+                let partitions = &mut grown.context("partitions are added to an unknown topic")?.partitions;
+                ensure!(total >= partitions.len(), "topic {topic} would lose partitions");
                 partitions.resize_with(total, Partition::default);
             }
             Entry::TopicDeleted { topic } => self.delete_topic(topic)?,
@@ -116,13 +117,13 @@ impl State {
             }
             Entry::PartitionsAddedToTxn { transactional_id, at_ms, partitions } => {
                 let txn = self.transaction(transactional_id)?;
-                let ongoing = txn.begun(*at_ms).context("not begun")?;
+                let ongoing = txn.open_or_begin(*at_ms).context("the transaction did not begin")?;
                 let added = partitions.iter();
                 ongoing.partitions.extend(added.map(|(topic, index)| (topic.to_string(), *index)));
             }
             Entry::GroupAddedToTxn { transactional_id, at_ms, group } => {
                 let txn = self.transaction(transactional_id)?;
-                let ongoing = txn.begun(*at_ms).context("not begun")?;
+                let ongoing = txn.open_or_begin(*at_ms).context("the transaction did not begin")?;
                 ongoing.groups.insert(group.to_string());
             }
             Entry::TxnOffsetsCommitted { producer_id, group, offsets } => {
@@ -143,7 +144,7 @@ impl State {
         let txn = self.transaction(id)?;
         let end = if committed { Status::CompleteCommit } else { Status::CompleteAbort };
         let Status::Ongoing(ended) = std::mem::replace(&mut txn.status, end) else {
-            anyhow::bail!("transaction {id} ends but was not open");
+            anyhow::bail!("transaction {id} ends but is not open");
         };
         if txn.producer.epoch != epoch {
             txn.producer.epoch = epoch;
@@ -160,10 +161,10 @@ impl State {
     }
 
     fn delete_topic(&mut self, name: &str) -> Result<()> {
-        let mut topic = self.topics.remove(name).context("topic is unknown")?;
+        let mut topic = self.topics.remove(name).with_context(|| format!("topic {name} is unknown"))?;
         topic.partitions.iter_mut().for_each(Partition::wake);
         for offsets in self.offsets.values_mut() {
-            offsets.forget_topic(name);
+            offsets.remove_topic(name);
         }
         self.offsets.retain(|_, offsets| !offsets.is_empty());
         for txn in self.transactions.values_mut() {

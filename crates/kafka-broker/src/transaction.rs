@@ -1,8 +1,8 @@
-//! What the coordinator keeps of one transactional id, and its decisions.
+//! Keeps the state of one transactional id, and decides how it changes.
 //!
 //! Follows `TransactionCoordinator` and `TransactionMetadata` of Apache Kafka 3.9 (KIP-98, KIP-360).
-//! As the end of a transaction is one journal entry, the states between (`PrepareCommit`,
-//! `PrepareAbort`) do not exist, and nothing here ever answers CONCURRENT_TRANSACTIONS.
+//! The end of a transaction is one journal entry. So the intermediate states (`PrepareCommit`, `PrepareAbort`) do not
+//! exist, and no request is refused with CONCURRENT_TRANSACTIONS.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ pub const MAX_TIMEOUT_MS: i32 = 15 * 60 * 1000;
 #[derive(Debug)]
 pub struct Transaction {
     pub producer: ProducerIdAndEpoch,
-    /// The producer before the last bump that a client asked for by its epoch, which may ask again.
+    /// Producer before the last bump, if the client asked for the bump by its epoch: it may repeat the request.
     pub last_producer: ProducerIdAndEpoch,
     pub timeout_ms: i32,
     pub status: Status,
@@ -37,10 +37,10 @@ pub struct Ongoing {
     pub groups: BTreeSet<String>,
 }
 
-/// How a transactional id goes on after InitProducerId.
+/// Describes the effect of InitProducerId on a transactional id.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Initialized {
-    /// A client repeats a bump whose answer it did not get.
+    /// The client repeats a bump whose response it did not receive.
     Unchanged,
     Bumped {
         producer: ProducerIdAndEpoch,
@@ -56,8 +56,8 @@ impl Transaction {
         }
     }
 
-    /// The open transaction; begins one at `now_ms` when there is none.
-    pub fn begun(&mut self, now_ms: i64) -> Option<&mut Ongoing> {
+    /// Returns the open transaction. Begins one at `now_ms` when none is open.
+    pub fn open_or_begin(&mut self, now_ms: i64) -> Option<&mut Ongoing> {
         if self.ongoing().is_none() {
             self.status = Status::Ongoing(Ongoing {
                 started_ms: now_ms,
@@ -71,7 +71,7 @@ impl Transaction {
         }
     }
 
-    /// When the open transaction is aborted by the coordinator.
+    /// Returns when the coordinator aborts the open transaction.
     pub fn expires_ms(&self) -> Option<i64> {
         let ongoing = self.ongoing()?;
         Some(ongoing.started_ms.saturating_add(i64::from(self.timeout_ms)))
@@ -87,7 +87,7 @@ impl Transaction {
         }
     }
 
-    /// Whether EndTxn still has something to do: repeated with the same result it has not.
+    /// Returns whether EndTxn has an effect. Repeated with the same result it has none.
     pub fn check_end(&self, producer: ProducerIdAndEpoch, commit: bool) -> Result<bool, ResponseError> {
         self.check_producer(producer)?;
         match (&self.status, commit) {
@@ -97,14 +97,14 @@ impl Transaction {
         }
     }
 
-    /// The epoch that shuts out the producer whose transaction the coordinator aborts. It is never
-    /// given to a client, so the largest one serves too (`prepareFenceProducerEpoch`).
+    /// Returns the epoch that fences the producer whose transaction the coordinator aborts. No client ever receives it,
+    /// so it may be the largest one (`prepareFenceProducerEpoch`).
     pub fn fencing_epoch(&self) -> i16 {
         self.producer.epoch.saturating_add(1)
     }
 
-    /// `isValidProducerId` in `prepareInitProducerIdTransit`: may the client that names `expected`
-    /// as its own producer go on?
+    /// Refuses a client that names `expected` as its producer when it is not the current one (`isValidProducerId` in
+    /// `prepareInitProducerIdTransit`).
     pub fn check_expected(&self, expected: Option<ProducerIdAndEpoch>) -> Result<(), ResponseError> {
         match expected {
             Some(expected)
@@ -117,8 +117,8 @@ impl Transaction {
         }
     }
 
-    /// The producer after InitProducerId, when no transaction is open. `next_id` is taken when the
-    /// epochs of the current id are used up.
+    /// Returns the producer after InitProducerId, when no transaction is open. It gets `next_id` when the epochs of the
+    /// current id are exhausted.
     pub fn initialize(
         &self,
         expected: Option<ProducerIdAndEpoch>,
@@ -126,7 +126,7 @@ impl Transaction {
     ) -> Result<Initialized, ResponseError> {
         let current = self.producer;
         let matches = expected.is_none_or(|expected| expected.epoch == current.epoch);
-        // Remembered only for a client that named its epoch; any other fences all before it.
+        // Kept only for a client that named its epoch. Any other client fences all before it.
         let last_producer = match expected {
             Some(_) => current,
             None => ProducerIdAndEpoch::NONE,
@@ -146,7 +146,7 @@ impl Transaction {
     }
 }
 
-/// The last epoch of all is left for fencing (`TransactionMetadata.isEpochExhausted`).
+/// Returns whether only the last epoch is left, which is reserved for fencing (`TransactionMetadata.isEpochExhausted`).
 fn is_exhausted(epoch: i16) -> bool {
     epoch >= i16::MAX - 1
 }
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn another_producer_id_is_fenced_unless_it_was_used_up_just_before() {
+    fn another_producer_id_is_fenced_unless_its_epochs_were_just_exhausted() {
         let txn = transaction(8, 0, producer(7, i16::MAX - 1));
         let stranger = txn.check_expected(Some(producer(6, 0)));
         assert_eq!(stranger, Err(ResponseError::ProducerFenced));
@@ -215,7 +215,7 @@ mod tests {
         let own = producer(7, 0);
         let refused = Err(ResponseError::InvalidTxnState);
         assert_eq!(txn.check_end(own, true), refused);
-        txn.begun(5);
+        txn.open_or_begin(5);
         assert_eq!(txn.check_end(own, true), Ok(true));
         txn.status = Status::CompleteCommit;
         assert_eq!(txn.check_end(own, true), Ok(false));

@@ -1,4 +1,4 @@
-//! The transaction coordinator: checks a request against the state and commits the entry it leads to.
+//! Coordinates transactions: checks a request against the state and commits the resulting entry.
 
 use std::time::Duration;
 
@@ -10,19 +10,19 @@ use crate::entry::{Entry, OffsetCommit, ProducerIdAndEpoch};
 use crate::groups::Caller;
 use crate::transaction::{Initialized, MAX_TIMEOUT_MS, Transaction};
 
-/// How long to leave a transaction alone whose abort could not be written.
+/// Pause before the abort of a transaction is retried when it could not be written.
 const RETRY: Duration = Duration::from_secs(1);
 
 impl Core {
-    /// A new producer id for idempotence alone.
+    /// Allocates a producer id for an idempotent producer without a transactional id.
     pub fn allocate_producer_id(&mut self) -> Result<ProducerIdAndEpoch, ResponseError> {
         let producer_id = self.state().next_producer_id;
         self.commit(&Entry::ProducerIdAllocated { producer_id })?;
         Ok(ProducerIdAndEpoch { id: producer_id, epoch: 0 })
     }
 
-    /// `handleInitProducerId`: the next epoch for this transactional id; fences all earlier ones and
-    /// aborts what they left open. `expected`: what the client believes itself to be (KIP-360).
+    /// Starts the next epoch of this transactional id (`handleInitProducerId`). Fences all earlier epochs and aborts their
+    /// open transaction. `expected` is the producer that the client believes to be (KIP-360).
     pub fn init_transactions(
         &mut self,
         transactional_id: &StrBytes,
@@ -97,7 +97,7 @@ impl Core {
         })
     }
 
-    /// May the transaction write to this partition? (`handleVerifyPartitionsInTransaction`, KIP-890)
+    /// Checks that the transaction may write to this partition (`handleVerifyPartitionsInTransaction`, KIP-890).
     pub fn check_partition_in_txn(
         &self,
         transactional_id: &str,
@@ -114,7 +114,7 @@ impl Core {
         }
     }
 
-    /// May the transaction commit offsets of this group, and is the consumer still a member?
+    /// Checks that the transaction may commit offsets of this group, and that the consumer is still a member.
     pub fn check_group_in_txn(
         &self,
         transactional_id: &str,
@@ -153,7 +153,7 @@ impl Core {
         self.write_end(transactional_id, commit, producer.epoch, now_ms)
     }
 
-    /// Aborts what is past its time, and returns after how long to look again.
+    /// Aborts transactions past their timeout, and returns the time until the next timeout.
     pub fn expire_transactions(&mut self, now_ms: i64) -> Option<Duration> {
         let expired: Vec<String> = self
             .state()
@@ -163,7 +163,7 @@ impl Core {
             .map(|(id, _)| id.clone())
             .collect();
         for id in expired {
-            tracing::info!(transactional_id = id, "a transaction timed out");
+            tracing::info!(transactional_id = id, "transaction timed out, aborting it");
             if self.abort_and_fence(&id, now_ms).is_err() {
                 return Some(RETRY);
             }
@@ -211,8 +211,8 @@ impl Core {
     }
 }
 
-/// Clients know PRODUCER_FENCED from the coordinator only: who writes gets INVALID_PRODUCER_EPOCH
-/// (`AddPartitionsToTxnManager`).
+/// Checks the producer of a write. Clients expect PRODUCER_FENCED from the coordinator only, so a fenced write is refused
+/// with INVALID_PRODUCER_EPOCH (`AddPartitionsToTxnManager`).
 fn check_writer(txn: &Transaction, producer: ProducerIdAndEpoch) -> Result<(), ResponseError> {
     txn.check_producer(producer).map_err(|error| match error {
         ResponseError::ProducerFenced => ResponseError::InvalidProducerEpoch,

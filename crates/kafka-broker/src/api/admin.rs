@@ -16,7 +16,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::configs;
 use super::wire::BROKER;
-use crate::call::{Answer, Call};
+use crate::call::{Call, HandlerResult};
 use crate::core::Core;
 use crate::entry::Entry;
 use crate::shared::Shared;
@@ -67,7 +67,7 @@ pub fn check_topic_name(name: &str) -> Result<(), String> {
     }
 }
 
-pub fn handle_create_topics(shared: &Shared, call: &Call) -> Answer {
+pub fn handle_create_topics(shared: &Shared, call: &Call) -> HandlerResult {
     let request: CreateTopicsRequest = call.request()?;
     let mut core = shared.lock();
     let mut named: HashMap<_, usize> = HashMap::new();
@@ -96,7 +96,7 @@ pub fn handle_create_topics(shared: &Shared, call: &Call) -> Answer {
             Err(_) => result.with_num_partitions(-1).with_replication_factor(-1),
         });
     }
-    call.answer(&CreateTopicsResponse::default().with_topics(results))
+    call.respond(&CreateTopicsResponse::default().with_topics(results))
 }
 
 fn own_configs(topic: &CreatableTopic) -> Vec<CreatableTopicConfigs> {
@@ -189,7 +189,7 @@ fn checked_count(count: i32) -> Result<i32, Refused> {
     }
 }
 
-pub fn handle_delete_topics(shared: &Shared, call: &Call) -> Answer {
+pub fn handle_delete_topics(shared: &Shared, call: &Call) -> HandlerResult {
     let request: DeleteTopicsRequest = call.request()?;
     let mut core = shared.lock();
     let responses = request.topic_names.into_iter().map(|name| {
@@ -204,10 +204,10 @@ pub fn handle_delete_topics(shared: &Shared, call: &Call) -> Answer {
             .with_error_code(error_code)
             .with_error_message(message)
     });
-    call.answer(&DeleteTopicsResponse::default().with_responses(responses.collect()))
+    call.respond(&DeleteTopicsResponse::default().with_responses(responses.collect()))
 }
 
-pub fn handle_create_partitions(shared: &Shared, call: &Call) -> Answer {
+pub fn handle_create_partitions(shared: &Shared, call: &Call) -> HandlerResult {
     let request: CreatePartitionsRequest = call.request()?;
     let mut core = shared.lock();
     let results = request.topics.into_iter().map(|topic| {
@@ -218,7 +218,7 @@ pub fn handle_create_partitions(shared: &Shared, call: &Call) -> Answer {
             .with_error_code(error_code)
             .with_error_message(message)
     });
-    call.answer(&CreatePartitionsResponse::default().with_results(results.collect()))
+    call.respond(&CreatePartitionsResponse::default().with_results(results.collect()))
 }
 
 fn grow_topic(core: &mut Core, topic: &CreatePartitionsTopic, dry: bool) -> Result<(), Refused> {

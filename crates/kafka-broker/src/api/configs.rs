@@ -12,7 +12,7 @@ use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
 
 use super::wire::BROKER;
-use crate::call::{Answer, Call};
+use crate::call::{Call, HandlerResult};
 use crate::shared::Shared;
 use crate::state::{State, Topic};
 
@@ -112,7 +112,7 @@ pub fn check(name: &str, value: Option<&str>) -> Result<(), String> {
     if valid { Ok(()) } else { Err(format!("Invalid value {value} for configuration {name}")) }
 }
 
-pub fn handle_describe_configs(shared: &Shared, call: &Call) -> Answer {
+pub fn handle_describe_configs(shared: &Shared, call: &Call) -> HandlerResult {
     let request: DescribeConfigsRequest = call.request()?;
     let core = shared.lock();
     let results = request.resources.into_iter().map(|resource| {
@@ -125,7 +125,7 @@ pub fn handle_describe_configs(shared: &Shared, call: &Call) -> Answer {
             .with_resource_name(resource.resource_name)
             .with_configs(described.unwrap_or_default())
     });
-    call.answer(&DescribeConfigsResponse::default().with_results(results.collect()))
+    call.respond(&DescribeConfigsResponse::default().with_results(results.collect()))
 }
 
 fn describe_resource(

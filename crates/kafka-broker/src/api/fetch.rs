@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
 
 use super::wire::check_leader_epoch;
-use crate::call::{Answer, Call};
+use crate::call::{Call, HandlerResult};
 use crate::journal::Reader;
 use crate::partition::{Isolation, Stored};
 use crate::shared::Shared;
@@ -32,10 +32,10 @@ struct Planned {
     batches: Vec<Stored>,
 }
 
-pub async fn handle_fetch(shared: &Shared, call: &Call) -> Answer {
+pub async fn handle_fetch(shared: &Shared, call: &Call) -> HandlerResult {
     let request: FetchRequest = call.request()?;
     if let Err(error) = check_session(&request) {
-        return call.answer(&FetchResponse::default().with_error_code(error.code()));
+        return call.respond(&FetchResponse::default().with_error_code(error.code()));
     }
     let max_wait = u64::try_from(request.max_wait_ms).unwrap_or_default();
     let deadline = Instant::now() + Duration::from_millis(max_wait);
@@ -55,7 +55,7 @@ pub async fn handle_fetch(shared: &Shared, call: &Call) -> Answer {
         let _ = tokio::time::timeout_at(deadline, appended.notified()).await;
     };
     let responses = tokio::task::spawn_blocking(move || read(plan, &reader)).await?;
-    call.answer(&FetchResponse::default().with_responses(responses))
+    call.respond(&FetchResponse::default().with_responses(responses))
 }
 
 /// Every answer offers session id 0, which is "no session" (KIP-227).

@@ -15,7 +15,7 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::time::{Duration, Instant};
 
 use super::wire::code;
-use crate::call::{Answer, Call};
+use crate::call::{Call, HandlerResult};
 use crate::core::Core;
 use crate::groups::{Caller, Group, Join, JoinRefused, JoinReply, Joined};
 use crate::shared::Shared;
@@ -23,7 +23,7 @@ use crate::shared::Shared;
 /// `group.min.session.timeout.ms` and `group.max.session.timeout.ms`
 const SESSION_TIMEOUT_MS: std::ops::RangeInclusive<i32> = 6000..=1_800_000;
 
-pub async fn handle_join_group(shared: &Shared, call: &Call) -> Answer {
+pub async fn handle_join_group(shared: &Shared, call: &Call) -> HandlerResult {
     let request: JoinGroupRequest = call.request()?;
     let member_id = request.member_id.to_string();
     let refused = |error| Err(JoinRefused { error, member_id });
@@ -39,7 +39,7 @@ pub async fn handle_join_group(shared: &Shared, call: &Call) -> Answer {
         // The sender is gone when the same member joined again in the meantime.
         answer.await.unwrap_or_else(|_| refused(ResponseError::RebalanceInProgress))
     };
-    call.answer(&join_response(reply))
+    call.respond(&join_response(reply))
 }
 
 fn to_join(request: JoinGroupRequest, call: &Call) -> Join {
@@ -89,7 +89,7 @@ fn join_response(reply: JoinReply) -> JoinGroupResponse {
     }
 }
 
-pub async fn handle_sync_group(shared: &Shared, call: &Call) -> Answer {
+pub async fn handle_sync_group(shared: &Shared, call: &Call) -> HandlerResult {
     let request: SyncGroupRequest = call.request()?;
     let caller = Caller {
         member_id: &request.member_id,
@@ -113,10 +113,10 @@ pub async fn handle_sync_group(shared: &Shared, call: &Call) -> Answer {
     let response = SyncGroupResponse::default()
         .with_error_code(code(&assignment))
         .with_assignment(assignment.unwrap_or_default());
-    call.answer(&response)
+    call.respond(&response)
 }
 
-pub fn handle_heartbeat(shared: &Shared, call: &Call) -> Answer {
+pub fn handle_heartbeat(shared: &Shared, call: &Call) -> HandlerResult {
     let request: HeartbeatRequest = call.request()?;
     let caller = Caller {
         member_id: &request.member_id,
@@ -124,10 +124,10 @@ pub fn handle_heartbeat(shared: &Shared, call: &Call) -> Answer {
         generation: request.generation_id,
     };
     let alive = shared.lock().groups.heartbeat(&request.group_id, caller, Instant::now());
-    call.answer(&HeartbeatResponse::default().with_error_code(code(&alive)))
+    call.respond(&HeartbeatResponse::default().with_error_code(code(&alive)))
 }
 
-pub fn handle_leave_group(shared: &Shared, call: &Call) -> Answer {
+pub fn handle_leave_group(shared: &Shared, call: &Call) -> HandlerResult {
     let request: LeaveGroupRequest = call.request()?;
     let groups = &mut shared.lock().groups;
     let now = Instant::now();
@@ -135,7 +135,7 @@ pub fn handle_leave_group(shared: &Shared, call: &Call) -> Answer {
     if call.version < 3 {
         let left = groups.leave(group, &request.member_id, None, now);
         shared.deadlines.notify_one();
-        return call.answer(&LeaveGroupResponse::default().with_error_code(code(&left)));
+        return call.respond(&LeaveGroupResponse::default().with_error_code(code(&left)));
     }
     let members = request.members.into_iter().map(|member| {
         let left = groups.leave(group, &member.member_id, member.group_instance_id.as_deref(), now);
@@ -146,14 +146,14 @@ pub fn handle_leave_group(shared: &Shared, call: &Call) -> Answer {
     });
     let response = LeaveGroupResponse::default().with_members(members.collect());
     shared.deadlines.notify_one();
-    call.answer(&response)
+    call.respond(&response)
 }
 
-pub fn handle_describe_groups(shared: &Shared, call: &Call) -> Answer {
+pub fn handle_describe_groups(shared: &Shared, call: &Call) -> HandlerResult {
     let request: DescribeGroupsRequest = call.request()?;
     let core = shared.lock();
     let groups = request.groups.into_iter().map(|id| describe_group(&core, id));
-    call.answer(&DescribeGroupsResponse::default().with_groups(groups.collect()))
+    call.respond(&DescribeGroupsResponse::default().with_groups(groups.collect()))
 }
 
 fn describe_group(core: &Core, id: GroupId) -> DescribedGroup {
@@ -183,7 +183,7 @@ fn describe_group(core: &Core, id: GroupId) -> DescribedGroup {
 }
 
 /// Groups with members, or with offsets that they left.
-pub fn handle_list_groups(shared: &Shared, call: &Call) -> Answer {
+pub fn handle_list_groups(shared: &Shared, call: &Call) -> HandlerResult {
     let request: ListGroupsRequest = call.request()?;
     let core = shared.lock();
     let listed = |(id, group): (&str, Option<&Group>)| {
@@ -200,5 +200,5 @@ pub fn handle_list_groups(shared: &Shared, call: &Call) -> Answer {
         request.states_filter.is_empty() || states.any(|state| state.eq_ignore_ascii_case(&group.group_state))
     };
     let groups = present.chain(left).map(listed).filter(wanted).collect();
-    call.answer(&ListGroupsResponse::default().with_groups(groups))
+    call.respond(&ListGroupsResponse::default().with_groups(groups))
 }

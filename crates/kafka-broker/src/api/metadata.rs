@@ -12,12 +12,12 @@ use kafka_protocol::protocol::StrBytes;
 use super::admin::check_topic_name;
 use super::wire::BROKER;
 use crate::batch::LEADER_EPOCH;
-use crate::call::{Answer, Call};
+use crate::call::{Call, HandlerResult};
 use crate::shared::Shared;
 use crate::state::{State, Topic};
 
 /// Topics are never created here, whatever the client allows.
-pub fn handle_metadata(shared: &Shared, call: &Call) -> Answer {
+pub fn handle_metadata(shared: &Shared, call: &Call) -> HandlerResult {
     let request: MetadataRequest = call.request()?;
     let core = shared.lock();
     let state = core.state();
@@ -42,7 +42,7 @@ pub fn handle_metadata(shared: &Shared, call: &Call) -> Answer {
         .with_cluster_id(state.cluster_id.clone().map(StrBytes::from_string))
         .with_controller_id(BROKER)
         .with_topics(topics);
-    call.answer(&response)
+    call.respond(&response)
 }
 
 fn named_topic(state: &State, name: TopicName) -> MetadataResponseTopic {
@@ -69,7 +69,7 @@ fn known_topic(name: StrBytes, topic: &Topic) -> MetadataResponseTopic {
     MetadataResponseTopic::default().with_name(Some(name.into())).with_partitions(partitions.collect())
 }
 
-pub fn handle_find_coordinator(shared: &Shared, call: &Call) -> Answer {
+pub fn handle_find_coordinator(shared: &Shared, call: &Call) -> HandlerResult {
     let request: FindCoordinatorRequest = call.request()?;
     const GROUP: i8 = 0;
     const TRANSACTION: i8 = 1;
@@ -83,5 +83,5 @@ pub fn handle_find_coordinator(shared: &Shared, call: &Call) -> Answer {
             .with_node_id((-1).into())
             .with_port(-1),
     };
-    call.answer(&response)
+    call.respond(&response)
 }

@@ -20,7 +20,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::{ApiKey, ApiVersionsResponse};
 
-use crate::call::{Answer, Call};
+use crate::call::{Call, HandlerResult};
 use crate::shared::Shared;
 use Handler::{Immediate, Waiting};
 use admin::{handle_create_partitions, handle_create_topics, handle_delete_topics};
@@ -73,12 +73,12 @@ pub struct Api {
 
 enum Handler {
     /// Answers at once.
-    Immediate(fn(&Shared, &Call) -> Answer),
+    Immediate(fn(&Shared, &Call) -> HandlerResult),
     /// May wait for records, for other members of a group or for the disk.
-    Waiting(for<'a> fn(&'a Shared, &'a Call) -> FutureAnswer<'a>),
+    Waiting(for<'a> fn(&'a Shared, &'a Call) -> HandlerFuture<'a>),
 }
 
-type FutureAnswer<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
+type HandlerFuture<'a> = Pin<Box<dyn Future<Output = HandlerResult> + Send + 'a>>;
 
 const fn api(key: ApiKey, versions: RangeInclusive<i16>, handler: Handler) -> Api {
     Api { key, versions, handler }
@@ -96,7 +96,7 @@ impl Api {
     }
 
     /// Serves a call of this API.
-    pub async fn handle(&self, shared: &Shared, call: &Call) -> Answer {
+    pub async fn handle(&self, shared: &Shared, call: &Call) -> HandlerResult {
         match self.handler {
             Immediate(handler) => handler(shared, call),
             Waiting(handler) => handler(shared, call).await,
@@ -111,9 +111,9 @@ impl Api {
     }
 }
 
-fn handle_api_versions(_: &Shared, call: &Call) -> Answer {
+fn handle_api_versions(_: &Shared, call: &Call) -> HandlerResult {
     let versions = APIS.iter().map(Api::version_range).collect();
-    call.answer(&ApiVersionsResponse::default().with_api_keys(versions))
+    call.respond(&ApiVersionsResponse::default().with_api_keys(versions))
 }
 
 /// Returns the response to an ApiVersions request of an unknown version: the range to try again in (KIP-511). It is

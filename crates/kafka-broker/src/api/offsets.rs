@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::wire::{check_leader_epoch, code};
 use crate::batch::{self, LEADER_EPOCH};
-use crate::call::{Answer, Call};
+use crate::call::{Call, HandlerResult};
 use crate::entry::{Entry, OffsetCommit};
 use crate::groups::Caller;
 use crate::journal::Reader;
@@ -35,7 +35,7 @@ const MAX_METADATA: usize = 4096;
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 
-pub async fn handle_list_offsets(shared: &Shared, call: &Call) -> Answer {
+pub async fn handle_list_offsets(shared: &Shared, call: &Call) -> HandlerResult {
     let request: ListOffsetsRequest = call.request()?;
     let isolation = Isolation::from(request.isolation_level);
     // Older answers have no place for it.
@@ -69,7 +69,7 @@ pub async fn handle_list_offsets(shared: &Shared, call: &Call) -> Answer {
         }
         topics.push(ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions));
     }
-    call.answer(&ListOffsetsResponse::default().with_topics(topics))
+    call.respond(&ListOffsetsResponse::default().with_topics(topics))
 }
 
 enum Located {
@@ -117,7 +117,7 @@ fn search(
     Ok(found.filter(|(_, offset)| *offset < end))
 }
 
-pub fn handle_offset_commit(shared: &Shared, call: &Call) -> Answer {
+pub fn handle_offset_commit(shared: &Shared, call: &Call) -> HandlerResult {
     let request: OffsetCommitRequest = call.request()?;
     let mut core = shared.lock();
     let caller = Caller {
@@ -159,7 +159,7 @@ pub fn handle_offset_commit(shared: &Shared, call: &Call) -> Answer {
         });
         OffsetCommitResponseTopic::default().with_partitions(partitions.collect()).with_name(topic.name)
     });
-    call.answer(&OffsetCommitResponse::default().with_topics(topics.collect()))
+    call.respond(&OffsetCommitResponse::default().with_topics(topics.collect()))
 }
 
 /// What is checked of each offset, in a transaction or not.
@@ -173,7 +173,7 @@ pub fn check_offset(state: &State, commit: &OffsetCommit) -> Result<(), Response
     }
 }
 
-pub fn handle_offset_fetch(shared: &Shared, call: &Call) -> Answer {
+pub fn handle_offset_fetch(shared: &Shared, call: &Call) -> HandlerResult {
     let request: OffsetFetchRequest = call.request()?;
     let core = shared.lock();
     let state = core.state();
@@ -193,7 +193,7 @@ pub fn handle_offset_fetch(shared: &Shared, call: &Call) -> Answer {
             .with_partitions(partitions.collect())
             .with_name(topic.clone().into())
     });
-    call.answer(&OffsetFetchResponse::default().with_topics(topics.collect()))
+    call.respond(&OffsetFetchResponse::default().with_topics(topics.collect()))
 }
 
 fn committed_partitions(state: &State, group: &str) -> Vec<(StrBytes, Vec<i32>)> {

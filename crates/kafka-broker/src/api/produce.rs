@@ -10,7 +10,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::configs::{has_log_append_time, max_message_bytes};
 use super::wire::code;
 use crate::batch::{self, BatchHeader};
-use crate::call::{Answer, Call};
+use crate::call::{Call, HandlerResult};
 use crate::clock::now_ms;
 use crate::core::Core;
 use crate::entry::{Append, Entry, ProducerIdAndEpoch};
@@ -18,7 +18,7 @@ use crate::partition::Admission;
 use crate::shared::Shared;
 
 /// Nothing is answered to acks 0; its only way to tell of an error is to close the connection.
-pub fn handle_produce(shared: &Shared, call: &Call) -> Answer {
+pub fn handle_produce(shared: &Shared, call: &Call) -> HandlerResult {
     let request: ProduceRequest = call.request()?;
     let transactional_id = request.transactional_id.as_deref().map(|id| &**id);
     let mut responses = Vec::with_capacity(request.topic_data.len());
@@ -51,7 +51,7 @@ pub fn handle_produce(shared: &Shared, call: &Call) -> Answer {
     match (request.acks, failed) {
         (0, true) => bail!("a record sent with acks 0 was refused"),
         (0, false) => Ok(None),
-        _ => call.answer(&ProduceResponse::default().with_responses(responses)),
+        _ => call.respond(&ProduceResponse::default().with_responses(responses)),
     }
 }
 

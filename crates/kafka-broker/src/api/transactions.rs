@@ -15,13 +15,13 @@ use kafka_protocol::messages::{
 
 use super::offsets::check_offset;
 use super::wire::code;
-use crate::call::{Answer, Call};
+use crate::call::{Call, HandlerResult};
 use crate::clock::now_ms;
 use crate::entry::{OffsetCommit, ProducerIdAndEpoch};
 use crate::groups::Caller;
 use crate::shared::Shared;
 
-pub fn handle_init_producer_id(shared: &Shared, call: &Call) -> Answer {
+pub fn handle_init_producer_id(shared: &Shared, call: &Call) -> HandlerResult {
     let request: InitProducerIdRequest = call.request()?;
     let named = producer(request.producer_id, request.producer_epoch);
     let expected = match (named.id, named.epoch) {
@@ -44,10 +44,10 @@ pub fn handle_init_producer_id(shared: &Shared, call: &Call) -> Answer {
         .with_error_code(code(&initialized))
         .with_producer_id(ProducerId(producer.id))
         .with_producer_epoch(producer.epoch);
-    call.answer(&response)
+    call.respond(&response)
 }
 
-pub fn handle_add_partitions_to_txn(shared: &Shared, call: &Call) -> Answer {
+pub fn handle_add_partitions_to_txn(shared: &Shared, call: &Call) -> HandlerResult {
     let request: AddPartitionsToTxnRequest = call.request()?;
     let producer = producer(request.v3_and_below_producer_id, request.v3_and_below_producer_epoch);
     let mut core = shared.lock();
@@ -82,20 +82,20 @@ pub fn handle_add_partitions_to_txn(shared: &Shared, call: &Call) -> Answer {
             .with_name(topic.name)
     });
     let response = AddPartitionsToTxnResponse::default();
-    call.answer(&response.with_results_by_topic_v3_and_below(results.collect()))
+    call.respond(&response.with_results_by_topic_v3_and_below(results.collect()))
 }
 
-pub fn handle_add_offsets_to_txn(shared: &Shared, call: &Call) -> Answer {
+pub fn handle_add_offsets_to_txn(shared: &Shared, call: &Call) -> HandlerResult {
     let request: AddOffsetsToTxnRequest = call.request()?;
     let producer = producer(request.producer_id, request.producer_epoch);
     let (id, group) = (&request.transactional_id, &request.group_id);
     let added = shared.lock().add_group(id, producer, group, now_ms());
     shared.deadlines.notify_one();
     let added = understood(added, call.version >= 2);
-    call.answer(&AddOffsetsToTxnResponse::default().with_error_code(code(&added)))
+    call.respond(&AddOffsetsToTxnResponse::default().with_error_code(code(&added)))
 }
 
-pub fn handle_txn_offset_commit(shared: &Shared, call: &Call) -> Answer {
+pub fn handle_txn_offset_commit(shared: &Shared, call: &Call) -> HandlerResult {
     let request: TxnOffsetCommitRequest = call.request()?;
     let mut core = shared.lock();
     let producer = producer(request.producer_id, request.producer_epoch);
@@ -139,16 +139,16 @@ pub fn handle_txn_offset_commit(shared: &Shared, call: &Call) -> Answer {
         });
         TxnOffsetCommitResponseTopic::default().with_partitions(partitions.collect()).with_name(topic.name)
     });
-    call.answer(&TxnOffsetCommitResponse::default().with_topics(topics.collect()))
+    call.respond(&TxnOffsetCommitResponse::default().with_topics(topics.collect()))
 }
 
-pub fn handle_end_txn(shared: &Shared, call: &Call) -> Answer {
+pub fn handle_end_txn(shared: &Shared, call: &Call) -> HandlerResult {
     let request: EndTxnRequest = call.request()?;
     let producer = producer(request.producer_id, request.producer_epoch);
     let id = &request.transactional_id;
     let ended = shared.lock().end_txn(id, producer, request.committed, now_ms());
     let ended = understood(ended, call.version >= 2);
-    call.answer(&EndTxnResponse::default().with_error_code(code(&ended)))
+    call.respond(&EndTxnResponse::default().with_error_code(code(&ended)))
 }
 
 fn producer(id: ProducerId, epoch: i16) -> ProducerIdAndEpoch {

@@ -1,4 +1,4 @@
-//! How entries are written into a frame's payload: a tag, then the fields in their order.
+//! Encodes entries as the payload of a frame: a tag, then the fields in order.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::protocol::StrBytes;
@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::{Append, Entry, OffsetCommit, ProducerIdAndEpoch};
 
 #[derive(Debug, Error)]
-#[error("the entry cannot be read")]
+#[error("the entry is malformed")]
 pub struct Malformed;
 
 impl From<bytes::TryGetError> for Malformed {
@@ -242,7 +242,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_batch_is_found_again_in_the_payload() {
+    fn the_offset_of_a_batch_in_the_payload_is_known() {
         let append = |batch: &'static str| Append {
             topic: StrBytes::from_static_str("topic"),
             partition: 3,
@@ -272,7 +272,7 @@ mod tests {
         }
 
         #[test]
-        fn offsets_come_back_as_they_were(offset: i64, partition: i32, metadata in ".*") {
+        fn decoded_offsets_equal_the_encoded_ones(offset: i64, partition: i32, metadata in ".*") {
             let entry = Entry::OffsetsCommitted {
                 group: StrBytes::from_static_str("group"),
                 offsets: vec![OffsetCommit {

@@ -1,11 +1,11 @@
-//! The entries of the journal: every change of the durable state.
+//! Defines the entries of the journal, one for each kind of durable change.
 
 mod codec;
 
 use bytes::Bytes;
 use kafka_protocol::protocol::StrBytes;
 
-/// One change. It is applied as a whole or not at all, since it is one frame of the journal.
+/// Describes one change. It is one frame of the journal, so it is applied as a whole or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     ClusterCreated {
@@ -31,7 +31,7 @@ pub enum Entry {
     ProducerIdAllocated {
         producer_id: i64,
     },
-    /// A transactional id is in the hands of this producer id and epoch from now on.
+    /// Assigns a producer id and epoch to a transactional id.
     TransactionInitialized {
         transactional_id: StrBytes,
         producer: ProducerIdAndEpoch,
@@ -50,17 +50,17 @@ pub enum Entry {
         at_ms: i64,
         group: StrBytes,
     },
-    /// Offsets that become visible when the producer's transaction commits.
+    /// Adds offsets that become visible when the producer's transaction commits.
     TxnOffsetsCommitted {
         producer_id: i64,
         group: StrBytes,
         offsets: Vec<OffsetCommit>,
     },
-    /// Markers in all partitions and the fate of the pending offsets, at once.
+    /// Ends a transaction: appends markers to all its partitions, and applies or drops its offsets.
     TxnEnded {
         transactional_id: StrBytes,
         committed: bool,
-        /// Higher than before when the end also fences the producer.
+        /// Higher than the current epoch when the end also fences the producer.
         producer_epoch: i16,
         markers: Vec<Append>,
     },
@@ -73,17 +73,17 @@ pub struct ProducerIdAndEpoch {
 }
 
 impl ProducerIdAndEpoch {
-    /// Kafka's `NO_PRODUCER_ID` and `NO_PRODUCER_EPOCH`.
+    /// Kafka's `NO_PRODUCER_ID` with `NO_PRODUCER_EPOCH`.
     pub const NONE: Self = Self { id: -1, epoch: -1 };
 }
 
-/// A record batch at the end of a partition.
+/// Appends a record batch to a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Append {
     pub topic: StrBytes,
     pub partition: i32,
     pub batch: Bytes,
-    /// Where the batch begins in the entry's payload. Known once it was read from one, else 0.
+    /// Where the batch begins in the entry's payload. Set when the entry is decoded, else 0.
     pub offset_in_payload: u64,
 }
 
