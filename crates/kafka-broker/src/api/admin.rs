@@ -1,4 +1,4 @@
-//! CreateTopics, DeleteTopics, CreatePartitions.
+//! Handles CreateTopics, DeleteTopics and CreatePartitions.
 
 use std::collections::HashMap;
 
@@ -49,7 +49,7 @@ fn code_and_message<T>(result: &Result<T, Refused>) -> (i16, Option<StrBytes>) {
     }
 }
 
-/// `org.apache.kafka.common.internals.Topic.validate`
+/// Checks a topic name by Kafka's rules (`org.apache.kafka.common.internals.Topic.validate`).
 pub fn check_topic_name(name: &str) -> Result<(), String> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if name.is_empty() {
@@ -79,7 +79,7 @@ pub fn handle_create_topics(shared: &Shared, call: &Call) -> HandlerResult {
         let created = match named.get(&topic.name) {
             Some(1) => create_topic(&mut core, topic, request.validate_only),
             Some(2..) => refused(ResponseError::InvalidRequest, "The topic is named twice."),
-            // Answered at its first mention.
+            // The first occurrence got the error.
             _ => continue,
         };
         named.remove(&topic.name);
@@ -110,8 +110,8 @@ fn own_configs(topic: &CreatableTopic) -> Vec<CreatableTopicConfigs> {
     own.collect()
 }
 
-/// Returns how many partitions the topic has.
-fn create_topic(core: &mut Core, topic: &CreatableTopic, dry: bool) -> Result<i32, Refused> {
+/// Creates a topic, or only validates the request, and returns the number of partitions.
+fn create_topic(core: &mut Core, topic: &CreatableTopic, validate_only: bool) -> Result<i32, Refused> {
     let name = &topic.name;
     if let Err(reason) = check_topic_name(name) {
         let message = format!("Topic name is invalid: {reason}");
@@ -121,7 +121,7 @@ fn create_topic(core: &mut Core, topic: &CreatableTopic, dry: bool) -> Result<i3
         let message = format!("Topic '{}' already exists.", name.as_str());
         return refused(ResponseError::TopicAlreadyExists, message);
     }
-    // The two characters are one in the names of metrics.
+    // Kafka's metric names do not distinguish the two characters.
     let plain = name.replace('.', "_");
     if let Some(other) = core.state().topics.keys().find(|other| other.replace('.', "_") == plain) {
         let message = format!("Topic '{}' collides with existing topic: {other}", name.as_str());
@@ -135,7 +135,7 @@ fn create_topic(core: &mut Core, topic: &CreatableTopic, dry: bool) -> Result<i3
         }
         configs.push((config.name.clone(), config.value.clone().unwrap_or_default()));
     }
-    if !dry {
+    if !validate_only {
         core.commit(&Entry::TopicCreated { topic: name.0.clone(), partitions, configs })?;
     }
     Ok(partitions)
@@ -221,7 +221,7 @@ pub fn handle_create_partitions(shared: &Shared, call: &Call) -> HandlerResult {
     call.respond(&CreatePartitionsResponse::default().with_results(results.collect()))
 }
 
-fn grow_topic(core: &mut Core, topic: &CreatePartitionsTopic, dry: bool) -> Result<(), Refused> {
+fn grow_topic(core: &mut Core, topic: &CreatePartitionsTopic, validate_only: bool) -> Result<(), Refused> {
     let Some(current) = core.state().topics.get(topic.name.as_str()) else {
         return Err(ResponseError::UnknownTopicOrPartition.into());
     };
@@ -240,7 +240,7 @@ fn grow_topic(core: &mut Core, topic: &CreatePartitionsTopic, dry: bool) -> Resu
             return refused(ResponseError::InvalidReplicaAssignment, message);
         }
     }
-    if !dry {
+    if !validate_only {
         core.commit(&Entry::PartitionsAdded { topic: topic.name.0.clone(), total: topic.count })?;
     }
     Ok(())
@@ -251,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn topic_names_are_what_kafka_allows() {
+    fn topic_names_follow_the_rules_of_kafka() {
         for good in ["a", "stock.vehicle-created", "A_1", &"x".repeat(249)] {
             assert_eq!(check_topic_name(good), Ok(()));
         }

@@ -1,7 +1,7 @@
-//! DescribeConfigs, and the topic configs there are.
+//! Handles DescribeConfigs, and defines the topic configs.
 //!
-//! Any of Apache Kafka's topic configs may be given when a topic is created, and is reported. The
-//! broker itself acts on `max.message.bytes` and `message.timestamp.type` alone.
+//! All topic configs of Apache Kafka can be set when a topic is created, and are reported. The broker acts only on
+//! `max.message.bytes` and `message.timestamp.type`.
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -18,7 +18,7 @@ use crate::state::{State, Topic};
 
 const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 const MESSAGE_TIMESTAMP_TYPE: &str = "message.timestamp.type";
-/// One MiB and the overhead of a batch.
+/// One MiB plus the overhead of a batch.
 const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_588;
 
 const TOPIC_RESOURCE: i8 = 2;
@@ -42,7 +42,7 @@ enum Kind {
 
 use Kind::{Boolean, Double, Int, List, Long, String as Text};
 
-/// The topic configs with their defaults, which tell what this broker does: it keeps everything.
+/// Topic configs with their defaults. These describe this broker, which keeps all records.
 const TOPIC_CONFIGS: [(&str, Kind, &str); 30] = [
     ("cleanup.policy", List, "delete"),
     ("compression.gzip.level", Int, "-1"),
@@ -85,18 +85,18 @@ const BROKER_CONFIGS: [(&str, Kind, &str); 6] = [
     ("transaction.max.timeout.ms", Int, "900000"),
 ];
 
-/// Above it a batch is refused.
+/// Returns the maximum size of a batch in bytes.
 pub fn max_message_bytes(topic: &Topic) -> usize {
     let own = topic.configs.get(MAX_MESSAGE_BYTES);
     own.and_then(|value| value.parse().ok()).unwrap_or(DEFAULT_MAX_MESSAGE_BYTES)
 }
 
-/// Whether the time at which the broker appends a record replaces its producer's.
+/// Returns whether the time of the append replaces the producer's timestamps.
 pub fn has_log_append_time(topic: &Topic) -> bool {
     topic.configs.get(MESSAGE_TIMESTAMP_TYPE).is_some_and(|kind| kind == "LogAppendTime")
 }
 
-/// Is this a config that a topic can have?
+/// Checks name and value of a topic config.
 pub fn check(name: &str, value: Option<&str>) -> Result<(), String> {
     let known = TOPIC_CONFIGS.iter().find(|(known, ..)| *known == name);
     let (_, kind, _) = known.ok_or_else(|| format!("Unknown topic config name: {name}"))?;

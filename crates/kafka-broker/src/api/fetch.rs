@@ -1,4 +1,4 @@
-//! Fetch: plan under the lock what to send, wait when it is too little, read it without the lock.
+//! Handles Fetch: selects batches under the lock, waits while they are too few, and reads them without the lock.
 
 use std::sync::Arc;
 
@@ -17,13 +17,13 @@ use crate::partition::{Isolation, Stored};
 use crate::shared::Shared;
 use crate::state::State;
 
-/// `fetch.max.bytes` of the broker.
+/// `fetch.max.bytes` of the broker
 const MAX_BYTES: usize = 55 * 1024 * 1024;
 
 struct Plan {
     topics: Vec<(TopicName, Vec<Planned>)>,
     bytes: usize,
-    /// An error is answered at once.
+    /// Whether a partition has an error, which ends the wait.
     failed: bool,
 }
 
@@ -58,12 +58,12 @@ pub async fn handle_fetch(shared: &Shared, call: &Call) -> HandlerResult {
     call.respond(&FetchResponse::default().with_responses(responses))
 }
 
-/// Every answer offers session id 0, which is "no session" (KIP-227).
+/// Refuses requests that refer to a fetch session (KIP-227). Every response has session id 0, which means no session.
 fn check_session(request: &FetchRequest) -> Result<(), ResponseError> {
     match (request.session_id, request.session_epoch) {
         (0, epoch) if epoch <= 0 => Ok(()),
         (0, _) => Err(ResponseError::InvalidFetchSessionEpoch),
-        // Closes a session, which it cannot have, and begins anew without one.
+        // The request closes a session and continues without one.
         (_, -1) => Ok(()),
         _ => Err(ResponseError::FetchSessionIdNotFound),
     }
@@ -81,7 +81,7 @@ fn plan(state: &State, request: &FetchRequest) -> Plan {
     for topic in &request.topics {
         let mut planned = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
-            // A batch larger than any limit still gets through, or its reader would never go on.
+            // The first batch is sent even when it exceeds all limits, or the consumer could never advance.
             let at_least_one = plan.bytes == 0;
             let part = plan_partition(state, &topic.topic, wanted, isolation, left, at_least_one);
             let part = part.unwrap_or_else(|error| {
@@ -163,7 +163,7 @@ fn read(plan: Plan, reader: &Reader) -> Vec<FetchableTopicResponse> {
                 match read_batches(&batches, reader) {
                     Ok(records) => response.with_records(Some(records)),
                     Err(error) => {
-                        tracing::error!(%error, "cannot read the journal");
+                        tracing::error!(%error, "cannot read the journal, refusing the fetch");
                         response.with_error_code(ResponseError::KafkaStorageError.code())
                     }
                 }

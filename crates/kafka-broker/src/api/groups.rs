@@ -1,4 +1,4 @@
-//! Group membership: JoinGroup, SyncGroup, Heartbeat, LeaveGroup, DescribeGroups, ListGroups.
+//! Handles JoinGroup, SyncGroup, Heartbeat, LeaveGroup, DescribeGroups and ListGroups.
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
@@ -36,7 +36,7 @@ pub async fn handle_join_group(shared: &Shared, call: &Call) -> HandlerResult {
         let join = to_join(request, call);
         let answer = shared.lock().groups.join(&group_id, join, Instant::now());
         shared.deadlines.notify_one();
-        // The sender is gone when the same member joined again in the meantime.
+        // The sender is dropped when the same member joins again in the meantime.
         answer.await.unwrap_or_else(|_| refused(ResponseError::RebalanceInProgress))
     };
     call.respond(&join_response(reply))
@@ -44,11 +44,11 @@ pub async fn handle_join_group(shared: &Shared, call: &Call) -> HandlerResult {
 
 fn to_join(request: JoinGroupRequest, call: &Call) -> Join {
     let millis = |ms: i32| Duration::from_millis(u64::try_from(ms).unwrap_or_default());
-    // Version 0 knows one timeout only.
+    // Version 0 has only one timeout.
     let rebalance_timeout_ms =
         if call.version == 0 { request.session_timeout_ms } else { request.rebalance_timeout_ms };
     let protocols = request.protocols.iter().map(|protocol| {
-        // Copied: a slice would keep the whole request in memory.
+        // A slice would keep the whole request in memory, so the bytes are copied.
         let metadata = Bytes::copy_from_slice(&protocol.metadata);
         (protocol.name.to_string(), metadata)
     });
@@ -182,7 +182,7 @@ fn describe_group(core: &Core, id: GroupId) -> DescribedGroup {
         .with_members(members.collect())
 }
 
-/// Groups with members, or with offsets that they left.
+/// Lists groups that have members, and groups that only have committed offsets.
 pub fn handle_list_groups(shared: &Shared, call: &Call) -> HandlerResult {
     let request: ListGroupsRequest = call.request()?;
     let core = shared.lock();

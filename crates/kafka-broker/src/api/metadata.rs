@@ -1,4 +1,4 @@
-//! What clients ask to find their way: Metadata, FindCoordinator.
+//! Handles Metadata and FindCoordinator.
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::metadata_response::{
@@ -16,7 +16,7 @@ use crate::call::{Call, HandlerResult};
 use crate::shared::Shared;
 use crate::state::{State, Topic};
 
-/// Topics are never created here, whatever the client allows.
+/// Describes topics and the broker. Never creates a topic, even if the client allows it.
 pub fn handle_metadata(shared: &Shared, call: &Call) -> HandlerResult {
     let request: MetadataRequest = call.request()?;
     let core = shared.lock();

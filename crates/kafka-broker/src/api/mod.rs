@@ -1,4 +1,4 @@
-//! The APIs that the broker serves: one table of key, versions and handler.
+//! Defines the APIs that the broker serves, in one table of key, versions and handler.
 //!
 //! A handler decodes its request, checks it against the state, commits a journal entry when something changes, and
 //! encodes the response.
@@ -72,9 +72,9 @@ pub struct Api {
 }
 
 enum Handler {
-    /// Answers at once.
+    /// Responds immediately.
     Immediate(fn(&Shared, &Call) -> HandlerResult),
-    /// May wait for records, for other members of a group or for the disk.
+    /// Waits for records, for other members of a group or for the disk.
     Waiting(for<'a> fn(&'a Shared, &'a Call) -> HandlerFuture<'a>),
 }
 
@@ -95,7 +95,7 @@ impl Api {
         self.versions.contains(&version)
     }
 
-    /// Serves a call of this API.
+    /// Runs the handler of this API.
     pub async fn handle(&self, shared: &Shared, call: &Call) -> HandlerResult {
         match self.handler {
             Immediate(handler) => handler(shared, call),
@@ -116,8 +116,8 @@ fn handle_api_versions(_: &Shared, call: &Call) -> HandlerResult {
     call.respond(&ApiVersionsResponse::default().with_api_keys(versions))
 }
 
-/// Returns the response to an ApiVersions request of an unknown version: the range to try again in (KIP-511). It is
-/// encoded at version 0, which every client can read.
+/// Returns the response to an ApiVersions request of an unknown version, with the versions to retry with (KIP-511). It
+/// must be encoded at version 0, which every client can read.
 pub fn unsupported_version() -> ApiVersionsResponse {
     let own = Api::find(ApiKey::ApiVersions).map(Api::version_range);
     ApiVersionsResponse::default()

@@ -1,4 +1,4 @@
-//! ListOffsets, and the committed offsets of groups: OffsetCommit, OffsetFetch.
+//! Handles ListOffsets, OffsetCommit and OffsetFetch.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ const EARLIEST: i64 = -2;
 pub async fn handle_list_offsets(shared: &Shared, call: &Call) -> HandlerResult {
     let request: ListOffsetsRequest = call.request()?;
     let isolation = Isolation::from(request.isolation_level);
-    // Older answers have no place for it.
+    // Older versions of the response have no field for it.
     let leader_epoch = if call.version >= 4 { LEADER_EPOCH } else { -1 };
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
@@ -50,7 +50,7 @@ pub async fn handle_list_offsets(shared: &Shared, call: &Call) -> HandlerResult 
             };
             let found = match found {
                 Ok(Located::Offset(offset)) => Ok(Some((-1, offset))),
-                Ok(Located::Nowhere) => Ok(None),
+                Ok(Located::None) => Ok(None),
                 Ok(Located::Within { stored, end }) => {
                     let timestamp = wanted.timestamp;
                     tokio::task::spawn_blocking(move || search(&reader, stored, timestamp, end)).await?
@@ -74,8 +74,8 @@ pub async fn handle_list_offsets(shared: &Shared, call: &Call) -> HandlerResult 
 
 enum Located {
     Offset(i64),
-    Nowhere,
-    /// In this batch; a reader sees it when it lies before `end`.
+    None,
+    /// The offset is in this batch, and visible if it is before `end`.
     Within {
         stored: Stored,
         end: i64,
@@ -97,7 +97,7 @@ fn locate(
         EARLIEST => Located::Offset(0),
         timestamp => match partition.batch_at_or_after(timestamp) {
             Some(stored) => Located::Within { stored, end },
-            None => Located::Nowhere,
+            None => Located::None,
         },
     })
 }
@@ -110,7 +110,7 @@ fn search(
 ) -> Result<Option<(i64, i64)>, ResponseError> {
     let mut bytes = vec![0; stored.length as usize];
     reader.read_into(&mut bytes, stored.position).map_err(|error| {
-        tracing::error!(%error, "cannot read the journal");
+        tracing::error!(%error, "cannot read the journal, refusing the request");
         ResponseError::KafkaStorageError
     })?;
     let found = batch::first_at_or_after(&bytes, timestamp);
@@ -162,7 +162,7 @@ pub fn handle_offset_commit(shared: &Shared, call: &Call) -> HandlerResult {
     call.respond(&OffsetCommitResponse::default().with_topics(topics.collect()))
 }
 
-/// What is checked of each offset, in a transaction or not.
+/// Checks one offset commit, in a transaction or outside one.
 pub fn check_offset(state: &State, commit: &OffsetCommit) -> Result<(), ResponseError> {
     if state.partition(&commit.topic, commit.partition).is_none() {
         Err(ResponseError::UnknownTopicOrPartition)

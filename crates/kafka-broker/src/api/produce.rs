@@ -1,4 +1,4 @@
-//! Produce.
+//! Handles Produce.
 
 use anyhow::bail;
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use crate::entry::{Append, Entry, ProducerIdAndEpoch};
 use crate::partition::Admission;
 use crate::shared::Shared;
 
-/// Nothing is answered to acks 0; its only way to tell of an error is to close the connection.
+/// Appends record batches. A request with acks 0 has no response: an error can only close the connection.
 pub fn handle_produce(shared: &Shared, call: &Call) -> HandlerResult {
     let request: ProduceRequest = call.request()?;
     let transactional_id = request.transactional_id.as_deref().map(|id| &**id);
@@ -49,7 +49,7 @@ pub fn handle_produce(shared: &Shared, call: &Call) -> HandlerResult {
         );
     }
     match (request.acks, failed) {
-        (0, true) => bail!("a record sent with acks 0 was refused"),
+        (0, true) => bail!("a batch with acks 0 was refused"),
         (0, false) => Ok(None),
         _ => call.respond(&ProduceResponse::default().with_responses(responses)),
     }
@@ -61,7 +61,7 @@ struct Target<'a> {
     transactional_id: Option<&'a str>,
 }
 
-/// Where a batch was appended, and when: -1 where the producer's clock counts.
+/// Holds the offset of an appended batch, and the time of the append, or -1 if the producer's timestamps are kept.
 struct Appended {
     base_offset: i64,
     time: i64,

@@ -1,4 +1,4 @@
-//! InitProducerId, AddPartitionsToTxn, AddOffsetsToTxn, TxnOffsetCommit, EndTxn.
+//! Handles InitProducerId, AddPartitionsToTxn, AddOffsetsToTxn, TxnOffsetCommit and EndTxn.
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::add_partitions_to_txn_response::{
@@ -37,8 +37,8 @@ pub fn handle_init_producer_id(shared: &Shared, call: &Call) -> HandlerResult {
             None => core.allocate_producer_id(),
         }
     });
-    // An older client does not know the newer error (KIP-360).
-    let initialized = understood(initialized, call.version >= 4);
+    // Older clients do not know the newer error (KIP-360).
+    let initialized = downgraded(initialized, call.version >= 4);
     let producer = initialized.unwrap_or(ProducerIdAndEpoch::NONE);
     let response = InitProducerIdResponse::default()
         .with_error_code(code(&initialized))
@@ -59,14 +59,14 @@ pub fn handle_add_partitions_to_txn(shared: &Shared, call: &Call) -> HandlerResu
     let partitions: Vec<_> = partitions.collect();
     let unknown = |topic: &str, index: i32| core.state().partition(topic, index).is_none();
     let missing: Vec<bool> = partitions.iter().map(|(topic, index)| unknown(topic, *index)).collect();
-    // All or none: one that does not exist keeps the others out too.
+    // All partitions are added or none: a missing one fails the others too.
     let added = if missing.contains(&true) {
         Err(ResponseError::OperationNotAttempted)
     } else {
         let id = &request.v3_and_below_transactional_id;
         let added = core.add_partitions(id, producer, partitions, now_ms());
         shared.deadlines.notify_one();
-        understood(added, call.version >= 2)
+        downgraded(added, call.version >= 2)
     };
     let mut missing = missing.into_iter();
     let results = request.v3_and_below_topics.into_iter().map(|topic| {
@@ -91,7 +91,7 @@ pub fn handle_add_offsets_to_txn(shared: &Shared, call: &Call) -> HandlerResult 
     let (id, group) = (&request.transactional_id, &request.group_id);
     let added = shared.lock().add_group(id, producer, group, now_ms());
     shared.deadlines.notify_one();
-    let added = understood(added, call.version >= 2);
+    let added = downgraded(added, call.version >= 2);
     call.respond(&AddOffsetsToTxnResponse::default().with_error_code(code(&added)))
 }
 
@@ -147,7 +147,7 @@ pub fn handle_end_txn(shared: &Shared, call: &Call) -> HandlerResult {
     let producer = producer(request.producer_id, request.producer_epoch);
     let id = &request.transactional_id;
     let ended = shared.lock().end_txn(id, producer, request.committed, now_ms());
-    let ended = understood(ended, call.version >= 2);
+    let ended = downgraded(ended, call.version >= 2);
     call.respond(&EndTxnResponse::default().with_error_code(code(&ended)))
 }
 
@@ -155,8 +155,8 @@ fn producer(id: ProducerId, epoch: i16) -> ProducerIdAndEpoch {
     ProducerIdAndEpoch { id: id.0, epoch }
 }
 
-/// PRODUCER_FENCED for those who know it, INVALID_PRODUCER_EPOCH for the others (KIP-588).
-fn understood<T>(result: Result<T, ResponseError>, knows_producer_fenced: bool) -> Result<T, ResponseError> {
+/// Replaces PRODUCER_FENCED by INVALID_PRODUCER_EPOCH for clients that do not know it (KIP-588).
+fn downgraded<T>(result: Result<T, ResponseError>, knows_producer_fenced: bool) -> Result<T, ResponseError> {
     result.map_err(|error| match error {
         ResponseError::ProducerFenced if !knows_producer_fenced => ResponseError::InvalidProducerEpoch,
         other => other,

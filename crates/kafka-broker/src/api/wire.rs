@@ -1,14 +1,14 @@
-//! What several APIs need to read requests and to write responses.
+//! Defines what several APIs need to read requests and to write responses.
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::BrokerId;
 
 use crate::batch::LEADER_EPOCH;
 
-/// The id of the only broker.
+/// Id of the only broker.
 pub const BROKER: BrokerId = BrokerId(1);
 
-/// Returns the error code on the wire: 0 for success.
+/// Returns the error code on the wire, 0 for success.
 pub fn code<T>(result: &Result<T, ResponseError>) -> i16 {
     result.as_ref().err().map_or(0, ResponseError::code)
 }

@@ -1,4 +1,4 @@
-//! One group: its members, its generation, and the checks that every request of a member passes.
+//! Holds one group, its members and its generation, and checks the requests of members.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,11 +7,11 @@ use tokio::time::{Duration, Instant};
 
 use super::member::Member;
 
-/// `group.initial.rebalance.delay.ms`: consumers that start together join the same generation.
+/// `group.initial.rebalance.delay.ms`, so that consumers that start together join the same generation.
 pub(super) const INITIAL_REBALANCE_DELAY: Duration = Duration::from_millis(100);
-/// How long a group without members is remembered (`offsets.retention.check.interval.ms`). Its
-/// offsets are not kept here and stay.
-const EMPTY_GROUP_KEPT: Duration = Duration::from_secs(600);
+/// Time after which a group without members is removed (`offsets.retention.check.interval.ms`). Its offsets are durable
+/// state, and remain.
+const EMPTY_GROUP_RETENTION: Duration = Duration::from_secs(600);
 
 #[derive(Debug)]
 pub struct Group {
@@ -21,11 +21,11 @@ pub struct Group {
     pub(super) protocol: Option<String>,
     pub(super) leader: Option<String>,
     pub(super) members: BTreeMap<String, Member>,
-    /// Member id by instance id (KIP-345).
+    /// Member ids of static members by instance id (KIP-345).
     pub(super) static_members: HashMap<String, String>,
-    /// Ids that were given out and did not join yet, and until when they may.
+    /// Member ids that were assigned but have not joined yet, with the deadline to join.
     pub(super) pending: HashMap<String, Instant>,
-    /// Until when each member has to ask for its assignment.
+    /// Deadline for all members to send SyncGroup.
     pub(super) sync_deadline: Option<Instant>,
 }
 
@@ -40,12 +40,12 @@ pub(super) enum Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Preparing {
     pub(super) deadline: Instant,
-    /// The first rebalance of a group waits for more members, until here at most.
+    /// Latest end of the first rebalance of a group, which waits for more members.
     pub(super) initial_limit: Option<Instant>,
     pub(super) member_added: bool,
 }
 
-/// Who sends a request that only members may send.
+/// Identifies the sender of a request that only members may send.
 #[derive(Debug, Clone, Copy)]
 pub struct Caller<'a> {
     pub member_id: &'a str,
@@ -74,7 +74,7 @@ impl Group {
         }
     }
 
-    /// As DescribeGroups and ListGroups name it.
+    /// Returns the state as DescribeGroups and ListGroups name it.
     pub fn state(&self) -> &'static str {
         match self.phase {
             Phase::Empty { .. } => "Empty",
@@ -88,7 +88,7 @@ impl Group {
         self.protocol_type.as_deref().unwrap_or_default()
     }
 
-    /// Only once all members have their assignment.
+    /// Returns the assignment protocol once all members have their assignment.
     pub fn stable_protocol(&self) -> Option<&str> {
         let stable = self.phase == Phase::Stable;
         self.protocol.as_deref().filter(|_| stable)
@@ -98,7 +98,7 @@ impl Group {
         self.members.values()
     }
 
-    /// Whether the members of the generation wait for the leader's assignment.
+    /// Returns whether the members of the generation wait for the leader's assignment.
     pub(super) fn awaits_assignment(&self) -> bool {
         self.phase == Phase::CompletingRebalance
     }
@@ -116,7 +116,7 @@ impl Group {
         }
     }
 
-    /// `validateCurrentMember`
+    /// Checks that the member belongs to the group and is not fenced (`validateCurrentMember`).
     pub(super) fn check_member(
         &self,
         member_id: &str,
@@ -146,8 +146,8 @@ impl Group {
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let phase = match self.phase {
-            // A member that is about to join keeps the group, and its own deadline wakes.
-            Phase::Empty { since } => self.pending.is_empty().then_some(since + EMPTY_GROUP_KEPT),
+            // A member that is about to join keeps the group. It has a deadline of its own.
+            Phase::Empty { since } => self.pending.is_empty().then_some(since + EMPTY_GROUP_RETENTION),
             Phase::PreparingRebalance(preparing) => Some(preparing.deadline),
             Phase::CompletingRebalance | Phase::Stable => None,
         };
@@ -156,8 +156,8 @@ impl Group {
         phase.into_iter().chain(self.sync_deadline).chain(sessions).chain(pending).min()
     }
 
-    pub(super) fn is_forgotten(&self, now: Instant) -> bool {
-        let expired = |since: Instant| since + EMPTY_GROUP_KEPT <= now;
+    pub(super) fn is_expired(&self, now: Instant) -> bool {
+        let expired = |since: Instant| since + EMPTY_GROUP_RETENTION <= now;
         matches!(self.phase, Phase::Empty { since } if expired(since)) && self.pending.is_empty()
     }
 }

@@ -1,14 +1,14 @@
-//! One member of a group, and what it waits for.
+//! Holds one member of a group, and the request that it waits for.
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant};
 
-/// A JoinGroup request, past the wire.
+/// Holds a JoinGroup request, independent of its version.
 #[derive(Debug, Clone)]
 pub struct Join {
-    /// Empty when the member is new.
+    /// Empty for a new member.
     pub member_id: String,
     pub instance_id: Option<String>,
     pub client_id: String,
@@ -16,9 +16,9 @@ pub struct Join {
     pub session_timeout: Duration,
     pub rebalance_timeout: Duration,
     pub protocol_type: String,
-    /// Names and metadata, the preferred first.
+    /// Names and metadata, the preferred protocol first.
     pub protocols: Vec<(String, Bytes)>,
-    /// A new dynamic member first gets its id and joins with it (KIP-394).
+    /// Whether a new dynamic member first receives its id, and then joins with it (KIP-394).
     pub requires_known_member_id: bool,
 }
 
@@ -30,7 +30,7 @@ pub struct Joined {
     pub generation: i32,
     pub protocol: String,
     pub leader: String,
-    /// For the leader only: id, instance id and metadata of every member.
+    /// Id, instance id and metadata of every member. Empty except for the leader.
     pub members: Vec<(String, Option<String>, Bytes)>,
 }
 
@@ -40,7 +40,7 @@ pub struct JoinRefused {
     pub member_id: String,
 }
 
-/// The member's assignment.
+/// Holds the member's assignment.
 pub type SyncReply = Result<Bytes, ResponseError>;
 
 #[derive(Debug)]
@@ -56,7 +56,7 @@ pub struct Member {
     session_end: Instant,
     awaiting_join: Option<oneshot::Sender<JoinReply>>,
     awaiting_sync: Option<oneshot::Sender<SyncReply>>,
-    /// It has asked for its assignment in this generation.
+    /// Whether it has sent SyncGroup in this generation.
     pub synced: bool,
 }
 
@@ -93,12 +93,12 @@ impl Member {
         found.map(|(_, metadata)| metadata.clone()).unwrap_or_default()
     }
 
-    /// It is heard of: the session begins anew.
+    /// Restarts the session, after a request of the member.
     pub fn alive(&mut self, now: Instant) {
         self.session_end = now + self.session_timeout;
     }
 
-    /// When it counts as dead. Never while it waits for an answer: it cannot heartbeat then.
+    /// Returns when its session expires. A member that waits for a response cannot send heartbeats, and does not expire.
     pub fn session_end(&self) -> Option<Instant> {
         let waits = self.awaiting_join.is_some() || self.awaiting_sync.is_some();
         (!waits).then_some(self.session_end)
@@ -108,7 +108,7 @@ impl Member {
         self.awaiting_join.is_some()
     }
 
-    /// A second request takes the place of the first, whose sender is gone.
+    /// Replies to this request when the join phase ends. It replaces an earlier request, whose sender is gone.
     pub fn await_join(&mut self, reply: oneshot::Sender<JoinReply>) {
         self.awaiting_join = Some(reply);
     }
@@ -117,7 +117,7 @@ impl Member {
         self.awaiting_sync = Some(reply);
     }
 
-    // Whether the receiver still listens is no matter: a client that went away will time out.
+    // In all replies below a missing receiver is ignored: a client that disconnected will time out.
 
     pub fn answer_join(&mut self, joined: Joined, now: Instant) {
         if let Some(reply) = self.awaiting_join.take() {
@@ -133,7 +133,7 @@ impl Member {
         }
     }
 
-    /// Ends whatever it waits for.
+    /// Replies with an error to the request that it waits for.
     pub fn refuse(&mut self, error: ResponseError) {
         if let Some(reply) = self.awaiting_join.take() {
             let member_id = self.id.clone();

@@ -1,7 +1,7 @@
-//! All groups by their ids: the classic group coordinator.
+//! Coordinates consumer groups with the classic protocol, in memory only.
 //!
-//! Follows `GroupCoordinator` and `GroupMetadata` of Apache Kafka 3.9. Nothing here reads a clock or
-//! waits: the caller says what time it is, and calls [`Groups::expire`] at [`Groups::next_deadline`].
+//! Follows `GroupCoordinator` and `GroupMetadata` of Apache Kafka 3.9. This module neither reads a clock nor waits: the
+//! caller passes the time, and calls [`Groups::expire`] at [`Groups::next_deadline`].
 
 mod group;
 mod member;
@@ -18,6 +18,7 @@ pub use group::{Caller, Group};
 use member::SyncReply;
 pub use member::{Join, JoinRefused, JoinReply, Joined};
 
+/// Holds all groups by their ids.
 #[derive(Debug, Default)]
 pub struct Groups {
     groups: HashMap<String, Group>,
@@ -69,7 +70,7 @@ impl Groups {
         self.known(id)?.leave(member_id, instance_id, now)
     }
 
-    /// May this caller commit offsets (`validateOffsetCommit`, `doCommitOffsets`)?
+    /// Checks that this caller may commit offsets (`validateOffsetCommit`, `doCommitOffsets`).
     pub fn check_commit(&mut self, id: &str, caller: Caller, now: Instant) -> Result<(), ResponseError> {
         let Some(group) = self.groups.get_mut(id) else {
             return if caller.generation < 0 { Ok(()) } else { Err(ResponseError::IllegalGeneration) };
@@ -88,8 +89,8 @@ impl Groups {
         Ok(())
     }
 
-    /// May this caller commit offsets in a transaction? Keeps out members of the past (KIP-447);
-    /// older clients do not say who they are.
+    /// Checks that this caller may commit offsets in a transaction. Fences members of past generations (KIP-447). Older
+    /// clients do not identify themselves.
     pub fn check_txn_commit(&self, id: &str, caller: Caller) -> Result<(), ResponseError> {
         match self.groups.get(id) {
             _ if caller.is_anonymous() => Ok(()),
@@ -108,7 +109,7 @@ impl Groups {
         for group in self.groups.values_mut() {
             group.expire(now);
         }
-        self.groups.retain(|_, group| !group.is_forgotten(now));
+        self.groups.retain(|_, group| !group.is_expired(now));
     }
 
     fn known(&mut self, id: &str) -> Result<&mut Group, ResponseError> {
@@ -148,7 +149,7 @@ mod tests {
         let (mut groups, start) = (Groups::default(), Instant::now());
         let first = join(&mut groups, "", start);
         let second = join(&mut groups, "", start + INITIAL_REBALANCE_DELAY / 2);
-        // The second one's arrival lengthens the wait, once.
+        // The arrival of the second member extends the wait once.
         groups.expire(start + INITIAL_REBALANCE_DELAY);
         let third = join(&mut groups, "", start + INITIAL_REBALANCE_DELAY);
         let mut now = start;
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_join_again_within_the_rebalance_timeout_is_left_behind() {
+    fn a_member_that_does_not_rejoin_within_the_rebalance_timeout_is_removed() {
         let (mut groups, start) = (Groups::default(), Instant::now());
         let first = join(&mut groups, "", start);
         let now = start + INITIAL_REBALANCE_DELAY;

@@ -1,4 +1,4 @@
-//! How a group comes to a new generation: join, choose, hand out assignments, and what cuts that short.
+//! Moves a group from one generation to the next: join, choice of the protocol, assignment, departures and timeouts.
 
 use std::collections::HashMap;
 
@@ -87,7 +87,7 @@ impl Group {
             return Ok(());
         }
         let id = match instance_id.and_then(|instance| self.static_members.get(instance)) {
-            // An operator removes a static member by its instance id alone.
+            // An operator removes a static member by its instance id, without a member id.
             Some(id) if member_id.is_empty() => id.clone(),
             _ => {
                 self.check_member(member_id, instance_id)?;
@@ -117,7 +117,7 @@ impl Group {
             self.sync_deadline = None;
         }
         for id in dead {
-            tracing::debug!(member = id, "the session of a group member has expired");
+            tracing::debug!(member = id, "session of a group member expired, removing the member");
             self.remove(&id, now);
         }
         if let Phase::PreparingRebalance(preparing) = &mut self.phase
@@ -151,7 +151,7 @@ impl Group {
         }
     }
 
-    /// Ends the join phase as soon as nobody is missing; the first of a group takes its time.
+    /// Ends the join phase once all members have joined. The first join phase of a group ends at its deadline instead.
     fn complete_join_when_ready(&mut self, now: Instant) {
         if let Phase::PreparingRebalance(Preparing { initial_limit: None, .. }) = self.phase
             && self.pending.is_empty()
@@ -196,8 +196,8 @@ impl Group {
         let Some(member) = self.members.get_mut(&join.member_id) else {
             return;
         };
-        // A client that lost the answer joins again as it did before, and gets it again. From the
-        // leader of a stable group it means more: partitions or subscriptions may have changed.
+        // A client that lost the response repeats its JoinGroup, and receives the same response. From the leader of a
+        // stable group it requests a rebalance: partitions or subscriptions may have changed.
         let unchanged = member.protocols == join.protocols;
         let repeats = match self.phase {
             Phase::Stable => unchanged && !is_leader,
@@ -214,7 +214,7 @@ impl Group {
         }
     }
 
-    /// A static member came back under its instance id (`updateStaticMemberAndRebalance`).
+    /// Replaces a static member that rejoins with its instance id (`updateStaticMemberAndRebalance`).
     fn replace_static_member(
         &mut self,
         old: &str,
@@ -242,8 +242,8 @@ impl Group {
         if self.phase != Phase::Stable || self.choose_protocol() != self.protocol {
             return self.rebalance(now);
         }
-        // It takes over the old assignment. Naming the leader by its old id keeps a returning leader
-        // from assigning anew, which a stable group would not hand out.
+        // The member keeps the old assignment. Naming the leader by its old id prevents a returning leader from computing
+        // a new assignment, which a stable group would not distribute.
         let joined = Joined {
             member_id: id.clone(),
             generation: self.generation,
@@ -256,7 +256,7 @@ impl Group {
         }
     }
 
-    /// Begins a rebalance, or goes on with the one that is under way.
+    /// Begins a rebalance, or continues the current one.
     fn rebalance(&mut self, now: Instant) {
         match self.phase {
             Phase::PreparingRebalance(_) => self.complete_join_when_ready(now),
@@ -279,9 +279,9 @@ impl Group {
         self.complete_join_when_ready(now);
     }
 
-    /// `onCompleteJoin`: those who came make up the next generation.
+    /// Begins the next generation, of the members that have joined (`onCompleteJoin`).
     fn complete_join(&mut self, now: Instant) {
-        // A static member may take until its session ends.
+        // A static member may be absent until its session expires.
         self.members.retain(|_, member| member.awaits_join() || member.instance_id.is_some());
         let leader_joined = |group: &Self| {
             let leader = group.leader.as_ref().and_then(|id| group.members.get(id));
@@ -333,7 +333,7 @@ impl Group {
         }
     }
 
-    /// Each member votes for the first of its protocols that all support; most votes win.
+    /// Returns the protocol with the most votes. Each member votes for the first of its protocols that all members support.
     fn choose_protocol(&self) -> Option<String> {
         let mut votes: Vec<(&str, usize)> = Vec::new();
         for member in self.members.values() {
