@@ -1,4 +1,4 @@
-//! Topics, their partitions and configs, and metadata.
+//! Checks topics, their partitions and configs, and metadata.
 
 use rdkafka::admin::{AdminClient, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -65,19 +65,19 @@ fn names_counts_factors_and_configs_are_checked() {
 }
 
 #[test]
-fn a_deleted_topic_is_gone_and_can_be_created_anew_empty() {
+fn a_deleted_topic_can_be_created_again_and_is_empty() {
     let name = topic(1);
     send(&producer(&[]), &name, 0, "old").unwrap();
     let admin = admin();
     let deleted = wait(admin.delete_topics(&[&name], &options())).unwrap();
     assert_eq!(deleted, [Ok(name.clone())]);
-    eventually("the topic is gone", || {
+    eventually("the topic is deleted", || {
         (error_of(&name) == Some(RDKafkaErrorCode::UnknownTopicOrPartition)).then_some(())
     });
-    eventually("the topic is back", || {
+    eventually("the topic is created again", || {
         match create(&admin, new_topic(&name, 1)) {
             None => Some(()),
-            // A cluster may still be deleting the files.
+            // A cluster may still be deleting the old topic.
             Some(code) => {
                 assert_eq!(code, RDKafkaErrorCode::TopicAlreadyExists);
                 None
@@ -96,7 +96,7 @@ fn deleting_an_unknown_topic_is_an_error() {
 }
 
 #[test]
-fn partitions_can_be_added_but_not_taken_away() {
+fn partitions_can_be_added_but_not_removed() {
     let name = topic(2);
     let admin = admin();
     let grow = |count| {

@@ -1,4 +1,4 @@
-//! The embedded broker alone: what it knows after it was cut off.
+//! Checks what the embedded broker recovers after a crash.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::harness::*;
 use crate::protocol::{init, produce, producer_id};
 use crate::raw::{Raw, batch};
 
-/// A broker on a directory of its own, which can be cut off as a killed process is.
+/// Runs a broker with its own directory, which can crash and restart.
 struct Restartable {
     dir: TempDir,
     running: Option<(Runtime, Broker)>,
@@ -31,7 +31,7 @@ impl Restartable {
         self.running.as_ref().unwrap().1.address().to_string()
     }
 
-    /// All its tasks end where they are; clients find it again at the same address.
+    /// Stops all tasks where they are, as a killed process does, and restarts the broker at the same address.
     fn crash(&mut self) {
         let (runtime, broker) = self.running.take().unwrap();
         let address = broker.address();
@@ -87,7 +87,7 @@ fn topics_records_and_the_cluster_id_survive() {
 }
 
 #[test]
-fn committed_offsets_survive_and_so_does_the_group() {
+fn committed_offsets_and_their_group_survive() {
     let mut broker = Restartable::new();
     let topic = topic_at(&broker.address(), 1);
     let group = unique("group");
@@ -103,7 +103,7 @@ fn committed_offsets_survive_and_so_does_the_group() {
 }
 
 #[test]
-fn offsets_in_a_transaction_survive_and_become_visible_with_its_commit_alone() {
+fn offsets_in_a_transaction_survive_and_become_visible_when_it_commits() {
     let mut broker = Restartable::new();
     let topic = topic_at(&broker.address(), 1);
     let group = unique("group");
@@ -119,26 +119,26 @@ fn offsets_in_a_transaction_survive_and_become_visible_with_its_commit_alone() {
     let seven = offsets(&topic, 0, Offset::Offset(7));
     producer.send_offsets_to_transaction(&seven, &metadata, PATIENCE).unwrap();
     broker.crash();
-    eventually("the transaction to commit", || producer.commit_transaction(PATIENCE).ok());
+    eventually("the transaction commits", || producer.commit_transaction(PATIENCE).ok());
     assert_eq!(committed(&broker), Some(7));
     broker.crash();
     assert_eq!(committed(&broker), Some(7));
 
     producer.begin_transaction().unwrap();
-    eventually("the record to be sent", || send(&producer, &topic, 0, "aborted").ok());
+    eventually("the record is sent", || send(&producer, &topic, 0, "aborted").ok());
     let nine = offsets(&topic, 0, Offset::Offset(9));
-    eventually("the offsets to be sent", || {
+    eventually("the offsets are sent", || {
         producer.send_offsets_to_transaction(&nine, &metadata, PATIENCE).ok()
     });
     broker.crash();
-    eventually("the transaction to abort", || producer.abort_transaction(PATIENCE).ok());
+    eventually("the transaction aborts", || producer.abort_transaction(PATIENCE).ok());
     broker.crash();
     assert_eq!(committed(&broker), Some(7));
     assert_eq!(broker.values(&topic, "read_committed"), ["committed"]);
 }
 
 #[test]
-fn a_batch_repeated_after_the_restart_is_not_stored_twice() {
+fn a_batch_repeated_after_a_restart_is_not_stored_twice() {
     let mut broker = Restartable::new();
     let topic = topic_at(&broker.address(), 1);
     let mut raw = Raw::connect_to(&broker.address());
@@ -157,7 +157,7 @@ fn a_batch_repeated_after_the_restart_is_not_stored_twice() {
 }
 
 #[test]
-fn an_open_transaction_goes_on_after_the_restart() {
+fn an_open_transaction_continues_after_a_restart() {
     let mut broker = Restartable::new();
     let topic = topic_at(&broker.address(), 1);
     let producer = broker.producer(&[("transactional.id", &unique("txn"))]);
@@ -172,7 +172,7 @@ fn an_open_transaction_goes_on_after_the_restart() {
 }
 
 #[test]
-fn an_open_transaction_is_aborted_by_the_next_producer_after_the_restart() {
+fn an_open_transaction_is_aborted_by_the_next_producer_after_a_restart() {
     let mut broker = Restartable::new();
     let topic = topic_at(&broker.address(), 1);
     let id = unique("txn");
@@ -193,7 +193,7 @@ fn an_open_transaction_is_aborted_by_the_next_producer_after_the_restart() {
 }
 
 #[test]
-fn an_open_transaction_times_out_after_the_restart() {
+fn an_open_transaction_times_out_after_a_restart() {
     let mut broker = Restartable::new();
     let topic = topic_at(&broker.address(), 1);
     let settings = [
@@ -214,7 +214,7 @@ fn an_open_transaction_times_out_after_the_restart() {
 }
 
 #[test]
-fn a_shutdown_returns_while_clients_are_connected_and_frees_the_directory() {
+fn a_shutdown_ends_connections_and_releases_the_directory() {
     let dir = tempfile::tempdir().unwrap();
     let broker = wait(Broker::builder().data_dir(dir.path()).start()).unwrap();
     let topic = topic_at(&broker.address().to_string(), 1);

@@ -1,4 +1,4 @@
-//! Producers that were replaced, or took too long.
+//! Checks producers that were replaced or exceeded their timeout.
 
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::producer::{FutureProducer, Producer};
@@ -41,7 +41,7 @@ fn a_newer_producer_with_the_same_transactional_id_fences_the_older() {
 }
 
 #[test]
-fn a_fenced_producer_cannot_write_any_more() {
+fn a_fenced_producer_cannot_write() {
     let topic = topic(1);
     let id = unique("txn");
     let older = transactional(&id);
@@ -74,7 +74,7 @@ fn a_transaction_past_its_timeout_is_aborted_and_its_producer_fenced() {
 }
 
 #[test]
-fn a_timeout_above_the_limit_of_the_broker_is_refused() {
+fn a_transaction_timeout_above_the_limit_is_refused() {
     let settings = [("transactional.id", unique("txn")), ("transaction.timeout.ms", "900001".to_owned())];
     let settings = settings.each_ref().map(|(name, value)| (*name, value.as_str()));
     let refused = producer(&settings).init_transactions(PATIENCE);

@@ -1,4 +1,4 @@
-//! Consumer groups as librdkafka lives in them.
+//! Checks consumer groups with librdkafka's consumers.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use rdkafka::message::Message;
 
 use crate::harness::*;
 
-/// A consumer that polls in its own thread until it is stopped.
+/// Runs a consumer that polls in its own thread until it is stopped.
 struct Member {
     view: Arc<Mutex<View>>,
     stop: Arc<AtomicBool>,
@@ -70,7 +70,7 @@ impl Member {
     }
 }
 
-/// Leaves the group, if it is no static member.
+/// Stops the consumer, which leaves the group unless it is a static member.
 impl Drop for Member {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
@@ -78,8 +78,8 @@ impl Drop for Member {
     }
 }
 
-fn await_spread(members: &[&Member], partitions: i32) {
-    eventually("the partitions are spread", || {
+fn await_distribution(members: &[&Member], partitions: i32) {
+    eventually("the partitions are distributed", || {
         let assigned = members.iter().map(|member| member.assigned());
         let assigned: Vec<BTreeSet<i32>> = assigned.collect();
         let total: usize = assigned.iter().map(BTreeSet::len).sum();
@@ -98,30 +98,30 @@ fn partitions_follow_the_members(strategy: &str) {
     first.await_partitions(6);
     let second = Member::join(&group, &topic, &settings);
     let third = Member::join(&group, &topic, &settings);
-    await_spread(&[&first, &second, &third], 6);
+    await_distribution(&[&first, &second, &third], 6);
     drop(second);
-    await_spread(&[&first, &third], 6);
+    await_distribution(&[&first, &third], 6);
     drop(first);
-    await_spread(&[&third], 6);
+    await_distribution(&[&third], 6);
 }
 
 #[test]
-fn range_assignment_spreads_and_hands_over_partitions() {
+fn range_assignment_distributes_and_moves_partitions() {
     partitions_follow_the_members("range");
 }
 
 #[test]
-fn roundrobin_assignment_spreads_and_hands_over_partitions() {
+fn roundrobin_assignment_distributes_and_moves_partitions() {
     partitions_follow_the_members("roundrobin");
 }
 
 #[test]
-fn cooperative_sticky_assignment_spreads_and_hands_over_partitions() {
+fn cooperative_sticky_assignment_distributes_and_moves_partitions() {
     partitions_follow_the_members("cooperative-sticky");
 }
 
 #[test]
-fn a_member_of_another_protocol_is_refused() {
+fn a_member_with_another_protocol_is_refused() {
     let topic = topic(2);
     let group = unique("group");
     let first = Member::join(&group, &topic, &[("partition.assignment.strategy", "range")]);
@@ -136,27 +136,27 @@ fn a_member_of_another_protocol_is_refused() {
 }
 
 #[test]
-fn a_member_that_dies_hands_over_its_partitions_when_its_session_ends() {
+fn the_partitions_of_a_dead_member_move_when_its_session_expires() {
     let topic = topic(4);
     let group = unique("group");
     let survivor = Member::join(&group, &topic, &[]);
-    // A static member does not say goodbye: to the coordinator it is as good as dead.
+    // A static member does not leave the group: to the coordinator it looks dead.
     let dead = Member::join(&group, &topic, &[("group.instance.id", &unique("instance"))]);
-    await_spread(&[&survivor, &dead], 4);
+    await_distribution(&[&survivor, &dead], 4);
     drop(dead);
     assert_eq!(survivor.assigned().len(), 2);
     survivor.await_partitions(4);
 }
 
 #[test]
-fn a_static_member_comes_back_to_its_partitions_without_a_rebalance() {
+fn a_static_member_returns_to_its_partitions_without_a_rebalance() {
     let topic = topic(4);
     let group = unique("group");
     let instance = unique("instance");
     let settings = [("group.instance.id", instance.as_str()), ("session.timeout.ms", "30000")];
     let other = Member::join(&group, &topic, &[]);
     let member = Member::join(&group, &topic, &settings);
-    await_spread(&[&other, &member], 4);
+    await_distribution(&[&other, &member], 4);
     let before = (member.assigned(), other.assigned());
     drop(member);
     let member = Member::join(&group, &topic, &settings);
@@ -187,7 +187,7 @@ fn a_second_consumer_with_the_same_instance_id_fences_the_first() {
 }
 
 #[test]
-fn a_group_resumes_where_it_committed() {
+fn a_group_resumes_at_its_committed_offsets() {
     let topic = topic(1);
     let group = unique("group");
     let producer = producer(&[]);
@@ -206,13 +206,13 @@ fn a_group_resumes_where_it_committed() {
 }
 
 #[test]
-fn a_group_without_offsets_begins_where_it_is_told_to() {
+fn a_group_without_offsets_begins_at_the_configured_reset() {
     let topic = topic(1);
     let producer = producer(&[]);
     send(&producer, &topic, 0, "before").unwrap();
     let latest = Member::join(&unique("group"), &topic, &[("auto.offset.reset", "latest")]);
     latest.await_partitions(1);
-    // Its position may be looked up after it has the partition: send until one comes through.
+    // The consumer may resolve its position after the assignment: send until a record arrives.
     eventually("a later record is read", || {
         send(&producer, &topic, 0, "after").unwrap();
         (!latest.values().is_empty()).then_some(())
@@ -232,7 +232,7 @@ fn a_consumer_outside_the_group_cannot_commit_while_it_has_members() {
         let offsets = offsets(&topic, 0, Offset::Offset(offset));
         error_code(outsider.commit(&offsets, CommitMode::Sync))
     };
-    eventually("the coordinator is there", || commit(7).is_none().then_some(()));
+    eventually("the coordinator is available", || commit(7).is_none().then_some(()));
     let member = Member::join(&group, &topic, &[("enable.auto.commit", "false")]);
     member.await_partitions(1);
     assert_eq!(commit(8), Some(RDKafkaErrorCode::UnknownMemberId));

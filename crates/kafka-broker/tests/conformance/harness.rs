@@ -1,4 +1,4 @@
-//! Clients, topics and patience for the tests.
+//! Provides clients, topics and waiting to the tests.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -38,14 +38,14 @@ pub fn bootstrap() -> &'static str {
     &BOOTSTRAP
 }
 
-/// A name that no other test and no other run has.
+/// Returns a name that no other test and no other run uses.
 pub fn unique(prefix: &str) -> String {
     use std::hash::{BuildHasher, RandomState};
     format!("{prefix}-{:016x}", RandomState::new().hash_one(()))
 }
 
-/// Tries until there is an answer.
-#[expect(clippy::disallowed_methods, reason = "a pause between tries, in a test that blocks")]
+/// Calls `attempt` until it returns a value. Panics with "still waiting" after [`PATIENCE`].
+#[expect(clippy::disallowed_methods, reason = "a pause between attempts, in a blocking test")]
 pub fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -82,7 +82,7 @@ pub fn options() -> AdminOptions {
     AdminOptions::new().operation_timeout(Some(PATIENCE))
 }
 
-/// A new topic, known to the whole cluster.
+/// Creates a topic and waits until all its partitions have leaders.
 pub fn topic(partitions: i32) -> String {
     topic_at(bootstrap(), partitions)
 }
@@ -106,7 +106,7 @@ pub fn producer(settings: &[(&str, &str)]) -> FutureProducer {
     config(&[("linger.ms", "0")]).set_all(settings).create().unwrap()
 }
 
-/// Ready for its first transaction.
+/// Returns a producer that is ready for its first transaction.
 pub fn transactional(id: &str) -> FutureProducer {
     let producer = producer(&[("transactional.id", id)]);
     producer.init_transactions(PATIENCE).unwrap();
@@ -166,7 +166,7 @@ pub fn headers(pairs: &[(&str, Option<&str>)]) -> OwnedHeaders {
         .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: *value }))
 }
 
-/// All that a reader sees of the topic now, up to its end.
+/// Returns all records that a consumer sees in the topic, up to its current end.
 pub fn read_all(topic: &str, isolation: &str) -> Vec<Record> {
     read_all_at(bootstrap(), topic, isolation)
 }
@@ -202,7 +202,7 @@ pub fn read_all_at(bootstrap: &str, topic: &str, isolation: &str) -> Vec<Record>
     records
 }
 
-/// The values in the order of their partitions and offsets.
+/// Returns the values, ordered by partition and offset.
 pub fn values(topic: &str, isolation: &str) -> Vec<String> {
     values_of(read_all(topic, isolation))
 }
@@ -213,7 +213,7 @@ pub fn values_of(mut records: Vec<Record>) -> Vec<String> {
     values.map(|value| String::from_utf8(value).unwrap()).collect()
 }
 
-/// Waits until readers see exactly this: a cluster writes its markers after it has answered.
+/// Waits until consumers see exactly these values: a cluster writes its markers after the response.
 pub fn expect_values(topic: &str, isolation: &str, expected: &[&str]) {
     let mut seen = Vec::new();
     let deadline = Instant::now() + PATIENCE;
@@ -226,7 +226,7 @@ pub fn expect_values(topic: &str, isolation: &str, expected: &[&str]) {
     panic!("{isolation}: saw {seen:?} instead of {expected:?}");
 }
 
-/// The offset that the group has committed.
+/// Returns the committed offset of the group.
 pub fn committed(group: &str, topic: &str, partition: i32) -> Option<i64> {
     committed_at(bootstrap(), group, topic, partition)
 }

@@ -1,8 +1,7 @@
-//! What clients may expect of a Kafka broker, checked with librdkafka and with bare requests.
+//! Checks what clients expect of a Kafka broker, with librdkafka and with bare requests.
 //!
-//! Runs against the embedded broker, or against the cluster at `KAFKA_BOOTSTRAP_SERVERS` (Apache Kafka
-//! 3.9): whatever is asserted here holds for both. Only `durability` looks at the embedded broker
-//! alone.
+//! Runs against the embedded broker, or against the cluster at `KAFKA_BOOTSTRAP_SERVERS` (Apache Kafka 3.9). Every
+//! assertion holds for both. Only `durability` always tests the embedded broker.
 
 #![allow(
     clippy::cast_possible_truncation,

@@ -1,4 +1,4 @@
-//! The group protocol, request by request.
+//! Checks the group protocol request by request.
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
@@ -48,9 +48,9 @@ impl Group {
         raw.call(5, &self.request(member_id))
     }
 
-    /// Gets an id and joins with it.
+    /// Requests a member id and joins with it.
     fn join(&self, raw: &mut Raw) -> JoinGroupResponse {
-        let named = eventually("the coordinator is there", || {
+        let named = eventually("the coordinator is available", || {
             let named = self.rejoin(raw, &StrBytes::new());
             (named.error_code == ResponseError::MemberIdRequired.code()).then_some(named)
         });
@@ -99,7 +99,7 @@ impl Group {
 }
 
 #[test]
-fn a_member_alone_leads_and_gets_what_it_assigns() {
+fn a_single_member_leads_and_receives_its_own_assignment() {
     let group = Group::new();
     let mut raw = group.connect();
     let joined = group.join(&mut raw);
@@ -111,7 +111,7 @@ fn a_member_alone_leads_and_gets_what_it_assigns() {
 }
 
 #[test]
-fn strangers_and_the_past_are_refused() {
+fn unknown_members_and_past_generations_are_refused() {
     let group = Group::new();
     let topic = topic(1);
     let mut raw = group.connect();
@@ -131,12 +131,12 @@ fn strangers_and_the_past_are_refused() {
 }
 
 #[test]
-fn a_silent_member_is_expelled_and_the_others_are_told() {
+fn a_member_without_heartbeats_is_removed_and_the_others_rebalance() {
     let group = Group::new();
     let (mut first, mut second) = (group.connect(), group.connect());
     let leader = group.join(&mut first);
     group.sync(&mut first, &leader);
-    // The second waits in the rebalance until the first has joined again.
+    // The second member waits in the rebalance until the first has rejoined.
     let joining = std::thread::spawn({
         let group = Group { id: group.id.clone() };
         move || group.join(&mut second)
@@ -151,7 +151,7 @@ fn a_silent_member_is_expelled_and_the_others_are_told() {
     assert_eq!((joined.generation_id, silent.generation_id), (2, 2));
     assert_eq!((joined.members.len(), silent.members.len()), (2, 0));
     assert_eq!(group.sync(&mut first, &joined).0, 0);
-    eventually("the silent member is missed", || (heartbeat(&mut first, 2) == rebalance).then_some(()));
+    eventually("the silent member expires", || (heartbeat(&mut first, 2) == rebalance).then_some(()));
     let alone = group.rejoin(&mut first, &leader.member_id);
     assert_eq!((alone.generation_id, alone.members.len()), (3, 1));
     let unknown = ResponseError::UnknownMemberId.code();
@@ -159,20 +159,20 @@ fn a_silent_member_is_expelled_and_the_others_are_told() {
 }
 
 #[test]
-fn a_join_that_is_repeated_gets_the_same_answer() {
+fn a_repeated_join_gets_the_same_response() {
     let group = Group::new();
     let mut raw = group.connect();
     let joined = group.join(&mut raw);
     let again = group.rejoin(&mut raw, &joined.member_id);
     assert_eq!(again, joined);
     group.sync(&mut raw, &joined);
-    // From the leader of a stable group it asks for a rebalance.
+    // From the leader of a stable group it requests a rebalance.
     let rebalanced = group.rejoin(&mut raw, &joined.member_id);
     assert_eq!(rebalanced.generation_id, joined.generation_id + 1);
 }
 
 #[test]
-fn who_left_is_unknown_and_the_group_empty() {
+fn a_member_that_left_is_unknown() {
     let group = Group::new();
     let mut raw = group.connect();
     let joined = group.join(&mut raw);
@@ -202,13 +202,13 @@ fn session_timeouts_and_group_ids_are_checked() {
 }
 
 #[test]
-fn what_is_noted_with_an_offset_is_kept_up_to_its_limit() {
+fn offset_metadata_is_stored_up_to_its_limit() {
     let group = Group::new();
     let topic = topic(1);
     let mut raw = group.connect();
     let anyone = StrBytes::new();
     let commit = |raw: &mut Raw, topic: &str, note: &str| group.commit(raw, topic, &anyone, -1, note);
-    eventually("the coordinator is there", || (commit(&mut raw, &topic, "note") == 0).then_some(()));
+    eventually("the coordinator is available", || (commit(&mut raw, &topic, "note") == 0).then_some(()));
     let too_large = commit(&mut raw, &topic, &"x".repeat(4097));
     assert_eq!(too_large, ResponseError::OffsetMetadataTooLarge.code());
     let unknown = commit(&mut raw, &unique("unknown"), "");

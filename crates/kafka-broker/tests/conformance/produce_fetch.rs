@@ -1,4 +1,4 @@
-//! What is produced is what is consumed.
+//! Checks that consumers receive what producers sent.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn next_offset(consumer: &BaseConsumer) -> i64 {
 }
 
 #[test]
-fn keys_headers_and_timestamps_come_back_as_they_were_sent() {
+fn keys_headers_and_timestamps_are_preserved() {
     let topic = topic(1);
     let record = FutureRecord::to(&topic)
         .key("key")
@@ -48,7 +48,7 @@ fn keys_headers_and_timestamps_come_back_as_they_were_sent() {
 }
 
 #[test]
-fn tombstones_null_keys_and_empty_values_are_told_apart() {
+fn tombstones_null_keys_and_empty_values_are_distinct() {
     let topic = topic(1);
     let producer = producer(&[]);
     let tombstone = FutureRecord::<str, str>::to(&topic).key("key");
@@ -66,7 +66,7 @@ fn tombstones_null_keys_and_empty_values_are_told_apart() {
 }
 
 #[test]
-fn every_compression_of_this_librdkafka_gets_through() {
+fn every_compression_codec_of_this_librdkafka_works() {
     let value = "compressible ".repeat(200);
     // gzip and zstd need libraries that this build of librdkafka may lack.
     let codecs = ["none", "snappy", "lz4", "gzip", "zstd"].into_iter();
@@ -93,7 +93,7 @@ fn every_compression_of_this_librdkafka_gets_through() {
 }
 
 #[test]
-fn many_records_arrive_once_and_in_the_order_of_their_partition() {
+fn many_records_arrive_once_and_in_order_of_their_partition() {
     const RECORDS: usize = 30_000;
     let topic = topic(3);
     let producer = producer(&[
@@ -123,7 +123,7 @@ fn many_records_arrive_once_and_in_the_order_of_their_partition() {
 }
 
 #[test]
-fn large_fetches_over_many_partitions_lose_nothing() {
+fn large_fetches_from_many_partitions_lose_no_record() {
     const PARTITIONS: i32 = 24;
     let topic = topic(PARTITIONS);
     let value = "x".repeat(100_000);
@@ -171,13 +171,13 @@ fn a_record_above_the_limit_of_the_topic_is_refused() {
 }
 
 #[test]
-fn acks_of_none_one_and_all_are_served() {
+fn acks_of_none_one_and_all_work() {
     let topic = topic(1);
     for acks in ["0", "1", "all"] {
         let producer = producer(&[("acks", acks)]);
         send(&producer, &topic, 0, acks).unwrap();
         producer.flush(PATIENCE).unwrap();
-        eventually("the record is there", || {
+        eventually("the record is visible", || {
             values(&topic, "read_committed").contains(&acks.to_owned()).then_some(())
         });
     }
@@ -221,7 +221,7 @@ fn watermarks_are_the_first_and_the_next_offset() {
 }
 
 #[test]
-fn an_offset_out_of_range_is_reset_as_the_consumer_wishes() {
+fn an_offset_out_of_range_is_reset_as_the_consumer_configures() {
     let topic = topic(1);
     let producer = producer(&[]);
     for value in ["a", "b"] {
@@ -243,7 +243,7 @@ fn an_offset_out_of_range_is_reset_as_the_consumer_wishes() {
 }
 
 #[test]
-fn a_waiting_fetch_is_answered_as_soon_as_a_record_arrives() {
+fn a_waiting_fetch_returns_as_soon_as_a_record_arrives() {
     let topic = topic(1);
     let waits = [("fetch.wait.max.ms", "50000"), ("socket.timeout.ms", "60000")];
     let consumer = assigned(&topic, 0, Offset::Beginning, &waits);
@@ -271,7 +271,7 @@ fn producing_to_an_unknown_topic_fails() {
 }
 
 #[test]
-fn reading_can_begin_anywhere_in_a_batch() {
+fn a_consumer_can_begin_within_a_batch() {
     let topic = topic(1);
     let producer = producer(&[("linger.ms", "100")]);
     let sent = (0..10).map(|_| {

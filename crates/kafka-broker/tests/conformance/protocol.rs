@@ -1,4 +1,4 @@
-//! Bare requests: what librdkafka never sends, or never shows.
+//! Checks bare requests that librdkafka never sends, and responses that it does not expose.
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
@@ -38,7 +38,7 @@ pub fn producer_id(raw: &mut Raw, request: InitProducerIdRequest) -> InitProduce
         ResponseError::CoordinatorNotAvailable,
         ResponseError::NotCoordinator,
     ];
-    eventually("a producer id is given", || {
+    eventually("a producer id is assigned", || {
         let response = raw.call(4, &request);
         let again = retriable.iter().any(|error| error.code() == response.error_code);
         (!again).then_some(response)
@@ -93,7 +93,7 @@ fn a_gap_in_the_sequence_is_refused() {
 }
 
 #[test]
-fn a_batch_that_was_damaged_on_its_way_is_refused() {
+fn a_batch_damaged_in_transit_is_refused() {
     let topic = topic(1);
     let mut raw = Raw::to_leader_of(&topic, 0);
     let mut damaged = batch(-1, -1, -1, &["value"]).to_vec();
@@ -105,7 +105,7 @@ fn a_batch_that_was_damaged_on_its_way_is_refused() {
 }
 
 #[test]
-fn more_or_less_than_one_batch_is_refused() {
+fn records_that_are_not_exactly_one_batch_are_refused() {
     let topic = topic(1);
     let mut raw = Raw::to_leader_of(&topic, 0);
     let one = batch(-1, -1, -1, &["value"]);
@@ -129,9 +129,9 @@ fn an_unknown_number_of_acks_is_refused() {
 }
 
 #[test]
-fn versions_of_the_future_are_answered_with_the_versions_to_use() {
+fn an_unknown_version_is_refused_with_the_supported_versions() {
     let mut raw = Raw::connect();
-    raw.send_bytes(ApiKey::ApiVersions as i16, 127, 2, b"whatever the future brings");
+    raw.send_bytes(ApiKey::ApiVersions as i16, 127, 2, b"of a future version");
     let response: ApiVersionsResponse = raw.receive(0, 0).unwrap();
     assert_eq!(response.error_code, ResponseError::UnsupportedVersion.code());
     let own = |api: &kafka_protocol::messages::api_versions_response::ApiVersion| {
@@ -147,13 +147,13 @@ fn versions_of_the_future_are_answered_with_the_versions_to_use() {
 }
 
 #[test]
-fn what_is_no_request_closes_the_connection() {
+fn bytes_that_are_not_a_request_close_the_connection() {
     for nonsense in [
         &b"GET / HTTP/1.1\r\n\r\n"[..],
         &[0, 0, 0, 4, 0, 0, 0, 0],
         &[255, 255, 255, 255],
         &[0, 0, 0, 12, 127, 127, 0, 0, 0, 0, 0, 1, 255, 255, 0, 0],
-        // Metadata of more topics than fit into the request, and into memory.
+        // A Metadata request that announces more topics than fit into it, and into memory.
         &[0, 0, 0, 14, 0, 3, 0, 0, 0, 0, 0, 1, 255, 255, 127, 255, 255, 255],
         &[0, 0, 0, 16, 0, 3, 0, 9, 0, 0, 0, 1, 255, 255, 0, 255, 255, 255, 255, 15],
     ] {
@@ -164,7 +164,7 @@ fn what_is_no_request_closes_the_connection() {
 }
 
 #[test]
-fn the_end_of_a_transaction_may_be_repeated_but_not_contradicted() {
+fn the_end_of_a_transaction_can_be_repeated_but_not_changed() {
     let topic = topic(1);
     let id = unique("txn");
     let mut coordinator = Raw::to_transaction_coordinator(&id);
@@ -175,8 +175,8 @@ fn the_end_of_a_transaction_may_be_repeated_but_not_contradicted() {
             .with_producer_id(producer.producer_id)
             .with_producer_epoch(epoch)
             .with_committed(committed);
-        // A cluster is still writing its markers when it has answered.
-        eventually("the transaction is at rest", || {
+        // A cluster is still writing markers after the response.
+        eventually("the transaction is complete", || {
             let code = coordinator.call(2, &request).error_code;
             (code != ResponseError::ConcurrentTransactions.code()).then_some(code)
         })
@@ -207,7 +207,7 @@ fn the_end_of_a_transaction_may_be_repeated_but_not_contradicted() {
 }
 
 #[test]
-fn a_producer_that_names_its_epoch_is_bumped_and_a_stranger_fenced() {
+fn a_producer_that_names_its_epoch_is_bumped_and_an_unknown_one_fenced() {
     let id = unique("txn");
     let mut coordinator = Raw::to_transaction_coordinator(&id);
     let first = producer_id(&mut coordinator, init(&id));
@@ -229,7 +229,7 @@ fn a_producer_that_names_its_epoch_is_bumped_and_a_stranger_fenced() {
 }
 
 #[test]
-fn a_fetch_without_a_session_reports_what_is_wrong_with_each_partition() {
+fn a_fetch_reports_the_error_of_each_partition() {
     let topic = topic(1);
     let mut raw = Raw::to_leader_of(&topic, 0);
     let partition = |index, offset| {

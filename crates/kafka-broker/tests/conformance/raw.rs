@@ -1,4 +1,4 @@
-//! A client that sends exactly what it is told, for what librdkafka never would.
+//! Provides a client that sends arbitrary requests, including those that librdkafka never sends.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -55,7 +55,7 @@ impl Raw {
 
     fn to_coordinator(key: &str, key_type: i8) -> Self {
         let request = FindCoordinatorRequest::default().with_key(text(key)).with_key_type(key_type);
-        let address = eventually("there is a coordinator", || {
+        let address = eventually("the coordinator is available", || {
             let found: FindCoordinatorResponse = Self::connect().call(3, &request);
             (found.error_code == 0).then(|| format!("{}:{}", &*found.host, found.port))
         });
@@ -89,7 +89,7 @@ impl Raw {
         self.stream.write_all(&frame).unwrap();
     }
 
-    /// Nothing when the broker has closed the connection.
+    /// Reads a response. Returns `None` when the broker has closed the connection.
     pub fn receive<R: Decodable>(&mut self, header_version: i16, version: i16) -> Option<R> {
         let mut length = [0; 4];
         self.stream.read_exact(&mut length).ok()?;
@@ -99,7 +99,7 @@ impl Raw {
         let header = ResponseHeader::decode(&mut frame, header_version).unwrap();
         assert_eq!(header.correlation_id, self.correlation_id);
         let response = R::decode(&mut frame, version).unwrap();
-        assert!(!frame.has_remaining(), "the answer is longer than its version");
+        assert!(!frame.has_remaining(), "the response is longer than its version allows");
         Some(response)
     }
 
@@ -111,7 +111,7 @@ impl Raw {
         use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
         match self.stream.read(&mut [0]) {
             Ok(read) => read == 0,
-            // Anything else, a timeout above all, tells of a connection that is open.
+            // Any other error, such as a timeout, means that the connection is open.
             Err(error) => matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset),
         }
     }
@@ -127,7 +127,7 @@ pub fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 
-/// One batch with these values, as an idempotent producer sends it.
+/// Returns one batch with these values, as an idempotent producer sends it.
 pub fn batch(producer_id: i64, epoch: i16, base_sequence: i32, values: &[&str]) -> Bytes {
     encoded(producer_id, epoch, base_sequence, values, false)
 }

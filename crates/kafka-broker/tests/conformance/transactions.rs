@@ -1,4 +1,4 @@
-//! Transactions as their readers see them.
+//! Checks transactions as consumers see them.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn abort(producer: &FutureProducer) {
     producer.abort_transaction(PATIENCE).unwrap();
 }
 
-/// A consumer that is a member of the group and has the topic's only partition.
+/// Returns a consumer that is a member of the group and has the topic's only partition.
 fn joined(group: &str, topic: &str) -> BaseConsumer {
     let consumer: BaseConsumer =
         config(&[("group.id", group), ("enable.auto.commit", "false"), ("session.timeout.ms", "6000")])
@@ -63,7 +63,7 @@ fn aborted_records_are_skipped_by_read_committed_consumers() {
 }
 
 #[test]
-fn an_open_transaction_holds_back_what_comes_after_it() {
+fn an_open_transaction_holds_back_later_records() {
     let topic = topic(1);
     let open = transactional(&unique("txn"));
     let plain = producer(&[]);
@@ -95,7 +95,7 @@ fn the_end_of_a_transaction_takes_one_offset_in_each_partition() {
 }
 
 #[test]
-fn two_transactions_that_interleave_on_one_partition_end_each_in_their_way() {
+fn transactions_that_interleave_on_one_partition_end_independently() {
     let topic = topic(1);
     let (kept, dropped) = (transactional(&unique("txn")), transactional(&unique("txn")));
     kept.begin_transaction().unwrap();
@@ -138,7 +138,7 @@ fn a_transaction_without_records_commits() {
 }
 
 #[test]
-fn offsets_in_a_transaction_become_visible_at_its_commit_only() {
+fn offsets_in_a_transaction_become_visible_when_it_commits() {
     let (input, output) = (topic(1), topic(1));
     let group = unique("group");
     let consumer = joined(&group, &input);
@@ -160,7 +160,7 @@ fn offsets_in_a_transaction_become_visible_at_its_commit_only() {
 }
 
 #[test]
-fn a_reader_of_stable_offsets_waits_while_a_transaction_may_move_them() {
+fn a_read_of_stable_offsets_waits_while_a_transaction_may_change_them() {
     let input = topic(1);
     let group = unique("group");
     let consumer = joined(&group, &input);

@@ -1,4 +1,4 @@
-//! Every API answers at each of its versions, in the form of that version.
+//! Checks that every API responds at each of its versions, in the format of that version.
 
 use bytes::Bytes;
 use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
@@ -24,7 +24,7 @@ use kafka_protocol::protocol::{Request, StrBytes};
 use crate::harness::{eventually, topic, unique};
 use crate::raw::{Raw, batch, text};
 
-/// The answers to the request made for each version.
+/// Returns the responses to a request for each version.
 fn at_each<R: Request>(
     raw: &mut Raw,
     versions: std::ops::RangeInclusive<i16>,
@@ -34,7 +34,7 @@ fn at_each<R: Request>(
 }
 
 #[test]
-fn records_and_offsets() {
+fn records_and_offsets_are_served_at_each_version() {
     let topic = topic(1);
     let name = || TopicName(text(&topic));
     let mut raw = Raw::to_leader_of(&topic, 0);
@@ -84,7 +84,7 @@ fn records_and_offsets() {
 }
 
 #[test]
-fn metadata_and_versions() {
+fn metadata_and_coordinators_are_served_at_each_version() {
     let topic = topic(2);
     let mut raw = Raw::connect();
     let found = at_each(&mut raw, 0..=9, |_| {
@@ -94,7 +94,7 @@ fn metadata_and_versions() {
     for response in found {
         assert_eq!(response.topics[0].partitions.len(), 2);
     }
-    // All topics are meant by an empty list at first, by none later.
+    // Version 0 means all topics by an empty list, later versions by null.
     for (version, topics) in [(0, Some(vec![])), (1, None), (9, None)] {
         let all = raw.call(version, &MetadataRequest::default().with_topics(topics));
         let name = Some(TopicName(text(&topic)));
@@ -111,8 +111,8 @@ fn metadata_and_versions() {
         assert_eq!(response.error_code, 0);
     }
     for version in 0..=3 {
-        // A cluster that has just started first creates the topic of the offsets.
-        let port = eventually("a coordinator", || {
+        // A cluster that has just started creates the offsets topic first.
+        let port = eventually("the coordinator is available", || {
             let found = raw.call(version, &FindCoordinatorRequest::default().with_key(text("any")));
             (found.error_code == 0).then_some(found.port)
         });
@@ -121,7 +121,7 @@ fn metadata_and_versions() {
 }
 
 #[test]
-fn topics_and_configs() {
+fn topics_and_configs_are_served_at_each_version() {
     let topic = topic(1);
     let mut raw = Raw::connect();
     let created = at_each(&mut raw, 2..=6, |_| {
@@ -135,7 +135,7 @@ fn topics_and_configs() {
             .with_configs(vec![config]);
         CreateTopicsRequest::default().with_topics(vec![wanted]).with_timeout_ms(10_000)
     });
-    // Only the controller creates topics, and it may be another broker.
+    // Only the controller creates topics, which may be another broker (NOT_CONTROLLER).
     for response in created {
         assert!([0, 41].contains(&response.topics[0].error_code));
     }
@@ -174,13 +174,13 @@ fn topics_and_configs() {
 }
 
 #[test]
-fn groups_and_their_offsets() {
+fn groups_and_their_offsets_are_served_at_each_version() {
     let topic = topic(1);
     let name = || TopicName(text(&topic));
     let group = unique("group");
     let id = || GroupId(text(&group));
     let mut raw = Raw::to_group_coordinator(&group);
-    eventually("the coordinator is there", || {
+    eventually("the coordinator is available", || {
         let request = HeartbeatRequest::default().with_group_id(id());
         (raw.call(3, &request).error_code == 25).then_some(())
     });
@@ -204,7 +204,7 @@ fn groups_and_their_offsets() {
         assert_eq!(response.topics[0].partitions[0].committed_offset, 7);
     }
 
-    // A member of version 5, static, seen by all versions.
+    // A static member joins at version 5, and requests of all versions see it.
     let join = |member: StrBytes, instance: Option<&str>| {
         let protocol = JoinGroupRequestProtocol::default()
             .with_name(text("any"))
@@ -265,7 +265,7 @@ fn groups_and_their_offsets() {
 }
 
 #[test]
-fn transactions() {
+fn transactions_are_served_at_each_version() {
     let topic = topic(1);
     let name = || TopicName(text(&topic));
     let id = unique("txn");
@@ -281,7 +281,7 @@ fn transactions() {
     for response in initialized {
         assert_eq!((response.error_code, response.producer_epoch), (0, 0));
     }
-    // Nobody has this transactional id: INVALID_PRODUCER_ID_MAPPING.
+    // The transactional id is unknown: INVALID_PRODUCER_ID_MAPPING.
     for response in at_each(&mut raw, 0..=2, |_| {
         let wanted = AddPartitionsToTxnTopic::default().with_name(name()).with_partitions(vec![0]);
         AddPartitionsToTxnRequest::default()
