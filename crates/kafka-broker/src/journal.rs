@@ -27,14 +27,25 @@ const MAX_PAYLOAD: usize = 128 * 1024 * 1024;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum JournalError {
+    /// Opening, reading or truncating the file failed.
     #[error("cannot use the journal {}", .0.display())]
     Io(PathBuf, #[source] io::Error),
+    /// Another broker has the journal open.
     #[error("the journal {} is in use by another process", .0.display())]
     Locked(PathBuf),
+    /// The file has another format or version. It is unchanged.
     #[error("{} is not a journal of this version", .0.display())]
     Format(PathBuf),
+    /// Acknowledged data are damaged. The file is unchanged.
     #[error("the journal {} is damaged at byte {position}: {reason}", .path.display())]
-    Damaged { path: PathBuf, position: u64, reason: String },
+    Damaged {
+        /// The journal.
+        path: PathBuf,
+        /// Offset of the damage in the file, in bytes.
+        position: u64,
+        /// What is wrong there.
+        reason: String,
+    },
 }
 
 /// Holds the open journal. Writing takes `&mut self`; a [`Reader`] reads without a lock.

@@ -1,4 +1,5 @@
 #![doc = include_str!("../README.md")]
+#![warn(missing_docs)]
 #![expect(
     clippy::cast_possible_truncation,
     reason = "sizes are bounded by the largest request, offsets are not negative, and clocks fit"

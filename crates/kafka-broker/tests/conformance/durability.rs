@@ -229,6 +229,16 @@ fn a_shutdown_ends_connections_and_releases_the_directory() {
 }
 
 #[test]
+fn a_dropped_broker_ends_connections_and_releases_its_port() {
+    let broker = wait(Broker::start()).unwrap();
+    let address = broker.address();
+    let mut idle = Raw::connect_to(&address.to_string());
+    drop(broker);
+    assert!(idle.is_closed());
+    eventually("the port is closed", || std::net::TcpStream::connect(address).is_err().then_some(()));
+}
+
+#[test]
 fn a_directory_in_use_by_another_broker_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let _first = wait(Broker::builder().data_dir(dir.path()).start()).unwrap();
