@@ -11,8 +11,8 @@ WORKDIR /build
 ENV CARGO_INCREMENTAL=0
 
 # The dependencies, in a layer that only a change of the manifest or the lock file builds anew.
-# Cargo refuses a manifest with tests or benches whose files are absent, as they are here, and a workspace that lacks a
-# member: the broker of `vehicle-platform dev` is one, of which the image needs no more than the manifest.
+# Cargo refuses a manifest with tests or benches whose files are absent, as they are here. It also needs a manifest and a
+# source file of each workspace member. The image is built without the embedded broker, so an empty file will do.
 COPY Cargo.toml Cargo.lock ./
 COPY crates/kafka-broker/Cargo.toml crates/kafka-broker/
 RUN sed -i -E '/^\[\[(test|bench)\]\]/,/^$/d' Cargo.toml \

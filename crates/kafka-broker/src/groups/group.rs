@@ -109,7 +109,7 @@ impl Group {
 
     pub(super) fn heartbeat(&mut self, caller: Caller, now: Instant) -> Result<(), ResponseError> {
         self.check_generation(caller)?;
-        self.alive(caller.member_id, now);
+        self.extend_session(caller.member_id, now);
         match self.phase {
             Phase::PreparingRebalance(_) => Err(ResponseError::RebalanceInProgress),
             _ => Ok(()),
@@ -138,9 +138,9 @@ impl Group {
         if caller.generation == self.generation { Ok(()) } else { Err(ResponseError::IllegalGeneration) }
     }
 
-    pub(super) fn alive(&mut self, member_id: &str, now: Instant) {
+    pub(super) fn extend_session(&mut self, member_id: &str, now: Instant) {
         if let Some(member) = self.members.get_mut(member_id) {
-            member.alive(now);
+            member.extend_session(now);
         }
     }
 

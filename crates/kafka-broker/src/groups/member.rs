@@ -94,7 +94,7 @@ impl Member {
     }
 
     /// Restarts the session, after a request of the member.
-    pub fn alive(&mut self, now: Instant) {
+    pub fn extend_session(&mut self, now: Instant) {
         self.session_end = now + self.session_timeout;
     }
 
@@ -121,14 +121,14 @@ impl Member {
 
     pub fn answer_join(&mut self, joined: Joined, now: Instant) {
         if let Some(reply) = self.awaiting_join.take() {
-            self.alive(now);
+            self.extend_session(now);
             let _ = reply.send(Ok(joined));
         }
     }
 
     pub fn answer_sync(&mut self, answer: SyncReply, now: Instant) {
         if let Some(reply) = self.awaiting_sync.take() {
-            self.alive(now);
+            self.extend_session(now);
             let _ = reply.send(answer);
         }
     }

@@ -85,7 +85,7 @@ impl Groups {
         if group.awaits_assignment() {
             return Err(ResponseError::RebalanceInProgress);
         }
-        group.alive(caller.member_id, now);
+        group.extend_session(caller.member_id, now);
         Ok(())
     }
 

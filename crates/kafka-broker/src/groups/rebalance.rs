@@ -229,7 +229,7 @@ impl Group {
         member.refuse(ResponseError::FencedInstanceId);
         member.id.clone_from(&id);
         member.update(join);
-        member.alive(now);
+        member.extend_session(now);
         member.await_join(reply);
         if let Some(instance) = &member.instance_id {
             self.static_members.insert(instance.clone(), id.clone());
