@@ -32,7 +32,8 @@ smoke: ## Post a vehicle to it, and wait for the ad
 
 .PHONY: test
 test: ## Run the tests
-	cargo test --lib --bins --tests
+	cargo test --workspace --lib --bins --tests
+	cargo test --workspace --doc
 
 .PHONY: cluster-up
 cluster-up: ## Start the production topology as plain processes, installing what is missing
@@ -72,8 +73,8 @@ bench: ## Measure the platform on the cluster and compare it with its engines al
 
 .PHONY: lint
 lint: ## Check format and lints, with and without the embedded platform
-	cargo fmt --check
-	cargo clippy --all-targets -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --no-default-features -- -D warnings
 	git apply --check tests/chaos/commits-before-the-work.patch
 

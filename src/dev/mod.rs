@@ -3,7 +3,6 @@
 //! The infrastructure is embedded: a Kafka broker, a schema registry, SQLite files. The roles are the very ones
 //! that run alone, and reach the infrastructure over the network, so others can join in from outside.
 
-pub mod broker;
 mod registry;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -12,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
+use embedded_kafka_broker::Broker;
 use futures::future::{LocalBoxFuture, join_all};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +28,6 @@ use crate::registry::RegistryArgs;
 use crate::role::{Part, Role, RoleArgs};
 use crate::shutdown::ShutdownArgs;
 use crate::stock::{self, Stock, StockArgs};
-use broker::Broker;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -108,8 +107,12 @@ pub async fn run(args: DevArgs, shutdown: CancellationToken) -> anyhow::Result<(
     let registry = HttpServer::bind(LOOPBACK, args.registry_port)?;
     let roles = Roles::bind(&args, kafka.local_addr()?, registry.address()).await?;
     // From here on all that has to be free is ours.
-    let broker =
-        Broker::start(kafka, &args.data_dir.join("kafka")).await.context("cannot start the Kafka broker")?;
+    let broker = Broker::builder()
+        .listener(kafka)
+        .data_dir(args.data_dir.join("kafka"))
+        .start()
+        .await
+        .context("cannot start the Kafka broker")?;
     // The platform runs whether this is read or not.
     Output::stdout().lines(&roles.describe(&args, broker.address(), registry.address()));
 
