@@ -152,8 +152,9 @@ pub async fn run(args: DevArgs, shutdown: CancellationToken) -> anyhow::Result<(
         registry: reserved.registry.address(),
         estimators: args.roles.iter().filter(|role| **role == Role::Estimate).count(),
     };
-    // The platform runs whether this is read or not.
-    Output::stdout().lines(&endpoints.describe(&args));
+    // The platform runs whether this is read or not: a pipe that is full blocks who writes to it.
+    let description = endpoints.describe(&args);
+    std::thread::spawn(move || Output::stdout().lines(&description));
 
     let topics = [VEHICLE_CREATED, VEHICLE_PROCESSED].map(|event| event.topic.to_owned());
     // Here and not only by the roles: those that join from outside would ask for three replicas.
