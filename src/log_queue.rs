@@ -129,7 +129,7 @@ mod tests {
         let (written, lines) = channel();
         let (report, reports) = channel();
         let queue =
-            LogQueue::start(Slow { permits, written }, move |dropped| drop(report.send(dropped))).unwrap();
+            LogQueue::start(Slow { permits, written }, move |dropped| report.send(dropped).unwrap()).unwrap();
         (queue, permit, lines, reports)
     }
 

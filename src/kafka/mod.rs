@@ -23,6 +23,7 @@ mod rebalance;
 mod record;
 mod repeats;
 mod silence;
+mod stall;
 mod topic_settings;
 mod topics;
 mod transaction;

@@ -30,7 +30,7 @@ use super::record::Record;
 use super::repeats::Repeats;
 use super::transaction::{TransactionalProducer, is_fenced};
 use super::work_output::WorkOutput;
-use super::worker_status::WorkerStatus;
+use super::worker_status::{Reading, WorkerStatus};
 use crate::backoff::Backoff;
 
 /// How long the loop waits for a record before it looks at what else there is to do.
@@ -367,9 +367,11 @@ impl<'a, H: Handler> Session<'a, H> {
     }
 
     fn observe(&self) {
-        let (partitions, oldest) = (self.in_flight.partitions().len(), self.in_flight.oldest());
-        self.worker.status.observe(partitions, self.in_flight.len(), oldest);
-        let idle = if self.paused { Vec::new() } else { self.in_flight.idle_partitions() };
-        self.worker.status.observe_idle(idle);
+        let reading = Reading {
+            assigned: self.in_flight.partitions(),
+            idle: self.in_flight.idle_partitions(),
+            is_paused: self.paused,
+        };
+        self.worker.status.observe(reading, self.in_flight.len(), self.in_flight.oldest());
     }
 }
