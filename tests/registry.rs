@@ -195,10 +195,22 @@ async fn an_answer_that_no_registry_would_give_is_an_outage_that_names_the_addre
 async fn an_unknown_id_is_the_records_fault_only_in_a_registry_that_knows_its_topic() {
     let fake = Fake::start(Content::ours());
     let codec = codec_of(&fake);
-    let unknown = decode(&codec, 8, &good()).await;
+    let unknown = decode(&codec, 8, &json!({})).await;
     assert!(matches!(unknown, Err(CodecError::UnknownSchema(_))), "{unknown:?}");
     fake.becomes(Content::default());
-    assert_unavailable(decode(&codec, 9, &good()).await);
+    assert_unavailable(decode(&codec, 9, &json!({})).await);
+}
+
+#[tokio::test]
+async fn an_unknown_id_of_an_event_is_its_fault_only_after_another_record_was_read() {
+    let fake = Fake::start(Content::ours());
+    let codec = codec_of(&fake);
+    let reason = decode(&codec, 1, &good()).await.unwrap_err().to_string();
+    assert!(reason.contains("may be another registry") && reason.contains("id 1"), "{reason}");
+    assert_unavailable(decode(&codec, 1, &good()).await);
+    assert!(decode(&codec, 7, &good()).await.is_ok());
+    let unknown = decode(&codec, 1, &good()).await;
+    assert!(matches!(unknown, Err(CodecError::UnknownSchema(_))), "{unknown:?}");
 }
 
 #[tokio::test]
@@ -308,7 +320,7 @@ async fn a_schema_is_compiled_with_those_that_it_refers_to() {
     let alone = (7, "stock.vehicle-created-value", root.as_str());
     let fake = Fake::start(Content::of(&[alone]));
     let codec = codec_of(&fake);
-    let unknown = decode(&codec, 7, &good()).await;
+    let unknown = decode(&codec, 7, &json!({})).await;
     assert!(matches!(unknown, Err(CodecError::UnknownSchema(_))), "{unknown:?}");
     fake.becomes(Content::of(&[alone, (8, "year", r#"{"maximum":2000}"#)]));
     let codec = codec_of(&fake);

@@ -159,7 +159,12 @@ impl Codec {
             CodecError::rejected("the value is not framed: it must begin with a zero byte and a schema id")
         })?;
         let value: Value = serde_json::from_slice(json).map_err(CodecError::rejected)?;
-        let schema = self.schema(id, topic).await?;
+        let schema = match self.schema(id, topic).await {
+            Err(CodecError::UnknownSchema(reason)) => {
+                return Err(self.judge_unknown(reason, E::deserialize(value).is_ok()));
+            }
+            schema => schema?,
+        };
         let read = schema
             .validate(&value)
             .and_then(|()| serde_json::from_value(value).map_err(|error| reason::of_reading(&error)));
@@ -229,6 +234,20 @@ impl Codec {
     async fn lookup(&self) -> Result<SemaphorePermit<'_>, CodecError> {
         // The semaphore is never closed.
         self.lookups.acquire().await.map_err(|error| CodecError::Unavailable(error.to_string()))
+    }
+
+    /// Decides what it means that the registry does not have the schema of a value. It says nothing about one that looks like
+    /// an event as long as no record could be read: then the registry may be another one, or was restored empty.
+    fn judge_unknown(&self, reason: String, is_event: bool) -> CodecError {
+        let proofs = self.proofs.read().unwrap_or_else(PoisonError::into_inner);
+        if is_event && proofs.is_empty() {
+            let name = self.registry.name();
+            return CodecError::Unavailable(format!(
+                "{reason}, but the value can be read, and no other could be so far: {name} may be another registry, or was \
+                 restored empty"
+            ));
+        }
+        CodecError::UnknownSchema(reason)
     }
 
     /// Decides what it means that a value cannot be read under the schema `id`: it is wrong, unless the schema belongs to something
