@@ -14,6 +14,7 @@ mod handler;
 mod in_flight;
 mod instance;
 mod lag;
+mod log_changes;
 mod marker;
 mod observer;
 mod producer;

@@ -80,6 +80,9 @@ impl<H: Handler> Session<'_, H> {
     fn committed(&mut self, done: &Done, progress: &Progress) -> Outcome {
         self.worker.status.metrics.committed.inc_by(done.records as u64);
         self.in_flight.advance(&progress.next);
+        for (partition, next) in &progress.next {
+            self.changes.commits(*partition, Some(next.offset));
+        }
         if done.is_limited { Outcome::Limited } else { Outcome::Settled }
     }
 
