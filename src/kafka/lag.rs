@@ -38,7 +38,7 @@ pub struct GroupLag {
 }
 
 /// What the brokers say of a group and its topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Measured {
     committed: BTreeMap<i32, i64>,
     /// The first offset, and the next one to be written.
@@ -176,7 +176,7 @@ impl GroupLag {
         let looked = looked.context("looking for records panicked").flatten();
         looked
             .inspect_err(|error| {
-                tracing::debug!(error = format!("{error:#}"), "it is not known whether records wait")
+                tracing::debug!(error = format!("{error:#}"), "it is not known whether records wait");
             })
             .unwrap_or_default()
     }
