@@ -45,7 +45,7 @@ pub struct AdsArgs {
     #[arg(long, env = "PORT", value_name = "PORT", default_value_t = Port::new(3003), value_parser = Port::parser())]
     pub port: Port,
 
-    /// Where to keep ads: mongodb://user:password@host/database or sqlite:<path>
+    /// Where to keep ads: mongodb://user:password@host/database or sqlite:PATH
     #[arg(
         long,
         env = "DATABASE_URL",

@@ -45,7 +45,7 @@ pub struct StockArgs {
     #[arg(long, env = "PORT", value_name = "PORT", default_value_t = Port::new(3002), value_parser = Port::parser())]
     pub port: Port,
 
-    /// Where to keep vehicles: postgres://user:password@host/database or sqlite:<path>
+    /// Where to keep vehicles: postgres://user:password@host/database or sqlite:PATH
     #[arg(
         long,
         env = "DATABASE_URL",
