@@ -57,6 +57,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "estimate",
             "healthcheck",
             "open_files",
+            "output",
             "shutdown",
             "stock",
             "telemetry",

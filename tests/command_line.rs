@@ -208,6 +208,23 @@ fn help_shows_every_setting_with_its_variable_and_no_secret() {
     }
 }
 
+#[test]
+fn shells_complete_the_commands_and_each_command_has_a_man_page() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = run(&["completions", shell]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(String::from_utf8(output.stdout).unwrap().contains("outbox-retention"), "{shell}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let output = run(&["man", directory.path().to_str().unwrap()]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let page = std::fs::read_to_string(directory.path().join("vehicle-platform-stock.1")).unwrap();
+    assert!(page.contains("retention"), "{page}");
+    let output = run(&["man", "/does/not/exist"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("/does/not/exist"), "{}", stderr(&output));
+}
+
 /// Runs a shell's command line, in which `$BINARY` is the executable.
 fn shell(script: &str, platform: &Platform) -> Output {
     let database = |name: &str| format!("sqlite:{}", platform.data_dir().join(name).display());
