@@ -27,6 +27,6 @@ fn main() {
             1
         }
     };
-    // Not by returning: that would wait for threads that are still inside a call to an absent broker.
+    // Returning from `main` would wait for threads that are blocked in a call to an unavailable broker.
     process::exit(code);
 }
