@@ -7,16 +7,14 @@ use crate::audit::{self, AuditArgs};
 #[cfg(feature = "embedded")]
 use crate::dev::{self, DevArgs};
 use crate::dlq::{self, DlqArgs};
-use crate::estimate::{self, EstimateArgs};
+use crate::estimate::{self, EstimateArgs, ModelArgs};
 use crate::healthcheck::{self, HealthcheckArgs};
-use crate::open_files;
+use crate::open_files::{self, ROLE_FILES};
 use crate::shutdown::run_until_signal;
 use crate::stock::{self, StockArgs};
 use crate::telemetry::LogArgs;
 use crate::trace;
 
-/// Files that a role has open with three brokers, and some for clients.
-const ROLE_FILES: u64 = 128;
 /// Files that the whole platform has open in one process, about 170, and some for clients.
 #[cfg(feature = "embedded")]
 const DEV_FILES: u64 = 256;
@@ -37,7 +35,13 @@ pub enum Command {
     /// Take vehicles over HTTP, keep them, and announce them
     Stock(StockArgs),
     /// Put a price on each vehicle that was announced
-    Estimate(EstimateArgs),
+    Estimate {
+        #[command(flatten)]
+        args: EstimateArgs,
+
+        #[command(flatten)]
+        model: ModelArgs,
+    },
     /// Turn vehicles with a price into ads, and serve them
     Ads(AdsArgs),
     /// Run the whole platform in this process, with nothing installed
@@ -58,7 +62,7 @@ impl Command {
     /// Those of the command.
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
-            Self::Stock(_) | Self::Estimate(_) | Self::Ads(_) => open_files::claim(ROLE_FILES)?,
+            Self::Stock(_) | Self::Estimate { .. } | Self::Ads(_) => open_files::claim(ROLE_FILES)?,
             #[cfg(feature = "embedded")]
             Self::Dev(_) => open_files::claim(DEV_FILES)?,
             Self::Audit(_) | Self::Dlq(_) | Self::Healthcheck(_) => {}
@@ -68,10 +72,12 @@ impl Command {
                 trace::init(&args.trace, "stock")?;
                 run_until_signal(args.shutdown.shutdown_timeout, |shutdown| stock::run(args, shutdown)).await
             }
-            Self::Estimate(args) => {
+            Self::Estimate { args, model } => {
                 trace::init(&args.trace, "estimate")?;
-                run_until_signal(args.shutdown.shutdown_timeout, |shutdown| estimate::run(args, shutdown))
-                    .await
+                run_until_signal(args.shutdown.shutdown_timeout, |shutdown| {
+                    estimate::run(args, model.estimator(), shutdown)
+                })
+                .await
             }
             Self::Ads(args) => {
                 trace::init(&args.trace, "ads")?;

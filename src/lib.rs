@@ -23,6 +23,7 @@ pub mod http;
 pub mod kafka;
 pub mod open_files;
 pub mod output;
+pub mod process;
 pub mod registry;
 pub mod secret;
 pub mod shutdown;

@@ -4,29 +4,11 @@
     reason = "they panic when the stream fails: use `output`"
 )]
 
-use std::process;
-
 use clap::Parser;
 use vehicle_platform::cli::Cli;
-use vehicle_platform::{output, telemetry};
+use vehicle_platform::process;
 
 fn main() {
-    let cli = Cli::parse();
-    telemetry::init(&cli.log);
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            output::report_error(format_args!("cannot start the async runtime: {error}"));
-            process::exit(1);
-        }
-    };
-    let code = match runtime.block_on(cli.command.run()) {
-        Ok(()) => 0,
-        Err(error) => {
-            output::report_error(format_args!("{error:#}"));
-            1
-        }
-    };
-    // Not by returning: that would wait for threads that are still inside a call to an absent broker.
-    process::exit(code);
+    let Cli { command, log } = Cli::parse();
+    process::run(&log, command.run());
 }

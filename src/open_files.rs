@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 use anyhow::ensure;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+/// Files that a role has open with three brokers, and some for clients.
+pub const ROLE_FILES: u64 = 128;
 /// Below it a role works, and has to refuse connections early.
 const COMFORTABLE: u64 = 1024;
 

@@ -17,6 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("open_files", &[]),
     ("output", &[]),
     ("telemetry", &["expected_panic", "output"]),
+    ("process", &["output", "telemetry"]),
     ("database", &[]),
     ("trace", &["secret"]),
     ("event", &["vehicle"]),
@@ -30,7 +31,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "vehicle",
         ],
     ),
-    ("estimate", &["event", "http", "kafka", "registry", "shutdown", "trace", "vehicle"]),
+    ("estimate", &["event", "excerpt", "http", "kafka", "registry", "shutdown", "trace", "vehicle"]),
     ("ads", &["event", "http", "kafka", "registry", "secret", "shutdown", "database", "trace", "vehicle"]),
     (
         "dev",

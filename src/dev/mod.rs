@@ -18,7 +18,7 @@ use tracing::Instrument as _;
 
 use crate::ads::{self, AdsArgs};
 use crate::database::DatabaseUrl;
-use crate::estimate::{self, EstimateArgs, WorkArgs};
+use crate::estimate::{self, EstimateArgs, ModelArgs, WorkArgs};
 use crate::event::{VEHICLE_CREATED, VEHICLE_PROCESSED};
 use crate::http::{HttpArgs, HttpServer};
 use crate::kafka::{ClusterCheck, KafkaArgs};
@@ -66,6 +66,9 @@ pub struct DevArgs {
 
     #[command(flatten)]
     pub work: WorkArgs,
+
+    #[command(flatten)]
+    pub model: ModelArgs,
 
     #[command(flatten)]
     pub shutdown: ShutdownArgs,
@@ -143,6 +146,7 @@ pub async fn run(args: DevArgs, shutdown: CancellationToken) -> anyhow::Result<(
         registry: RegistryArgs::at(reserved.registry.address())?,
         data_dir: reserved.data_dir,
         work: args.work.clone(),
+        model: args.model.clone(),
         shutdown: args.shutdown.clone(),
     };
     let endpoints = Endpoints {
@@ -195,6 +199,7 @@ struct Plan {
     registry: RegistryArgs,
     data_dir: PathBuf,
     work: WorkArgs,
+    model: ModelArgs,
     shutdown: ShutdownArgs,
 }
 
@@ -219,7 +224,7 @@ impl Plan {
         };
         let estimators = futures::future::join_all((1..=estimators).map(|number| async move {
             let _ending = shutdown.drop_guard_ref();
-            let estimator = estimate::run(self.estimate(number), shutdown.clone());
+            let estimator = estimate::run(self.estimate(number), self.model.estimator(), shutdown.clone());
             estimator.instrument(tracing::info_span!("estimate", number)).await.context("estimate")
         }));
         let stock = stock.instrument(tracing::info_span!("stock"));
@@ -293,7 +298,7 @@ impl Endpoints {
         let mut lines = Vec::new();
         lines.extend(self.stock.map(|address| format!("  stock            http://{address}/stock")));
         if self.estimators > 0 {
-            let time = humantime::format_duration(args.work.processing_time);
+            let time = humantime::format_duration(args.model.processing_time);
             lines.push(format!("  estimate         {} in this process, {time} a vehicle", self.estimators));
         }
         lines.extend(self.ads.map(|address| format!("  ads              http://{address}/ads")));
