@@ -1,7 +1,10 @@
 //! Runs a pricing model within limits of number and time, and counts what it does.
 
+use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
+use futures::FutureExt as _;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -10,6 +13,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::estimate_error::EstimateError;
 use super::estimator::Estimator;
 use crate::event::VehicleCreated;
+use crate::excerpt::excerpt;
 use crate::kafka::WorkerStatus;
 use crate::vehicle::Price;
 
@@ -17,6 +21,9 @@ use crate::vehicle::Price;
 const GRACE: Duration = Duration::from_secs(30);
 /// A shorter wait for a turn says nothing about the queue.
 const NOTABLE_WAIT: Duration = Duration::from_secs(1);
+
+/// Of the reason of a model, which may quote what it was answered.
+pub(super) const MAX_REASON_CHARS: usize = 1_000;
 
 /// The metrics of estimates.
 #[derive(Clone, Debug, Default)]
@@ -80,8 +87,14 @@ impl<E: Estimator> BoundedEstimator<E> {
     }
 
     /// Checks whether the model can work.
+    ///
+    /// # Errors
+    /// When it cannot, or its check panicked.
     pub(super) async fn check(&self) -> anyhow::Result<()> {
-        self.estimator.check().await
+        let check = async { self.estimator.check().await };
+        let checked = AssertUnwindSafe(check).catch_unwind().await;
+        let checked = checked.unwrap_or_else(|_| Err(anyhow!("the check of the model panicked")));
+        checked.map_err(|error| anyhow!(excerpt(&format!("{error:#}"), MAX_REASON_CHARS)))
     }
 
     /// Returns a permit to run, and how long it took to get it.
@@ -120,8 +133,6 @@ mod tests {
     use std::future::pending;
     use std::sync::Mutex;
 
-    use futures::FutureExt as _;
-
     use super::super::estimator::vehicle;
     use super::*;
 
@@ -139,6 +150,14 @@ mod tests {
 
         fn max_duration(&self) -> Duration {
             Duration::ZERO
+        }
+
+        async fn check(&self) -> anyhow::Result<()> {
+            match self.0.lock().unwrap().pop() {
+                Some(Err(error)) => Err(error.into()),
+                Some(Ok(_)) => Ok(()),
+                None => panic!("nothing to say"),
+            }
         }
     }
 
@@ -193,5 +212,16 @@ mod tests {
             let _ = bounded.estimate(&vehicle()).await;
             assert_eq!(bounded.metrics.retries.get(), expected);
         }
+    }
+
+    #[tokio::test]
+    async fn neither_a_long_reason_nor_a_panic_of_its_check_harms_the_role() {
+        let reason = "x".repeat(100_000);
+        let bounded = bounded(1, vec![Err(EstimateError::Retry(reason)), Ok(Price::from_cents(1_00))]);
+        bounded.check().await.unwrap();
+        let reason = bounded.check().await.unwrap_err().to_string();
+        assert_eq!(reason.chars().count(), MAX_REASON_CHARS);
+        let panicked = bounded.check().await.unwrap_err();
+        assert_eq!(panicked.to_string(), "the check of the model panicked");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::bounded_estimator::BoundedEstimator;
+use super::bounded_estimator::{BoundedEstimator, MAX_REASON_CHARS};
 use super::estimate_error::EstimateError;
 use super::estimator::Estimator;
 use crate::event::{VEHICLE_PROCESSED, VehicleCreated, VehicleProcessed};
@@ -10,9 +10,6 @@ use crate::excerpt::excerpt;
 use crate::kafka::{Failure, Handler, OutgoingRecord, Record};
 use crate::registry::Codec;
 use crate::trace::TraceContext;
-
-/// Of the reason of a model, which may quote what it was answered.
-const MAX_REASON_CHARS: usize = 1_000;
 
 pub(super) struct Pricing<E> {
     pub(super) codec: Arc<Codec>,
