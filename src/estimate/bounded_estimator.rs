@@ -19,10 +19,7 @@ use crate::vehicle::Price;
 
 /// How much longer than [`Estimator::max_duration`] an estimate may take before it is dropped.
 const GRACE: Duration = Duration::from_secs(30);
-/// A shorter wait for a turn says nothing about the queue.
-const NOTABLE_WAIT: Duration = Duration::from_secs(1);
-
-/// Of the reason of a model, which may quote what it was answered.
+/// The longest reason of a model that is kept. It may quote an answer of any length.
 pub(super) const MAX_REASON_CHARS: usize = 1_000;
 
 /// The metrics of estimates.
@@ -80,7 +77,7 @@ impl<E: Estimator> BoundedEstimator<E> {
         });
         if matches!(estimated, Err(EstimateError::Retry(_))) {
             self.metrics.retries.inc();
-        } else if waited >= NOTABLE_WAIT {
+        } else if !waited.is_zero() {
             self.status.waited(waited);
         }
         estimated
