@@ -2,8 +2,8 @@
 
 use std::process;
 
-use crate::telemetry::LogArgs;
-use crate::{output, telemetry};
+use crate::output;
+use crate::telemetry::{self, LogArgs};
 
 /// Runs `work` with a log and a runtime, and ends the process: with 0, or with 1 after reporting the error of `work`.
 pub fn run(log: &LogArgs, work: impl Future<Output = anyhow::Result<()>>) -> ! {
