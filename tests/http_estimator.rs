@@ -10,7 +10,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 use clap::Parser as _;
@@ -45,8 +45,8 @@ enum Answer {
 /// What happened to the service.
 #[derive(Default)]
 struct Seen {
-    /// Requests by vin.
-    requests: BTreeMap<String, usize>,
+    /// When a vin was asked for.
+    requests: BTreeMap<String, Vec<Instant>>,
     running: usize,
     most_running: usize,
 }
@@ -101,9 +101,9 @@ impl Service {
             let mut seen = self.seen.lock().unwrap();
             seen.running += 1;
             seen.most_running = seen.most_running.max(seen.running);
-            let number = seen.requests.entry(vin.to_owned()).or_default();
-            *number += 1;
-            *number
+            let requests = seen.requests.entry(vin.to_owned()).or_default();
+            requests.push(Instant::now());
+            requests.len()
         };
         let answer = self.script.get(vin).map_or(self.usual, |answers| {
             answers.get(number - 1).copied().unwrap_or(Answer::Price(Self::PRICE))
@@ -131,8 +131,8 @@ impl Service {
         }
     }
 
-    fn requests(&self, vin: &str) -> usize {
-        self.seen.lock().unwrap().requests.get(vin).copied().unwrap_or_default()
+    fn requests(&self, vin: &str) -> Vec<Instant> {
+        self.seen.lock().unwrap().requests.get(vin).cloned().unwrap_or_default()
     }
 }
 
@@ -149,7 +149,7 @@ impl Role {
         let port = free_port().to_string();
         let (prices, health) =
             (format!("http://{}/prices", service.address), format!("http://{}/healthz", service.address));
-        let mut all = vec!["http_estimator", "--port", &port, "--instance-id", "http"];
+        let mut all = vec!["http_estimator", "--port", &port, "--instance-id", &port];
         all.extend(["--model-url", &prices, "--model-health-url", &health]);
         all.extend(["--kafka-bootstrap-servers", platform.kafka()]);
         all.extend(["--schema-registry-url", platform.registry()]);
@@ -200,7 +200,7 @@ fn vin_of(record: &OwnedMessage) -> String {
 async fn an_answer_that_says_nothing_about_the_vehicle_is_asked_for_again() {
     let script: &[(&'static str, &[Answer])] = &[
         ("busy", &[Answer::Status(503, "busy"), Answer::Status(500, "broken")]),
-        ("throttled", &[Answer::RetryAfter("0"), Answer::RetryAfter("soon"), Answer::Status(408, "")]),
+        ("throttled", &[Answer::RetryAfter("1"), Answer::RetryAfter("soon"), Answer::Status(408, "")]),
         ("garbage", &[Answer::Body("<html>"), Answer::Body("{}"), Answer::Body("")]),
         ("text", &[Answer::Body(r#"{"price":"1.00"}"#)]),
         ("silent", &[Answer::Silence]),
@@ -218,8 +218,10 @@ async fn an_answer_that_says_nothing_about_the_vehicle_is_asked_for_again() {
     expected.insert("fine".to_owned(), 1000.0);
     assert_eq!(await_prices(&platform, expected.len()).await, expected);
     for (vin, answers) in script {
-        assert_eq!(service.requests(vin), answers.len() + 1, "{vin}");
+        assert_eq!(service.requests(vin).len(), answers.len() + 1, "{vin}");
     }
+    let throttled = service.requests("throttled");
+    assert!(throttled[1] - throttled[0] >= Duration::from_secs(1), "{throttled:?}");
     let failures: usize = script.iter().map(|(_, answers)| answers.len()).sum();
     assert_eq!(role.metric("estimate_retries_total").await, Some(failures.try_into().unwrap()));
     assert_eq!(role.metric("estimate_dead_letters_total").await, Some(0));
@@ -294,6 +296,36 @@ async fn no_more_estimates_run_at_a_time_than_are_allowed_and_all_get_their_turn
 }
 
 #[tokio::test]
+async fn vehicles_that_wait_for_their_turn_move_with_their_partition() {
+    let (platform, busy) = (platform().await, Service::start(&[], Answer::Held));
+    let one = ["--max-concurrent-estimates", "1", "--model-timeout", "1h"];
+    let first = Role::start(&platform, &busy, &one);
+    let accepted: BTreeSet<String> = (0..30).map(|number| format!("moved-{number}")).collect();
+    for vin in &accepted {
+        platform.accept(vin).await;
+    }
+    let held = async |role: &Role| role.metric("estimate_records_in_flight").await;
+    eventually("the first to hold all", async || held(&first).await.filter(|held| *held == 30)).await;
+    let quick = Service::start(&[], Answer::Price(1000.0));
+    let second = Role::start(&platform, &quick, &one);
+    let kept = eventually("the second to finish its part", async || {
+        let (kept, ads) = (usize::try_from(held(&first).await?).unwrap(), platform.ads().await.len());
+        (kept < 30 && kept + ads == 30).then_some(kept)
+    })
+    .await;
+    busy.release.cancel();
+    let prices = await_prices(&platform, accepted.len()).await;
+    assert_eq!(prices.values().filter(|price| **price == Service::PRICE).count(), kept);
+    assert_same(
+        read_all(platform.kafka(), PROCESSED).await.iter().map(vin_of).collect(),
+        accepted.into_iter().collect(),
+    );
+    first.end().await;
+    second.end().await;
+    platform.finish().await;
+}
+
+#[tokio::test]
 async fn a_model_that_cannot_work_is_named_by_readiness() {
     let (platform, service) = (platform().await, Service::start(&[], Answer::Price(Service::PRICE)));
     let role = Role::start(&platform, &service, &[]);
@@ -314,12 +346,12 @@ async fn the_end_does_not_wait_for_a_model_that_does_not_answer() {
     let (platform, service) = (platform().await, Service::start(&[], Answer::Silence));
     let role = Role::start(&platform, &service, &["--model-timeout", "1h"]);
     platform.accept("unanswered").await;
-    eventually("the request", async || (service.requests("unanswered") == 1).then_some(())).await;
+    eventually("the request", async || (service.requests("unanswered").len() == 1).then_some(())).await;
     tokio::time::timeout(Duration::from_secs(20), role.end()).await.unwrap();
     let (service, quick) = (Service::start(&[], Answer::Price(Service::PRICE)), ["--model-timeout", "5s"]);
     let role = Role::start(&platform, &service, &quick);
     await_prices(&platform, 1).await;
-    assert_eq!(service.requests("unanswered"), 1);
+    assert_eq!(service.requests("unanswered").len(), 1);
     role.end().await;
     platform.finish().await;
 }
