@@ -2,6 +2,9 @@
 
 COMPOSE := docker compose --project-directory compose --profile observability
 
+SCRIPTS := .ci/run compose/smoke compose/up tests/chaos/broken tests/cluster/cluster tests/cluster/test tests/cluster/with \
+	tests/upgrade/upgrade
+
 .PHONY: help
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -32,7 +35,8 @@ smoke: ## Post a vehicle to it, and wait for the ad
 
 .PHONY: test
 test: ## Run the tests
-	cargo test --lib --bins --tests
+	cargo test --workspace --lib --bins --tests
+	cargo test --workspace --doc
 
 .PHONY: cluster-up
 cluster-up: ## Start the production topology as plain processes, installing what is missing
@@ -71,11 +75,12 @@ bench: ## Measure the platform on the cluster and compare it with its engines al
 	tests/cluster/with cargo bench --bench cluster
 
 .PHONY: lint
-lint: ## Check format and lints, with and without the embedded platform
-	cargo fmt --check
-	cargo clippy --all-targets -- -D warnings
+lint: ## Check format, lints, documentation and scripts, with and without the embedded platform
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --no-default-features -- -D warnings
-	git apply --check tests/chaos/commits-before-the-work.patch
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
+	shellcheck --external-sources --source-path=SCRIPTDIR $(SCRIPTS)
 
 .PHONY: clean
 clean: ## Remove what was built, the data of make dev, and the cluster with its data and passwords

@@ -14,13 +14,14 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url, header};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
-use vehicle_platform::estimate::{self, EstimateArgs, EstimateError, Estimator};
+use vehicle_platform::estimate::{Estimate, EstimateArgs, EstimateError, Estimator};
 use vehicle_platform::event::VehicleCreated;
 use vehicle_platform::open_files::{self, ROLE_FILES};
+use vehicle_platform::process;
 use vehicle_platform::shutdown::run_until_signal;
 use vehicle_platform::telemetry::LogArgs;
+use vehicle_platform::trace::{self, TraceArgs};
 use vehicle_platform::vehicle::Price;
-use vehicle_platform::{process, trace};
 
 /// The largest answer that is read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
@@ -32,10 +33,13 @@ const MAX_PAUSE: Duration = Duration::from_secs(10);
 #[command(name = "http_estimator", version, max_term_width = 110)]
 pub struct Cli {
     #[command(flatten)]
-    pub role: EstimateArgs,
+    pub estimate: EstimateArgs,
 
     #[command(flatten)]
     pub model: HttpModelArgs,
+
+    #[command(flatten)]
+    pub trace: TraceArgs,
 
     #[command(flatten)]
     pub log: LogArgs,
@@ -70,8 +74,8 @@ fn main() {
     let log = cli.log.clone();
     process::run(&log, async {
         open_files::claim(ROLE_FILES)?;
-        trace::init(&cli.role.trace, "estimate")?;
-        let timeout = cli.role.shutdown.shutdown_timeout;
+        trace::init(&cli.trace, "estimate")?;
+        let timeout = cli.estimate.role.shutdown.shutdown_timeout;
         run_until_signal(timeout, |shutdown| run(cli, shutdown)).await
     });
 }
@@ -79,7 +83,7 @@ fn main() {
 /// Runs the role until `shutdown`.
 pub async fn run(cli: Cli, shutdown: CancellationToken) -> anyhow::Result<()> {
     let estimator = HttpEstimator::new(cli.model)?;
-    estimate::run(cli.role, estimator, shutdown).await
+    Estimate::bind(cli.estimate)?.run(estimator, shutdown).await
 }
 
 /// A pricing model behind a URL.

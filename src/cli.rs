@@ -1,19 +1,19 @@
 //! The command line.
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
-use crate::ads::{self, AdsArgs};
+use crate::ads::{Ads, AdsArgs};
 use crate::audit::{self, AuditArgs};
 #[cfg(feature = "embedded")]
 use crate::dev::{self, DevArgs};
 use crate::dlq::{self, DlqArgs};
-use crate::estimate::{self, EstimateArgs, ModelArgs};
+use crate::estimate::{Estimate, EstimateArgs, ModelArgs};
 use crate::healthcheck::{self, HealthcheckArgs};
 use crate::open_files::{self, ROLE_FILES};
 use crate::shutdown::run_until_signal;
-use crate::stock::{self, StockArgs};
+use crate::stock::{Stock, StockArgs};
 use crate::telemetry::LogArgs;
-use crate::trace;
+use crate::trace::{self, TraceArgs};
 
 /// Files that the whole platform has open in one process, about 170, and some for clients.
 #[cfg(feature = "embedded")]
@@ -33,26 +33,36 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Take vehicles over HTTP, keep them, and announce them
-    Stock(StockArgs),
+    Stock(Traced<StockArgs>),
     /// Put a price on each vehicle that was announced
     Estimate {
         #[command(flatten)]
-        args: EstimateArgs,
+        estimate: Traced<EstimateArgs>,
 
         #[command(flatten)]
         model: ModelArgs,
     },
     /// Turn vehicles with a price into ads, and serve them
-    Ads(AdsArgs),
+    Ads(Traced<AdsArgs>),
     /// Run the whole platform in this process, with nothing installed
     #[cfg(feature = "embedded")]
-    Dev(DevArgs),
+    Dev(Traced<DevArgs>),
     /// Check that every vehicle in stock has one ad, or is on its way to it; repair what is lost
     Audit(AuditArgs),
     /// Look into the dead-letter topics, and replay or discard what lies there
     Dlq(DlqArgs),
     /// Ask a role on this machine whether it is ready
     Healthcheck(HealthcheckArgs),
+}
+
+/// A command whose process exports traces.
+#[derive(Args, Clone, Debug)]
+pub struct Traced<A: Args> {
+    #[command(flatten)]
+    pub args: A,
+
+    #[command(flatten)]
+    pub trace: TraceArgs,
 }
 
 impl Command {
@@ -68,24 +78,25 @@ impl Command {
             Self::Audit(_) | Self::Dlq(_) | Self::Healthcheck(_) => {}
         }
         match self {
-            Self::Stock(args) => {
-                trace::init(&args.trace, "stock")?;
-                run_until_signal(args.shutdown.shutdown_timeout, |shutdown| stock::run(args, shutdown)).await
+            Self::Stock(Traced { args, trace }) => {
+                trace::init(&trace, "stock")?;
+                let timeout = args.role.shutdown.shutdown_timeout;
+                run_until_signal(timeout, async |shutdown| Stock::bind(args).await?.run(shutdown).await).await
             }
-            Self::Estimate { args, model } => {
-                trace::init(&args.trace, "estimate")?;
-                run_until_signal(args.shutdown.shutdown_timeout, |shutdown| {
-                    estimate::run(args, model.estimator(), shutdown)
-                })
-                .await
+            Self::Estimate { estimate: Traced { args, trace }, model } => {
+                trace::init(&trace, "estimate")?;
+                let timeout = args.role.shutdown.shutdown_timeout;
+                let run = async |shutdown| Estimate::bind(args)?.run(model.estimator(), shutdown).await;
+                run_until_signal(timeout, run).await
             }
-            Self::Ads(args) => {
-                trace::init(&args.trace, "ads")?;
-                run_until_signal(args.shutdown.shutdown_timeout, |shutdown| ads::run(args, shutdown)).await
+            Self::Ads(Traced { args, trace }) => {
+                trace::init(&trace, "ads")?;
+                let timeout = args.role.shutdown.shutdown_timeout;
+                run_until_signal(timeout, async |shutdown| Ads::bind(args).await?.run(shutdown).await).await
             }
             #[cfg(feature = "embedded")]
-            Self::Dev(args) => {
-                trace::init(&args.trace, "dev")?;
+            Self::Dev(Traced { args, trace }) => {
+                trace::init(&trace, "dev")?;
                 run_until_signal(args.shutdown.shutdown_timeout, |shutdown| dev::run(args, shutdown)).await
             }
             // A signal may end these at any point: what they write is written by transactions.

@@ -25,6 +25,7 @@ pub mod open_files;
 pub mod output;
 pub mod process;
 pub mod registry;
+pub mod role;
 pub mod secret;
 pub mod shutdown;
 pub mod stock;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
@@ -21,55 +21,6 @@ impl ShutdownArgs {
     /// How long requests may take to finish: some time is left for what comes after them.
     pub fn grace(&self) -> Duration {
         self.shutdown_timeout.mul_f64(0.7)
-    }
-
-    /// Waits for `work`, the part of a role that is called `what`, but once `shutdown` is cancelled only for this `share` of the
-    /// whole time.
-    ///
-    /// # Errors
-    /// Those of `work`; that it did not end in time, or ended before `shutdown` was cancelled.
-    pub async fn bound(
-        &self,
-        share: f64,
-        shutdown: &CancellationToken,
-        what: &'static str,
-        work: impl Future<Output = anyhow::Result<()>>,
-    ) -> anyhow::Result<()> {
-        let limit = self.shutdown_timeout.mul_f64(share);
-        let too_late = async {
-            shutdown.cancelled().await;
-            tokio::time::sleep(limit).await;
-        };
-        tokio::select! {
-            result = work => {
-                result.context(what)?;
-                ensure!(shutdown.is_cancelled(), "{what}: ended before it was asked to");
-                Ok(())
-            }
-            () = too_late => bail!("{what} did not end within {limit:?} (--shutdown-timeout)"),
-        }
-    }
-
-    /// As [`Self::bound`], for work that can be left at any point, because the next start takes it up there: a broker
-    /// that does not answer must not keep the process.
-    ///
-    /// # Errors
-    /// Those of `work`.
-    pub async fn bound_or_leave(
-        &self,
-        share: f64,
-        shutdown: &CancellationToken,
-        what: &'static str,
-        work: impl Future<Output = anyhow::Result<()>>,
-    ) -> anyhow::Result<()> {
-        let result = self.bound(share, shutdown, what, work).await;
-        if shutdown.is_cancelled()
-            && let Err(error) = &result
-        {
-            tracing::warn!(%error, "ending without it");
-            return Ok(());
-        }
-        result
     }
 }
 

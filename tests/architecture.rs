@@ -24,20 +24,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("registry", &["event", "excerpt", "secret"]),
     ("kafka", &["backoff", "event", "excerpt", "expected_panic", "registry", "secret", "trace"]),
     ("http", &["backoff", "database", "open_files", "vehicle"]),
+    ("role", &["http", "kafka", "registry", "shutdown"]),
     (
         "stock",
-        &[
-            "backoff", "event", "http", "kafka", "registry", "secret", "shutdown", "database", "trace",
-            "vehicle",
-        ],
+        &["backoff", "database", "event", "http", "kafka", "registry", "role", "secret", "trace", "vehicle"],
     ),
-    ("estimate", &["event", "excerpt", "http", "kafka", "registry", "shutdown", "trace", "vehicle"]),
-    ("ads", &["event", "http", "kafka", "registry", "secret", "shutdown", "database", "trace", "vehicle"]),
+    ("estimate", &["event", "excerpt", "http", "kafka", "registry", "role", "trace", "vehicle"]),
+    ("ads", &["database", "event", "http", "kafka", "registry", "role", "secret", "trace", "vehicle"]),
     (
         "dev",
         &[
-            "ads", "estimate", "event", "http", "kafka", "output", "registry", "shutdown", "stock",
-            "database", "trace",
+            "ads", "database", "estimate", "event", "http", "kafka", "output", "registry", "role",
+            "shutdown", "stock",
         ],
     ),
     ("dlq", &["event", "kafka", "output", "registry"]),
@@ -112,21 +110,10 @@ fn every_module_uses_only_what_lies_below_it() {
 }
 
 #[test]
-fn the_broker_is_a_leaf() {
-    let broker = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/dev/broker");
-    for file in source_files(&broker) {
-        let text = fs::read_to_string(&file).unwrap();
-        for rest in text.split("crate::").skip(1) {
-            assert!(rest.starts_with("dev::broker"), "{} uses more than the broker", file.display());
-        }
-    }
-}
-
-#[test]
 fn no_file_is_too_long_to_be_read_in_one_sitting() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut long = Vec::new();
-    for file in source_files(&root.join("src")).into_iter().chain(source_files(&root.join("tests"))) {
+    for file in ["src", "tests", "crates"].iter().flat_map(|directory| source_files(&root.join(directory))) {
         let lines = fs::read_to_string(&file).unwrap().lines().count();
         if lines > 450 {
             long.push(format!("{}: {lines} lines", file.display()));

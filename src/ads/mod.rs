@@ -5,6 +5,7 @@ mod api;
 mod ingest;
 pub mod store;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,13 +20,13 @@ pub use ad::{Ad, Offer};
 
 use crate::database::{Access, DatabaseUrl};
 use crate::event::VEHICLE_PROCESSED;
-use crate::http::{Health, HttpArgs, HttpServer, SkippedRows};
-use crate::kafka::{ClusterCheck, GroupLag, Instance, KafkaArgs, Naming, Worker, WorkerStatus};
-use crate::registry::{Codec, RegistryArgs};
+use crate::http::{HttpServer, Port, SkippedRows};
+use crate::kafka::{ClusterCheck, GroupLag, Instance, Naming, Worker, WorkerStatus};
+use crate::registry::Codec;
+use crate::role::{Part, Role, RoleArgs};
 use crate::secret::SecretParser;
-use crate::shutdown::ShutdownArgs;
-use crate::trace::TraceArgs;
 use ingest::Ingest;
+use store::AdStore;
 
 /// The consumer group.
 pub const GROUP: &str = "ms-vehicles-ads";
@@ -41,13 +42,10 @@ pub const DEFAULT_DATABASE_URL: &str = "mongodb://127.0.0.1:27017/vehicles";
 #[derive(Args, Clone, Debug)]
 pub struct AdsArgs {
     /// Port to serve HTTP on
-    #[arg(long, env = "PORT", value_name = "PORT", default_value_t = 3003)]
-    pub port: u16,
+    #[arg(long, env = "PORT", value_name = "PORT", default_value_t = Port::new(3003), value_parser = Port::parser())]
+    pub port: Port,
 
-    #[command(flatten)]
-    pub http: HttpArgs,
-
-    /// Where to keep ads: mongodb://user:password@host/database or sqlite:<path>
+    /// Where to keep ads: mongodb://user:password@host/database or sqlite:PATH
     #[arg(
         long,
         env = "DATABASE_URL",
@@ -69,82 +67,83 @@ pub struct AdsArgs {
     pub instance_id: Option<String>,
 
     #[command(flatten)]
-    pub kafka: KafkaArgs,
-
-    #[command(flatten)]
-    pub registry: RegistryArgs,
-
-    #[command(flatten)]
-    pub shutdown: ShutdownArgs,
-
-    #[command(flatten)]
-    pub trace: TraceArgs,
+    pub role: RoleArgs,
 }
 
-/// Runs the role until `shutdown`.
-///
-/// # Errors
-/// When it cannot start with these arguments; what is merely away is waited for.
-pub async fn run(args: AdsArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let server = HttpServer::bind(args.http.host, args.port, "--port")?;
-    run_on(server, args, shutdown).await
+/// The ads role, which listens and does not serve yet.
+pub struct Ads {
+    server: HttpServer,
+    store: Arc<dyn AdStore>,
+    codec: Arc<Codec>,
+    instance_id: Option<String>,
+    role: RoleArgs,
 }
 
-/// Runs the role with an HTTP server that is already bound.
-///
-/// # Errors
-/// As [`run`].
-pub async fn run_on(server: HttpServer, args: AdsArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let database_url = DatabaseUrl::resolve(&args.database_url, args.database_url_file.as_ref())?;
-    let store = store::open(&database_url, Access::Owner).await.context("--database-url")?;
-    let codec = Arc::new(Codec::new(&args.registry)?);
-    let naming = Naming::new(&args.kafka);
-    let topic = naming.topic(VEHICLE_PROCESSED);
-    let group = naming.group(GROUP);
-    let instance = Instance::claim("ads", args.instance_id.as_deref());
-    let mut metrics = Registry::with_prefix("ads");
-    let published = Counter::default();
-    metrics.register("ads_published", "Ads that became visible", published.clone());
-    let skipped = Arc::new(SkippedRows::register(&mut metrics));
-    let health = Arc::new(Health::new(&["database", "kafka", "schema-registry", "worker"]));
-    let cluster = ClusterCheck::new(&args.kafka, vec![topic.clone()], Some(&group))?;
-    let status = WorkerStatus::register(&mut metrics, Duration::ZERO);
-    let lag = GroupLag::register(&cluster, &topic, &status, &mut metrics);
-    tracing::info!(address = %server.address(), "ads listens");
+impl Ads {
+    /// Listens, and checks the arguments. Connects to nothing.
+    ///
+    /// # Errors
+    /// When the port is taken, or an argument can never work.
+    pub async fn bind(args: AdsArgs) -> anyhow::Result<Self> {
+        let server = HttpServer::bind(args.role.http.host, args.port)?;
+        let database_url = DatabaseUrl::resolve(&args.database_url, args.database_url_file.as_ref())?;
+        let store = store::open(&database_url, Access::Owner).await.context("--database-url")?;
+        let codec = Arc::new(Codec::new(&args.role.registry)?);
+        Ok(Self { server, store, codec, instance_id: args.instance_id, role: args.role })
+    }
 
-    let (ingest, writer) = Ingest::new(Arc::clone(&codec), Arc::clone(&store), published);
-    let worker = Worker {
-        kafka: args.kafka.clone(),
-        topic,
-        transactional_id: format!("{group}.{}", instance.name()),
-        group,
-        max_in_flight: MAX_IN_FLIGHT,
-        max_in_flight_bytes: MAX_IN_FLIGHT_BYTES,
-        handler: Arc::new(ingest),
-        status: status.clone(),
-        shutdown: shutdown.clone(),
-    };
-    // When one ends, all end.
-    let work = async {
-        let _ending = shutdown.drop_guard_ref();
-        args.shutdown.bound_or_leave(0.9, &shutdown, "worker", worker.run()).await
-    };
-    let serve = async {
-        let _ending = shutdown.drop_guard_ref();
+    /// Returns the address that it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// Runs until `shutdown`, waiting for dependencies that are unavailable.
+    ///
+    /// # Errors
+    /// When a part of it fails.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let Self { server, store, codec, instance_id, role: args } = self;
+        let naming = Naming::new(&args.kafka);
+        let topic = naming.topic(VEHICLE_PROCESSED);
+        let group = naming.group(GROUP);
+        let instance = Instance::claim("ads", instance_id.as_deref());
+        let mut metrics = Registry::with_prefix("ads");
+        let published = Counter::default();
+        metrics.register("ads_published", "Ads that became visible", published.clone());
+        let skipped = Arc::new(SkippedRows::register(&mut metrics));
+        let cluster = ClusterCheck::new(&args.kafka, vec![topic.clone()], Some(&group))?;
+        let status = WorkerStatus::register(&mut metrics, Duration::ZERO);
+        let lag = GroupLag::register(&cluster, &topic, &status, &mut metrics);
+        tracing::info!(address = %server.address(), "ads listens");
+
+        let (ingest, writer) = Ingest::new(Arc::clone(&codec), Arc::clone(&store), published);
+        let worker = Worker {
+            kafka: args.kafka.clone(),
+            topic,
+            transactional_id: format!("{group}.{}", instance.name()),
+            group,
+            max_in_flight: MAX_IN_FLIGHT,
+            max_in_flight_bytes: MAX_IN_FLIGHT_BYTES,
+            handler: Arc::new(ingest),
+            status: status.clone(),
+            shutdown: shutdown.clone(),
+        };
+
+        let mut role = Role::new(&args.shutdown, shutdown.clone());
+        role.check("database", async || Ok(store.check().await?));
+        role.check("kafka", async || cluster.check().await);
+        role.check("worker", async || status.judge());
+        role.check("schema-registry", async || Ok(codec.check(&[]).await?));
         let routes = api::routes(Arc::clone(&store), Arc::clone(&skipped));
-        let grace = args.shutdown.grace();
-        let serving = server.serve(Arc::clone(&health), metrics, routes, shutdown.clone(), grace);
-        args.shutdown.bound(0.9, &shutdown, "requests", serving).await
-    };
-    let (worked, (), served, (), (), (), (), ()) = tokio::join!(
-        work,
-        writer,
-        serve,
-        lag.watch(&shutdown),
-        health.watch("database", &shutdown, async || Ok(store.check().await?)),
-        health.watch("kafka", &shutdown, async || cluster.check().await),
-        health.watch("worker", &shutdown, async || status.judge()),
-        health.watch("schema-registry", &shutdown, async || Ok(codec.check(&[]).await?)),
-    );
-    worked.and(served)
+        let serving = server.serve(role.health(), metrics, routes, shutdown.clone(), args.shutdown.grace());
+        role.run_part(Part::new("requests", 0.9), serving);
+        // The writer ends when the worker, which hands it the ads, has ended.
+        let working = async { tokio::join!(worker.run(), writer).0 };
+        role.run_part(Part::new("worker", 0.9).or_abandon(), working);
+        role.run_part(Part::new("lag", 0.9), async {
+            lag.watch(&shutdown).await;
+            Ok(())
+        });
+        role.run().await
+    }
 }

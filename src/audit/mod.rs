@@ -50,7 +50,7 @@ pub struct AuditArgs {
     #[arg(long, env = "PROCESSING_TIME", value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
     pub processing_time: Duration,
 
-    /// Where stock keeps vehicles: postgres://user:password@host/database or sqlite:<path>
+    /// Where stock keeps vehicles: postgres://user:password@host/database or sqlite:PATH
     #[arg(
         long,
         env = "STOCK_DATABASE_URL",
@@ -66,7 +66,7 @@ pub struct AuditArgs {
     #[arg(long, env = "STOCK_DATABASE_URL_FILE", value_name = "PATH", help_heading = "Databases")]
     pub stock_database_url_file: Option<PathBuf>,
 
-    /// Where ads keeps ads: mongodb://user:password@host/database or sqlite:<path>
+    /// Where ads keeps ads: mongodb://user:password@host/database or sqlite:PATH
     #[arg(
         long,
         env = "ADS_DATABASE_URL",

@@ -20,7 +20,7 @@ impl DatabaseUrl {
         self.0.split(':').next().unwrap_or_default()
     }
 
-    /// The path in `sqlite:<path>`.
+    /// The path in `sqlite:PATH`.
     pub fn sqlite_path(&self) -> Option<&str> {
         self.0.strip_prefix("sqlite:")
     }
@@ -44,7 +44,7 @@ impl FromStr for DatabaseUrl {
         let scheme = text.split_once(':').map(|(scheme, _)| scheme);
         match scheme {
             Some("sqlite") if text.len() == "sqlite:".len() => {
-                Err("must name a file: sqlite:<path>".to_owned())
+                Err("must name a file: sqlite:PATH".to_owned())
             }
             Some("postgres" | "postgresql" | "mongodb" | "mongodb+srv" | "sqlite") => {
                 Ok(Self(text.to_owned()))

@@ -3,7 +3,6 @@
 //! The infrastructure is embedded: a Kafka broker, a schema registry, SQLite files. The roles are the very ones
 //! that run alone, and reach the infrastructure over the network, so others can join in from outside.
 
-pub mod broker;
 mod registry;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -12,22 +11,23 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
+use embedded_kafka_broker::Broker;
+use futures::future::{LocalBoxFuture, join_all};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use crate::ads::{self, AdsArgs};
+use crate::ads::{Ads, AdsArgs};
 use crate::database::DatabaseUrl;
-use crate::estimate::{self, EstimateArgs, ModelArgs, WorkArgs};
+use crate::estimate::{Estimate, EstimateArgs, ModelArgs, WorkArgs};
 use crate::event::{VEHICLE_CREATED, VEHICLE_PROCESSED};
-use crate::http::{HttpArgs, HttpServer};
+use crate::http::{HttpArgs, HttpServer, Port};
 use crate::kafka::{ClusterCheck, KafkaArgs};
 use crate::output::Output;
 use crate::registry::RegistryArgs;
+use crate::role::{Part, Role, RoleArgs};
 use crate::shutdown::ShutdownArgs;
-use crate::stock::{self, StockArgs};
-use crate::trace::TraceArgs;
-use broker::Broker;
+use crate::stock::{self, Stock, StockArgs};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -46,23 +46,23 @@ pub struct DevArgs {
         value_delimiter = ',',
         default_value = "stock,estimate,estimate,ads"
     )]
-    pub roles: Vec<Role>,
+    pub roles: Vec<RoleName>,
 
     /// Port of stock
-    #[arg(long, env = "STOCK_PORT", value_name = "PORT", default_value_t = 3002, help_heading = "Ports")]
-    pub stock_port: u16,
+    #[arg(long, env = "STOCK_PORT", value_name = "PORT", default_value_t = Port::new(3002), value_parser = Port::parser_of("--stock-port"), help_heading = "Ports")]
+    pub stock_port: Port,
 
     /// Port of ads
-    #[arg(long, env = "ADS_PORT", value_name = "PORT", default_value_t = 3003, help_heading = "Ports")]
-    pub ads_port: u16,
+    #[arg(long, env = "ADS_PORT", value_name = "PORT", default_value_t = Port::new(3003), value_parser = Port::parser_of("--ads-port"), help_heading = "Ports")]
+    pub ads_port: Port,
 
     /// Port of the Kafka broker
-    #[arg(long, env = "KAFKA_PORT", value_name = "PORT", default_value_t = 9092, help_heading = "Ports")]
-    pub kafka_port: u16,
+    #[arg(long, env = "KAFKA_PORT", value_name = "PORT", default_value_t = Port::new(9092), value_parser = Port::parser_of("--kafka-port"), help_heading = "Ports")]
+    pub kafka_port: Port,
 
     /// Port of the schema registry
-    #[arg(long, env = "REGISTRY_PORT", value_name = "PORT", default_value_t = 8081, help_heading = "Ports")]
-    pub registry_port: u16,
+    #[arg(long, env = "REGISTRY_PORT", value_name = "PORT", default_value_t = Port::new(8081), value_parser = Port::parser_of("--registry-port"), help_heading = "Ports")]
+    pub registry_port: Port,
 
     #[command(flatten)]
     pub work: WorkArgs,
@@ -72,48 +72,14 @@ pub struct DevArgs {
 
     #[command(flatten)]
     pub shutdown: ShutdownArgs,
-
-    #[command(flatten)]
-    pub trace: TraceArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Role {
+pub enum RoleName {
     Stock,
     Estimate,
     Ads,
     None,
-}
-
-/// Everything that has to be free before anything starts.
-struct Reserved {
-    data_dir: PathBuf,
-    /// Keeps a second platform away from the files.
-    _lock: File,
-    kafka: TcpListener,
-    registry: HttpServer,
-    stock: Option<HttpServer>,
-    ads: Option<HttpServer>,
-}
-
-impl Reserved {
-    async fn claim(args: &DevArgs) -> anyhow::Result<Self> {
-        let lock = lock(&args.data_dir)?;
-        let kafka = TcpListener::bind((LOOPBACK, args.kafka_port)).await.with_context(|| {
-            format!("cannot listen on {LOOPBACK}:{}; choose another port with --kafka-port", args.kafka_port)
-        })?;
-        let server = |role, port, flag| {
-            args.roles.contains(&role).then(|| HttpServer::bind(LOOPBACK, port, flag)).transpose()
-        };
-        Ok(Self {
-            data_dir: args.data_dir.clone(),
-            _lock: lock,
-            kafka,
-            registry: HttpServer::bind(LOOPBACK, args.registry_port, "--registry-port")?,
-            stock: server(Role::Stock, args.stock_port, "--stock-port")?,
-            ads: server(Role::Ads, args.ads_port, "--ads-port")?,
-        })
-    }
 }
 
 fn lock(data_dir: &Path) -> anyhow::Result<File> {
@@ -137,188 +103,157 @@ fn lock(data_dir: &Path) -> anyhow::Result<File> {
 /// When a port or the data directory is taken, or a part of the platform fails.
 pub async fn run(args: DevArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
     check_roles(&args.roles)?;
-    let reserved = Reserved::claim(&args).await?;
-    let broker = Broker::start(reserved.kafka, &reserved.data_dir.join("kafka"))
+    let _lock = lock(&args.data_dir)?;
+    let kafka = TcpListener::bind((LOOPBACK, args.kafka_port.number()))
+        .await
+        .with_context(|| args.kafka_port.cannot_listen(LOOPBACK))?;
+    let registry = HttpServer::bind(LOOPBACK, args.registry_port)?;
+    let roles = Roles::bind(&args, kafka.local_addr()?, registry.address()).await?;
+    // From here on all that has to be free is ours.
+    let broker = Broker::builder()
+        .listener(kafka)
+        .data_dir(args.data_dir.join("kafka"))
+        .start()
         .await
         .context("cannot start the Kafka broker")?;
-    let plan = Plan {
-        kafka: KafkaArgs::single_node(broker.address()),
-        registry: RegistryArgs::at(reserved.registry.address())?,
-        data_dir: reserved.data_dir,
-        work: args.work.clone(),
-        model: args.model.clone(),
-        shutdown: args.shutdown.clone(),
-    };
-    let endpoints = Endpoints {
-        stock: reserved.stock.as_ref().map(HttpServer::address),
-        ads: reserved.ads.as_ref().map(HttpServer::address),
-        kafka: broker.address(),
-        registry: reserved.registry.address(),
-        estimators: args.roles.iter().filter(|role| **role == Role::Estimate).count(),
-    };
     // The platform runs whether this is read or not.
-    Output::stdout().lines(&endpoints.describe(&args));
+    Output::stdout().lines(&roles.describe(&args, broker.address(), registry.address()));
 
     let topics = [VEHICLE_CREATED, VEHICLE_PROCESSED].map(|event| event.topic.to_owned());
-    // Here and not only by the roles: those that join from outside would ask for three replicas.
-    ClusterCheck::new(&plan.kafka, topics.to_vec(), None)?.check().await?;
-
-    // The roles end first, then what they stand on.
+    let kafka = KafkaArgs::single_node(broker.address());
+    let schemas = args.data_dir.join("schemas.json");
+    // The roles end first, then the infrastructure.
     let infrastructure = CancellationToken::new();
-    let registry_file = plan.data_dir.join("schemas.json");
-    let registry =
-        registry::run(reserved.registry, &registry_file, infrastructure.clone(), args.shutdown.grace());
-    let roles = async {
-        let result = plan.run_roles(reserved.stock, reserved.ads, endpoints.estimators, &shutdown).await;
-        infrastructure.cancel();
-        result
-    };
-    let registry = async {
-        let _ending = shutdown.drop_guard_ref();
-        registry.await
-    };
-    let (roles, registry) = tokio::join!(roles, registry);
+    let mut platform = Role::new(&args.shutdown, shutdown.clone());
+    let serving = registry::run(registry, &schemas, infrastructure.clone(), args.shutdown.grace());
+    platform.run_part(Part::new("registry", 1.0).stopped_by(&infrastructure), serving);
+    platform.run_part(Part::new("roles", 1.0).then_stop(&infrastructure), async {
+        // Here and not only by the roles: those that join from outside would ask for three replicas.
+        ClusterCheck::new(&kafka, topics.to_vec(), None)?.check().await?;
+        roles.run(&shutdown).await
+    });
+    let ended = platform.run().await;
     broker.shutdown().await;
-    roles.and(registry)
+    ended
 }
 
-fn check_roles(roles: &[Role]) -> anyhow::Result<()> {
+fn check_roles(roles: &[RoleName]) -> anyhow::Result<()> {
     let count = |wanted| roles.iter().filter(|role| **role == wanted).count();
-    if count(Role::None) > 0 && roles.len() > 1 {
+    if count(RoleName::None) > 0 && roles.len() > 1 {
         bail!("--roles: none stands alone");
     }
-    if count(Role::Stock) > 1 || count(Role::Ads) > 1 {
+    if count(RoleName::Stock) > 1 || count(RoleName::Ads) > 1 {
         bail!("--roles: only estimate can be there more than once");
     }
     Ok(())
 }
 
-/// What the roles are told.
-struct Plan {
-    kafka: KafkaArgs,
-    registry: RegistryArgs,
-    data_dir: PathBuf,
-    work: WorkArgs,
+/// The roles of this process, which listen.
+struct Roles {
+    stock: Option<Stock>,
+    estimators: Vec<Estimate>,
     model: ModelArgs,
-    shutdown: ShutdownArgs,
+    ads: Option<Ads>,
 }
 
-impl Plan {
-    async fn run_roles(
-        &self,
-        stock: Option<HttpServer>,
-        ads: Option<HttpServer>,
-        estimators: usize,
-        shutdown: &CancellationToken,
-    ) -> anyhow::Result<()> {
-        // When one ends, all end.
-        let stock = async {
-            let Some(server) = stock else { return Ok(()) };
-            let _ending = shutdown.drop_guard_ref();
-            stock::run_on(server, self.stock()?, shutdown.clone()).await.context("stock")
+impl Roles {
+    async fn bind(args: &DevArgs, kafka: SocketAddr, registry: SocketAddr) -> anyhow::Result<Self> {
+        let count = |wanted| args.roles.iter().filter(|role| **role == wanted).count();
+        let sqlite = |file| -> anyhow::Result<DatabaseUrl> {
+            let url = format!("sqlite:{}", args.data_dir.join(file).display());
+            url.parse().map_err(|error| anyhow::anyhow!("--data-dir: {error}"))
         };
-        let ads = async {
-            let Some(server) = ads else { return Ok(()) };
-            let _ending = shutdown.drop_guard_ref();
-            ads::run_on(server, self.ads()?, shutdown.clone()).await.context("ads")
+        let role = RoleArgs {
+            http: HttpArgs { host: LOOPBACK },
+            kafka: KafkaArgs::single_node(kafka),
+            registry: RegistryArgs::at(registry)?,
+            shutdown: args.shutdown.clone(),
         };
-        let estimators = futures::future::join_all((1..=estimators).map(|number| async move {
-            let _ending = shutdown.drop_guard_ref();
-            let estimator = estimate::run(self.estimate(number), self.model.estimator(), shutdown.clone());
-            estimator.instrument(tracing::info_span!("estimate", number)).await.context("estimate")
-        }));
-        let stock = stock.instrument(tracing::info_span!("stock"));
-        let ads = ads.instrument(tracing::info_span!("ads"));
-        let (stock, ads, estimators, ()) = tokio::join!(stock, ads, estimators, shutdown.cancelled());
-        estimators.into_iter().chain([stock, ads]).collect()
-    }
-
-    fn stock(&self) -> anyhow::Result<StockArgs> {
-        Ok(StockArgs {
-            port: 0,
-            http: HttpArgs { host: LOOPBACK },
-            database_url: self.sqlite("stock.db")?,
-            database_url_file: None,
-            outbox_retention: stock::DEFAULT_RETENTION.into(),
-            kafka: self.kafka.clone(),
-            registry: self.registry.clone(),
-            shutdown: self.shutdown.clone(),
-            // The process has one collector, which dev has set up.
-            trace: TraceArgs::default(),
-        })
-    }
-
-    /// The instance's name is the platform's own: it does not depend on what else runs on this machine.
-    fn estimate(&self, number: usize) -> EstimateArgs {
-        EstimateArgs {
-            port: None,
-            http: HttpArgs { host: LOOPBACK },
-            work: self.work.clone(),
-            instance_id: Some(format!("dev-{number}")),
-            kafka: self.kafka.clone(),
-            registry: self.registry.clone(),
-            shutdown: self.shutdown.clone(),
-            // The process has one collector, which dev has set up.
-            trace: TraceArgs::default(),
+        let mut roles = Self { stock: None, estimators: Vec::new(), model: args.model.clone(), ads: None };
+        if count(RoleName::Stock) > 0 {
+            let stock = StockArgs {
+                port: args.stock_port,
+                database_url: sqlite("stock.db")?,
+                database_url_file: None,
+                outbox_retention: stock::DEFAULT_RETENTION.into(),
+                role: role.clone(),
+            };
+            roles.stock = Some(Stock::bind(stock).await?);
         }
+        if count(RoleName::Ads) > 0 {
+            let ads = AdsArgs {
+                port: args.ads_port,
+                database_url: sqlite("ads.db")?,
+                database_url_file: None,
+                instance_id: Some("dev".to_owned()),
+                role: role.clone(),
+            };
+            roles.ads = Some(Ads::bind(ads).await?);
+        }
+        for number in 1..=count(RoleName::Estimate) {
+            let estimate = EstimateArgs {
+                port: None,
+                work: args.work.clone(),
+                // The name is the platform's own: it does not depend on what else runs on this machine.
+                instance_id: Some(format!("dev-{number}")),
+                role: role.clone(),
+            };
+            roles.estimators.push(Estimate::bind(estimate)?);
+        }
+        Ok(roles)
     }
 
-    fn ads(&self) -> anyhow::Result<AdsArgs> {
-        Ok(AdsArgs {
-            port: 0,
-            http: HttpArgs { host: LOOPBACK },
-            database_url: self.sqlite("ads.db")?,
-            database_url_file: None,
-            instance_id: Some("dev".to_owned()),
-            kafka: self.kafka.clone(),
-            registry: self.registry.clone(),
-            shutdown: self.shutdown.clone(),
-            // The process has one collector, which dev has set up.
-            trace: TraceArgs::default(),
-        })
+    /// Runs them until `shutdown`; when one ends, all end.
+    async fn run(self, shutdown: &CancellationToken) -> anyhow::Result<()> {
+        let mut running: Vec<LocalBoxFuture<'_, anyhow::Result<()>>> = Vec::new();
+        if let Some(stock) = self.stock {
+            let stock = async { stock.run(shutdown.clone()).await.context("stock") };
+            running.push(Box::pin(stock.instrument(tracing::info_span!("stock"))));
+        }
+        for (number, estimator) in (1..).zip(self.estimators) {
+            let model = self.model.estimator();
+            let estimator = async { estimator.run(model, shutdown.clone()).await.context("estimate") };
+            running.push(Box::pin(estimator.instrument(tracing::info_span!("estimate", number))));
+        }
+        if let Some(ads) = self.ads {
+            let ads = async { ads.run(shutdown.clone()).await.context("ads") };
+            running.push(Box::pin(ads.instrument(tracing::info_span!("ads"))));
+        }
+        let (ended, ()) = tokio::join!(join_all(running), shutdown.cancelled());
+        ended.into_iter().collect()
     }
 
-    fn sqlite(&self, file: &str) -> anyhow::Result<DatabaseUrl> {
-        let url = format!("sqlite:{}", self.data_dir.join(file).display());
-        url.parse().map_err(|error| anyhow::anyhow!("--data-dir: {error}"))
-    }
-}
-
-/// What listens where.
-struct Endpoints {
-    stock: Option<SocketAddr>,
-    ads: Option<SocketAddr>,
-    kafka: SocketAddr,
-    registry: SocketAddr,
-    estimators: usize,
-}
-
-impl Endpoints {
-    fn describe(&self, args: &DevArgs) -> String {
+    /// Says what listens where, and what to do with it.
+    fn describe(&self, args: &DevArgs, kafka: SocketAddr, registry: SocketAddr) -> String {
+        let stock = self.stock.as_ref().map(Stock::address);
+        let ads = self.ads.as_ref().map(Ads::address);
         let mut lines = Vec::new();
-        lines.extend(self.stock.map(|address| format!("  stock            http://{address}/stock")));
-        if self.estimators > 0 {
+        lines.extend(stock.map(|address| format!("  stock            http://{address}/stock")));
+        if !self.estimators.is_empty() {
             let time = humantime::format_duration(args.model.processing_time);
-            lines.push(format!("  estimate         {} in this process, {time} a vehicle", self.estimators));
+            lines.push(format!(
+                "  estimate         {} in this process, {time} a vehicle",
+                self.estimators.len()
+            ));
         }
-        lines.extend(self.ads.map(|address| format!("  ads              http://{address}/ads")));
-        lines.push(format!("  kafka            {}", self.kafka));
-        lines.push(format!("  schema registry  http://{}", self.registry));
+        lines.extend(ads.map(|address| format!("  ads              http://{address}/ads")));
+        lines.push(format!("  kafka            {kafka}"));
+        lines.push(format!("  schema registry  http://{registry}"));
         lines.push(format!("  data             {}", args.data_dir.display()));
 
         lines.push("\nTry:".to_owned());
-        if let Some(address) = self.stock {
+        if let Some(address) = stock {
             lines.push(format!(
                 "  curl -i http://{address}/stock -H 'Content-Type: application/json' -d '{{\"vin\":\"vin\",\"model\":\"model\",\"manufacturer\":\"manufacturer\",\"year\":2022,\"odometer\":1000,\"odometerUnit\":\"odometerUnit\"}}'"
             ));
         }
-        lines.extend(self.ads.map(|address| format!("  curl http://{address}/ads")));
+        lines.extend(ads.map(|address| format!("  curl http://{address}/ads")));
         let mut join = "  vehicle-platform estimate".to_owned();
-        if self.kafka.port() != 9092 {
-            join.push_str(&format!(" --kafka-bootstrap-servers {}", self.kafka));
+        if kafka.port() != 9092 {
+            join.push_str(&format!(" --kafka-bootstrap-servers {kafka}"));
         }
-        if self.registry.port() != 8081 {
-            join.push_str(&format!(" --schema-registry-url http://{}", self.registry));
+        if registry.port() != 8081 {
+            join.push_str(&format!(" --schema-registry-url http://{registry}"));
         }
         lines.push(format!("{join}   # in another terminal: one more estimator"));
         lines.push("\nCtrl-C ends it; what was answered 201 is kept.\n".to_owned());

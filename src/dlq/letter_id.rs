@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::event::{EventType, VEHICLE_CREATED, VEHICLE_PROCESSED};
 use crate::kafka::Position;
 
-/// A place in one of the dead-letter topics: `<topic>/<partition>/<offset>`, the topic being the one that the record
+/// A place in one of the dead-letter topics: `TOPIC/PARTITION/OFFSET`, the topic being the one that the record
 /// belongs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LetterId {
@@ -27,7 +27,7 @@ impl FromStr for LetterId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wrong = || {
             let (created, processed) = (VEHICLE_CREATED.topic, VEHICLE_PROCESSED.topic);
-            format!("must be <topic>/<partition>/<offset>, the topic {created} or {processed}")
+            format!("must be TOPIC/PARTITION/OFFSET, the topic {created} or {processed}")
         };
         let mut parts = text.split('/');
         let (Some(topic), Some(partition), Some(offset), None) =

@@ -50,7 +50,7 @@ pub struct ListArgs {
 
 #[derive(Args, Clone, Debug)]
 pub struct ShowArgs {
-    /// A letter, as it is listed: <topic>/<partition>/<offset>
+    /// A letter, as it is listed: TOPIC/PARTITION/OFFSET
     #[arg(value_name = "LETTER")]
     pub letter: LetterId,
 
@@ -64,7 +64,7 @@ pub struct ShowArgs {
 
 #[derive(Args, Clone, Debug)]
 pub struct SettleArgs {
-    /// Letters, as they are listed: <topic>/<partition>/<offset>
+    /// Letters, as they are listed: TOPIC/PARTITION/OFFSET
     #[arg(value_name = "LETTER", required_unless_present = "all", conflicts_with = "all")]
     pub letters: Vec<LetterId>,
 

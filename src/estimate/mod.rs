@@ -6,6 +6,7 @@ mod estimator;
 mod model;
 mod pricing;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytesize::ByteSize;
@@ -14,11 +15,10 @@ use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::event::{VEHICLE_CREATED, VEHICLE_PROCESSED};
-use crate::http::{Health, HttpArgs, HttpServer};
-use crate::kafka::{ClusterCheck, GroupLag, Instance, KafkaArgs, Naming, Worker, WorkerStatus};
-use crate::registry::{Codec, RegistryArgs};
-use crate::shutdown::ShutdownArgs;
-use crate::trace::TraceArgs;
+use crate::http::{HttpServer, Port};
+use crate::kafka::{ClusterCheck, GroupLag, Instance, Naming, Worker, WorkerStatus};
+use crate::registry::Codec;
+use crate::role::{Part, Role, RoleArgs};
 use bounded_estimator::BoundedEstimator;
 pub use estimate_error::EstimateError;
 pub use estimator::{Estimator, SimulatedEstimator};
@@ -35,11 +35,8 @@ const MIN_IN_FLIGHT_BYTES: usize = 1 << 20;
 #[derive(Args, Clone, Debug)]
 pub struct EstimateArgs {
     /// Port to serve health and metrics on [default: none]
-    #[arg(long, env = "PORT", value_name = "PORT")]
-    pub port: Option<u16>,
-
-    #[command(flatten)]
-    pub http: HttpArgs,
+    #[arg(long, env = "PORT", value_name = "PORT", value_parser = Port::parser())]
+    pub port: Option<Port>,
 
     #[command(flatten)]
     pub work: WorkArgs,
@@ -50,16 +47,7 @@ pub struct EstimateArgs {
     pub instance_id: Option<String>,
 
     #[command(flatten)]
-    pub kafka: KafkaArgs,
-
-    #[command(flatten)]
-    pub registry: RegistryArgs,
-
-    #[command(flatten)]
-    pub shutdown: ShutdownArgs,
-
-    #[command(flatten)]
-    pub trace: TraceArgs,
+    pub role: RoleArgs,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -94,75 +82,83 @@ fn parse_max_in_flight_bytes(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Runs the role with a pricing model until `shutdown`.
-///
-/// # Errors
-/// When it cannot start with these arguments; it waits for what is unavailable.
-pub async fn run(
-    args: EstimateArgs,
-    estimator: impl Estimator,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
-    let server = args.port.map(|port| HttpServer::bind(args.http.host, port, "--port")).transpose()?;
-    let codec = Arc::new(Codec::new(&args.registry)?);
-    let naming = Naming::new(&args.kafka);
-    let (created, processed) = (naming.topic(VEHICLE_CREATED), naming.topic(VEHICLE_PROCESSED));
-    let group = naming.group(GROUP);
-    let instance = Instance::claim("estimate", args.instance_id.as_deref());
-    let mut metrics = Registry::with_prefix("estimate");
-    let health = Arc::new(Health::new(&["kafka", "model", "schema-registry", "worker"]));
-    let cluster = ClusterCheck::new(&args.kafka, vec![created.clone(), processed.clone()], Some(&group))?;
-    let status = WorkerStatus::register(&mut metrics, estimator.max_duration());
-    let lag = GroupLag::register(&cluster, &created, &status, &mut metrics);
-    let max_concurrent = args.work.max_concurrent_estimates.unwrap_or(args.work.max_in_flight);
-    let pricing = Arc::new(Pricing {
-        codec: Arc::clone(&codec),
-        estimator: BoundedEstimator::new(estimator, max_concurrent, status.clone(), &mut metrics),
-        topic: processed.clone(),
-    });
-    tracing::info!(instance = instance.name(), group, "estimate starts");
+/// The estimate role, which listens, if it has a port, and does not work yet.
+pub struct Estimate {
+    server: Option<HttpServer>,
+    codec: Arc<Codec>,
+    work: WorkArgs,
+    instance_id: Option<String>,
+    role: RoleArgs,
+}
 
-    let worker = Worker {
-        kafka: args.kafka.clone(),
-        topic: created,
-        transactional_id: format!("{group}.{}", instance.name()),
-        group,
-        max_in_flight: args.work.max_in_flight,
-        max_in_flight_bytes: args.work.max_in_flight_bytes,
-        handler: Arc::clone(&pricing),
-        status: status.clone(),
-        shutdown: shutdown.clone(),
-    };
-    // When one ends, all end.
-    let work = async {
-        let _ending = shutdown.drop_guard_ref();
-        args.shutdown.bound_or_leave(0.9, &shutdown, "worker", worker.run()).await
-    };
-    // Only where it can be seen.
-    let has_metrics = server.is_some();
-    let measure = async {
-        if has_metrics {
-            lag.watch(&shutdown).await;
+impl Estimate {
+    /// Listens, and checks the arguments. Connects to nothing.
+    ///
+    /// # Errors
+    /// When the port is taken, or an argument can never work.
+    pub fn bind(args: EstimateArgs) -> anyhow::Result<Self> {
+        let host = args.role.http.host;
+        let server = args.port.map(|port| HttpServer::bind(host, port)).transpose()?;
+        let codec = Arc::new(Codec::new(&args.role.registry)?);
+        Ok(Self { server, codec, work: args.work, instance_id: args.instance_id, role: args.role })
+    }
+
+    /// Returns the address that it listens on.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.server.as_ref().map(HttpServer::address)
+    }
+
+    /// Runs with a pricing model until `shutdown`, waiting for dependencies that are unavailable.
+    ///
+    /// # Errors
+    /// When a part of it fails.
+    pub async fn run(self, estimator: impl Estimator, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let Self { server, codec, work, instance_id, role: args } = self;
+        let naming = Naming::new(&args.kafka);
+        let (created, processed) = (naming.topic(VEHICLE_CREATED), naming.topic(VEHICLE_PROCESSED));
+        let group = naming.group(GROUP);
+        let instance = Instance::claim("estimate", instance_id.as_deref());
+        let mut metrics = Registry::with_prefix("estimate");
+        let cluster = ClusterCheck::new(&args.kafka, vec![created.clone(), processed.clone()], Some(&group))?;
+        let status = WorkerStatus::register(&mut metrics, estimator.max_duration());
+        let lag = GroupLag::register(&cluster, &created, &status, &mut metrics);
+        let max_concurrent = work.max_concurrent_estimates.unwrap_or(work.max_in_flight);
+        let pricing = Arc::new(Pricing {
+            codec: Arc::clone(&codec),
+            estimator: BoundedEstimator::new(estimator, max_concurrent, status.clone(), &mut metrics),
+            topic: processed.clone(),
+        });
+        tracing::info!(instance = instance.name(), group, "estimate starts");
+
+        let worker = Worker {
+            kafka: args.kafka.clone(),
+            topic: created,
+            transactional_id: format!("{group}.{}", instance.name()),
+            group,
+            max_in_flight: work.max_in_flight,
+            max_in_flight_bytes: work.max_in_flight_bytes,
+            handler: Arc::clone(&pricing),
+            status: status.clone(),
+            shutdown: shutdown.clone(),
+        };
+
+        let mut role = Role::new(&args.shutdown, shutdown.clone());
+        role.check("kafka", async || cluster.check().await);
+        role.check("model", async || pricing.estimator.check().await);
+        role.check("worker", async || status.judge());
+        role.check("schema-registry", async || Ok(codec.check(&[(VEHICLE_PROCESSED, &processed)]).await?));
+        role.run_part(Part::new("worker", 0.9).or_abandon(), worker.run());
+        if let Some(server) = server {
+            tracing::info!(address = %server.address(), "estimate listens");
+            let serving =
+                server.serve(role.health(), metrics, |_| {}, shutdown.clone(), args.shutdown.grace());
+            role.run_part(Part::new("requests", 0.9), serving);
+            // Only where it can be seen.
+            role.run_part(Part::new("lag", 0.9), async {
+                lag.watch(&shutdown).await;
+                Ok(())
+            });
         }
-    };
-    let serve = async {
-        let Some(server) = server else { return Ok(()) };
-        let _ending = shutdown.drop_guard_ref();
-        tracing::info!(address = %server.address(), "estimate listens");
-        let grace = args.shutdown.grace();
-        let serving = server.serve(Arc::clone(&health), metrics, |_| {}, shutdown.clone(), grace);
-        args.shutdown.bound(0.9, &shutdown, "requests", serving).await
-    };
-    let (worked, served, (), (), (), (), ()) = tokio::join!(
-        work,
-        serve,
-        measure,
-        health.watch("kafka", &shutdown, async || cluster.check().await),
-        health.watch("model", &shutdown, async || pricing.estimator.check().await),
-        health.watch("worker", &shutdown, async || status.judge()),
-        health.watch("schema-registry", &shutdown, async || {
-            Ok(codec.check(&[(VEHICLE_PROCESSED, &processed)]).await?)
-        }),
-    );
-    worked.and(served)
+        role.run().await
+    }
 }

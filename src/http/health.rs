@@ -22,10 +22,13 @@ pub struct Health {
 }
 
 impl Health {
-    /// A role that needs all of `dependencies`, none of which was seen yet.
-    pub fn new(dependencies: &[&'static str]) -> Self {
-        let unseen = |&name| (name, Some("not checked yet".to_owned()));
-        Self { dependencies: Mutex::new(dependencies.iter().map(unseen).collect()) }
+    /// Adds a dependency that was not checked yet.
+    pub fn expect(&self, name: &'static str) {
+        self.set(name, Some("not checked yet".to_owned()));
+    }
+
+    fn set(&self, name: &'static str, state: Option<String>) {
+        self.dependencies.lock().unwrap_or_else(PoisonError::into_inner).insert(name, state);
     }
 
     /// Checks a dependency until the shutdown, and tells the log when it comes and when it goes.
@@ -65,7 +68,7 @@ impl Health {
                 }
             };
             available = Some(outcome.is_none());
-            self.dependencies.lock().unwrap_or_else(PoisonError::into_inner).insert(name, outcome);
+            self.set(name, outcome);
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}

@@ -10,5 +10,5 @@ mod skipped_rows;
 pub use health::Health;
 pub use paging::{Page, PageRequest, QueryParams};
 pub use problem::Problem;
-pub use server::{HttpArgs, HttpServer, json_document};
+pub use server::{HttpArgs, HttpServer, Port, json_document};
 pub use skipped_rows::SkippedRows;

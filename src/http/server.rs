@@ -1,6 +1,7 @@
 //! Listens, serves, and stops without cutting a request off.
 
-use std::net::{SocketAddr, TcpListener};
+use std::fmt::{self, Display, Formatter};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, HttpRequest};
 use anyhow::{Context, bail};
 use clap::Args;
+use clap::builder::TypedValueParser;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -32,7 +34,46 @@ const MAX_CONNECTIONS: usize = 50_000;
 pub struct HttpArgs {
     /// Address to listen on; 0.0.0.0 for all
     #[arg(long, env = "HOST", value_name = "ADDRESS", default_value = "127.0.0.1")]
-    pub host: std::net::IpAddr,
+    pub host: IpAddr,
+}
+
+/// A port to listen on.
+#[derive(Clone, Copy, Debug)]
+pub struct Port {
+    number: u16,
+    /// The flag by which the user chooses it.
+    flag: &'static str,
+}
+
+impl Port {
+    pub const fn new(number: u16) -> Self {
+        Self { number, flag: "--port" }
+    }
+
+    /// Parses the port of `--port`.
+    pub fn parser() -> impl TypedValueParser<Value = Self> {
+        clap::value_parser!(u16).map(Self::new)
+    }
+
+    /// Parses the port of another flag.
+    pub fn parser_of(flag: &'static str) -> impl TypedValueParser<Value = Self> {
+        clap::value_parser!(u16).map(move |number| Self { number, flag })
+    }
+
+    pub fn number(self) -> u16 {
+        self.number
+    }
+
+    /// Returns the context of the error that the port cannot be used on `host`.
+    pub fn cannot_listen(self, host: IpAddr) -> String {
+        format!("cannot listen on {host}:{}; choose another port with {}", self.number, self.flag)
+    }
+}
+
+impl Display for Port {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        self.number.fmt(formatter)
+    }
 }
 
 /// A socket that listens, and what will be served on it.
@@ -43,14 +84,14 @@ pub struct HttpServer {
 
 impl HttpServer {
     /// # Errors
-    /// When the address is taken or not this machine's; `flag` is what the user may change.
-    pub fn bind(host: std::net::IpAddr, port: u16, flag: &str) -> anyhow::Result<Self> {
+    /// When the address is taken or does not belong to this machine.
+    pub fn bind(host: IpAddr, port: Port) -> anyhow::Result<Self> {
         let bind = || -> std::io::Result<Self> {
-            let listener = TcpListener::bind((host, port))?;
+            let listener = TcpListener::bind((host, port.number))?;
             let address = listener.local_addr()?;
             Ok(Self { listener, address })
         };
-        bind().with_context(|| format!("cannot listen on {host}:{port}; choose another port with {flag}"))
+        bind().with_context(|| port.cannot_listen(host))
     }
 
     pub fn address(&self) -> SocketAddr {

@@ -10,6 +10,7 @@ pub mod relay;
 pub mod store;
 mod write_status;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,16 +25,16 @@ use tracing::Instrument as _;
 
 use crate::database::{Access, DatabaseUrl};
 use crate::event::VEHICLE_CREATED;
-use crate::http::{Health, HttpArgs, HttpServer, SkippedRows};
-use crate::kafka::{ClusterCheck, Instance, KafkaArgs, Naming};
-use crate::registry::{Codec, RegistryArgs};
+use crate::http::{HttpServer, Port, SkippedRows};
+use crate::kafka::{ClusterCheck, Instance, Naming};
+use crate::registry::Codec;
+use crate::role::{Part, Role, RoleArgs};
 use crate::secret::SecretParser;
-use crate::shutdown::ShutdownArgs;
-use crate::trace::TraceArgs;
 use api::StockApi;
 use committer::Committer;
 pub use relay::DEFAULT_RETENTION;
 use relay::{Relay, RelayMetrics, RelayStatus, SessionSettings};
+use store::VehicleStore;
 
 /// On this machine.
 pub const DEFAULT_DATABASE_URL: &str = "postgres://postgres:postgres@127.0.0.1:5432/stock";
@@ -41,13 +42,10 @@ pub const DEFAULT_DATABASE_URL: &str = "postgres://postgres:postgres@127.0.0.1:5
 #[derive(Args, Clone, Debug)]
 pub struct StockArgs {
     /// Port to serve HTTP on
-    #[arg(long, env = "PORT", value_name = "PORT", default_value_t = 3002)]
-    pub port: u16,
+    #[arg(long, env = "PORT", value_name = "PORT", default_value_t = Port::new(3002), value_parser = Port::parser())]
+    pub port: Port,
 
-    #[command(flatten)]
-    pub http: HttpArgs,
-
-    /// Where to keep vehicles: postgres://user:password@host/database or sqlite:<path>
+    /// Where to keep vehicles: postgres://user:password@host/database or sqlite:PATH
     #[arg(
         long,
         env = "DATABASE_URL",
@@ -75,16 +73,7 @@ pub struct StockArgs {
     pub outbox_retention: humantime::Duration,
 
     #[command(flatten)]
-    pub kafka: KafkaArgs,
-
-    #[command(flatten)]
-    pub registry: RegistryArgs,
-
-    #[command(flatten)]
-    pub shutdown: ShutdownArgs,
-
-    #[command(flatten)]
-    pub trace: TraceArgs,
+    pub role: RoleArgs,
 }
 
 /// Runs `work` as a task of its own, which another thread may run.
@@ -107,87 +96,82 @@ fn parse_retention(text: &str) -> Result<humantime::Duration, String> {
     }
 }
 
-/// Runs the role until `shutdown`.
-///
-/// # Errors
-/// When it cannot start with these arguments; what is merely away is waited for.
-pub async fn run(args: StockArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let server = HttpServer::bind(args.http.host, args.port, "--port")?;
-    run_on(server, args, shutdown).await
+/// The stock role, which listens and does not serve yet.
+pub struct Stock {
+    server: HttpServer,
+    store: Arc<dyn VehicleStore>,
+    codec: Arc<Codec>,
+    retention: Duration,
+    role: RoleArgs,
 }
 
-/// Runs the role with an HTTP server that is already bound.
-///
-/// # Errors
-/// As [`run`].
-pub async fn run_on(server: HttpServer, args: StockArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let database_url = DatabaseUrl::resolve(&args.database_url, args.database_url_file.as_ref())?;
-    let store = store::open(&database_url, Access::Owner).await.context("--database-url")?;
-    let codec = Arc::new(Codec::new(&args.registry)?);
-    let topic = Naming::new(&args.kafka).topic(VEHICLE_CREATED);
-    let arrivals = Arc::new(Notify::new());
-    let mut metrics = Registry::with_prefix("stock");
-    let health = Arc::new(Health::new(&["database", "kafka", "schema-registry", "relay"]));
-    tracing::info!(address = %server.address(), "stock listens");
+impl Stock {
+    /// Listens, and checks the arguments. Connects to nothing.
+    ///
+    /// # Errors
+    /// When the port is taken, or an argument can never work.
+    pub async fn bind(args: StockArgs) -> anyhow::Result<Self> {
+        let server = HttpServer::bind(args.role.http.host, args.port)?;
+        let database_url = DatabaseUrl::resolve(&args.database_url, args.database_url_file.as_ref())?;
+        let store = store::open(&database_url, Access::Owner).await.context("--database-url")?;
+        let codec = Arc::new(Codec::new(&args.role.registry)?);
+        Ok(Self { server, store, codec, retention: args.outbox_retention.into(), role: args.role })
+    }
 
-    let (submitter, committer) = Committer::new(Arc::clone(&store), Arc::clone(&arrivals), &mut metrics);
-    let writes = committer.status();
-    let api = Arc::new(StockApi::new(Arc::clone(&store), submitter, SkippedRows::register(&mut metrics)));
-    let relay_metrics = RelayMetrics::register(&mut metrics);
-    let status = RelayStatus::new(relay_metrics.clone());
-    let cluster = Arc::new(ClusterCheck::new(&args.kafka, vec![topic.clone()], None)?);
-    let relay = Relay {
-        kafka: args.kafka.clone(),
-        codec: Arc::clone(&codec),
-        store: Arc::clone(&store),
-        cluster: Arc::clone(&cluster),
-        holder: Instance::unique_name(),
-        settings: SessionSettings { retention: args.outbox_retention.into(), ..SessionSettings::default() },
-        arrivals,
-        metrics: relay_metrics,
-        status: status.clone(),
-        // Stops after the last request was served, so that what it brought goes out at once.
-        shutdown: CancellationToken::new(),
-    };
-    let relay_shutdown = relay.shutdown.clone();
-    let all_served = CancellationToken::new();
-    let serve = async {
-        let _ending = shutdown.drop_guard_ref();
-        let grace = args.shutdown.grace();
-        let serving = server.serve(Arc::clone(&health), metrics, api.routes(), shutdown.clone(), grace);
-        let served = args.shutdown.bound(0.75, &shutdown, "requests", serving).await;
-        all_served.cancel();
-        served
-    };
-    let commit = async {
-        let _ending = shutdown.drop_guard_ref();
-        let committing = on_its_own("committer", {
-            let all_served = all_served.clone();
-            async move { committer.run(&all_served).await }
-        });
-        let committed = args.shutdown.bound(0.8, &shutdown, "committer", committing).await;
-        relay_shutdown.cancel();
-        committed
-    };
-    // When one ends, all end.
-    let relay = async {
-        let _ending = shutdown.drop_guard_ref();
-        let relaying = on_its_own("relay", relay.run());
-        args.shutdown.bound_or_leave(0.15, &relay_shutdown, "relay", relaying).await
-    };
-    let (served, committed, relayed, (), (), (), ()) = tokio::join!(
-        serve,
-        commit,
-        relay,
-        health.watch("database", &shutdown, async || {
+    /// Returns the address that it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// Runs until `shutdown`, waiting for dependencies that are unavailable.
+    ///
+    /// Once asked to end, it serves the requests under way, then writes what they brought, then publishes that.
+    ///
+    /// # Errors
+    /// When a part of it fails.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let Self { server, store, codec, retention, role: args } = self;
+        let topic = Naming::new(&args.kafka).topic(VEHICLE_CREATED);
+        let arrivals = Arc::new(Notify::new());
+        let mut metrics = Registry::with_prefix("stock");
+        tracing::info!(address = %server.address(), "stock listens");
+
+        let (submitter, committer) = Committer::new(Arc::clone(&store), Arc::clone(&arrivals), &mut metrics);
+        let writes = committer.status();
+        let api = Arc::new(StockApi::new(Arc::clone(&store), submitter, SkippedRows::register(&mut metrics)));
+        let relay_metrics = RelayMetrics::register(&mut metrics);
+        let status = RelayStatus::new(relay_metrics.clone());
+        let cluster = Arc::new(ClusterCheck::new(&args.kafka, vec![topic.clone()], None)?);
+        let (all_served, all_written) = (CancellationToken::new(), CancellationToken::new());
+        let relay = Relay {
+            kafka: args.kafka.clone(),
+            codec: Arc::clone(&codec),
+            store: Arc::clone(&store),
+            cluster: Arc::clone(&cluster),
+            holder: Instance::unique_name(),
+            settings: SessionSettings { retention, ..SessionSettings::default() },
+            arrivals,
+            metrics: relay_metrics,
+            status: status.clone(),
+            shutdown: all_written.clone(),
+        };
+
+        let mut role = Role::new(&args.shutdown, shutdown.clone());
+        role.check("database", async || {
             store.check().await?;
             writes.judge()
-        }),
-        health.watch("relay", &shutdown, async || status.judge(&store.backlog().await?)),
-        health.watch("kafka", &shutdown, async || cluster.check().await),
-        health.watch("schema-registry", &shutdown, async || Ok(codec
-            .check(&[(VEHICLE_CREATED, &topic)])
-            .await?)),
-    );
-    served.and(committed).and(relayed)
+        });
+        role.check("relay", async || status.judge(&store.backlog().await?));
+        role.check("kafka", async || cluster.check().await);
+        role.check("schema-registry", async || Ok(codec.check(&[(VEHICLE_CREATED, &topic)]).await?));
+        let requests = Part::new("requests", 0.75).then_stop(&all_served);
+        let serving = server.serve(role.health(), metrics, api.routes(), shutdown, args.shutdown.grace());
+        role.run_part(requests, serving);
+        let writing = Part::new("committer", 0.8).stopped_by(&all_served).then_stop(&all_written);
+        let committing = on_its_own("committer", async move { committer.run(&all_served).await });
+        role.run_part(writing, committing);
+        let relaying = Part::new("relay", 0.15).stopped_by(&all_written).or_abandon();
+        role.run_part(relaying, on_its_own("relay", relay.run()));
+        role.run().await
+    }
 }

@@ -18,7 +18,7 @@ pub fn as_integer(number: &Number) -> Option<i64> {
     Some(float as i64)
 }
 
-/// Reads an integer, as [`as_integer`] does, into a type that may hold less.
+/// Reads an integer, as `as_integer` does, into a type that may hold less.
 ///
 /// # Errors
 /// When it is no integer, or not one that `T` holds.

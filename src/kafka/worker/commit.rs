@@ -11,7 +11,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use super::{Outcome, Session, Worker};
 use crate::kafka::dead_letter::Position;
 use crate::kafka::handler::Handler;
-use crate::kafka::in_flight::Limit;
+use crate::kafka::in_flight::{Finished, Limit};
 use crate::kafka::marker::Mark;
 use crate::kafka::progress::{Progress, TransactionOutcome};
 use crate::kafka::transaction::CommitError;
@@ -27,6 +27,8 @@ const OUTCOME_TIMEOUT: Duration = Duration::from_secs(60);
 struct Done {
     records: usize,
     is_limited: bool,
+    /// What is finished of each partition.
+    next: Vec<(i32, Mark)>,
 }
 
 impl<H: Handler> Session<'_, H> {
@@ -35,20 +37,22 @@ impl<H: Handler> Session<'_, H> {
     /// # Errors
     /// When the session cannot go on.
     pub(super) fn commit(&mut self) -> anyhow::Result<Outcome> {
-        let finished = self.in_flight.finished(Limit { records: self.commit_limit, bytes: COMMIT_BYTES });
-        if finished.records == 0 {
+        let limit = Limit { records: self.commit_limit, bytes: COMMIT_BYTES };
+        let Finished { records, is_limited, outputs, next } = self.in_flight.finished(limit);
+        let done = Done { records, is_limited, next };
+        let next = self.next_to_commit(&done);
+        if next.is_empty() {
             return Ok(Outcome::Settled);
         }
         let group = Arc::new(self.consumer.group_metadata().context("the consumer has no group")?);
         let topic = self.worker.topic.clone();
-        let progress = Progress { topic, next: finished.next };
+        let progress = Progress { topic, next };
         let (sources, outputs): (Vec<_>, Vec<_>) =
-            finished.outputs.into_iter().map(|(source, output)| (source, output.record())).unzip();
-        let done = Done { records: finished.records, is_limited: finished.is_limited };
+            outputs.into_iter().map(|(source, output)| (source, output.record())).unzip();
         match self.runtime.block_on(self.producer.commit(outputs, &progress, &group)) {
             Ok(()) => {
                 self.commit_limit = (self.commit_limit * 2).min(COMMIT_LIMIT);
-                Ok(self.committed(&done, &progress))
+                Ok(self.committed(&done))
             }
             // It stays in flight and is committed later, unless the partition turns out to be lost.
             Err(error @ CommitError::Aborted(_)) => {
@@ -65,7 +69,7 @@ impl<H: Handler> Session<'_, H> {
             Err(error @ CommitError::Unknown(_)) if !self.worker.shutdown.is_cancelled() => {
                 self.note_retry(&error.to_string(), "asking the brokers whether it was committed");
                 match self.find_out(&progress)? {
-                    TransactionOutcome::Committed => Ok(self.committed(&done, &progress)),
+                    TransactionOutcome::Committed => Ok(self.committed(&done)),
                     TransactionOutcome::Aborted => {
                         self.commit_limit = (self.commit_limit / 2).max(1);
                         Ok(Outcome::Aborted)
@@ -77,9 +81,23 @@ impl<H: Handler> Session<'_, H> {
         }
     }
 
-    fn committed(&mut self, done: &Done, progress: &Progress) -> Outcome {
+    /// Returns the offsets that are committed with what is `done`.
+    ///
+    /// The build with `commits_before_the_work` (`make chaos-broken`) commits what it has read, and so loses the records
+    /// in flight when it is killed.
+    fn next_to_commit(&self, done: &Done) -> Vec<(i32, Mark)> {
+        if cfg!(commits_before_the_work) {
+            let read = self.in_flight.last_offsets();
+            return read
+                .map(|(partition, last)| (partition, Mark { offset: last + 1, metadata: None }))
+                .collect();
+        }
+        done.next.clone()
+    }
+
+    fn committed(&mut self, done: &Done) -> Outcome {
         self.worker.status.metrics.committed.inc_by(done.records as u64);
-        self.in_flight.advance(&progress.next);
+        self.in_flight.advance(&done.next);
         if done.is_limited { Outcome::Limited } else { Outcome::Settled }
     }
 

@@ -1,0 +1,188 @@
+//! Handles Fetch: selects batches under the lock, waits while they are too few, and reads them without the lock.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::fetch_request::FetchPartition;
+use kafka_protocol::messages::fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::{FetchRequest, FetchResponse, ProducerId, TopicName};
+use tokio::sync::Notify;
+use tokio::time::{Duration, Instant};
+
+use super::wire::check_leader_epoch;
+use crate::call::{Call, HandlerResult};
+use crate::journal::Reader;
+use crate::partition::{Isolation, Stored};
+use crate::shared::Shared;
+use crate::state::State;
+
+/// `fetch.max.bytes` of the broker
+const MAX_BYTES: usize = 55 * 1024 * 1024;
+
+struct Plan {
+    topics: Vec<(TopicName, Vec<Planned>)>,
+    bytes: usize,
+    /// Whether a partition has an error, which ends the wait.
+    failed: bool,
+}
+
+struct Planned {
+    response: PartitionData,
+    batches: Vec<Stored>,
+}
+
+pub async fn handle_fetch(shared: &Shared, call: &Call) -> HandlerResult {
+    let request: FetchRequest = call.request()?;
+    if let Err(error) = check_session(&request) {
+        return call.respond(&FetchResponse::default().with_error_code(error.code()));
+    }
+    let max_wait = u64::try_from(request.max_wait_ms).unwrap_or_default();
+    let deadline = Instant::now() + Duration::from_millis(max_wait);
+    let min_bytes = usize::try_from(request.min_bytes).unwrap_or_default();
+    let appended = Arc::new(Notify::new());
+    let (plan, reader) = loop {
+        {
+            let mut core = shared.lock();
+            let plan = plan(core.state(), &request);
+            if plan.bytes >= min_bytes || plan.failed || Instant::now() >= deadline {
+                break (plan, core.reader());
+            }
+            for (topic, partition) in partitions(&request) {
+                core.wake_on_append(topic, partition.partition, &appended);
+            }
+        }
+        let _ = tokio::time::timeout_at(deadline, appended.notified()).await;
+    };
+    let responses = tokio::task::spawn_blocking(move || read(plan, &reader)).await?;
+    call.respond(&FetchResponse::default().with_responses(responses))
+}
+
+/// Refuses requests that refer to a fetch session (KIP-227). Every response has session id 0, which means no session.
+fn check_session(request: &FetchRequest) -> Result<(), ResponseError> {
+    match (request.session_id, request.session_epoch) {
+        (0, epoch) if epoch <= 0 => Ok(()),
+        (0, _) => Err(ResponseError::InvalidFetchSessionEpoch),
+        // The request closes a session and continues without one.
+        (_, -1) => Ok(()),
+        _ => Err(ResponseError::FetchSessionIdNotFound),
+    }
+}
+
+fn partitions(request: &FetchRequest) -> impl Iterator<Item = (&TopicName, &FetchPartition)> {
+    let topics = request.topics.iter();
+    topics.flat_map(|topic| topic.partitions.iter().map(|part| (&topic.topic, part)))
+}
+
+fn plan(state: &State, request: &FetchRequest) -> Plan {
+    let isolation = Isolation::from(request.isolation_level);
+    let mut left = usize::try_from(request.max_bytes).unwrap_or_default().min(MAX_BYTES);
+    let mut plan = Plan { topics: Vec::with_capacity(request.topics.len()), bytes: 0, failed: false };
+    for topic in &request.topics {
+        let mut planned = Vec::with_capacity(topic.partitions.len());
+        for wanted in &topic.partitions {
+            // The first batch is sent even when it exceeds all limits, or the consumer could never advance.
+            let at_least_one = plan.bytes == 0;
+            let part = plan_partition(state, &topic.topic, wanted, isolation, left, at_least_one);
+            let part = part.unwrap_or_else(|error| {
+                plan.failed = true;
+                let response = response(wanted)
+                    .with_error_code(error.code())
+                    .with_high_watermark(-1)
+                    .with_log_start_offset(-1);
+                Planned { response, batches: Vec::new() }
+            });
+            let bytes: usize = part.batches.iter().map(|batch| batch.length as usize).sum();
+            plan.bytes += bytes;
+            left = left.saturating_sub(bytes);
+            planned.push(part);
+        }
+        plan.topics.push((topic.topic.clone(), planned));
+    }
+    plan
+}
+
+fn plan_partition(
+    state: &State,
+    topic: &str,
+    wanted: &FetchPartition,
+    isolation: Isolation,
+    left: usize,
+    at_least_one: bool,
+) -> Result<Planned, ResponseError> {
+    let partition = state.partition(topic, wanted.partition);
+    let partition = partition.ok_or(ResponseError::UnknownTopicOrPartition)?;
+    check_leader_epoch(wanted.current_leader_epoch)?;
+    let offset = wanted.fetch_offset;
+    if !(0..=partition.end_offset()).contains(&offset) {
+        return Err(ResponseError::OffsetOutOfRange);
+    }
+    let limit = usize::try_from(wanted.partition_max_bytes).unwrap_or_default();
+    let limit = limit.min(left);
+    let mut batches = Vec::new();
+    let mut bytes = 0_usize;
+    let mut end = offset;
+    for (last_offset, stored) in partition.batches_from(offset, isolation) {
+        bytes += stored.length as usize;
+        if bytes > limit && !(at_least_one && batches.is_empty()) {
+            break;
+        }
+        batches.push(stored);
+        end = last_offset + 1;
+    }
+    let aborted = (isolation == Isolation::ReadCommitted).then(|| {
+        let aborted = partition.aborted_between(offset, end).into_iter();
+        let on_the_wire = aborted.map(|txn| {
+            AbortedTransaction::default()
+                .with_producer_id(ProducerId(txn.producer_id))
+                .with_first_offset(txn.first_offset)
+        });
+        on_the_wire.collect()
+    });
+    let response = response(wanted)
+        .with_high_watermark(partition.end_offset())
+        .with_last_stable_offset(partition.last_stable_offset())
+        .with_log_start_offset(0)
+        .with_aborted_transactions(aborted);
+    Ok(Planned { response, batches })
+}
+
+fn response(wanted: &FetchPartition) -> PartitionData {
+    PartitionData::default()
+        .with_partition_index(wanted.partition)
+        .with_last_stable_offset(-1)
+        .with_records(Some(Bytes::new()))
+}
+
+fn read(plan: Plan, reader: &Reader) -> Vec<FetchableTopicResponse> {
+    let topics = plan.topics.into_iter();
+    topics
+        .map(|(topic, planned)| {
+            let partitions = planned.into_iter().map(|part| {
+                let Planned { response, batches } = part;
+                match read_batches(&batches, reader) {
+                    Ok(records) => response.with_records(Some(records)),
+                    Err(error) => {
+                        tracing::error!(%error, "cannot read the journal, refusing the fetch");
+                        response.with_error_code(ResponseError::KafkaStorageError.code())
+                    }
+                }
+            });
+            FetchableTopicResponse::default().with_topic(topic).with_partitions(partitions.collect())
+        })
+        .collect()
+}
+
+fn read_batches(batches: &[Stored], reader: &Reader) -> std::io::Result<Bytes> {
+    let total = batches.iter().map(|batch| batch.length as usize).sum();
+    let mut records = BytesMut::zeroed(total);
+    let mut rest: &mut [u8] = &mut records;
+    for batch in batches {
+        let Some((target, after)) = rest.split_at_mut_checked(batch.length as usize) else {
+            break;
+        };
+        reader.read_into(target, batch.position)?;
+        rest = after;
+    }
+    Ok(records.freeze())
+}

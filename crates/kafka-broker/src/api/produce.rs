@@ -1,0 +1,117 @@
+//! Handles Produce.
+
+use anyhow::bail;
+use bytes::Bytes;
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+use kafka_protocol::protocol::StrBytes;
+
+use super::configs::{has_log_append_time, max_message_bytes};
+use super::wire::code;
+use crate::batch::{self, BatchHeader};
+use crate::call::{Call, HandlerResult};
+use crate::clock::now_ms;
+use crate::core::Core;
+use crate::entry::{Append, Entry, ProducerIdAndEpoch};
+use crate::partition::Admission;
+use crate::shared::Shared;
+
+/// Appends record batches. A request with acks 0 has no response: an error can only close the connection.
+pub fn handle_produce(shared: &Shared, call: &Call) -> HandlerResult {
+    let request: ProduceRequest = call.request()?;
+    let transactional_id = request.transactional_id.as_deref().map(|id| &**id);
+    let mut responses = Vec::with_capacity(request.topic_data.len());
+    let mut failed = false;
+    for topic in &request.topic_data {
+        let mut partitions = Vec::with_capacity(topic.partition_data.len());
+        for data in &topic.partition_data {
+            let target = Target { topic: &topic.name, partition: data.index, transactional_id };
+            let records = data.records.as_ref();
+            let appended = match request.acks {
+                -1..=1 => append(shared, &target, records, call.version),
+                _ => Err(ResponseError::InvalidRequiredAcks),
+            };
+            failed |= appended.is_err();
+            partitions.push(
+                PartitionProduceResponse::default()
+                    .with_index(data.index)
+                    .with_error_code(code(&appended))
+                    .with_base_offset(appended.as_ref().map_or(-1, |appended| appended.base_offset))
+                    .with_log_append_time_ms(appended.as_ref().map_or(-1, |appended| appended.time))
+                    .with_log_start_offset(if appended.is_ok() { 0 } else { -1 }),
+            );
+        }
+        responses.push(
+            TopicProduceResponse::default()
+                .with_name(topic.name.clone())
+                .with_partition_responses(partitions),
+        );
+    }
+    match (request.acks, failed) {
+        (0, true) => bail!("a batch with acks 0 was refused"),
+        (0, false) => Ok(None),
+        _ => call.respond(&ProduceResponse::default().with_responses(responses)),
+    }
+}
+
+struct Target<'a> {
+    topic: &'a StrBytes,
+    partition: i32,
+    transactional_id: Option<&'a str>,
+}
+
+/// Holds the offset of an appended batch, and the time of the append, or -1 if the producer's timestamps are kept.
+struct Appended {
+    base_offset: i64,
+    time: i64,
+}
+
+fn append(
+    shared: &Shared,
+    target: &Target,
+    records: Option<&Bytes>,
+    version: i16,
+) -> Result<Appended, ResponseError> {
+    let records = records.ok_or(ResponseError::InvalidRecord)?;
+    let header = BatchHeader::validate(records, version)?;
+    append_valid(&mut shared.lock(), target, records, &header)
+}
+
+fn append_valid(
+    core: &mut Core,
+    target: &Target,
+    records: &Bytes,
+    header: &BatchHeader,
+) -> Result<Appended, ResponseError> {
+    let unknown = ResponseError::UnknownTopicOrPartition;
+    let topic = core.state().topics.get(target.topic.as_str()).ok_or(unknown)?;
+    let partition = topic.partition(target.partition).ok_or(unknown)?;
+    if records.len() > max_message_bytes(topic) {
+        return Err(ResponseError::MessageTooLarge);
+    }
+    if header.is_transactional() {
+        let id = target.transactional_id;
+        let producer = ProducerIdAndEpoch { id: header.producer_id, epoch: header.producer_epoch };
+        core.check_partition_in_txn(
+            id.ok_or(ResponseError::TransactionalIdAuthorizationFailed)?,
+            producer,
+            target.topic,
+            target.partition,
+        )?;
+    }
+    if let Admission::Duplicate(base_offset) = partition.admit(header)? {
+        return Ok(Appended { base_offset, time: -1 });
+    }
+    let base_offset = partition.end_offset();
+    let time = if has_log_append_time(topic) { now_ms() } else { -1 };
+    let batch = batch::placed_at(records, base_offset);
+    let batch = if time < 0 { batch } else { batch::stamped(&batch, time) };
+    core.commit(&Entry::BatchAppended(Append {
+        topic: target.topic.clone(),
+        partition: target.partition,
+        batch,
+        offset_in_payload: 0,
+    }))?;
+    Ok(Appended { base_offset, time })
+}

@@ -1,0 +1,19 @@
+//! Defines what several APIs need to read requests and to write responses.
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::BrokerId;
+
+use crate::batch::LEADER_EPOCH;
+
+/// Id of the only broker.
+pub const BROKER: BrokerId = BrokerId(1);
+
+/// Returns the error code on the wire, 0 for success.
+pub fn code<T>(result: &Result<T, ResponseError>) -> i16 {
+    result.as_ref().err().map_or(0, ResponseError::code)
+}
+
+/// Refuses a client whose leader epoch is ahead of the broker's (KIP-320). A client that knows none sends -1.
+pub fn check_leader_epoch(current: i32) -> Result<(), ResponseError> {
+    if current > LEADER_EPOCH { Err(ResponseError::UnknownLeaderEpoch) } else { Ok(()) }
+}

@@ -1,0 +1,61 @@
+//! Pairs a request with what its response needs: version, correlation id, and the wire format.
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::{RequestHeader, ResponseHeader};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
+
+use crate::guard;
+
+/// Holds the frame to send, if any. An error closes the connection.
+pub type HandlerResult = Result<Option<Bytes>>;
+
+/// Holds a request whose header is decoded and whose body is not.
+pub struct Call {
+    pub version: i16,
+    pub client_id: String,
+    /// A slash and the IP address, as DescribeGroups reports it.
+    pub client_host: String,
+    correlation_id: i32,
+    body: Bytes,
+}
+
+impl Call {
+    pub fn new(header: RequestHeader, peer: IpAddr, body: Bytes) -> Self {
+        Self {
+            version: header.request_api_version,
+            client_id: header.client_id.map(|id| id.to_string()).unwrap_or_default(),
+            client_host: format!("/{peer}"),
+            correlation_id: header.correlation_id,
+            body,
+        }
+    }
+
+    /// Decodes the body.
+    pub fn request<R: Decodable>(&self) -> Result<R> {
+        guard::decode(&self.body, self.version)
+    }
+
+    /// Encodes the response in the version of the request.
+    pub fn respond<R: Encodable + HeaderVersion>(&self, response: &R) -> HandlerResult {
+        encode(self.correlation_id, self.version, response).map(Some)
+    }
+}
+
+/// Encodes a response as a frame with its length and header.
+pub fn encode<R: Encodable + HeaderVersion>(
+    correlation_id: i32,
+    version: i16,
+    response: &R,
+) -> Result<Bytes> {
+    let header = ResponseHeader::default().with_correlation_id(correlation_id);
+    let header_version = R::header_version(version);
+    let size = header.compute_size(header_version)? + response.compute_size(version)?;
+    let mut out = BytesMut::with_capacity(size_of::<i32>() + size);
+    out.put_i32(size.try_into()?);
+    header.encode(&mut out, header_version)?;
+    response.encode(&mut out, version)?;
+    Ok(out.freeze())
+}

@@ -1,0 +1,85 @@
+//! Holds all state of the broker, and writes each durable change to the journal before it applies it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Result;
+use bytes::Bytes;
+use kafka_protocol::ResponseError;
+use tokio::sync::Notify;
+
+use crate::entry::Entry;
+use crate::groups::Groups;
+use crate::ids;
+use crate::journal::{Journal, Reader};
+use crate::start_error::StartError;
+use crate::state::State;
+
+/// Holds the durable state with its journal, and the groups, which are in memory only. One lock guards it.
+pub struct Core {
+    /// Changes only in [`Core::commit`], so memory never holds what the journal does not.
+    state: State,
+    journal: Journal,
+    pub groups: Groups,
+}
+
+impl Core {
+    /// Replays the journal in `dir`, which is created when missing. Blocks the thread.
+    pub fn open(dir: &Path) -> Result<Self, StartError> {
+        std::fs::create_dir_all(dir).map_err(|error| StartError::DataDir(dir.to_owned(), error))?;
+        let mut state = State::default();
+        let journal = Journal::open(&dir.join("journal"), |payload, position| {
+            state.apply(&Entry::decode(payload)?, position)
+        })?;
+        Self::new(state, journal)
+    }
+
+    /// Begins without data, on a journal that ends with the process. Blocks the thread.
+    pub fn temporary() -> Result<Self, StartError> {
+        let journal = Journal::temporary().map_err(StartError::TemporaryFile)?;
+        Self::new(State::default(), journal)
+    }
+
+    fn new(state: State, journal: Journal) -> Result<Self, StartError> {
+        let mut core = Self { state, journal, groups: Groups::default() };
+        if core.state.cluster_id.is_none() {
+            let cluster_id = ids::cluster_id().into();
+            core.commit(&Entry::ClusterCreated { cluster_id }).map_err(|_| StartError::Write)?;
+        }
+        Ok(core)
+    }
+
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Appends the entry to the journal, then applies it as a replay would: as decoded from its bytes.
+    pub fn commit(&mut self, entry: &Entry) -> Result<(), ResponseError> {
+        let payload = entry.encode();
+        self.write(payload).map_err(|error| {
+            tracing::error!(error = format!("{error:#}"), "cannot write the journal, refusing the request");
+            ResponseError::KafkaStorageError
+        })
+    }
+
+    fn write(&mut self, payload: Bytes) -> Result<()> {
+        let position = self.journal.append(&payload)?;
+        self.state.apply(&Entry::decode(payload)?, position)
+    }
+
+    /// Notifies `waiter` once, when a batch is appended to the partition or the partition is deleted.
+    pub fn wake_on_append(&mut self, topic: &str, partition: i32, waiter: &Arc<Notify>) {
+        if let Some(partition) = self.state.partition_mut(topic, partition) {
+            partition.wake_on_append(waiter);
+        }
+    }
+
+    pub fn reader(&self) -> Reader {
+        self.journal.reader()
+    }
+
+    /// Forces the journal to the device.
+    pub fn sync(&self) -> std::io::Result<()> {
+        self.journal.sync()
+    }
+}

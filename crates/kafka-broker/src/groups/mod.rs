@@ -1,0 +1,190 @@
+//! Coordinates consumer groups with the classic protocol, in memory only.
+//!
+//! Follows `GroupCoordinator` and `GroupMetadata` of Apache Kafka 3.9. This module neither reads a clock nor waits: the
+//! caller passes the time, and calls [`Groups::expire`] at [`Groups::next_deadline`].
+
+mod group;
+mod member;
+mod rebalance;
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use kafka_protocol::ResponseError;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+pub use group::{Caller, Group};
+use member::SyncReply;
+pub use member::{Join, JoinRefused, JoinReply, Joined};
+
+/// Holds all groups by their ids.
+#[derive(Debug, Default)]
+pub struct Groups {
+    groups: HashMap<String, Group>,
+}
+
+impl Groups {
+    pub fn get(&self, id: &str) -> Option<&Group> {
+        self.groups.get(id)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Group)> {
+        self.groups.iter().map(|(id, group)| (id.as_str(), group))
+    }
+
+    pub fn join(&mut self, id: &str, join: Join, now: Instant) -> oneshot::Receiver<JoinReply> {
+        let (reply, answer) = oneshot::channel();
+        let known = self.groups.contains_key(id);
+        if known || join.member_id.is_empty() {
+            let group = self.groups.entry(id.to_owned());
+            group.or_insert_with(|| Group::new(now)).join(join, reply, now);
+        } else {
+            let _ = reply
+                .send(Err(JoinRefused { error: ResponseError::UnknownMemberId, member_id: join.member_id }));
+        }
+        answer
+    }
+
+    pub fn sync(
+        &mut self,
+        id: &str,
+        caller: Caller,
+        assignments: Vec<(String, Bytes)>,
+        now: Instant,
+    ) -> Result<oneshot::Receiver<SyncReply>, ResponseError> {
+        self.known(id)?.sync(caller, assignments, now)
+    }
+
+    pub fn heartbeat(&mut self, id: &str, caller: Caller, now: Instant) -> Result<(), ResponseError> {
+        self.known(id)?.heartbeat(caller, now)
+    }
+
+    pub fn leave(
+        &mut self,
+        id: &str,
+        member_id: &str,
+        instance_id: Option<&str>,
+        now: Instant,
+    ) -> Result<(), ResponseError> {
+        self.known(id)?.leave(member_id, instance_id, now)
+    }
+
+    /// Checks that this caller may commit offsets (`validateOffsetCommit`, `doCommitOffsets`).
+    pub fn check_commit(&mut self, id: &str, caller: Caller, now: Instant) -> Result<(), ResponseError> {
+        let Some(group) = self.groups.get_mut(id) else {
+            return if caller.generation < 0 { Ok(()) } else { Err(ResponseError::IllegalGeneration) };
+        };
+        if caller.generation < 0 && group.is_empty() {
+            return Ok(());
+        }
+        if caller.is_anonymous() && !group.is_empty() {
+            return Err(ResponseError::UnknownMemberId);
+        }
+        group.check_generation(caller)?;
+        if group.awaits_assignment() {
+            return Err(ResponseError::RebalanceInProgress);
+        }
+        group.extend_session(caller.member_id, now);
+        Ok(())
+    }
+
+    /// Checks that this caller may commit offsets in a transaction. Fences members of past generations (KIP-447). Older
+    /// clients do not identify themselves.
+    pub fn check_txn_commit(&self, id: &str, caller: Caller) -> Result<(), ResponseError> {
+        match self.groups.get(id) {
+            _ if caller.is_anonymous() => Ok(()),
+            Some(group) if caller.generation < 0 && group.is_empty() => Ok(()),
+            Some(group) => group.check_generation(caller),
+            None if caller.generation < 0 => Ok(()),
+            None => Err(ResponseError::UnknownMemberId),
+        }
+    }
+
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.groups.values().filter_map(Group::next_deadline).min()
+    }
+
+    pub fn expire(&mut self, now: Instant) {
+        for group in self.groups.values_mut() {
+            group.expire(now);
+        }
+        self.groups.retain(|_, group| !group.is_expired(now));
+    }
+
+    fn known(&mut self, id: &str) -> Result<&mut Group, ResponseError> {
+        self.groups.get_mut(id).ok_or(ResponseError::UnknownMemberId)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::group::INITIAL_REBALANCE_DELAY;
+    use super::*;
+    use tokio::time::Duration;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    fn join(groups: &mut Groups, member_id: &str, now: Instant) -> oneshot::Receiver<JoinReply> {
+        let join = Join {
+            member_id: member_id.to_owned(),
+            instance_id: None,
+            client_id: "client".to_owned(),
+            client_host: "/127.0.0.1".to_owned(),
+            session_timeout: Duration::from_secs(10),
+            rebalance_timeout: LIMIT,
+            protocol_type: "consumer".to_owned(),
+            protocols: vec![("range".to_owned(), Bytes::new())],
+            requires_known_member_id: false,
+        };
+        groups.join("group", join, now)
+    }
+
+    fn joined(mut answer: oneshot::Receiver<JoinReply>) -> Joined {
+        answer.try_recv().unwrap().unwrap()
+    }
+
+    #[test]
+    fn members_that_start_together_share_the_first_generation() {
+        let (mut groups, start) = (Groups::default(), Instant::now());
+        let first = join(&mut groups, "", start);
+        let second = join(&mut groups, "", start + INITIAL_REBALANCE_DELAY / 2);
+        // The arrival of the second member extends the wait once.
+        groups.expire(start + INITIAL_REBALANCE_DELAY);
+        let third = join(&mut groups, "", start + INITIAL_REBALANCE_DELAY);
+        let mut now = start;
+        while groups.get("group").unwrap().state() == "PreparingRebalance" {
+            now = groups.next_deadline().unwrap();
+            groups.expire(now);
+        }
+        assert!(now < start + INITIAL_REBALANCE_DELAY * 4);
+        let all = [joined(first), joined(second), joined(third)];
+        assert!(all.iter().all(|joined| joined.generation == 1));
+        let led: Vec<usize> = all.iter().map(|joined| joined.members.len()).collect();
+        assert_eq!(led, [3, 0, 0]);
+    }
+
+    #[test]
+    fn a_member_that_does_not_rejoin_within_the_rebalance_timeout_is_removed() {
+        let (mut groups, start) = (Groups::default(), Instant::now());
+        let first = join(&mut groups, "", start);
+        let now = start + INITIAL_REBALANCE_DELAY;
+        groups.expire(now);
+        let first = joined(first);
+        let mut caller = Caller { member_id: &first.member_id, instance_id: None, generation: 1 };
+        groups.sync("group", caller, Vec::new(), now).unwrap();
+        let second = join(&mut groups, "", now);
+        let mut at = now;
+        while at < now + LIMIT {
+            let rebalancing = Err(ResponseError::RebalanceInProgress);
+            assert_eq!(groups.heartbeat("group", caller, at), rebalancing);
+            at += Duration::from_secs(5);
+            groups.expire(at);
+        }
+        let second = joined(second);
+        assert_eq!((second.generation, second.members.len()), (2, 1));
+        caller.generation = 2;
+        let refused = Err(ResponseError::UnknownMemberId);
+        assert_eq!(groups.heartbeat("group", caller, at), refused);
+    }
+}

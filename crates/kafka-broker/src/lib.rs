@@ -1,0 +1,32 @@
+#![doc = include_str!("../README.md")]
+#![warn(missing_docs)]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "sizes are bounded by the largest request, offsets are not negative, and clocks fit"
+)]
+
+mod api;
+mod batch;
+mod broker;
+mod call;
+mod clock;
+mod connection;
+mod core;
+mod deadlines;
+mod entry;
+mod group_offsets;
+mod groups;
+mod guard;
+mod ids;
+mod journal;
+mod partition;
+mod producer_state;
+mod shared;
+mod start_error;
+mod state;
+mod transaction;
+mod transaction_coordinator;
+
+pub use broker::{Broker, Builder};
+pub use journal::JournalError;
+pub use start_error::StartError;

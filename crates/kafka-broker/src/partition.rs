@@ -1,0 +1,315 @@
+//! Keeps one partition in memory: positions of its batches, limits of its readers, states of its producers.
+//!
+//! The log starts at offset 0, and its high watermark is its end, as there is no retention and no replica.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Weak};
+
+use kafka_protocol::ResponseError;
+use tokio::sync::Notify;
+
+use crate::batch::BatchHeader;
+use crate::producer_state::ProducerState;
+
+#[derive(Debug, Default)]
+pub struct Partition {
+    index: Vec<Indexed>,
+    end_offset: i64,
+    producers: HashMap<i64, ProducerState>,
+    /// Producer id of each open transaction, by first offset.
+    open: BTreeMap<i64, i64>,
+    /// In the order in which they ended.
+    aborted: Vec<AbortedTxn>,
+    waiting: Vec<Weak<Notify>>,
+}
+
+/// Locates a batch in the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    pub position: u64,
+    pub length: u32,
+}
+
+#[derive(Debug)]
+struct Indexed {
+    last_offset: i64,
+    /// Maximum of this batch and all before it, so that it never decreases along the index.
+    max_timestamp: i64,
+    stored: Stored,
+}
+
+/// Describes an aborted transaction, as `AbortedTxn` of Apache Kafka's transaction index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AbortedTxn {
+    pub producer_id: i64,
+    pub first_offset: i64,
+    last_offset: i64,
+    last_stable_offset: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    ReadUncommitted,
+    ReadCommitted,
+}
+
+impl From<i8> for Isolation {
+    fn from(level: i8) -> Self {
+        match level {
+            1 => Self::ReadCommitted,
+            _ => Self::ReadUncommitted,
+        }
+    }
+}
+
+/// Decides what happens to a valid batch.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Admission {
+    Append,
+    /// The partition already has it, at this offset.
+    Duplicate(i64),
+}
+
+impl Partition {
+    pub fn end_offset(&self) -> i64 {
+        self.end_offset
+    }
+
+    /// Returns the last stable offset: the first offset of the oldest open transaction, or the end.
+    pub fn last_stable_offset(&self) -> i64 {
+        self.open.first_key_value().map_or(self.end_offset, |(first, _)| *first)
+    }
+
+    /// Returns the offset before which a consumer may read.
+    pub fn readable_end(&self, isolation: Isolation) -> i64 {
+        match isolation {
+            Isolation::ReadUncommitted => self.end_offset,
+            Isolation::ReadCommitted => self.last_stable_offset(),
+        }
+    }
+
+    /// Returns the batches from the one with `offset` on that a consumer may read, each with its last offset.
+    pub fn batches_from(&self, offset: i64, isolation: Isolation) -> impl Iterator<Item = (i64, Stored)> {
+        let start = self.index.partition_point(|batch| batch.last_offset < offset);
+        let end = self.readable_end(isolation);
+        self.index
+            .get(start..)
+            .unwrap_or_default()
+            .iter()
+            .take_while(move |batch| batch.last_offset < end)
+            .map(|batch| (batch.last_offset, batch.stored))
+    }
+
+    /// Returns the first batch with a record whose timestamp is at least `timestamp`.
+    pub fn batch_at_or_after(&self, timestamp: i64) -> Option<Stored> {
+        let at = self.index.partition_point(|batch| batch.max_timestamp < timestamp);
+        self.index.get(at).map(|batch| batch.stored)
+    }
+
+    /// Returns the aborted transactions with records in `from..end` (`TransactionIndex.collectAbortedTxns`).
+    pub fn aborted_between(&self, from: i64, end: i64) -> Vec<AbortedTxn> {
+        let start = self.aborted.partition_point(|txn| txn.last_offset < from);
+        let mut found = Vec::new();
+        for txn in self.aborted.get(start..).unwrap_or_default() {
+            if txn.first_offset < end {
+                found.push(txn.clone());
+            }
+            if txn.last_stable_offset >= end {
+                break;
+            }
+        }
+        found
+    }
+
+    /// Checks a batch against the state of its producer (`UnifiedLog.analyzeAndValidateProducerState`). An unknown producer
+    /// may begin with any sequence number, as its records may have been deleted.
+    pub fn admit(&self, header: &BatchHeader) -> Result<Admission, ResponseError> {
+        if let Some(producer) = self.producers.get(&header.producer_id) {
+            if let Some(offset) = producer.duplicate_of(header) {
+                return Ok(Admission::Duplicate(offset));
+            }
+            producer.check(header)?;
+        }
+        Ok(Admission::Append)
+    }
+
+    /// Applies a batch of records.
+    pub fn append(&mut self, header: &BatchHeader, stored: Stored) {
+        if header.producer_id >= 0 {
+            let producer = self
+                .producers
+                .entry(header.producer_id)
+                .or_insert_with(|| ProducerState::new(header.producer_epoch));
+            producer.appended(header);
+            if let Some(first) = producer.txn_first_offset {
+                self.open.insert(first, header.producer_id);
+            }
+        }
+        self.push(header, stored);
+    }
+
+    /// Applies a control batch, which ends its producer's transaction here.
+    pub fn append_marker(&mut self, header: &BatchHeader, stored: Stored, committed: bool) {
+        let producer = self
+            .producers
+            .entry(header.producer_id)
+            .or_insert_with(|| ProducerState::new(header.producer_epoch));
+        producer.advance_to(header.producer_epoch);
+        let first_offset = producer.txn_first_offset.take();
+        if let Some(first) = first_offset {
+            self.open.remove(&first);
+        }
+        self.push(header, stored);
+        if let Some(first_offset) = first_offset.filter(|_| !committed) {
+            self.aborted.push(AbortedTxn {
+                producer_id: header.producer_id,
+                first_offset,
+                last_offset: header.base_offset,
+                last_stable_offset: self.last_stable_offset(),
+            });
+        }
+    }
+
+    /// Notifies `waiter` once, when a batch is appended.
+    pub fn wake_on_append(&mut self, waiter: &Arc<Notify>) {
+        // Removes the waiters of fetches that timed out, or an idle partition would accumulate them.
+        self.waiting.retain(|waiter| waiter.strong_count() > 0);
+        let waiter = Arc::downgrade(waiter);
+        // A waiter that another partition notified may wait again.
+        if !self.waiting.iter().any(|waiting| waiting.ptr_eq(&waiter)) {
+            self.waiting.push(waiter);
+        }
+    }
+
+    /// Notifies all waiters that the partition has changed or is deleted.
+    pub fn wake(&mut self) {
+        for waiter in self.waiting.drain(..).filter_map(|waiter| waiter.upgrade()) {
+            waiter.notify_one();
+        }
+    }
+
+    fn push(&mut self, header: &BatchHeader, stored: Stored) {
+        let last_offset = header.base_offset + i64::from(header.last_offset_delta);
+        let before = self.index.last().map_or(i64::MIN, |last| last.max_timestamp);
+        self.index.push(Indexed { last_offset, max_timestamp: header.max_timestamp.max(before), stored });
+        self.end_offset = last_offset + 1;
+        self.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TRANSACTIONAL: i16 = 1 << 4;
+
+    struct Log {
+        partition: Partition,
+        sequences: HashMap<i64, i32>,
+    }
+
+    impl Log {
+        fn new() -> Self {
+            Self { partition: Partition::default(), sequences: HashMap::new() }
+        }
+
+        fn header(&self, producer_id: i64, attributes: i16, records: i32) -> BatchHeader {
+            BatchHeader {
+                base_offset: self.partition.end_offset(),
+                attributes,
+                last_offset_delta: records - 1,
+                base_timestamp: 0,
+                max_timestamp: 0,
+                producer_id,
+                producer_epoch: 0,
+                base_sequence: -1,
+                record_count: records,
+            }
+        }
+
+        fn append(&mut self, producer_id: i64, attributes: i16, records: i32, timestamp: i64) {
+            let sequence = self.sequences.entry(producer_id).or_default();
+            let base_sequence = *sequence;
+            *sequence += records;
+            let header = BatchHeader {
+                base_sequence,
+                max_timestamp: timestamp,
+                ..self.header(producer_id, attributes, records)
+            };
+            let stored = Stored { position: self.partition.end_offset().cast_unsigned(), length: 1 };
+            self.partition.append(&header, stored);
+        }
+
+        fn end(&mut self, producer_id: i64, committed: bool) {
+            let header = self.header(producer_id, TRANSACTIONAL, 1);
+            let stored = Stored { position: self.partition.end_offset().cast_unsigned(), length: 1 };
+            self.partition.append_marker(&header, stored, committed);
+        }
+    }
+
+    #[test]
+    fn an_open_transaction_holds_back_the_stable_offset_until_it_ends() {
+        let mut log = Log::new();
+        log.append(-1, 0, 3, 0);
+        log.append(1, TRANSACTIONAL, 2, 0);
+        log.append(2, TRANSACTIONAL, 2, 0);
+        log.append(-1, 0, 1, 0);
+        assert_eq!(log.partition.last_stable_offset(), 3);
+        log.end(1, true);
+        assert_eq!(log.partition.last_stable_offset(), 5);
+        log.end(2, false);
+        assert_eq!(log.partition.last_stable_offset(), 10);
+        let aborted = log.partition.aborted_between(0, 10);
+        assert_eq!(aborted.len(), 1);
+        assert_eq!((aborted[0].producer_id, aborted[0].first_offset), (2, 5));
+        assert_eq!(log.partition.aborted_between(0, 5), []);
+        assert_eq!(log.partition.aborted_between(10, 11), []);
+    }
+
+    #[test]
+    fn a_record_outside_the_open_transaction_of_its_producer_is_refused() {
+        let mut log = Log::new();
+        log.append(1, TRANSACTIONAL, 2, 0);
+        let header = BatchHeader { base_sequence: 2, ..log.header(1, 0, 1) };
+        let refused = log.partition.admit(&header);
+        assert_eq!(refused, Err(ResponseError::InvalidTxnState));
+    }
+
+    proptest! {
+        #[test]
+        fn every_offset_is_found_in_the_batch_that_holds_it(sizes in prop::collection::vec(1..50, 1..50)) {
+            let mut log = Log::new();
+            for records in &sizes {
+                log.append(-1, 0, *records, 0);
+            }
+            let mut expected = 0;
+            for (offset, records) in sizes.iter().scan(0, |end, records| {
+                let first = *end;
+                *end += i64::from(*records);
+                Some((first, *records))
+            }) {
+                for within in 0..i64::from(records) {
+                    let mut found = log.partition.batches_from(offset + within, Isolation::ReadCommitted);
+                    let (last_offset, stored) = found.next().unwrap();
+                    prop_assert_eq!(stored.position as i64, offset);
+                    prop_assert_eq!(last_offset, offset + i64::from(records) - 1);
+                }
+                expected = offset + i64::from(records);
+            }
+            prop_assert_eq!(log.partition.end_offset(), expected);
+            prop_assert_eq!(log.partition.batches_from(expected, Isolation::ReadUncommitted).count(), 0);
+        }
+
+        #[test]
+        fn the_first_batch_of_a_time_is_what_a_scan_finds(times in prop::collection::vec(0..100_i64, 1..50), wanted in 0..110_i64) {
+            let mut log = Log::new();
+            for time in &times {
+                log.append(-1, 0, 1, *time);
+            }
+            let scanned = times.iter().position(|time| *time >= wanted);
+            let found = log.partition.batch_at_or_after(wanted).map(|stored| stored.position as usize);
+            prop_assert_eq!(found, scanned);
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Holds what all connections and tasks of a broker share.
+
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::core::Core;
+
+/// Holds the state behind its lock, and the signals between tasks.
+pub struct Shared {
+    core: Mutex<Core>,
+    /// Notified when a deadline may have come nearer.
+    pub deadlines: Notify,
+    pub shutdown: CancellationToken,
+    /// The advertised address.
+    pub address: SocketAddr,
+}
+
+impl Shared {
+    pub fn new(core: Core, address: SocketAddr) -> Self {
+        Self { core: Mutex::new(core), deadlines: Notify::new(), shutdown: CancellationToken::new(), address }
+    }
+
+    /// Locks the state. The guard must not be held across an await.
+    pub fn lock(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

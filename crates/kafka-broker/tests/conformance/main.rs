@@ -1,0 +1,25 @@
+//! Checks what clients expect of a Kafka broker, with librdkafka and with bare requests.
+//!
+//! Runs against the embedded broker, or against the cluster at `KAFKA_BOOTSTRAP_SERVERS` (Apache Kafka 3.9). Every
+//! assertion holds for both. Only `durability` always tests the embedded broker.
+
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and its numbers are small"
+)]
+
+mod admin;
+mod durability;
+mod fencing;
+mod groups;
+mod harness;
+mod membership;
+mod produce_fetch;
+mod protocol;
+mod raw;
+mod transactions;
+mod versions;
