@@ -21,6 +21,7 @@ mod expected_panic;
 pub mod healthcheck;
 pub mod http;
 pub mod kafka;
+pub mod log_queue;
 pub mod open_files;
 pub mod output;
 pub mod process;

@@ -120,9 +120,10 @@ impl<W: Write> Output<W> {
     }
 }
 
-/// Reports why the command failed on standard error.
-pub fn report_error(error: impl Display) {
-    report(format_args!("error: {error}"));
+/// Reports why the command failed to `stream`.
+pub fn report_error(mut stream: impl Write, error: impl Display) {
+    let line = format!("{}\n", escape(&format!("error: {error}")));
+    let _ = stream.write_all(line.as_bytes());
 }
 
 /// Writes a line about a failure to standard error; the exit code says so too when nothing can be written there.

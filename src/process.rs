@@ -1,27 +1,39 @@
 //! How an executable of the platform begins and ends.
 
-use std::process;
+use std::time::Duration;
+use std::{io, process};
 
+use crate::log_queue::LogQueue;
 use crate::output;
 use crate::telemetry::{self, LogArgs};
 
+/// How long the process waits at its end for the reader of its log.
+const LOG_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Runs `work` with a log and a runtime, and ends the process: with 0, or with 1 after reporting the error of `work`.
 pub fn run(log: &LogArgs, work: impl Future<Output = anyhow::Result<()>>) -> ! {
-    telemetry::init(log);
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
+    let log = match telemetry::init(log) {
+        Ok(log) => log,
         Err(error) => {
-            output::report_error(format_args!("cannot start the async runtime: {error}"));
+            output::report_error(io::stderr(), format_args!("cannot start the log: {error}"));
             process::exit(1);
         }
     };
-    let code = match runtime.block_on(work) {
-        Ok(()) => 0,
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
         Err(error) => {
-            output::report_error(format_args!("{error:#}"));
-            1
+            let reason = format!("cannot start the async runtime: {error}");
+            end(log, Err(anyhow::Error::msg(reason)));
         }
     };
-    // Not by returning: that would wait for threads that are still inside a call to an absent broker.
-    process::exit(code);
+    end(log, runtime.block_on(work));
+}
+
+/// Ends the process, not by returning: that would wait for threads that are still inside a call to an absent broker.
+fn end(mut log: LogQueue, result: anyhow::Result<()>) -> ! {
+    if let Err(error) = &result {
+        output::report_error(&mut log, format_args!("{error:#}"));
+    }
+    log.flush_within(LOG_TIMEOUT);
+    process::exit(i32::from(result.is_err()));
 }

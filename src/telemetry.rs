@@ -11,6 +11,7 @@ use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{DefaultFields, Writer};
 
 use crate::expected_panic::is_expected;
+use crate::log_queue::LogQueue;
 use crate::output::{escape, escape_json};
 
 #[derive(Args, Clone, Debug)]
@@ -35,19 +36,27 @@ fn parse_filter(text: &str) -> Result<String, ParseError> {
     text.parse::<EnvFilter>().map(|_| text.to_owned())
 }
 
-/// Sends the log of the whole process to standard error, panics too. Lines that cannot be written are dropped.
-pub fn init(args: &LogArgs) {
+/// Sends the log of the whole process to standard error, panics too. Lines that cannot be written are dropped. Returns
+/// the queue that they go through.
+///
+/// # Errors
+/// When the thread that writes them cannot be started.
+pub fn init(args: &LogArgs) -> io::Result<LogQueue> {
+    let queue = LogQueue::start(io::stderr(), |dropped| {
+        tracing::warn!(dropped, "lines of the log were dropped, because its reader was too slow");
+    })?;
+    let writer = queue.clone();
     let filter = EnvFilter::new(&args.log);
     // Otherwise a failing stream is reported by `eprintln!`, which panics when standard error fails.
     let builder = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     match args.log_format {
         LogFormat::Text => builder
-            .with_writer(io::stderr)
+            .with_writer(move || writer.clone())
             .with_ansi(io::stderr().is_terminal())
             .with_target(false)
             .fmt_fields(PrintableFields)
             .init(),
-        LogFormat::Json => builder.json().with_writer(|| PrintableJson(io::stderr())).init(),
+        LogFormat::Json => builder.json().with_writer(move || PrintableJson(writer.clone())).init(),
     }
     panic::set_hook(Box::new(|info| {
         if is_expected() {
@@ -56,6 +65,7 @@ pub fn init(args: &LogArgs) {
         let location = info.location().map(ToString::to_string);
         tracing::error!(location, message = info.payload_as_str().unwrap_or("panicked"));
     }));
+    Ok(queue)
 }
 
 /// Writes the fields of an event or a span, which may hold text from outside, on one line and without control characters.

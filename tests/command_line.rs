@@ -4,11 +4,14 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
-use support::{BINARY, Platform, RoleProcess, eventually, free_port};
+use support::{BINARY, DEADLINE, Platform, RoleProcess, eventually, free_port};
+
+/// What a pipe holds by default on Linux, in pages of which each may be filled in part.
+const PIPE_BYTES: usize = 65_536;
 
 fn run(arguments: &[&str]) -> Output {
     Command::new(BINARY).args(arguments).output().unwrap()
@@ -272,6 +275,35 @@ async fn a_role_lives_on_when_its_log_can_no_longer_be_written() {
             assert_eq!(status.code(), Some(0), "{script}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_serves_and_ends_when_nothing_reads_its_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = format!("sqlite:{}", directory.path().join("stock.db").display());
+    let (port, nowhere) = (free_port().to_string(), free_port());
+    let child = Command::new(BINARY)
+        .args(["stock", "--port", &port, "--database-url", &database])
+        .args(["--log", "trace", "--kafka-property", "debug=all"])
+        .args(["--kafka-bootstrap-servers", &format!("127.0.0.1:{nowhere}")])
+        .args(["--schema-registry-url", &format!("http://127.0.0.1:{nowhere}")])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut role = RoleProcess { child };
+    let mut log = role.child.stderr.take().unwrap();
+    let client = reqwest::Client::builder().timeout(DEADLINE).build().unwrap();
+    let url = format!("http://127.0.0.1:{port}/healthz");
+    eventually("the role to serve", async || client.get(&url).send().await.ok()).await;
+    for request in 0..2_000 {
+        let answer = client.get(&url).send().await;
+        assert!(answer.is_ok_and(|answer| answer.status().is_success()), "request {request}");
+    }
+    let status = support::terminate(&mut role.child).await;
+    assert_eq!(status.code(), Some(0));
+    let mut lines = Vec::new();
+    log.read_to_end(&mut lines).unwrap();
+    assert!(lines.len() > PIPE_BYTES / 2, "{} bytes did not fill the pipe", lines.len());
 }
 
 #[test]

@@ -5,18 +5,16 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::Message;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::json;
 use support::kafka::read_all;
+use support::peer::Peer;
 use support::role::Role;
 use support::topics::{create_topic, delete_topic, fill, fill_at, setting};
-use support::{DEADLINE, Platform, assert_same, eventually, terminate, vehicle};
+use support::{DEADLINE, Platform, assert_same, eventually, signal, terminate, vehicle};
 
 const CREATED: &str = "stock.vehicle-created";
 const PROCESSED: &str = "stock.vehicle-processed";
@@ -70,17 +68,20 @@ struct OffsetsOf {
 
 impl OffsetsOf {
     fn group(platform: &Platform, topic: &str) -> Self {
-        let group = if topic == CREATED { "ms-price-estimate" } else { "ms-vehicles-ads" };
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", platform.kafka())
-            .set("group.id", group)
-            .create()
-            .unwrap();
-        let mut list = TopicPartitionList::new();
-        list.add_partition(topic, 0);
-        let offsets = consumer.committed_offsets(list, DEADLINE).unwrap();
+        let Self { consumer, offsets } = Self::beyond_the_end(platform, topic);
+        let offsets = consumer.committed_offsets(offsets, DEADLINE).unwrap();
         assert!(matches!(offsets.elements()[0].offset(), Offset::Offset(20..)), "{offsets:?}");
         Self { consumer, offsets }
+    }
+
+    /// What a group would have committed in a log that was longer.
+    fn beyond_the_end(platform: &Platform, topic: &str) -> Self {
+        let group = if topic == CREATED { "ms-price-estimate" } else { "ms-vehicles-ads" };
+        let consumer =
+            ClientConfig::new().set("bootstrap.servers", platform.kafka()).set("group.id", group).create();
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(topic, 0, Offset::Offset(1_000)).unwrap();
+        Self { consumer: consumer.unwrap(), offsets }
     }
 
     fn restore(&self) {
@@ -191,6 +192,31 @@ async fn another_log_before_ads_starts_is_read_from_its_beginning() {
 }
 
 #[tokio::test]
+async fn a_log_that_went_back_is_counted_once_however_often_it_is_assigned() {
+    let platform = Platform::start(&["--roles", "ads"]).await;
+    OffsetsOf::beyond_the_end(&platform, CREATED).restore();
+    let estimator = Role::join(&platform, "estimate", &QUICK);
+    let assigned = async || {
+        let has_all =
+            async || estimator.metric("estimate_partitions_assigned").await.filter(|count| *count == 3);
+        eventually("all partitions", has_all).await;
+    };
+    assigned().await;
+    signal(&estimator.process.child, "STOP");
+    let peer = Peer::join(&platform, "cooperative-sticky").await;
+    signal(&estimator.process.child, "CONT");
+    eventually("the partitions to be lost", async || {
+        estimator.metric("estimate_partitions_assigned").await.filter(|count| *count < 3)
+    })
+    .await;
+    peer.leave();
+    assigned().await;
+    assert_eq!(estimator.metric("estimate_log_went_back_total").await, Some(1));
+    assert_eq!(estimator.log().matches("the log went back").count(), 1, "{}", estimator.log());
+    platform.end().await;
+}
+
+#[tokio::test]
 async fn a_restart_on_the_same_log_repeats_nothing() {
     let platform = Platform::start(&["--roles", "stock,ads"]).await;
     for round in 0..3 {
@@ -264,42 +290,6 @@ async fn two_estimators_with_one_name_both_work_and_nothing_is_lost_or_doubled()
         twin.await_ready().await;
     }
     platform.finish().await;
-}
-
-/// A member of the estimators' group that reads and never commits.
-struct Peer {
-    stop: Arc<AtomicBool>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Peer {
-    async fn join(platform: &Platform, assignor: &str) -> Self {
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", platform.kafka())
-            .set("group.id", "ms-price-estimate")
-            .set("enable.auto.commit", "false")
-            .set("partition.assignment.strategy", assignor)
-            .create()
-            .unwrap();
-        consumer.subscribe(&[CREATED]).unwrap();
-        let (stop, joined) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let thread = std::thread::spawn({
-            let (stop, joined) = (Arc::clone(&stop), Arc::clone(&joined));
-            move || {
-                while !stop.load(Ordering::SeqCst) {
-                    let _ = consumer.poll(Duration::from_millis(100));
-                    joined.store(consumer.assignment().unwrap().count() > 0, Ordering::SeqCst);
-                }
-            }
-        });
-        eventually("the peer to join", async || joined.load(Ordering::SeqCst).then_some(())).await;
-        Self { stop, thread: Some(thread) }
-    }
-
-    fn leave(mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        self.thread.take().unwrap().join().unwrap();
-    }
 }
 
 #[tokio::test]

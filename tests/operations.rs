@@ -151,6 +151,8 @@ async fn the_path_of_a_vehicle_shows_every_place_where_it_was() {
     let platform = platform().await;
     platform.accept("traced").await;
     platform.await_ads(1).await;
+    // The relay may note that it has published the event only after the ad is there.
+    platform.await_empty_outbox().await;
     let output = platform.tool(&["audit", "--vin", "traced", "--json"]);
     assert!(output.status.success(), "{output:?}");
     let steps: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();

@@ -2,6 +2,8 @@
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -9,8 +11,11 @@ use std::sync::{Arc, Mutex};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use clap::Parser;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use vehicle_platform::event::{VEHICLE_CREATED, VEHICLE_PROCESSED, VehicleCreated};
 use vehicle_platform::registry::{Codec, CodecError, RegistryArgs};
+
+use support::eventually;
 
 const CREATED: &str = VEHICLE_CREATED.topic;
 
@@ -21,13 +26,17 @@ struct Content {
     schemas: BTreeMap<u32, (String, String)>,
     /// What it answers to everything, with this status.
     page: Option<(u16, String)>,
+    /// The ids that it was asked for.
+    asked: Vec<u32>,
+    /// Ids from here on are answered only once this is closed.
+    held: Option<(u32, CancellationToken)>,
 }
 
 impl Content {
     fn of(schemas: &[(u32, &str, &str)]) -> Self {
         let schemas =
             schemas.iter().map(|(id, subject, schema)| (*id, ((*subject).to_owned(), (*schema).to_owned())));
-        Self { schemas: schemas.collect(), page: None }
+        Self { schemas: schemas.collect(), ..Self::default() }
     }
 
     fn ours() -> Self {
@@ -42,7 +51,7 @@ impl Content {
         self.schemas.iter().filter(move |(_, (of, _))| of == subject).map(|(id, (_, schema))| (id, schema))
     }
 
-    fn answer(&self, method: &str, path: &str, body: &[u8]) -> (u16, String) {
+    fn answer(&mut self, method: &str, path: &str, body: &[u8]) -> (u16, String) {
         if let Some(page) = &self.page {
             return page.clone();
         }
@@ -64,6 +73,7 @@ impl Content {
             ),
             ("GET", ["schemas", "ids", id]) => {
                 let id = id.parse().unwrap();
+                self.asked.push(id);
                 self.schemas.get(&id).map_or(missing(40403), |(_, schema)| describe(&id, schema))
             }
             ("GET", ["subjects", subject, "versions", _]) => {
@@ -94,8 +104,16 @@ impl Fake {
             let answers = Arc::clone(&answers);
             App::new().default_service(web::to(move |request: HttpRequest, body: web::Bytes| {
                 let path = percent_decode(request.path());
-                let (status, text) = answers.lock().unwrap().answer(request.method().as_str(), &path, &body);
-                async move { HttpResponse::build(status.try_into().unwrap()).body(text) }
+                let mut content = answers.lock().unwrap();
+                let (status, text) = content.answer(request.method().as_str(), &path, &body);
+                let id = path.strip_prefix("/schemas/ids/").and_then(|id| id.parse::<u32>().ok());
+                let held = content.held.clone().filter(|(from, _)| id.is_some_and(|id| id >= *from));
+                async move {
+                    if let Some((_, release)) = held {
+                        release.cancelled().await;
+                    }
+                    HttpResponse::build(status.try_into().unwrap()).body(text)
+                }
             }))
         };
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -177,10 +195,59 @@ async fn an_answer_that_no_registry_would_give_is_an_outage_that_names_the_addre
 async fn an_unknown_id_is_the_records_fault_only_in_a_registry_that_knows_its_topic() {
     let fake = Fake::start(Content::ours());
     let codec = codec_of(&fake);
-    let unknown = decode(&codec, 8, &good()).await;
+    let unknown = decode(&codec, 8, &json!({})).await;
     assert!(matches!(unknown, Err(CodecError::UnknownSchema(_))), "{unknown:?}");
     fake.becomes(Content::default());
-    assert_unavailable(decode(&codec, 8, &good()).await);
+    assert_unavailable(decode(&codec, 9, &json!({})).await);
+}
+
+#[tokio::test]
+async fn an_unknown_id_of_an_event_is_its_fault_only_after_another_record_was_read() {
+    let fake = Fake::start(Content::ours());
+    let codec = codec_of(&fake);
+    let reason = decode(&codec, 1, &good()).await.unwrap_err().to_string();
+    assert!(reason.contains("may be another registry") && reason.contains("id 1"), "{reason}");
+    assert_unavailable(decode(&codec, 1, &good()).await);
+    assert!(decode(&codec, 7, &good()).await.is_ok());
+    let unknown = decode(&codec, 1, &good()).await;
+    assert!(matches!(unknown, Err(CodecError::UnknownSchema(_))), "{unknown:?}");
+}
+
+#[tokio::test]
+async fn records_with_unknown_ids_that_are_answered_late_hold_up_no_other() {
+    let fake = Fake::start(Content::ours());
+    let release = CancellationToken::new();
+    fake.becomes(Content { held: Some((1_000, release.clone())), ..Content::ours() });
+    let codec = Arc::new(codec_of(&fake));
+    let flood: Vec<_> = (1_000..1_010)
+        .map(|id| {
+            let codec = Arc::clone(&codec);
+            tokio::spawn(async move { decode(&codec, id, &json!({})).await })
+        })
+        .collect();
+    eventually("all to be asked for", async || {
+        (fake.content.lock().unwrap().asked.len() == flood.len()).then_some(())
+    })
+    .await;
+    assert!(decode(&codec, 7, &good()).await.is_ok(), "neither new");
+    assert!(decode(&codec, 7, &good()).await.is_ok(), "nor known");
+    assert!(flood.iter().all(|waiting| !waiting.is_finished()));
+    release.cancel();
+    for waiting in flood {
+        let unknown = waiting.await.unwrap();
+        assert!(matches!(unknown, Err(CodecError::UnknownSchema(_))), "{unknown:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_id_that_the_registry_does_not_have_is_not_asked_for_again_at_once() {
+    let fake = Fake::start(Content::ours());
+    let codec = codec_of(&fake);
+    for _ in 0..5 {
+        let unknown = decode(&codec, 8, &json!({})).await;
+        assert!(matches!(unknown, Err(CodecError::UnknownSchema(_))), "{unknown:?}");
+    }
+    assert_eq!(fake.content.lock().unwrap().asked, [8]);
 }
 
 #[tokio::test]
@@ -253,9 +320,10 @@ async fn a_schema_is_compiled_with_those_that_it_refers_to() {
     let alone = (7, "stock.vehicle-created-value", root.as_str());
     let fake = Fake::start(Content::of(&[alone]));
     let codec = codec_of(&fake);
-    let unknown = decode(&codec, 7, &good()).await;
+    let unknown = decode(&codec, 7, &json!({})).await;
     assert!(matches!(unknown, Err(CodecError::UnknownSchema(_))), "{unknown:?}");
     fake.becomes(Content::of(&[alone, (8, "year", r#"{"maximum":2000}"#)]));
+    let codec = codec_of(&fake);
     let Err(CodecError::Rejected(reason)) = decode(&codec, 7, &good()).await else { panic!("accepted") };
     assert!(reason.contains("2000"), "{reason}");
 }

@@ -116,8 +116,9 @@ pub async fn run(args: DevArgs, shutdown: CancellationToken) -> anyhow::Result<(
         .start()
         .await
         .context("cannot start the Kafka broker")?;
-    // The platform runs whether this is read or not.
-    Output::stdout().lines(&roles.describe(&args, broker.address(), registry.address()));
+    // The platform runs whether this is read or not: a pipe that is full blocks its writer.
+    let description = roles.describe(&args, broker.address(), registry.address());
+    std::thread::spawn(move || Output::stdout().lines(&description));
 
     let topics = [VEHICLE_CREATED, VEHICLE_PROCESSED].map(|event| event.topic.to_owned());
     let kafka = KafkaArgs::single_node(broker.address());

@@ -54,6 +54,8 @@ pub(super) struct Committed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Start {
     pub(super) partition: i32,
+    /// What the group has committed.
+    pub(super) committed: Option<i64>,
     pub(super) offset: i64,
     /// The record that has to come first if the log is still the one that was read.
     pub(super) expected: Option<Consumed>,
@@ -66,7 +68,7 @@ pub(super) enum Found {
     /// It is the next offset to read.
     Within,
     /// The log ends before it, so it is another log, or has lost its end.
-    WentBack { committed: i64, end: i64 },
+    WentBack { end: i64 },
     /// The log begins after it: this many offsets were deleted before they were read.
     Expired { offsets: i64 },
 }
@@ -74,12 +76,13 @@ pub(super) enum Found {
 impl Start {
     /// Decides from what is committed and from the first offset of the log and its end.
     pub(super) fn decide(partition: i32, committed: Option<Committed>, (first, end): (i64, i64)) -> Self {
-        let start = |offset, expected, found| Self { partition, offset, expected, found };
+        let next = committed.map(|committed| committed.next);
+        let start = |offset, expected, found| Self { partition, committed: next, offset, expected, found };
         let Some(Committed { next, last }) = committed else {
             return start(first, None, Found::Within);
         };
         if next > end {
-            return start(first, None, Found::WentBack { committed: next, end });
+            return start(first, None, Found::WentBack { end });
         }
         if next < first {
             return start(first, None, Found::Expired { offsets: first - next });
@@ -149,7 +152,7 @@ mod tests {
         assert_eq!(decide(marked, (10, 20)), (10, None, Found::Within));
         for committed in [marked, unmarked] {
             assert_eq!(decide(committed, (12, 20)), (12, None, Found::Expired { offsets: 2 }));
-            assert_eq!(decide(committed, (0, 9)), (0, None, Found::WentBack { committed: 10, end: 9 }));
+            assert_eq!(decide(committed, (0, 9)), (0, None, Found::WentBack { end: 9 }));
         }
     }
 }

@@ -14,15 +14,14 @@ use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
 use super::dead_letter::dead_letter_topic;
 use super::observer::Observer;
-use super::reader::record_waits;
+use super::reader::records_wait;
 use super::silence::{Extent, SilentPartitions};
+use super::stall::StalledPartitions;
 use super::topics::ClusterCheck;
 use super::worker_status::WorkerStatus;
 
 /// From one measurement to the next.
 const PAUSE: Duration = Duration::from_secs(5);
-/// A group that is behind and commits nothing for this long is looked at closely.
-const QUIET: Duration = Duration::from_secs(10);
 
 type FloatGauge = Gauge<f64, AtomicU64>;
 
@@ -39,7 +38,7 @@ pub struct GroupLag {
 }
 
 /// What the brokers say of a group and its topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Measured {
     committed: BTreeMap<i32, i64>,
     /// The first offset, and the next one to be written.
@@ -99,7 +98,7 @@ impl GroupLag {
     /// Measures now and then, until `shutdown`.
     pub async fn watch(&self, shutdown: &CancellationToken) {
         let work = async {
-            let mut stall = StallWatch::default();
+            let mut stalled = StalledPartitions::default();
             let mut silent = SilentPartitions::default();
             loop {
                 let measured = self.measure().await;
@@ -107,8 +106,7 @@ impl GroupLag {
                 if let Some(measured) = &measured {
                     self.listen(&mut silent, measured).await;
                 }
-                let stalled = self.look(&mut stall, measured).await;
-                self.status.stalled(stalled);
+                self.status.stalled(self.look(&mut stalled, measured).await);
                 tokio::time::sleep(PAUSE).await;
             }
         };
@@ -136,82 +134,51 @@ impl GroupLag {
 
     /// Looks for partitions that this member does not read although records wait there.
     async fn listen(&self, silent: &mut SilentPartitions, measured: &Measured) {
-        let idle = self.status.idle();
+        let reading = self.status.reading();
         let extents: BTreeMap<_, _> =
-            measured.extents().filter(|(partition, _)| idle.contains(partition)).collect();
+            measured.extents().filter(|(partition, _)| reading.is_waiting_for(*partition)).collect();
         let Some(partition) = silent.suspect(&extents, Instant::now()) else { return };
         silent.forget(partition);
-        // Of the others nothing.
-        let from = measured
-            .extents()
-            .map(|(other, extent)| (other, if other == partition { extent.next() } else { extent.end }));
-        let (kafka, topic, from) = (self.kafka.clone(), self.topic.clone(), from.collect());
-        let waits = tokio::task::spawn_blocking(move || record_waits(&kafka, &topic, &from)).await;
-        if matches!(waits, Ok(Ok(true))) {
+        let from = extents.get(&partition).map(|extent| (partition, extent.next())).into_iter().collect();
+        if self.look_for_records(from).await.get(&partition) == Some(&true) {
             self.status.found_silent(partition);
         }
     }
 
-    /// Returns why the whole group makes no progress, if so.
-    async fn look(&self, stall: &mut StallWatch, measured: Option<Measured>) -> Option<String> {
-        let now = Instant::now();
-        // What this member has in flight is judged by its age.
-        let Some(measured) = measured.filter(|_| !self.status.is_working()) else {
-            *stall = StallWatch::default();
+    /// Returns why the group makes no progress in a partition, if so.
+    async fn look(&self, stalled: &mut StalledPartitions, measured: Option<Measured>) -> Option<String> {
+        let Some(measured) = measured else {
+            *stalled = StalledPartitions::default();
             return None;
         };
-        let lag = measured.lag();
-        if let Some(committed) = stall.suspects(measured, now) {
-            let (kafka, topic) = (self.kafka.clone(), self.topic.clone());
-            let waits = tokio::task::spawn_blocking(move || record_waits(&kafka, &topic, &committed)).await;
-            if let Ok(Ok(waits)) = waits {
-                stall.learned(waits, now);
+        let reading = self.status.reading();
+        // What this member has in flight is judged by its age.
+        let extents: BTreeMap<_, _> =
+            measured.extents().filter(|(partition, _)| !reading.is_working_on(*partition)).collect();
+        let suspects = stalled.suspects(&extents, Instant::now());
+        if !suspects.is_empty() {
+            for (partition, waits) in self.look_for_records(suspects).await {
+                stalled.learned(partition, waits, Instant::now());
             }
         }
-        let since = stall.waiting_since.filter(|since| since.elapsed() > self.status.patience())?;
-        let seconds = since.elapsed().as_secs();
+        let reason = stalled.describe(&reading.assigned, self.status.patience(), Instant::now())?;
         Some(format!(
-            "records wait, and the group commits nothing for {seconds} s: it is {lag} offsets behind, with {}",
+            "{reason}: it is {} offsets behind, with {}",
+            measured.lag(),
             self.status.describe_assignment()
         ))
     }
-}
 
-/// Finds out when a group stopped. An offset that is not committed may belong to the end of a transaction, which is never
-/// read: so a group that seems to be behind is only suspected, until a record was seen that waits for it.
-#[derive(Default)]
-struct StallWatch {
-    /// The last measurement, and since when the committed offsets are as they are.
-    last: Option<(Measured, Instant)>,
-    /// Whether a record was looked for since the last change, or found.
-    looked: bool,
-    waiting_since: Option<Instant>,
-}
-
-impl StallWatch {
-    /// Takes a measurement in. Returns what is committed if a record has to be looked for there.
-    fn suspects(&mut self, measured: Measured, now: Instant) -> Option<BTreeMap<i32, i64>> {
-        let lags = measured.lag() > 0;
-        let since = match self.last.take() {
-            Some((last, since)) if last.committed == measured.committed => {
-                if last.bounds != measured.bounds && self.waiting_since.is_none() {
-                    self.looked = false;
-                }
-                since
-            }
-            _ => {
-                (self.looked, self.waiting_since) = (false, None);
-                now
-            }
-        };
-        let committed = measured.committed.clone();
-        self.last = Some((measured, since));
-        (lags && !self.looked && now.duration_since(since) >= QUIET).then_some(committed)
-    }
-
-    fn learned(&mut self, waits: bool, now: Instant) {
-        self.looked = true;
-        self.waiting_since = waits.then_some(now);
+    /// Returns the partitions of which it is known whether a committed record waits there, from an offset on.
+    async fn look_for_records(&self, from: BTreeMap<i32, i64>) -> BTreeMap<i32, bool> {
+        let (kafka, topic) = (self.kafka.clone(), self.topic.clone());
+        let looked = tokio::task::spawn_blocking(move || records_wait(&kafka, &topic, &from)).await;
+        let looked = looked.context("looking for records panicked").flatten();
+        looked
+            .inspect_err(|error| {
+                tracing::debug!(error = format!("{error:#}"), "it is not known whether records wait");
+            })
+            .unwrap_or_default()
     }
 }
 
@@ -222,41 +189,4 @@ fn measure(observer: &Observer, topic: &str) -> anyhow::Result<Measured> {
         bounds: observer.bounds(topic)?,
         dead_letters: dead_letters.values().map(|(first, end)| end - first).sum(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn measured(committed: i64, end: i64) -> Measured {
-        Measured {
-            committed: BTreeMap::from([(0, committed)]),
-            bounds: BTreeMap::from([(0, (0, end))]),
-            dead_letters: 0,
-        }
-    }
-
-    #[test]
-    fn a_quiet_group_is_looked_at_once_until_something_changes() {
-        let (mut watch, began) = (StallWatch::default(), Instant::now());
-        let at = |seconds| began + Duration::from_secs(seconds);
-        assert_eq!(watch.suspects(measured(5, 6), at(0)), None);
-        assert!(watch.suspects(measured(5, 6), at(10)).is_some());
-        watch.learned(false, at(10));
-        assert_eq!(watch.suspects(measured(5, 6), at(1_000)), None, "only the end of a transaction");
-        assert!(watch.suspects(measured(5, 8), at(1_005)).is_some());
-        watch.learned(true, at(1_005));
-        assert_eq!(watch.suspects(measured(5, 9), at(1_010)), None);
-        assert_eq!(watch.waiting_since, Some(at(1_005)));
-        assert_eq!(watch.suspects(measured(7, 9), at(1_015)), None);
-        assert_eq!(watch.waiting_since, None, "the group moves");
-    }
-
-    #[test]
-    fn a_group_that_has_read_everything_is_not_suspected() {
-        let (mut watch, began) = (StallWatch::default(), Instant::now());
-        for seconds in [0, 60] {
-            assert_eq!(watch.suspects(measured(6, 6), began + Duration::from_secs(seconds)), None);
-        }
-    }
 }

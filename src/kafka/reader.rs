@@ -1,12 +1,12 @@
 //! Reads a topic from its first record to what is its last one when the reading begins.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 
 use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
@@ -141,37 +141,40 @@ pub fn committed_offsets(kafka: &KafkaArgs, group: &str, topic: &str) -> anyhow:
         .with_context(|| format!("the brokers do not tell what {group} has committed"))
 }
 
-/// Whether a committed record waits at or after what a group has committed. Blocks.
+/// Looks for a committed record at or after an offset of each partition in `from`. Returns the partitions of which it was
+/// found out in time whether there is one. Blocks.
 ///
 /// # Errors
-/// When the brokers do not answer.
-pub(super) fn record_waits(
+/// When the client cannot be set up.
+pub(super) fn records_wait(
     kafka: &KafkaArgs,
     topic: &str,
-    committed: &BTreeMap<i32, i64>,
-) -> anyhow::Result<bool> {
+    from: &BTreeMap<i32, i64>,
+) -> anyhow::Result<BTreeMap<i32, bool>> {
     let consumer = consumer(kafka, "read_committed")?;
     let mut list = TopicPartitionList::new();
-    let mut unread = BTreeSet::new();
-    for partition in partitions(&consumer, topic)? {
-        let next = committed.get(&partition).map_or(Offset::Beginning, |next| Offset::Offset(*next));
-        list.add_partition_offset(topic, partition, next)?;
-        unread.insert(partition);
+    for (partition, next) in from {
+        list.add_partition_offset(topic, *partition, Offset::Offset(*next))?;
     }
     consumer.assign(&list)?;
+    let mut found = BTreeMap::new();
     let began = Instant::now();
-    while !unread.is_empty() {
+    while found.len() < from.len() && began.elapsed() < CALL_TIMEOUT {
         match consumer.poll(POLL) {
-            Some(Ok(_)) => return Ok(true),
-            Some(Err(KafkaError::PartitionEOF(partition))) => {
-                unread.remove(&partition);
+            Some(Ok(message)) => {
+                found.insert(message.partition(), true);
+                // The others are not to wait behind its records.
+                let mut list = TopicPartitionList::new();
+                list.add_partition(topic, message.partition());
+                consumer.pause(&list)?;
             }
-            Some(Err(_)) | None if began.elapsed() < CALL_TIMEOUT => {}
-            Some(Err(error)) => return Err(error.into()),
-            None => bail!("the brokers did not return the records of {topic}"),
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                found.entry(partition).or_insert(false);
+            }
+            Some(Err(_)) | None => {}
         }
     }
-    Ok(false)
+    Ok(found)
 }
 
 fn consumer(kafka: &KafkaArgs, isolation_level: &str) -> anyhow::Result<BaseConsumer<LoggingContext>> {

@@ -25,12 +25,13 @@ use super::args::KafkaArgs;
 use super::client::{client_config, default_to};
 use super::handler::{Handler, Work};
 use super::in_flight::InFlight;
+use super::log_changes::LogChanges;
 use super::rebalance::RebalanceLog;
 use super::record::Record;
 use super::repeats::Repeats;
 use super::transaction::{TransactionalProducer, is_fenced};
 use super::work_output::WorkOutput;
-use super::worker_status::WorkerStatus;
+use super::worker_status::{Reading, WorkerStatus};
 use crate::backoff::Backoff;
 
 /// How long the loop waits for a record before it looks at what else there is to do.
@@ -81,11 +82,13 @@ impl<H: Handler> Worker<H> {
     fn run_sessions(self, runtime: &Handle) -> anyhow::Result<()> {
         let mut backoff = Backoff::new();
         let mut repeats = Repeats::default();
+        let mut changes = LogChanges::default();
         let mut transactional_id = self.transactional_id.clone();
         while !self.shutdown.is_cancelled() {
             let started = Instant::now();
             self.status.session_begins();
-            let result = Session::begin(&self, &transactional_id, runtime).and_then(Session::run);
+            let result =
+                Session::begin(&self, &transactional_id, runtime, &mut changes).and_then(Session::run);
             if self.shutdown.is_cancelled() {
                 return Ok(());
             }
@@ -183,6 +186,7 @@ struct Session<'a, H> {
     consumer: BaseConsumer<RebalanceLog>,
     producer: TransactionalProducer,
     in_flight: InFlight<DropGuard>,
+    changes: &'a mut LogChanges,
     done: (Sender<Completion>, Receiver<Completion>),
     /// Records committed in the next transaction at most.
     commit_limit: usize,
@@ -196,7 +200,12 @@ struct Session<'a, H> {
 }
 
 impl<'a, H: Handler> Session<'a, H> {
-    fn begin(worker: &'a Worker<H>, transactional_id: &str, runtime: &'a Handle) -> anyhow::Result<Self> {
+    fn begin(
+        worker: &'a Worker<H>,
+        transactional_id: &str,
+        runtime: &'a Handle,
+        changes: &'a mut LogChanges,
+    ) -> anyhow::Result<Self> {
         // First the producer: it settles what a predecessor left open, on which the committed offsets depend.
         let producer = runtime.block_on(TransactionalProducer::new(
             &worker.kafka,
@@ -219,6 +228,7 @@ impl<'a, H: Handler> Session<'a, H> {
             consumer,
             producer,
             in_flight: InFlight::new(Instant::now()),
+            changes,
             done: mpsc::channel(),
             commit_limit: COMMIT_LIMIT,
             paused: false,
@@ -388,9 +398,11 @@ impl<'a, H: Handler> Session<'a, H> {
     }
 
     fn observe(&self) {
-        let (partitions, oldest) = (self.in_flight.partitions().len(), self.in_flight.oldest());
-        self.worker.status.observe(partitions, self.in_flight.len(), oldest);
-        let idle = if self.paused { Vec::new() } else { self.in_flight.idle_partitions() };
-        self.worker.status.observe_idle(idle);
+        let reading = Reading {
+            assigned: self.in_flight.partitions(),
+            idle: self.in_flight.idle_partitions(),
+            is_paused: self.paused,
+        };
+        self.worker.status.observe(reading, self.in_flight.len(), self.in_flight.oldest());
     }
 }

@@ -86,7 +86,7 @@ impl WorkerMetrics {
 #[derive(Clone)]
 pub struct WorkerStatus {
     pub(super) metrics: WorkerMetrics,
-    /// How long a record may be in flight.
+    /// How long a record may be in flight that did not have to wait for its turn.
     patience: Duration,
     state: Arc<Mutex<State>>,
 }
@@ -95,7 +95,7 @@ struct State {
     session_began: Instant,
     /// Sessions that failed in a row, and the last reason.
     failures: (u32, String),
-    partitions: usize,
+    reading: Reading,
     oldest: Option<Instant>,
     /// How long work waited for its turn, and when that was noted.
     queue: Option<(Duration, Instant)>,
@@ -105,10 +105,29 @@ struct State {
     /// Why a batch cannot be read, and when that was seen last.
     unreadable: Option<(String, Instant)>,
     stall: Option<String>,
-    /// The partitions that are read and have nothing in flight.
-    idle: Vec<i32>,
     /// A partition that another client has to read.
     silent: Option<i32>,
+}
+
+/// What a member reads.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reading {
+    pub(super) assigned: Vec<i32>,
+    /// The assigned partitions that have nothing in flight.
+    pub(super) idle: Vec<i32>,
+    /// Whether all are paused, because enough is in flight.
+    pub(super) is_paused: bool,
+}
+
+impl Reading {
+    pub(super) fn is_working_on(&self, partition: i32) -> bool {
+        self.assigned.contains(&partition) && !self.idle.contains(&partition)
+    }
+
+    /// Whether the next record of `partition` is asked for.
+    pub(super) fn is_waiting_for(&self, partition: i32) -> bool {
+        !self.is_paused && self.idle.contains(&partition)
+    }
 }
 
 struct GroupError {
@@ -123,14 +142,13 @@ impl WorkerStatus {
         let state = State {
             session_began: Instant::now(),
             failures: (0, String::new()),
-            partitions: 0,
+            reading: Reading::default(),
             oldest: None,
             queue: None,
             retrying: None,
             group_error: None,
             unreadable: None,
             stall: None,
-            idle: Vec::new(),
             silent: None,
         };
         Self {
@@ -142,7 +160,12 @@ impl WorkerStatus {
 
     /// How long a record may be in flight, and a group without progress while records wait.
     pub(super) fn patience(&self) -> Duration {
-        self.patience
+        self.patience_with(self.lock().queue)
+    }
+
+    fn patience_with(&self, queue: Option<(Duration, Instant)>) -> Duration {
+        let queue = queue.filter(|(_, at)| at.elapsed() <= self.patience.saturating_mul(2));
+        queue.map_or(self.patience, |(wait, _)| self.patience.saturating_add(wait))
     }
 
     pub(super) fn session_begins(&self) {
@@ -156,9 +179,8 @@ impl WorkerStatus {
         let worked = state.session_began.elapsed() > self.patience;
         let before = if worked { 0 } else { state.failures.0 };
         state.failures = (before + 1, reason);
-        state.partitions = 0;
+        state.reading = Reading::default();
         state.oldest = None;
-        state.idle.clear();
         state.silent = None;
         drop(state);
         self.show(0, 0, None);
@@ -200,7 +222,7 @@ impl WorkerStatus {
         self.lock().group_error = None;
     }
 
-    /// Notes why the whole group makes no progress, if so.
+    /// Notes why the group makes no progress in a partition, if so.
     pub(super) fn stalled(&self, reason: Option<String>) {
         self.lock().stall = reason;
     }
@@ -215,18 +237,14 @@ impl WorkerStatus {
         self.lock().silent.take()
     }
 
-    /// Returns the partitions that are read and have nothing in flight.
-    pub(super) fn idle(&self) -> Vec<i32> {
-        self.lock().idle.clone()
+    pub(super) fn reading(&self) -> Reading {
+        self.lock().reading.clone()
     }
 
-    pub(super) fn observe_idle(&self, idle: Vec<i32>) {
-        self.lock().idle = idle;
-    }
-
-    pub(super) fn observe(&self, partitions: usize, in_flight: usize, oldest: Option<Instant>) {
+    pub(super) fn observe(&self, reading: Reading, in_flight: usize, oldest: Option<Instant>) {
+        let partitions = reading.assigned.len();
         let mut state = self.lock();
-        state.partitions = partitions;
+        state.reading = reading;
         state.oldest = oldest;
         drop(state);
         self.show(partitions, in_flight, oldest);
@@ -242,16 +260,11 @@ impl WorkerStatus {
         self.metrics.oldest.set(oldest.map_or(0.0, |oldest| oldest.elapsed().as_secs_f64()));
     }
 
-    /// Whether records are in flight.
-    pub(super) fn is_working(&self) -> bool {
-        self.lock().oldest.is_some()
-    }
-
     pub(super) fn describe_assignment(&self) -> String {
         let state = self.lock();
         let error = state.group_error.as_ref().filter(|error| error.last.elapsed() < GROUP_ERROR_MEMORY);
         let error = error.map(|error| format!("; the group fails: {}", error.reason)).unwrap_or_default();
-        format!("{} partitions assigned to this member{error}", state.partitions)
+        format!("{} partitions assigned to this member{error}", state.reading.assigned.len())
     }
 
     /// Judges whether the worker makes progress.
@@ -270,7 +283,7 @@ impl WorkerStatus {
         if *failures >= MAX_FAILURES && state.session_began.elapsed() < self.patience {
             bail!("{failures} consumer sessions failed in a row, the last one: {reason}");
         }
-        if state.partitions == 0
+        if state.reading.assigned.is_empty()
             && let Some(error) = &state.group_error
             && error.last.elapsed() < GROUP_ERROR_MEMORY
             && error.last.duration_since(error.first) >= GROUP_ERROR_LIMIT
@@ -278,8 +291,7 @@ impl WorkerStatus {
             let seconds = error.first.elapsed().as_secs();
             bail!("no partition is assigned, and the group has failed for {seconds} s: {}", error.reason);
         }
-        let queue = state.queue.filter(|(_, at)| at.elapsed() <= self.patience.saturating_mul(2));
-        let patience = queue.map_or(self.patience, |(wait, _)| self.patience.saturating_add(wait));
+        let patience = self.patience_with(state.queue);
         if let Some(oldest) = state.oldest.filter(|oldest| oldest.elapsed() > patience) {
             let seconds = oldest.elapsed().as_secs();
             let retrying = state.retrying.as_ref().filter(|(_, at)| at.elapsed() < self.patience);
@@ -303,6 +315,10 @@ mod tests {
 
     fn status(work_time: Duration) -> WorkerStatus {
         WorkerStatus::register(&mut Registry::default(), work_time)
+    }
+
+    fn reading(partitions: i32) -> Reading {
+        Reading { assigned: (0..partitions).collect(), ..Reading::default() }
     }
 
     fn reason(status: &WorkerStatus) -> String {
@@ -329,12 +345,12 @@ mod tests {
     fn a_record_may_be_in_flight_for_its_work_and_a_margin_and_no_longer() {
         let status = status(Duration::from_secs(60));
         let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds));
-        status.observe(1, 1, ago(80));
+        status.observe(reading(1), 1, ago(80));
         status.judge().unwrap();
         status.retrying("the database is unavailable");
-        status.observe(1, 1, ago(100));
+        status.observe(reading(1), 1, ago(100));
         assert!(reason(&status).ends_with("the database is unavailable"));
-        status.observe(1, 0, None);
+        status.observe(reading(1), 0, None);
         status.judge().unwrap();
     }
 
@@ -342,7 +358,7 @@ mod tests {
     fn a_record_may_wait_for_its_turn_while_others_end_well() {
         let status = status(Duration::from_secs(10));
         let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds));
-        status.observe(1, 1, ago(130));
+        status.observe(reading(1), 1, ago(130));
         assert!(reason(&status).contains("waits for 130 s"));
         status.waited(Duration::from_secs(100));
         status.judge().unwrap();
@@ -364,9 +380,9 @@ mod tests {
         status.lock().group_error.as_mut().unwrap().first = first;
         status.group_failed("inconsistent");
         assert!(reason(&status).ends_with("inconsistent"));
-        status.observe(1, 0, None);
+        status.observe(reading(1), 0, None);
         status.judge().unwrap();
-        status.observe(0, 0, None);
+        status.observe(reading(0), 0, None);
         status.group_recovered();
         status.judge().unwrap();
     }
@@ -374,7 +390,7 @@ mod tests {
     #[test]
     fn a_batch_that_cannot_be_read_counts_at_once_and_while_it_is_tried() {
         let status = status(Duration::ZERO);
-        status.observe(1, 0, None);
+        status.observe(reading(1), 0, None);
         status.found_unreadable("bad compression");
         assert!(reason(&status).ends_with("bad compression"));
         let long_ago = Instant::now().checked_sub(GROUP_ERROR_MEMORY).unwrap();

@@ -6,6 +6,7 @@
 mod args;
 mod client;
 mod error;
+mod missing;
 mod reason;
 mod schema;
 
@@ -16,17 +17,22 @@ use jsonschema::Validator;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
 pub use args::RegistryArgs;
 pub use error::CodecError;
 
 use crate::event::EventType;
 use client::{RegistryClient, SchemaText};
+use missing::MissingSchemas;
 use schema::{Schema, validate};
 
 /// A framed value begins with this byte and the schema's id, as Confluent's serialisers write it:
 /// <https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format>.
 const MAGIC: u8 = 0;
+
+/// Records for which the registry is asked at once.
+const MAX_LOOKUPS: usize = 16;
 
 /// Schema ids that are looked up again to learn whether the registry is still the same.
 const MAX_PROOFS: usize = 4;
@@ -39,6 +45,12 @@ pub fn unframed(value: &[u8]) -> Option<&[u8]> {
 fn split(value: &[u8]) -> Option<(u32, &[u8])> {
     let (id, json) = value.strip_prefix(&[MAGIC])?.split_first_chunk()?;
     Some((u32::from_be_bytes(*id), json))
+}
+
+/// Reads a value that keeps to its schema.
+fn read<E: DeserializeOwned>(schema: &Schema, value: Value) -> Result<E, String> {
+    schema.validate(&value)?;
+    serde_json::from_value(value).map_err(|error| reason::of_reading(&error))
 }
 
 fn subject_of(topic: &str) -> String {
@@ -61,8 +73,11 @@ pub struct Codec {
     written: RwLock<HashMap<String, Arc<Written>>>,
     /// Some ids under which values were read: the right registry knows them.
     proofs: RwLock<BTreeSet<u32>>,
-    /// Held while a schema is fetched or registered, so that it is done once.
-    asking: tokio::sync::Mutex<()>,
+    missing: MissingSchemas,
+    /// Bounds what is asked because of records. Readers of known schemas do not need it.
+    lookups: Semaphore,
+    /// Held while a schema is registered, so that it is done once.
+    registering: Mutex<()>,
 }
 
 impl Codec {
@@ -75,7 +90,9 @@ impl Codec {
             schemas: RwLock::default(),
             written: RwLock::default(),
             proofs: RwLock::default(),
-            asking: tokio::sync::Mutex::default(),
+            missing: MissingSchemas::default(),
+            lookups: Semaphore::new(MAX_LOOKUPS),
+            registering: Mutex::default(),
         })
     }
 
@@ -117,7 +134,7 @@ impl Codec {
     }
 
     async fn register(&self, event_type: EventType, topic: &str) -> Result<Arc<Written>, CodecError> {
-        let _asking = self.asking.lock().await;
+        let _registering = self.registering.lock().await;
         if let Some(written) = known(&self.written, topic) {
             return Ok(written);
         }
@@ -147,18 +164,37 @@ impl Codec {
         let (id, json) = split(value).ok_or_else(|| {
             CodecError::rejected("the value is not framed: it must begin with a zero byte and a schema id")
         })?;
+        if let Some(schema) = known(&self.schemas, &id)
+            && let Ok(value) = serde_json::from_slice(json)
+            && let Ok(event) = read(&schema, value)
+        {
+            self.prove(id);
+            return Ok(event);
+        }
+        // On the heap: few records need it, and each that waits for its work would hold the room for it.
+        Box::pin(self.decode_with_registry(topic, id, json)).await
+    }
+
+    /// Reads a value whose schema may have to be fetched, and which may be refused.
+    async fn decode_with_registry<E: DeserializeOwned>(
+        &self,
+        topic: &str,
+        id: u32,
+        json: &[u8],
+    ) -> Result<E, CodecError> {
         let value: Value = serde_json::from_slice(json).map_err(CodecError::rejected)?;
-        let schema = self.schema(id, topic).await?;
-        let read = schema
-            .validate(&value)
-            .and_then(|()| serde_json::from_value(value).map_err(|error| reason::of_reading(&error)));
-        match read {
+        let schema = match self.schema(id, topic).await {
+            Err(CodecError::UnknownSchema(reason)) => {
+                return Err(self.judge_unknown(reason, E::deserialize(value).is_ok()));
+            }
+            schema => schema?,
+        };
+        match read(&schema, value) {
             Ok(event) => {
                 self.prove(id);
                 Ok(event)
             }
-            // On the heap: few records need it, and each that waits for its work would hold the room for it.
-            Err(reason) => Err(Box::pin(self.judge(id, &schema, topic, reason)).await),
+            Err(reason) => Err(self.judge(id, &schema, topic, reason).await),
         }
     }
 
@@ -177,14 +213,18 @@ impl Codec {
     async fn schema(&self, id: u32, topic: &str) -> Result<Arc<Schema>, CodecError> {
         match known(&self.schemas, &id) {
             Some(schema) => Ok(schema),
-            None => Box::pin(self.fetch(id, topic)).await,
+            None => self.fetch(id, topic).await,
         }
     }
 
+    /// Several may fetch the same schema at once, as many as there are look-ups, which does no harm.
     async fn fetch(&self, id: u32, topic: &str) -> Result<Arc<Schema>, CodecError> {
-        let _asking = self.asking.lock().await;
+        let _lookup = self.lookup().await?;
         if let Some(schema) = known(&self.schemas, &id) {
             return Ok(schema);
+        }
+        if let Some(reason) = self.missing.reason(id, topic) {
+            return Err(CodecError::UnknownSchema(reason));
         }
         let fetched = match self.registry.by_id(id).await? {
             Some(text) => Schema::compile(text, id, &self.registry).await,
@@ -201,6 +241,7 @@ impl Codec {
                     let reason = format!("{reason}, but {name} does not even know the subject {subject}");
                     return Err(CodecError::Unavailable(reason));
                 }
+                self.missing.insert(id, topic, &reason);
                 return Err(CodecError::UnknownSchema(reason));
             }
             Err(error) => return Err(error),
@@ -210,24 +251,53 @@ impl Codec {
         Ok(schema)
     }
 
+    async fn lookup(&self) -> Result<SemaphorePermit<'_>, CodecError> {
+        // The semaphore is never closed.
+        self.lookups.acquire().await.map_err(|error| CodecError::Unavailable(error.to_string()))
+    }
+
+    /// Decides what it means that the registry does not have the schema of a value. It says nothing about one that looks like
+    /// an event as long as no record could be read: then the registry may be another one, or was restored empty.
+    fn judge_unknown(&self, reason: String, is_event: bool) -> CodecError {
+        let proofs = self.proofs.read().unwrap_or_else(PoisonError::into_inner);
+        if is_event && proofs.is_empty() {
+            let name = self.registry.name();
+            return CodecError::Unavailable(format!(
+                "{reason}, but the value can be read, and no other could be so far: {name} may be another registry, or was \
+                 restored empty"
+            ));
+        }
+        CodecError::UnknownSchema(reason)
+    }
+
     /// Decides what it means that a value cannot be read under the schema `id`: it is wrong, unless the schema belongs to something
     /// else than its topic, as in the registry of another environment.
     async fn judge(&self, id: u32, schema: &Schema, topic: &str, reason: String) -> CodecError {
         if schema.belongs_to.get().is_some_and(|known| known == topic) {
             return CodecError::Rejected(reason);
         }
+        if let Some(known) = self.missing.reason(id, topic) {
+            return CodecError::UnknownSchema(format!("{known}, and {reason}"));
+        }
+        let _lookup = match self.lookup().await {
+            Ok(lookup) => lookup,
+            Err(error) => return error,
+        };
         let subject = subject_of(topic);
         match self.registry.is_under(&subject, &schema.text).await {
             Ok(true) => {
-                // Another topic's schema, should there be one, is asked for again each time.
+                // Should another topic use the same schema, it is asked for again each time.
                 let _ = schema.belongs_to.set(topic.to_owned());
                 CodecError::Rejected(reason)
             }
             Ok(false) => {
-                let reason = format!("schema {id} is not one of the subject {subject}, and {reason}");
+                let foreign = format!("schema {id} is not one of the subject {subject}");
                 match self.check_proofs().await {
-                    Ok(0) => CodecError::Unavailable(reason),
-                    Ok(_) => CodecError::UnknownSchema(reason),
+                    Ok(0) => CodecError::Unavailable(format!("{foreign}, and {reason}")),
+                    Ok(_) => {
+                        self.missing.insert(id, topic, &foreign);
+                        CodecError::UnknownSchema(format!("{foreign}, and {reason}"))
+                    }
                     Err(error) => error,
                 }
             }

@@ -88,9 +88,10 @@ impl BatchWriter {
 
     async fn answer_existing(&mut self, existing: Vec<(String, oneshot::Sender<Answer>)>) {
         let vins = existing.iter().map(|(vin, _)| vin.clone()).collect();
-        let ids = match &mut self.appender {
-            Some(appender) => appender.ids_of(vins).await.map_err(Arc::new),
-            None => Err(Arc::new(DatabaseError::Unavailable(anyhow!("the connection was lost")))),
+        // A part of the batch may have cost the connection that the others were written on.
+        let ids = match self.appender().await {
+            Ok(appender) => appender.ids_of(vins).await.map_err(Arc::new),
+            Err(error) => Err(Arc::new(error)),
         };
         if ids.is_err() {
             self.appender = None;
@@ -145,13 +146,7 @@ impl BatchWriter {
     async fn append_part(&mut self, part: &[&NewVehicle]) -> Result<IdsByVin, DatabaseError> {
         let mut retries = 0;
         loop {
-            // Nothing was sent on it: a vehicle that is written on another one is not written twice.
-            self.appender.take_if(|appender| appender.is_broken());
-            let appender = match &mut self.appender {
-                Some(appender) => appender,
-                None => self.appender.insert(self.context.store.appender().await?),
-            };
-            match appender.append(part).await {
+            match self.appender().await?.append(part).await {
                 Ok(ids) => {
                     self.context.batch_sizes.observe(u32::try_from(part.len()).map_or(f64::MAX, f64::from));
                     return Ok(ids);
@@ -167,6 +162,88 @@ impl BatchWriter {
                     return Err(error);
                 }
             }
+        }
+    }
+
+    async fn appender(&mut self) -> Result<&mut Box<dyn Appender>, DatabaseError> {
+        // Nothing was sent on one that is broken: a vehicle that is written on another one is not written twice.
+        let appender = match self.appender.take().filter(|appender| !appender.is_broken()) {
+            Some(appender) => appender,
+            None => self.context.store.appender().await?,
+        };
+        Ok(self.appender.insert(appender))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use serde_json::json;
+
+    use super::*;
+    use crate::database::Access;
+    use crate::stock::store::SqliteVehicles;
+    use crate::trace::Span;
+    use crate::vehicle::parse_vehicle;
+
+    /// A connection on which one vehicle makes each of its transactions fail, and all others are there already.
+    struct Failing {
+        vin: &'static str,
+        fail: fn(anyhow::Error) -> DatabaseError,
+    }
+
+    #[async_trait]
+    impl Appender for Failing {
+        async fn append(&mut self, vehicles: &[&NewVehicle]) -> Result<IdsByVin, DatabaseError> {
+            match vehicles {
+                [new] if new.vin() == self.vin => Err((self.fail)(anyhow!("the failure"))),
+                [_] => Ok(IdsByVin::new()),
+                _ => Err(DatabaseError::Refused(anyhow!("too many at once"))),
+            }
+        }
+
+        fn is_broken(&self) -> bool {
+            false
+        }
+
+        async fn ids_of(&mut self, _: Vec<String>) -> Result<IdsByVin, DatabaseError> {
+            Err(DatabaseError::Internal(anyhow!("not the connection that is asked")))
+        }
+    }
+
+    fn new_vehicle(vin: &str) -> NewVehicle {
+        let document = json!({
+            "vin": vin, "model": "model", "manufacturer": "manufacturer", "year": 2022, "odometer": 1000,
+            "odometerUnit": "odometerUnit",
+        });
+        NewVehicle::new(parse_vehicle(&document, 2022).unwrap(), *Span::follow(None).context()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_vehicle_that_is_there_is_named_although_another_of_its_batch_cost_the_connection() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("stock.db");
+        let store: Arc<dyn VehicleStore> = Arc::new(SqliteVehicles::open(file, Access::Owner).await.unwrap());
+        let (known, failing) = (new_vehicle("known"), new_vehicle("failing"));
+        let ids = store.appender().await.unwrap().append(&[&known]).await.unwrap();
+        for fail in [DatabaseError::Conflict, DatabaseError::Internal, DatabaseError::Unavailable] {
+            let context = WriterContext::new(Arc::clone(&store), Arc::default(), &mut Registry::default());
+            let mut writer = BatchWriter::new(context);
+            writer.appender = Some(Box::new(Failing { vin: "failing", fail }));
+            let (submissions, answers): (Vec<_>, Vec<_>) = [&known, &failing]
+                .map(|new| {
+                    let (answer, answered) = oneshot::channel();
+                    (Submission { new: new.clone(), answer }, answered)
+                })
+                .into_iter()
+                .unzip();
+            writer.write(submissions).await;
+            let mut outcomes = Vec::new();
+            for answer in answers {
+                outcomes.push(answer.await.unwrap());
+            }
+            assert_eq!(outcomes[0].as_ref().unwrap(), &Insertion::Exists(ids["known"]));
+            assert!(outcomes[1].as_ref().unwrap_err().to_string().contains("the failure"), "{outcomes:?}");
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod engines;
 pub mod kafka;
 pub mod node;
+pub mod peer;
 pub mod proxy;
 pub mod role;
 pub mod topics;

@@ -98,6 +98,9 @@ impl<H: Handler> Session<'_, H> {
     fn committed(&mut self, done: &Done) -> Outcome {
         self.worker.status.metrics.committed.inc_by(done.records as u64);
         self.in_flight.advance(&done.next);
+        for (partition, next) in &done.next {
+            self.changes.commits(*partition, Some(next.offset));
+        }
         if done.is_limited { Outcome::Limited } else { Outcome::Settled }
     }
 

@@ -39,30 +39,36 @@ impl<H: Handler> Session<'_, H> {
 
     fn assign(&mut self, starts: &[Start]) {
         let Worker { topic, group, status, .. } = self.worker;
-        for &Start { partition, offset, expected, found } in starts {
+        for &Start { partition, committed, offset, expected, found } in starts {
+            self.changes.commits(partition, committed);
             match found {
                 Found::Within => {}
-                Found::WentBack { committed, end } => {
-                    status.metrics.log_went_back.inc();
-                    tracing::warn!(
-                        topic,
-                        partition,
-                        group,
-                        committed,
-                        end,
-                        "the log went back, reading it again"
-                    );
+                Found::WentBack { end } => {
+                    if self.changes.notes_went_back(partition) {
+                        status.metrics.log_went_back.inc();
+                        tracing::warn!(
+                            topic,
+                            partition,
+                            group,
+                            committed,
+                            end,
+                            "the log went back, reading it again"
+                        );
+                    }
                 }
                 Found::Expired { offsets } => {
-                    status.metrics.expired.inc_by(offsets.unsigned_abs());
-                    tracing::warn!(
-                        topic,
-                        partition,
-                        group,
-                        offsets,
-                        continue_at = offset,
-                        "records were deleted before they were read (--topic-retention)"
-                    );
+                    let offsets = self.changes.notes_expired(partition, offset, offsets);
+                    if offsets > 0 {
+                        status.metrics.expired.inc_by(offsets.unsigned_abs());
+                        tracing::warn!(
+                            topic,
+                            partition,
+                            group,
+                            offsets,
+                            continue_at = offset,
+                            "records were deleted before they were read (--topic-retention)"
+                        );
+                    }
                 }
             }
             let guard = CancellationToken::new().drop_guard();
@@ -99,8 +105,10 @@ impl<H: Handler> Session<'_, H> {
     /// which a new session finds out; otherwise from its beginning.
     fn go_back(&mut self, partition: i32, offset: i64) -> anyhow::Result<()> {
         let Worker { topic, group, status, .. } = self.worker;
-        status.metrics.log_went_back.inc();
-        tracing::warn!(topic, partition, group, offset, "the log went back, reading it again");
+        if self.changes.notes_went_back(partition) {
+            status.metrics.log_went_back.inc();
+            tracing::warn!(topic, partition, group, offset, "the log went back, reading it again");
+        }
         if self.in_flight.is_proven(partition) {
             bail!("the log of {topic}/{partition} went back");
         }
@@ -109,12 +117,13 @@ impl<H: Handler> Session<'_, H> {
     }
 
     /// Finds the logs that end before what was read from them.
-    fn note_shorter_logs(&self) {
+    fn note_shorter_logs(&mut self) {
         let Worker { topic, group, status, .. } = self.worker;
         for (partition, last) in self.in_flight.last_offsets() {
             let bounds = self.consumer.fetch_watermarks(topic, partition, CALL_TIMEOUT);
             if let Ok((_, end)) = bounds
                 && last >= end
+                && self.changes.notes_went_back(partition)
             {
                 status.metrics.log_went_back.inc();
                 tracing::warn!(topic, partition, group, last, end, "the log went back, reading it again");
