@@ -1,6 +1,10 @@
 //! The command line.
 
-use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::ads::{Ads, AdsArgs};
 use crate::audit::{self, AuditArgs};
@@ -10,18 +14,20 @@ use crate::dlq::{self, DlqArgs};
 use crate::estimate::{Estimate, EstimateArgs, ModelArgs};
 use crate::healthcheck::{self, HealthcheckArgs};
 use crate::open_files::{self, ROLE_FILES};
+use crate::output::Output;
 use crate::shutdown::run_until_signal;
 use crate::stock::{Stock, StockArgs};
 use crate::telemetry::LogArgs;
 use crate::trace::{self, TraceArgs};
 
+const NAME: &str = "vehicle-platform";
 /// Files that the whole platform has open in one process, about 170, and some for clients.
 #[cfg(feature = "embedded")]
 const DEV_FILES: u64 = 256;
 
 /// Takes vehicles, estimates their prices, and advertises them, over Apache Kafka
 #[derive(Debug, Parser)]
-#[command(name = "vehicle-platform", version, max_term_width = 110)]
+#[command(name = NAME, version, max_term_width = 110)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -53,6 +59,16 @@ pub enum Command {
     Dlq(DlqArgs),
     /// Ask a role on this machine whether it is ready
     Healthcheck(HealthcheckArgs),
+    /// Print the completions of a shell
+    Completions {
+        /// Shell to print them for, such as bash
+        shell: Shell,
+    },
+    /// Write a man page for each command
+    Man {
+        /// Existing directory to write them to
+        directory: PathBuf,
+    },
 }
 
 /// A command whose process exports traces.
@@ -75,7 +91,7 @@ impl Command {
             Self::Stock(_) | Self::Estimate { .. } | Self::Ads(_) => open_files::claim(ROLE_FILES)?,
             #[cfg(feature = "embedded")]
             Self::Dev(_) => open_files::claim(DEV_FILES)?,
-            Self::Audit(_) | Self::Dlq(_) | Self::Healthcheck(_) => {}
+            _ => {}
         }
         match self {
             Self::Stock(Traced { args, trace }) => {
@@ -103,14 +119,21 @@ impl Command {
             Self::Audit(args) => audit::run(args).await,
             Self::Dlq(args) => dlq::run(args).await,
             Self::Healthcheck(args) => healthcheck::run(args).await,
+            Self::Completions { shell } => {
+                let mut completions = Vec::new();
+                clap_complete::generate(shell, &mut Cli::command(), NAME, &mut completions);
+                let mut output = Output::stdout();
+                output.raw(&completions);
+                Ok(output.finish()?)
+            }
+            Self::Man { directory } => clap_mangen::generate_to(Cli::command(), &directory)
+                .with_context(|| format!("cannot write man pages to {}", directory.display())),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

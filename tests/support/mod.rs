@@ -3,10 +3,13 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod cluster;
+pub mod end_txn;
 pub mod engines;
+mod home;
 pub mod kafka;
 pub mod node;
 pub mod peer;
+pub mod postgres;
 pub mod proxy;
 pub mod role;
 pub mod topics;

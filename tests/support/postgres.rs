@@ -2,8 +2,6 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
-mod home;
-
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -14,7 +12,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use vehicle_platform::database::postgres::PostgresAddress;
 
-use self::home::{Home, unprivileged};
+use super::home::{Home, unprivileged};
 use crate::support::eventually;
 
 pub const PASSWORD: &str = "secret%word";

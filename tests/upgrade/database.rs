@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use vehicle_platform::database::Access;
 use vehicle_platform::stock::store;
 
-use crate::server::Server;
 use crate::support::engines::PostgresDatabase;
+use crate::support::postgres::Server;
 use crate::support::vehicle;
 
 /// What diesel keeps of the migrations that ran.

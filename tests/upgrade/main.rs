@@ -12,8 +12,7 @@ mod load;
 mod migration;
 mod older_release;
 mod rolling;
-#[path = "../support/postgres.rs"]
-mod server;
+
 mod stock;
 #[path = "../support/mod.rs"]
 mod support;

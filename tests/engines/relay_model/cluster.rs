@@ -1,0 +1,113 @@
+//! A Kafka cluster as relays see it: transactions, fencing, and the mark of each identity.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use anyhow::anyhow;
+use async_trait::async_trait;
+use vehicle_platform::kafka::Mark;
+use vehicle_platform::stock::relay::{Begun, Cluster, PublishError};
+use vehicle_platform::stock::store::{LogEntry, PositionKey};
+
+use super::gate::Gate;
+
+/// The events that a release from before a change cannot encode begin with this.
+pub const UNENCODABLE: &str = "unencodable";
+/// The events that the cluster refuses until a setting of it is changed begin with this.
+pub const REFUSED: &str = "refused";
+
+#[derive(Default)]
+pub struct State {
+    pub name: String,
+    /// The `event_id`s, in their order.
+    pub published: Vec<String>,
+    pub marks: HashMap<String, Mark>,
+    owners: HashMap<String, u64>,
+    producers: u64,
+    pub lose_answer: bool,
+    pub fail_publish: bool,
+}
+
+/// Shared by all relays that work with it.
+#[derive(Clone, Default)]
+pub struct ModelCluster(pub Arc<Mutex<State>>);
+
+impl ModelCluster {
+    pub fn named(name: &str) -> Self {
+        Self(Arc::new(Mutex::new(State { name: name.to_owned(), ..State::default() })))
+    }
+}
+
+/// One relay's client of the cluster.
+pub struct ModelProducer {
+    pub cluster: ModelCluster,
+    pub gate: Gate,
+    pub encodes_all: bool,
+    pub begun: Option<(String, u64)>,
+}
+
+#[async_trait]
+impl Cluster for ModelProducer {
+    type Record = String;
+
+    async fn begin(&mut self, identity: &str) -> anyhow::Result<Begun> {
+        self.gate.pass().await;
+        let producer = {
+            let mut state = self.cluster.0.lock().unwrap();
+            state.producers += 1;
+            let producer = state.producers;
+            state.owners.insert(identity.to_owned(), producer);
+            producer
+        };
+        self.begun = Some((identity.to_owned(), producer));
+        self.gate.pass().await;
+        let state = self.cluster.0.lock().unwrap();
+        let key = PositionKey { cluster: state.name.clone(), topic: "topic".to_owned() };
+        Ok(Begun { key, mark: state.marks.get(identity).cloned() })
+    }
+
+    async fn encode(&self, entries: &[LogEntry]) -> anyhow::Result<Vec<Result<String, String>>> {
+        self.gate.pass().await;
+        Ok(entries
+            .iter()
+            .map(|entry| {
+                if entry.vin.starts_with(UNENCODABLE) && !self.encodes_all {
+                    Err("a field that this release does not know".to_owned())
+                } else if entry.vin.starts_with(REFUSED) && !self.encodes_all {
+                    Ok(REFUSED.to_owned())
+                } else {
+                    Ok(entry.event_id.clone())
+                }
+            })
+            .collect())
+    }
+
+    async fn publish(&mut self, records: Vec<String>, mark: Mark) -> Result<(), PublishError> {
+        self.gate.pass().await;
+        let answer = {
+            let mut state = self.cluster.0.lock().unwrap();
+            let (identity, producer) = self.begun.clone().unwrap();
+            if state.owners.get(&identity) != Some(&producer) {
+                return Err(PublishError::Fenced(anyhow!("a newer producer has the identity")));
+            }
+            let indices = records.iter().enumerate().filter(|(_, record)| *record == REFUSED);
+            let refused: Vec<_> = indices.map(|(index, _)| (index, "too large".to_owned())).collect();
+            if !refused.is_empty() {
+                return Err(PublishError::Refused(refused));
+            }
+            if std::mem::take(&mut state.fail_publish) {
+                return Err(PublishError::Failed(anyhow!("aborted")));
+            }
+            state.published.extend(records);
+            state.marks.insert(identity, mark);
+            std::mem::take(&mut state.lose_answer)
+        };
+        // A crash here is one after the commit.
+        self.gate.pass().await;
+        if answer { Err(PublishError::Failed(anyhow!("the answer was lost"))) } else { Ok(()) }
+    }
+
+    async fn next_batch_of_older_release(&mut self, _: &str) -> anyhow::Result<Option<i64>> {
+        Ok(None)
+    }
+}

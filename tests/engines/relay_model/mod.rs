@@ -1,0 +1,104 @@
+//! The relay's logic and the real stores under random interleavings of what can happen to them.
+//!
+//! A relay's session is run call by call: before each call to its log or its cluster it waits for the test's permission,
+//! so that it can crash, stand still or be overtaken at any line that matters. In the end every event that a log holds
+//! must have been published on the cluster that its relay works with; exactly once where no history parted.
+
+mod cluster;
+mod database;
+mod gate;
+mod world;
+
+use crate::support::engines::address;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use world::{Action, World};
+
+/// What happens to a relay whose database and cluster have one history.
+fn ordinary() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        10 => any::<bool>().prop_map(|encodable| Action::Insert { database: 0, encodable }),
+        4 => Just(Action::Start { database: 0 }),
+        20 => (any::<usize>(), 1..12_usize).prop_map(|(relay, calls)| Action::Step { relay, calls }),
+        3 => any::<usize>().prop_map(|relay| Action::Crash { relay }),
+        1 => Just(Action::LoseAnswer { cluster: 0 }),
+        1 => Just(Action::FailPublish { cluster: 0 }),
+        1 => any::<bool>().prop_map(|encodes_all| Action::Release { encodes_all }),
+    ]
+}
+
+/// What parts histories, or takes a cluster's memory.
+fn parting() -> impl Strategy<Value = Action> {
+    let database = any::<usize>();
+    prop_oneof![
+        8 => (any::<usize>(), any::<bool>())
+            .prop_map(|(database, encodable)| Action::Insert { database, encodable }),
+        4 => any::<usize>().prop_map(|database| Action::Start { database }),
+        1 => database.prop_map(|database| Action::Copy { database }),
+        1 => any::<usize>().prop_map(|database| Action::Backup { database }),
+        1 => any::<usize>().prop_map(|backup| Action::Restore { backup }),
+        1 => (any::<usize>(), any::<usize>(), any::<bool>())
+            .prop_map(|(database, kept, lease)| Action::Failover { database, kept, lease }),
+        1 => any::<usize>().prop_map(|database| Action::ExpireMark { database }),
+        1 => (any::<usize>(), -3..4_i64).prop_map(|(database, by)| Action::MoveMark { database, by }),
+        1 => any::<usize>().prop_map(|database| Action::ChangeCluster { database }),
+        1 => (0..2_usize).prop_map(|cluster| Action::RecreateTopic { cluster }),
+        1 => (0..2_usize).prop_map(|cluster| Action::LoseAnswer { cluster }),
+    ]
+}
+
+fn run(engine: &str, cases: u32, actions: impl Strategy<Value = Vec<Action>>, exactly_once: bool) {
+    let config = ProptestConfig {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 300,
+        ..ProptestConfig::default()
+    };
+    let run = |actions: Vec<Action>| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let verdict = runtime.block_on(async {
+            let mut world = World::new(engine).await;
+            for action in actions {
+                world.perform(action).await;
+            }
+            world.settle().await
+        });
+        prop_assert_eq!(&verdict.lost, &Vec::<String>::new());
+        if exactly_once {
+            prop_assert_eq!(&verdict.doubled, &Vec::<String>::new());
+        }
+        Ok(())
+    };
+    TestRunner::new(config).run(&actions, run).unwrap();
+}
+
+fn cases(default: u32) -> u32 {
+    std::env::var("MODEL_CASES").ok().map_or(default, |cases| cases.parse().unwrap())
+}
+
+#[test]
+fn in_one_history_every_event_is_published_exactly_once() {
+    run("sqlite", cases(150), vec(ordinary(), 20..120), true);
+}
+
+#[test]
+fn in_parted_histories_no_event_is_lost() {
+    let actions = vec(prop_oneof![3 => ordinary(), 1 => parting()], 20..150);
+    run("sqlite", cases(150), actions, false);
+}
+
+#[test]
+fn in_one_history_every_event_is_published_exactly_once_on_postgresql() {
+    if let Some(server) = address("PostgreSQL", "TEST_POSTGRES_URL") {
+        run(&server, cases(150) / 10, vec(ordinary(), 20..80), true);
+    }
+}
+
+#[test]
+fn in_parted_histories_no_event_is_lost_on_postgresql() {
+    if let Some(server) = address("PostgreSQL", "TEST_POSTGRES_URL") {
+        let actions = vec(prop_oneof![3 => ordinary(), 1 => parting()], 20..100);
+        run(&server, cases(150) / 10, actions, false);
+    }
+}

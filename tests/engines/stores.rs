@@ -1,0 +1,389 @@
+//! What every store promises, asked of every store there is.
+//!
+//! SQLite is always there. PostgreSQL and MongoDB are looked for at `TEST_POSTGRES_URL` and `TEST_MONGODB_URL`;
+//! where they are not, their tests say so, and fail when `REQUIRE_ENGINES=1`.
+
+use crate::support;
+use std::sync::Arc;
+
+use crate::support::engines::offer;
+use crate::support::{assert_same, engines};
+use vehicle_platform::ads::store::{AdStore, Insertion, MongoAds, SqliteAds};
+use vehicle_platform::ads::{Ad, Offer};
+use vehicle_platform::database::Access;
+use vehicle_platform::event::VehicleCreated;
+use vehicle_platform::http::PageRequest;
+use vehicle_platform::stock::store::{
+    EventLog, LastPublished, Lease, LogEntry, LogRead, NewVehicle, PositionKey, PostgresVehicles,
+    SqliteVehicles, VehicleStore,
+};
+use vehicle_platform::trace::TraceContext;
+use vehicle_platform::vehicle::{Price, StockedVehicle, VehicleId, parse_vehicle};
+
+fn new_vehicle(vin: &str) -> NewVehicle {
+    let vehicle = parse_vehicle(&support::vehicle(vin), 2026).unwrap();
+    NewVehicle::new(vehicle, TraceContext::new_root()).unwrap()
+}
+
+async fn stocked(store: &dyn VehicleStore, vin: &str) -> StockedVehicle {
+    let new = new_vehicle(vin);
+    let ids = store.appender().await.unwrap().append(&[&new]).await.unwrap();
+    StockedVehicle { id: ids[vin], created_at: new.created_at, vehicle: new.vehicle }
+}
+
+async fn take_lease(log: &mut dyn EventLog, holder: &str) -> Lease {
+    let seen = log.lease().await.unwrap();
+    log.take(&seen, holder).await.unwrap().unwrap()
+}
+
+/// The events after `last`, which have to be there.
+async fn read(log: &mut dyn EventLog, lease: &Lease, last: &LastPublished, limit: i64) -> Vec<LogEntry> {
+    match log.read(lease, last, limit, i64::MAX).await.unwrap() {
+        LogRead::Entries(entries) => entries,
+        read => panic!("{read:?}"),
+    }
+}
+
+fn last_of(entries: &[LogEntry]) -> LastPublished {
+    let last = entries.last().unwrap();
+    LastPublished { id: last.id, event_id: Some(last.event_id.clone()), failure: String::new() }
+}
+
+fn key(cluster: &str) -> PositionKey {
+    PositionKey { cluster: cluster.to_owned(), topic: "topic".to_owned() }
+}
+
+/// What a vehicle store promises.
+mod vehicles {
+    use super::*;
+
+    pub async fn are_read_back_as_they_were_written(store: &dyn VehicleStore) {
+        let stocked = stocked(store, "ünïcode ✓").await;
+        assert_eq!(store.find("ünïcode ✓").await.unwrap(), Some(stocked.clone()));
+        assert_eq!(store.get(stocked.id).await.unwrap(), Some(stocked));
+        assert_eq!(store.get(VehicleId(i64::MAX)).await.unwrap(), None);
+    }
+
+    pub async fn are_written_together_but_those_that_exist(store: &dyn VehicleStore) {
+        let first = stocked(store, "b").await;
+        let new = ["a", "b", "c"].map(new_vehicle);
+        let mut appender = store.appender().await.unwrap();
+        let ids = appender.append(&new.iter().collect::<Vec<_>>()).await.unwrap();
+        assert_same(ids.keys().cloned().collect(), vec!["a".to_owned(), "c".to_owned()]);
+        let found = appender.ids_of(vec!["b".to_owned(), "other".to_owned()]).await.unwrap();
+        assert_eq!(found, [("b".to_owned(), first.id)].into());
+        let mut log = store.event_log().await.unwrap();
+        let lease = take_lease(&mut *log, "test").await;
+        let entries = read(&mut *log, &lease, &LastPublished::default(), 10).await;
+        assert_eq!(entries.iter().map(|entry| entry.vin.as_str()).collect::<Vec<_>>(), ["b", "a", "c"]);
+        for entry in entries {
+            let event: VehicleCreated = serde_json::from_str(&entry.event).unwrap();
+            let stocked = store.find(&entry.vin).await.unwrap().unwrap();
+            assert_eq!(event, VehicleCreated::from(&stocked));
+        }
+    }
+
+    pub async fn a_vin_that_is_written_at_the_same_time_is_kept_once(store: &dyn VehicleStore) {
+        let kept = futures::future::join_all((0..16).map(|_| async {
+            let new = new_vehicle("race");
+            store.appender().await.unwrap().append(&[&new]).await.unwrap().len()
+        }))
+        .await;
+        assert_eq!(kept.into_iter().sum::<usize>(), 1);
+        assert_eq!(store.backlog().await.unwrap().events, 1);
+    }
+
+    pub async fn pages_go_from_the_oldest_on(store: &dyn VehicleStore) {
+        let mut expected = Vec::new();
+        for number in 0..5 {
+            expected.push(Ok(stocked(store, &format!("page-{number}")).await));
+        }
+        let first = store.page(&PageRequest { limit: 2, after: None }).await.unwrap();
+        assert_eq!(first, expected[..3], "one more than the limit tells that there is more");
+        let after = expected[2].as_ref().ok().map(|stocked| stocked.id);
+        let last = store.page(&PageRequest { limit: 2, after }).await.unwrap();
+        assert_eq!(last, expected[3..]);
+    }
+}
+
+/// What an event log promises.
+mod event_log {
+    use super::*;
+
+    pub async fn is_read_by_a_cursor_that_proves_where_it_was(store: &dyn VehicleStore) {
+        for number in 0..5 {
+            stocked(store, &format!("event-{number}")).await;
+        }
+        let mut log = store.event_log().await.unwrap();
+        let lease = take_lease(&mut *log, "test").await;
+        let first = read(&mut *log, &lease, &LastPublished::default(), 2).await;
+        assert_eq!(first.iter().map(|entry| entry.id).collect::<Vec<_>>(), [1, 2]);
+        let last = last_of(&first);
+        let rest = read(&mut *log, &lease, &last, 10).await;
+        assert_eq!(rest.iter().map(|entry| entry.id).collect::<Vec<_>>(), [3, 4, 5]);
+        assert!(read(&mut *log, &lease, &last_of(&rest), 10).await.is_empty());
+        let one = log.read(&lease, &last, 10, 1).await.unwrap();
+        assert_eq!(one, LogRead::Entries(rest[..1].to_vec()), "at least one, however large");
+        for parted in [
+            LastPublished { event_id: Some("other".to_owned()), ..last.clone() },
+            LastPublished { id: 9, ..last.clone() },
+            LastPublished { event_id: None, ..last.clone() },
+            LastPublished { failure: "unknown".to_owned(), ..last.clone() },
+        ] {
+            assert_eq!(log.read(&lease, &parted, 10, i64::MAX).await.unwrap(), LogRead::Parted, "{parted:?}");
+        }
+        assert!(log.holds(&last).await.unwrap());
+        assert!(!log.holds(&LastPublished { id: 1, ..last.clone() }).await.unwrap());
+        assert!(!log.holds(&LastPublished { id: 9, ..last.clone() }).await.unwrap());
+        assert!(!log.holds(&LastPublished { failure: "unknown".to_owned(), ..last }).await.unwrap());
+    }
+
+    pub async fn has_one_holder_at_a_time(store: &dyn VehicleStore) {
+        let (mut one, mut other) = (store.event_log().await.unwrap(), store.event_log().await.unwrap());
+        let free = one.lease().await.unwrap();
+        assert_eq!(free.holder, None);
+        let held = one.take(&free, "one").await.unwrap().unwrap();
+        assert_eq!(other.take(&free, "other").await.unwrap(), None, "it is not as it was seen");
+        let seen = other.lease().await.unwrap();
+        assert_eq!(seen, held);
+        assert!(one.renew(&held, None).await.unwrap());
+        assert_eq!(other.take(&seen, "other").await.unwrap(), None, "its beat moved");
+        let seen = other.lease().await.unwrap();
+        let taken = other.take(&seen, "other").await.unwrap().unwrap();
+        assert_eq!(taken.identity, held.identity);
+        assert!(!one.renew(&held, Some((&key("a"), &LastPublished::default()))).await.unwrap());
+        assert_eq!(one.position(&key("a")).await.unwrap(), LastPublished::default());
+        assert_eq!(one.record_failure(&held, &key("a"), 1, "reason").await.unwrap(), None);
+        assert!(!one.replace_identity(&held).await.unwrap());
+        assert_eq!(one.read(&held, &LastPublished::default(), 1, 1).await.unwrap(), LogRead::LeaseLost);
+        one.release(&held).await.unwrap();
+        assert_eq!(other.lease().await.unwrap(), taken, "only its holder gives it back");
+        assert!(other.replace_identity(&taken).await.unwrap());
+        other.release(&taken).await.unwrap();
+        let free = one.lease().await.unwrap();
+        assert_eq!(free.holder, None);
+        assert_ne!(free.identity, held.identity);
+    }
+
+    pub async fn keeps_a_position_for_each_cluster_that_never_goes_back(store: &dyn VehicleStore) {
+        for number in 0..5 {
+            stocked(store, &format!("event-{number}")).await;
+        }
+        let mut log = store.event_log().await.unwrap();
+        let lease = take_lease(&mut *log, "test").await;
+        let entries = read(&mut *log, &lease, &LastPublished::default(), 10).await;
+        for count in [2, 4, 3] {
+            assert!(log.renew(&lease, Some((&key("a"), &last_of(&entries[..count])))).await.unwrap());
+        }
+        let of_another_history = LastPublished { id: 5, ..last_of(&entries[..4]) };
+        assert!(log.renew(&lease, Some((&key("a"), &of_another_history))).await.unwrap());
+        assert_eq!(log.position(&key("a")).await.unwrap(), last_of(&entries[..4]));
+        assert_eq!(log.position(&key("b")).await.unwrap(), LastPublished::default());
+        let backlog = store.backlog().await.unwrap();
+        assert_eq!((backlog.events, backlog.position, backlog.failed), (1, 4, 0));
+        let unpublished = store.unpublished(0, 10).await.unwrap();
+        assert_eq!(unpublished.iter().map(|event| event.id).collect::<Vec<_>>(), [5]);
+    }
+
+    pub async fn keeps_what_cannot_be_encoded_until_it_can(store: &dyn VehicleStore) {
+        for number in 0..3 {
+            stocked(store, &format!("event-{number}")).await;
+        }
+        let mut log = store.event_log().await.unwrap();
+        let lease = take_lease(&mut *log, "test").await;
+        let entries = read(&mut *log, &lease, &LastPublished::default(), 10).await;
+        let token = log.record_failure(&lease, &key("a"), 2, "a reason").await.unwrap().unwrap();
+        let again = log.record_failure(&lease, &key("a"), 2, "another").await.unwrap();
+        assert_eq!(again.as_ref(), Some(&token), "again after a crash");
+        assert_eq!(log.last_failure(&key("a")).await.unwrap(), token);
+        let last = LastPublished { failure: token, ..last_of(&entries) };
+        assert!(log.holds(&last).await.unwrap());
+        assert!(log.renew(&lease, Some((&key("a"), &last))).await.unwrap());
+        assert_eq!(log.position(&key("a")).await.unwrap(), last);
+        let unpublished = store.unpublished(0, 10).await.unwrap();
+        assert_eq!(unpublished.len(), 1);
+        assert_eq!((unpublished[0].id, unpublished[0].failure.as_deref()), (2, Some("another")));
+        assert_eq!(store.backlog().await.unwrap().failed, 1);
+        log.record_failure(&lease, &key("a"), 3, "still to be read").await.unwrap().unwrap();
+        log.forget_failures_after(&lease, &key("b"), 0).await.unwrap();
+        log.forget_failures_after(&lease, &key("a"), 2).await.unwrap();
+        assert_eq!(log.failures(&key("a"), 0, 10).await.unwrap(), entries[1..2]);
+        assert!(log.failures(&key("a"), 2, 10).await.unwrap().is_empty());
+        assert!(log.retry_failure(&lease, 2).await.unwrap());
+        assert!(!log.retry_failure(&lease, 2).await.unwrap());
+        let again = read(&mut *log, &lease, &last_of(&entries), 10).await;
+        assert_eq!(again.len(), 1);
+        assert_eq!((again[0].vin.as_str(), &again[0].event), ("event-1", &entries[1].event));
+        assert_eq!(store.backlog().await.unwrap().failed, 0);
+    }
+
+    pub async fn forgets_old_events_but_the_last_published_one(store: &dyn VehicleStore) {
+        for number in 0..5 {
+            stocked(store, &format!("event-{number}")).await;
+        }
+        let mut log = store.event_log().await.unwrap();
+        let lease = take_lease(&mut *log, "test").await;
+        let last = last_of(&read(&mut *log, &lease, &LastPublished::default(), 4).await);
+        assert!(log.prune(&lease, 0, &last, 3_600.0, 10).await.unwrap().is_empty(), "they are young");
+        log.record_failure(&lease, &key("a"), 2, "a reason").await.unwrap().unwrap();
+        assert_eq!(log.prune(&lease, 0, &last, -1.0, 1).await.unwrap(), [1]);
+        let lost = Lease { epoch: lease.epoch - 1, ..lease.clone() };
+        assert!(log.prune(&lost, 0, &last, -1.0, 10).await.unwrap().is_empty());
+        let parted = LastPublished { event_id: Some("other".to_owned()), ..last.clone() };
+        assert!(log.prune(&lease, 0, &parted, -1.0, 10).await.unwrap().is_empty());
+        let left = log.prune(&lease, 1, &last, -1.0, 10).await.unwrap();
+        assert_eq!(left, [3], "all but what failed and the last");
+        assert_eq!(read(&mut *log, &lease, &last, 10).await.len(), 1);
+    }
+
+    pub async fn keeps_what_another_cluster_has_not_seen(store: &dyn VehicleStore) {
+        for number in 0..5 {
+            stocked(store, &format!("event-{number}")).await;
+        }
+        let mut log = store.event_log().await.unwrap();
+        let lease = take_lease(&mut *log, "test").await;
+        let entries = read(&mut *log, &lease, &LastPublished::default(), 10).await;
+        for (cluster, count) in [("a", 2), ("b", 5)] {
+            assert!(log.renew(&lease, Some((&key(cluster), &last_of(&entries[..count])))).await.unwrap());
+        }
+        assert_eq!(log.prune(&lease, 0, &last_of(&entries), -1.0, 10).await.unwrap(), [1]);
+    }
+
+    pub async fn takes_a_vehicle_once_more(store: &dyn VehicleStore) {
+        let stocked = stocked(store, "again").await;
+        let mut log = store.event_log().await.unwrap();
+        let lease = take_lease(&mut *log, "test").await;
+        store.reannounce(&stocked).await.unwrap();
+        let first = read(&mut *log, &lease, &LastPublished::default(), 10).await;
+        assert_eq!(first.len(), 1, "it waits already");
+        log.renew(&lease, Some((&key("a"), &last_of(&first)))).await.unwrap();
+        store.reannounce(&stocked).await.unwrap();
+        let entries = read(&mut *log, &lease, &LastPublished::default(), 10).await;
+        assert_eq!(entries.iter().map(|entry| entry.reannounced).collect::<Vec<_>>(), [false, true]);
+        assert_eq!(entries[0].event, entries[1].event);
+    }
+}
+
+/// What an ad store promises.
+mod ads {
+    use super::*;
+
+    pub async fn are_read_back_as_they_were_written(store: &dyn AdStore) {
+        let ad = Ad::publish(offer("ünïcode ✓"));
+        assert_eq!(store.insert(std::slice::from_ref(&ad)).await, [Insertion::Kept]);
+        assert_eq!(store.get(ad.id).await.unwrap(), Some(ad));
+        assert_eq!(store.get(Ad::publish(offer("other")).id).await.unwrap(), None);
+        let of_the_original = Offer { vehicle_id: None, ..offer("original") };
+        let ad = Ad::publish(of_the_original);
+        assert_eq!(store.insert(std::slice::from_ref(&ad)).await, [Insertion::Kept]);
+        assert_eq!(store.get(ad.id).await.unwrap(), Some(ad));
+    }
+
+    pub async fn a_vin_has_one_ad_the_first(store: &dyn AdStore) {
+        let first = Ad::publish(offer("once"));
+        let again = Ad::publish(Offer { price: Price::from_cents(1), ..offer("once") });
+        let other = Ad::publish(offer("other"));
+        assert_eq!(store.insert(std::slice::from_ref(&first)).await, [Insertion::Kept]);
+        let (known, kept) = (Insertion::Known, Insertion::Kept);
+        assert_eq!(store.insert(&[again.clone(), other.clone(), again]).await, [known.clone(), kept, known]);
+        let all = store.page(&PageRequest { limit: 10, after: None }).await.unwrap();
+        assert_eq!(all, [Ok(first), Ok(other)]);
+        assert_eq!(store.insert(&[]).await, []);
+    }
+
+    pub async fn pages_go_from_the_oldest_on(store: &dyn AdStore) {
+        let expected: Vec<_> = (0..5).map(|number| Ad::publish(offer(&format!("page-{number}")))).collect();
+        assert_eq!(store.insert(&expected).await, vec![Insertion::Kept; 5]);
+        let after = Some(expected[2].id.to_string());
+        let expected: Vec<_> = expected.into_iter().map(Ok).collect();
+        let first = store.page(&PageRequest { limit: 2, after: None }).await.unwrap();
+        assert_eq!(first, expected[..3], "one more than the limit tells that there is more");
+        let last = store.page(&PageRequest { limit: 2, after }).await.unwrap();
+        assert_eq!(last, expected[3..]);
+    }
+
+    pub async fn are_kept_once_when_written_at_the_same_time(store: &dyn AdStore) {
+        let batches = [(); 4].map(|()| ["a", "b", "c"].map(|vin| Ad::publish(offer(vin))));
+        let insertions = futures::future::join_all(batches.iter().map(|batch| store.insert(batch))).await;
+        assert_eq!(insertions.concat().iter().filter(|kept| **kept == Insertion::Kept).count(), 3);
+    }
+}
+
+/// Asks all that a store promises of a fresh one each.
+macro_rules! contract {
+    ($engine:ident, $fresh:path, $store:ty, $contract:ident: $($promise:ident),+ $(,)?) => {
+        mod $engine {
+            use super::*;
+
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $promise() {
+                    let Some((store, engine)) = $fresh().await else { return };
+                    let store: Arc<$store> = Arc::new(store);
+                    store.check().await.unwrap();
+                    $contract::$promise(&*store).await;
+                    drop(store);
+                    engine.clear().await;
+                }
+            )+
+        }
+    };
+}
+
+async fn sqlite_vehicles() -> Option<(SqliteVehicles, engines::Directory)> {
+    let directory = engines::Directory::new();
+    let store = SqliteVehicles::open(directory.file("stock.db"), Access::Owner).await.unwrap();
+    Some((store, directory))
+}
+
+async fn postgres_vehicles() -> Option<(PostgresVehicles, engines::PostgresDatabase)> {
+    let database = engines::PostgresDatabase::create().await?;
+    Some((PostgresVehicles::new(database.url(), Access::Owner).unwrap(), database))
+}
+
+async fn sqlite_ads() -> Option<(SqliteAds, engines::Directory)> {
+    let directory = engines::Directory::new();
+    let store = SqliteAds::open(directory.file("ads.db"), Access::Owner).await.unwrap();
+    Some((store, directory))
+}
+
+async fn mongodb_ads() -> Option<(MongoAds, engines::MongoDatabase)> {
+    let database = engines::MongoDatabase::create().await?;
+    Some((MongoAds::new(database.url()).await.unwrap(), database))
+}
+
+macro_rules! vehicle_contract {
+    ($engine:ident, $log:ident, $fresh:path, $store:ty) => {
+        contract!($engine, $fresh, $store, vehicles:
+            are_read_back_as_they_were_written,
+            are_written_together_but_those_that_exist,
+            a_vin_that_is_written_at_the_same_time_is_kept_once,
+            pages_go_from_the_oldest_on,
+        );
+        contract!($log, $fresh, $store, event_log:
+            is_read_by_a_cursor_that_proves_where_it_was,
+            has_one_holder_at_a_time,
+            keeps_a_position_for_each_cluster_that_never_goes_back,
+            keeps_what_cannot_be_encoded_until_it_can,
+            forgets_old_events_but_the_last_published_one,
+            keeps_what_another_cluster_has_not_seen,
+            takes_a_vehicle_once_more,
+        );
+    };
+}
+
+macro_rules! ad_contract {
+    ($engine:ident, $fresh:path, $store:ty) => {
+        contract!($engine, $fresh, $store, ads:
+            are_read_back_as_they_were_written,
+            a_vin_has_one_ad_the_first,
+            pages_go_from_the_oldest_on,
+            are_kept_once_when_written_at_the_same_time,
+        );
+    };
+}
+
+vehicle_contract!(vehicles_in_sqlite, event_log_in_sqlite, sqlite_vehicles, SqliteVehicles);
+vehicle_contract!(vehicles_in_postgres, event_log_in_postgres, postgres_vehicles, PostgresVehicles);
+ad_contract!(ads_in_sqlite, sqlite_ads, SqliteAds);
+ad_contract!(ads_in_mongodb, mongodb_ads, MongoAds);

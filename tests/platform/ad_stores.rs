@@ -1,0 +1,231 @@
+//! What the ad stores do with an ad that their database refuses, and with what another program left in it.
+//!
+//! MongoDB is looked for at `TEST_MONGODB_URL`; where it is not, its tests say so, and fail when `REQUIRE_ENGINES=1`.
+
+use crate::support;
+use crate::support::engines::{Directory, MongoDatabase, offer};
+use crate::support::kafka::{header, read_all};
+use crate::support::{Platform, RoleProcess, eventually};
+use diesel::connection::SimpleConnection as _;
+use diesel::{Connection as _, SqliteConnection};
+use mongodb::Database;
+use mongodb::bson::oid::ObjectId;
+use mongodb::bson::{DateTime, Document, doc};
+use vehicle_platform::ads::Ad;
+use vehicle_platform::ads::store::{AdStore, Insertion, MongoAds, SqliteAds};
+use vehicle_platform::database::{Access, DatabaseError};
+use vehicle_platform::http::PageRequest;
+
+fn ad(vin: &str) -> Ad {
+    Ad::publish(offer(vin))
+}
+
+async fn vins_of(store: &dyn AdStore) -> Vec<String> {
+    let rows = store.page(&PageRequest { limit: 1_000, after: None }).await.unwrap();
+    rows.into_iter().map(|row| row.unwrap().offer.vin.into()).collect()
+}
+
+/// All that pages of one row each show, and the keys of what they cannot.
+async fn walk(store: &dyn AdStore) -> (Vec<String>, Vec<String>) {
+    let (mut vins, mut unreadable) = (Vec::new(), Vec::new());
+    let mut after = None;
+    loop {
+        let page = store.page(&PageRequest { limit: 1, after }).await.unwrap();
+        let Some(row) = page.into_iter().next() else { return (vins, unreadable) };
+        after = Some(match row {
+            Ok(ad) => {
+                vins.push(ad.offer.vin.into());
+                ad.id.to_string()
+            }
+            Err(row) => {
+                unreadable.push(row.id.clone());
+                row.id
+            }
+        });
+    }
+}
+
+fn assert_refused(insertion: &Insertion) {
+    assert!(matches!(insertion, Insertion::Refused(_)), "{insertion:?}");
+}
+
+async fn mongodb() -> Option<(MongoAds, Database, MongoDatabase)> {
+    let engine = MongoDatabase::create().await?;
+    let store = MongoAds::new(engine.url()).await.unwrap();
+    store.check().await.unwrap();
+    let client = mongodb::Client::with_uri_str(engine.url().as_str()).await.unwrap();
+    let database = client.default_database().unwrap();
+    Some((store, database, engine))
+}
+
+#[tokio::test]
+async fn an_ad_too_large_for_mongodb_is_refused_and_its_batch_is_kept() {
+    let Some((store, _, engine)) = mongodb().await else { return };
+    let mut ads: Vec<_> = (0..20).map(|number| ad(&format!("vin-{number}"))).collect();
+    for large in [3, 19] {
+        ads[large].offer.model = "x".repeat(17_500_000);
+    }
+    let insertions = store.insert(&ads).await;
+    for (number, insertion) in insertions.iter().enumerate() {
+        match number {
+            3 | 19 => assert_refused(insertion),
+            _ => assert!(matches!(insertion, Insertion::Kept | Insertion::Known), "{number}: {insertion:?}"),
+        }
+    }
+    assert_eq!(vins_of(&store).await.len(), 18);
+    engine.clear().await;
+}
+
+#[tokio::test]
+async fn an_ad_that_a_validator_or_another_index_refuses_fails_no_other() {
+    let Some((store, database, engine)) = mongodb().await else { return };
+    let validator = doc! { "collMod": "ads", "validator": { "year": { "$lt": 2000 } } };
+    database.run_command(validator).await.unwrap();
+    let mut ads = ["old", "new", "older"].map(ad).to_vec();
+    ads[0].offer.year = 1999;
+    ads[2].offer.year = 1900;
+    let insertions = store.insert(&ads).await;
+    assert_eq!((&insertions[0], &insertions[2]), (&Insertion::Kept, &Insertion::Kept));
+    assert_refused(&insertions[1]);
+
+    let index = doc! { "createIndexes": "ads", "indexes": [{ "key": { "year": 1 }, "name": "year", "unique": true }] };
+    database.run_command(index).await.unwrap();
+    let mut ads = ["same-year", "old", "other-year"].map(ad).to_vec();
+    for (ad, year) in ads.iter_mut().zip([1999, 1999, 1998]) {
+        ad.offer.year = year;
+    }
+    let insertions = store.insert(&ads).await;
+    assert_eq!((&insertions[1], &insertions[2]), (&Insertion::Known, &Insertion::Kept));
+    assert_refused(&insertions[0]);
+    engine.clear().await;
+}
+
+#[tokio::test]
+async fn foreign_documents_in_mongodb_are_passed_over_and_named() {
+    let Some((store, database, engine)) = mongodb().await else { return };
+    let ads = ["first", "spoiled", "last"].map(ad);
+    store.insert(&ads).await;
+    let collection = database.collection::<Document>("ads");
+    let spoiled = ads[1].id.to_string();
+    let update = doc! { "$set": { "price": "cheap" } };
+    collection.update_one(doc! { "_id": &spoiled }, update).await.unwrap();
+    collection.insert_one(doc! { "_id": ObjectId::new(), "vin": "foreign" }).await.unwrap();
+    collection.insert_one(doc! { "_id": 7, "vin": "number" }).await.unwrap();
+    collection.insert_one(doc! { "_id": "zebra", "publishedAt": DateTime::MAX }).await.unwrap();
+    let (vins, unreadable) = walk(&store).await;
+    assert_eq!(vins, ["first", "last"]);
+    assert_eq!(unreadable, [spoiled, "zebra".to_owned()]);
+    let strays = store.strays(10).await.unwrap();
+    assert_eq!(strays.len(), 2, "{strays:?}");
+    assert!(strays.iter().any(|stray| stray.to_string().contains("foreign")), "{strays:?}");
+    assert_eq!(store.strays(1).await.unwrap().len(), 1);
+    assert!(matches!(store.get(ads[1].id).await, Err(DatabaseError::Unreadable(_))));
+    assert!(store.find("spoiled").await.unwrap()[0].is_err());
+    engine.clear().await;
+}
+
+/// A MongoDB that accepts connections and never answers.
+#[tokio::test]
+async fn a_database_that_never_answers_is_unavailable_in_time() {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let url = format!("mongodb://{}/ads", listener.local_addr().unwrap()).parse().unwrap();
+    let store = MongoAds::new(&url).await.unwrap();
+    let insertions =
+        tokio::time::timeout(support::DEADLINE, store.insert(&["one", "two"].map(ad))).await.unwrap();
+    assert_eq!(insertions.len(), 2);
+    assert!(
+        insertions.iter().all(|insertion| matches!(insertion, Insertion::Unavailable(_))),
+        "{insertions:?}"
+    );
+}
+
+async fn sqlite() -> (SqliteAds, SqliteConnection, Directory) {
+    let directory = Directory::new();
+    let path = directory.file("ads.db");
+    let store = SqliteAds::open(path.clone(), Access::Owner).await.unwrap();
+    let mut connection = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    connection.batch_execute("PRAGMA busy_timeout = 5000;").unwrap();
+    (store, connection, directory)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ad_that_sqlite_refuses_fails_no_other() {
+    let (store, mut connection, _directory) = sqlite().await;
+    let index = "CREATE UNIQUE INDEX of_another_program ON ads (year);";
+    connection.batch_execute(index).unwrap();
+    let mut ads: Vec<_> = (0..9).map(|number| ad(&format!("vin-{number}"))).collect();
+    for (number, ad) in (1900..).zip(&mut ads) {
+        ad.offer.year = number;
+    }
+    ads[5].offer.year = 1900;
+    let insertions = store.insert(&ads).await;
+    assert_refused(&insertions[5]);
+    assert_eq!(
+        insertions.iter().filter(|insertion| **insertion == Insertion::Kept).count(),
+        8,
+        "{insertions:?}"
+    );
+    assert_eq!(vins_of(&store).await.len(), 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_rows_in_sqlite_are_passed_over_and_named() {
+    let (store, mut connection, _directory) = sqlite().await;
+    let ads = ["first", "priceless", "timeless", "last"].map(ad);
+    store.insert(&ads).await;
+    connection
+        .batch_execute(
+            "UPDATE ads SET price = 'cheap' WHERE vin = 'priceless';
+             UPDATE ads SET published_at = 'yesterday' WHERE vin = 'timeless';
+             INSERT INTO ads SELECT x'00', published_at, vehicle_id, 'stray', model, manufacturer, year, odometer,
+                 odometer_unit, price, price_unit FROM ads WHERE vin = 'first';",
+        )
+        .unwrap();
+    let (vins, unreadable) = walk(&store).await;
+    assert_eq!(vins, ["first", "last"]);
+    assert_eq!(unreadable, [ads[1].id.to_string(), ads[2].id.to_string()]);
+    assert_eq!(store.page(&PageRequest { limit: 10, after: None }).await.unwrap().len(), 4);
+    assert_eq!(store.strays(10).await.unwrap().len(), 1);
+    for unreadable in &ads[1..3] {
+        assert!(matches!(store.get(unreadable.id).await, Err(DatabaseError::Unreadable(_))));
+        assert!(store.find(unreadable.offer.vin.as_str()).await.unwrap()[0].is_err());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_whose_ad_the_database_refuses_becomes_a_dead_letter_and_the_others_become_ads() {
+    let Some((_, database, engine)) = mongodb().await else { return };
+    let validator = doc! { "collMod": "ads", "validator": { "vin": { "$ne": "refused" } } };
+    database.run_command(validator).await.unwrap();
+    let platform = Platform::start(&["--processing-time", "0s", "--roles", "stock,estimate"]).await;
+    let _ads = RoleProcess::spawn(&[
+        "ads",
+        "--port",
+        "0",
+        "--database-url",
+        engine.url().as_str(),
+        "--kafka-bootstrap-servers",
+        platform.kafka(),
+        "--schema-registry-url",
+        platform.registry(),
+        "--topic-replication-factor",
+        "1",
+        "--topic-min-insync-replicas",
+        "1",
+    ]);
+    for vin in ["first", "refused", "second"] {
+        platform.accept(vin).await;
+    }
+    let letters = eventually("the dead letter", async || {
+        let letters = read_all(platform.kafka(), "stock.vehicle-processed.dlq").await;
+        (!letters.is_empty()).then_some(letters)
+    })
+    .await;
+    let reason = header(&letters[0], "dlq.reason").unwrap();
+    assert!(reason.contains("121"), "{reason}");
+    let ads = database.collection::<Document>("ads");
+    eventually("the other ads", async || (ads.count_documents(doc! {}).await.unwrap() == 2).then_some(()))
+        .await;
+    platform.end().await;
+    engine.clear().await;
+}

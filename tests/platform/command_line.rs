@@ -1,0 +1,381 @@
+//! What the command line says when something is wrong.
+
+use crate::support;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
+
+use crate::support::{BINARY, DEADLINE, Platform, RoleProcess, eventually, free_port};
+
+/// What a pipe holds by default on Linux, in pages of which each may be filled in part.
+const PIPE_BYTES: usize = 65_536;
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(BINARY).args(arguments).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[tokio::test]
+async fn a_taken_port_or_data_directory_is_an_error_that_names_the_flag() {
+    let platform = Platform::start(&["--roles", "none"]).await;
+    let data_dir = platform.data_dir().to_str().unwrap();
+    let output = run(&["dev", "--kafka-port", "0", "--data-dir", data_dir]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("--data-dir"), "{}", stderr(&output));
+
+    let other = tempfile::tempdir().unwrap();
+    let other = other.path().to_str().unwrap();
+    let (_, taken) = platform.kafka().rsplit_once(':').unwrap();
+    for flag in ["--kafka-port", "--registry-port", "--stock-port", "--ads-port"] {
+        let mut arguments = vec!["dev", "--data-dir", other];
+        for port in ["--kafka-port", "--registry-port", "--stock-port", "--ads-port"] {
+            arguments.extend([port, if port == flag { taken } else { "0" }]);
+        }
+        let output = run(&arguments);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains(flag), "{}", stderr(&output));
+    }
+    platform.finish().await;
+}
+
+#[test]
+fn wrong_usage_ends_with_2_and_names_the_flag() {
+    for (arguments, named) in [
+        (vec!["estimate", "--processing-time", "soon"], "--processing-time"),
+        (vec!["estimate", "--max-in-flight", "0"], "--max-in-flight"),
+        (vec!["estimate", "--max-concurrent-estimates", "0"], "--max-concurrent-estimates"),
+        (vec!["estimate", "--topic-retention", "1s"], "--topic-retention"),
+        (vec!["stock", "--database-url", "mysql://h/d"], "--database-url"),
+        (vec!["stock", "--schema-registry-url", "h:8081"], "--schema-registry-url"),
+        (vec!["stock", "--kafka-property", "isolation.level=read_uncommitted"], "--kafka-property"),
+        (vec!["dev", "--roles", "stok"], "--roles"),
+        (vec!["healthcheck"], "--port"),
+        (vec!["nothing"], "nothing"),
+    ] {
+        let output = run(&arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(stderr(&output).contains(named), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_property_that_is_not_the_users_is_refused_under_each_of_its_names_with_what_to_use_instead() {
+    for (property, instead) in [
+        ("acks", "--topic-min-insync-replicas"),
+        ("allow.auto.create.topics", "--topic-partitions"),
+        ("auto.offset.reset", "first record"),
+        ("bootstrap.servers", "--kafka-bootstrap-servers"),
+        ("metadata.broker.list", "--kafka-bootstrap-servers"),
+        ("client.id", "quotas"),
+        ("auto.commit.enable", "one transaction"),
+        ("enable.auto.commit", "one transaction"),
+        ("enable.auto.offset.store", "one transaction"),
+        ("enable.idempotence", "transactions"),
+        ("enable.partition.eof", "tools"),
+        ("fetch.error.backoff.ms", "topic"),
+        ("group.id", "--kafka-prefix"),
+        ("group.instance.id", "member"),
+        ("group.protocol", "protocol"),
+        ("isolation.level", "committed"),
+        ("log_level", "--log"),
+        ("max.in.flight", "transactions"),
+        ("max.in.flight.requests.per.connection", "transactions"),
+        ("message.max.bytes", "brokers"),
+        ("message.send.max.retries", "transactions"),
+        ("partition.assignment.strategy", "members"),
+        ("request.required.acks", "--topic-min-insync-replicas"),
+        ("retries", "transactions"),
+        ("statistics.interval.ms", "/metrics"),
+        ("transaction.timeout.ms", "timeouts"),
+        ("transactional.id", "--instance-id"),
+    ] {
+        let output = run(&["estimate", "--kafka-property", &format!("{property}=1")]);
+        assert_eq!(output.status.code(), Some(2), "{property}");
+        assert!(stderr(&output).contains(instead), "{property}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_wrong_setting_ends_with_1_and_names_the_flag() {
+    for (arguments, named) in [
+        (vec!["estimate", "--kafka-property", "no.such.setting=1"], "--kafka-property"),
+        // More than a transaction may take.
+        (vec!["estimate", "--kafka-property", "socket.timeout.ms=60000"], "--kafka-property"),
+        (vec!["stock", "--port", "0", "--kafka-property", "message.timeout.ms=30000"], "--kafka-property"),
+        (vec!["stock", "--port", "0", "--database-url", "mongodb://h/d"], "--database-url"),
+        (vec!["ads", "--port", "0", "--database-url", "postgres://h/d"], "--database-url"),
+        (vec!["stock", "--port", "0", "--database-url-file", "/does/not/exist"], "--database-url-file"),
+        (vec!["dev", "--roles", "stock,stock"], "--roles"),
+    ] {
+        let output = run(&arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(stderr(&output).contains(named), "{}", stderr(&output));
+    }
+}
+
+#[tokio::test]
+async fn a_health_check_ends_well_when_the_role_is_ready() {
+    let platform = Platform::start(&[]).await;
+    for url in [platform.stock(), platform.ads_url()] {
+        let (_, port) = url.rsplit_once(':').unwrap();
+        let output = run(&["healthcheck", "--port", port]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert_eq!(stdout(&output), "ready\n");
+    }
+    platform.finish().await;
+}
+
+#[tokio::test]
+async fn a_health_check_names_what_a_role_waits_for() {
+    let (port, nowhere) = (free_port().to_string(), free_port().to_string());
+    let kafka = format!("127.0.0.1:{nowhere}");
+    let registry = format!("http://127.0.0.1:{nowhere}");
+    let arguments = ["--kafka-bootstrap-servers", &kafka, "--schema-registry-url", &registry];
+    let _estimate = RoleProcess::spawn(&[&["estimate", "--port", &port], &arguments[..]].concat());
+    let output = eventually("an answer of the role", async || {
+        // The role may be on the port that the variable names, and a proxy must not come between.
+        let mut command = Command::new(BINARY);
+        command.arg("healthcheck").env("PORT", &port).env("http_proxy", &registry);
+        let output = command.output().unwrap();
+        (!stderr(&output).contains("no role answers")).then_some(output)
+    })
+    .await;
+    assert_eq!(output.status.code(), Some(1));
+    for dependency in ["kafka (", "schema-registry ("] {
+        assert!(stderr(&output).contains(dependency), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_health_check_of_nothing_names_the_address() {
+    let port = free_port().to_string();
+    let output = run(&["healthcheck", "--port", &port]);
+    assert_eq!(output.status.code(), Some(1));
+    let named = format!("http://127.0.0.1:{port}/readyz");
+    assert!(stderr(&output).contains(&named), "{}", stderr(&output));
+}
+
+#[test]
+fn a_health_check_of_another_program_says_so() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let other = std::thread::spawn(move || {
+        let (connection, _) = listener.accept().unwrap();
+        let mut request = BufReader::new(&connection).lines();
+        assert!(request.any(|line| line.unwrap().is_empty()), "the request has no end");
+        (&connection).write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").unwrap();
+    });
+    let output = run(&["healthcheck", "--port", &port]);
+    other.join().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("another program"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_wrong_value_that_may_be_a_secret_is_not_repeated() {
+    for (variable, value) in [
+        ("DATABASE_URL", "mysql://user:hidden@host/db"),
+        ("KAFKA_PROPERTIES", "sasl.password:hidden"),
+        ("SCHEMA_REGISTRY_URL", "ftp://user:hidden@host"),
+    ] {
+        let output = Command::new(BINARY).arg("stock").env(variable, value).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{variable}");
+        assert!(!stderr(&output).contains("hidden"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn help_shows_every_setting_with_its_variable_and_no_secret() {
+    for command in ["stock", "estimate", "ads", "dev"] {
+        let output = Command::new(BINARY)
+            .args([command, "--help"])
+            .env("DATABASE_URL", "postgres://user:hidden@host/db")
+            .env("KAFKA_PROPERTIES", "sasl.password=hidden")
+            .output()
+            .unwrap();
+        let help = String::from_utf8(output.stdout).unwrap();
+        assert!(help.contains("[env: SHUTDOWN_TIMEOUT="), "{help}");
+        assert!(!help.contains("hidden"), "{help}");
+    }
+}
+
+#[test]
+fn shells_complete_the_commands_and_each_command_has_a_man_page() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = run(&["completions", shell]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(String::from_utf8(output.stdout).unwrap().contains("outbox-retention"), "{shell}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let output = run(&["man", directory.path().to_str().unwrap()]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let page = std::fs::read_to_string(directory.path().join("vehicle-platform-stock.1")).unwrap();
+    assert!(page.contains("retention"), "{page}");
+    let output = run(&["man", "/does/not/exist"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("/does/not/exist"), "{}", stderr(&output));
+}
+
+/// Runs a shell's command line, in which `$BINARY` is the executable.
+fn shell(script: &str, platform: &Platform) -> Output {
+    let database = |name: &str| format!("sqlite:{}", platform.data_dir().join(name).display());
+    Command::new("bash")
+        .args(["-o", "pipefail", "-c", script])
+        .env("BINARY", BINARY)
+        .env("KAFKA_BOOTSTRAP_SERVERS", platform.kafka())
+        .env("STOCK_DATABASE_URL", database("stock.db"))
+        .env("ADS_DATABASE_URL", database("ads.db"))
+        .output()
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_that_cannot_be_written_does_not_change_what_a_tool_found() {
+    let platform = Platform::start(&["--processing-time", "0s"]).await;
+    platform.accept("vin").await;
+    platform.await_ads(1).await;
+    let (_, port) = platform.stock().rsplit_once(':').unwrap();
+    let healthcheck = format!("$BINARY healthcheck --port {port}");
+    for (script, code) in [
+        ("$BINARY audit --json | true", 0),
+        ("$BINARY audit >&-", 0),
+        ("$BINARY audit --json 2>/dev/full", 0),
+        ("$BINARY audit --json >/dev/full", 1),
+        ("$BINARY audit >/dev/full", 1),
+        ("$BINARY audit --vin vin | true", 0),
+        ("$BINARY audit --vin vin >/dev/full", 1),
+        ("$BINARY dlq list | true", 0),
+        ("$BINARY dlq list >/dev/full", 1),
+        ("$BINARY audit --vin unknown 2>/dev/full", 1),
+        ("$BINARY audit --vin unknown 2>&1 | true", 1),
+        (&format!("{healthcheck} | true"), 0),
+        (&format!("{healthcheck} >/dev/full 2>/dev/full"), 0),
+    ] {
+        let output = shell(script, &platform);
+        assert_eq!(output.status.code(), Some(code), "{script}: {}", stderr(&output));
+        if script.ends_with(" >/dev/full") {
+            assert!(stderr(&output).contains("standard output"), "{script}: {}", stderr(&output));
+        }
+    }
+    platform.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_lives_on_when_its_log_can_no_longer_be_written() {
+    for script in ["exec \"$@\" 2>/dev/full", "exec \"$@\" 2> >(head -c 1 >/dev/null)"] {
+        for format in ["text", "json"] {
+            let port = free_port().to_string();
+            let nowhere = free_port();
+            let mut child = Command::new("bash")
+                .args(["-c", script, "bash", BINARY, "estimate", "--port", &port, "--log-format", format])
+                .args(["--kafka-bootstrap-servers", &format!("127.0.0.1:{nowhere}")])
+                .args(["--schema-registry-url", &format!("http://127.0.0.1:{nowhere}")])
+                .spawn()
+                .unwrap();
+            // By then it has logged that it waits for both.
+            eventually("the role to see what it waits for", async || {
+                let answer = reqwest::get(format!("http://127.0.0.1:{port}/readyz")).await.ok()?;
+                (!answer.text().await.ok()?.contains("not checked yet")).then_some(())
+            })
+            .await;
+            let status = support::terminate(&mut child).await;
+            assert_eq!(status.code(), Some(0), "{script}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_serves_and_ends_when_nothing_reads_its_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = format!("sqlite:{}", directory.path().join("stock.db").display());
+    let (port, nowhere) = (free_port().to_string(), free_port());
+    let child = Command::new(BINARY)
+        .args(["stock", "--port", &port, "--database-url", &database])
+        .args(["--log", "trace", "--kafka-property", "debug=all"])
+        .args(["--kafka-bootstrap-servers", &format!("127.0.0.1:{nowhere}")])
+        .args(["--schema-registry-url", &format!("http://127.0.0.1:{nowhere}")])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut role = RoleProcess { child };
+    let mut log = role.child.stderr.take().unwrap();
+    let client = reqwest::Client::builder().timeout(DEADLINE).build().unwrap();
+    let url = format!("http://127.0.0.1:{port}/healthz");
+    eventually("the role to serve", async || client.get(&url).send().await.ok()).await;
+    for request in 0..2_000 {
+        let answer = client.get(&url).send().await;
+        assert!(answer.is_ok_and(|answer| answer.status().is_success()), "request {request}");
+    }
+    let status = support::terminate(&mut role.child).await;
+    assert_eq!(status.code(), Some(0));
+    let mut lines = Vec::new();
+    log.read_to_end(&mut lines).unwrap();
+    assert!(lines.len() > PIPE_BYTES / 2, "{} bytes did not fill the pipe", lines.len());
+}
+
+#[test]
+fn a_role_that_may_open_too_few_files_ends_at_once_and_says_so() {
+    let nowhere = free_port();
+    let registry = format!("--schema-registry-url http://127.0.0.1:{nowhere}");
+    let kafka = format!("--kafka-bootstrap-servers 127.0.0.1:{nowhere} {registry}");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().display();
+    let ports = "--kafka-port 0 --registry-port 0 --stock-port 0 --ads-port 0";
+    for files in [24, 64, 127] {
+        for role in [
+            format!("stock --port 0 --database-url sqlite:{path}/stock.db {kafka}"),
+            format!("ads --port 0 --database-url sqlite:{path}/ads.db {kafka}"),
+            format!("estimate {kafka}"),
+            format!("dev --data-dir {path} {ports}"),
+        ] {
+            let script = format!("ulimit -n {files}; exec $BINARY {role}");
+            let output = Command::new("bash").args(["-c", &script]).env("BINARY", BINARY).output().unwrap();
+            assert_eq!(output.status.code(), Some(1), "{script}: {}", stderr(&output));
+            assert!(stderr(&output).contains("ulimit -n"), "{script}: {}", stderr(&output));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_platform_works_with_few_files_and_raises_a_limit_that_it_may_raise() {
+    for limits in ["ulimit -n 256", "ulimit -Sn 24"] {
+        let directory = tempfile::tempdir().unwrap();
+        let ports = [(); 2].map(|()| free_port().to_string());
+        let ports_of =
+            ["--kafka-port", "0", "--registry-port", "0", "--stock-port", &ports[0], "--ads-port", &ports[1]];
+        let mut dev = Command::new("bash")
+            .args(["-c", &format!("{limits}; exec \"$@\""), "bash", BINARY, "dev", "--processing-time", "0s"])
+            .arg("--data-dir")
+            .arg(directory.path())
+            .args(ports_of)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        // More clients than may be connected: they wait, and the platform goes on.
+        let client = reqwest::Client::new();
+        let stock = format!("http://127.0.0.1:{}/stock", ports[0]);
+        eventually("stock to answer", async || client.get(&stock).send().await.ok()).await;
+        let idle: Vec<_> = (0..300)
+            .map_while(|_| std::net::TcpStream::connect(("127.0.0.1", ports[0].parse().ok()?)).ok())
+            .collect();
+        drop(idle);
+        let posted = eventually("a vehicle to be accepted", async || {
+            client.post(&stock).json(&support::vehicle("vin")).send().await.ok()
+        })
+        .await;
+        assert_eq!(posted.status(), 201, "{limits}");
+        eventually("its ad", async || {
+            let ads = client.get(format!("http://127.0.0.1:{}/ads", ports[1])).send().await.ok()?;
+            ads.text().await.ok()?.contains("vin").then_some(())
+        })
+        .await;
+        assert_eq!(support::terminate(&mut dev).await.code(), Some(0), "{limits}");
+    }
+}

@@ -1,0 +1,233 @@
+//! What stock and ads answer over HTTP.
+
+use crate::support;
+use crate::support::{Platform, assert_same, eventually, next_page, vehicle};
+use futures::stream::{self, StreamExt as _};
+use reqwest::header::{ALLOW, CONTENT_TYPE, LOCATION};
+use reqwest::{Client, StatusCode};
+use serde_json::{Value, json};
+
+async fn platform() -> Platform {
+    Platform::start(&["--roles", "stock,ads"]).await
+}
+
+async fn problem(response: reqwest::Response, status: StatusCode) -> Value {
+    assert_eq!(response.status(), status);
+    assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+    let problem: Value = response.json().await.unwrap();
+    assert_eq!(problem["status"], status.as_u16());
+    assert_eq!(problem["title"], status.canonical_reason().unwrap());
+    problem
+}
+
+#[tokio::test]
+async fn the_documented_body_is_stocked_and_can_be_read_back() {
+    let platform = platform().await;
+    let response = platform.post(&vehicle("vin")).await;
+    assert_eq!(response.status(), StatusCode::CREATED);
+    let location = response.headers()[LOCATION].to_str().unwrap().to_owned();
+    let stocked: Value = response.json().await.unwrap();
+    assert_eq!(location, format!("/stock/{}", stocked["id"]));
+    for (field, value) in vehicle("vin").as_object().unwrap() {
+        assert_eq!(&stocked[field], value, "{field}");
+    }
+    let created_at = stocked["createdAt"].as_str().unwrap();
+    assert!(chrono::DateTime::parse_from_rfc3339(created_at).is_ok() && created_at.ends_with('Z'));
+
+    let read = platform.get(&format!("{}{location}", platform.stock())).await;
+    assert_eq!(read.status(), StatusCode::OK);
+    assert_eq!(read.json::<Value>().await.unwrap(), stocked);
+    platform.finish().await;
+}
+
+#[tokio::test]
+async fn every_wrong_field_is_named_and_nothing_is_written() {
+    let platform = platform().await;
+    let body =
+        json!({ "vin": "", "model": "m".repeat(256), "year": 1885, "odometer": -0.1, "odometerUnit": 1 });
+    let problem = problem(platform.post(&body).await, StatusCode::BAD_REQUEST).await;
+    let errors = problem["errors"].as_array().unwrap();
+    let pointers: Vec<_> = errors.iter().map(|error| error["pointer"].as_str().unwrap()).collect();
+    assert_eq!(pointers, ["/vin", "/model", "/manufacturer", "/year", "/odometer", "/odometerUnit"]);
+    assert!(errors.iter().all(|error| !error["detail"].as_str().unwrap().is_empty()));
+    assert!(platform.list(platform.stock(), "/stock").await.is_empty());
+    platform.finish().await;
+}
+
+#[tokio::test]
+async fn a_vin_is_stocked_once_even_when_posted_at_the_same_time() {
+    let platform = platform().await;
+    let body = vehicle("twice");
+    let answers = futures::future::join_all((0..8).map(|_| platform.post(&body))).await;
+    let (created, refused): (Vec<_>, Vec<_>) =
+        answers.into_iter().partition(|answer| answer.status() == StatusCode::CREATED);
+    assert_eq!((created.len(), refused.len()), (1, 7));
+    let id = created.into_iter().next().unwrap().json::<Value>().await.unwrap()["id"].clone();
+    for answer in refused {
+        let problem = problem(answer, StatusCode::CONFLICT).await;
+        assert_eq!(problem["conflict"], format!("/stock/{id}"));
+    }
+    // Trimmed, it is the same vin.
+    problem(platform.post(&vehicle("  twice ")).await, StatusCode::CONFLICT).await;
+    assert_eq!(platform.list(platform.stock(), "/stock").await.len(), 1);
+    platform.finish().await;
+}
+
+#[tokio::test]
+async fn bodies_that_cannot_be_read_are_told_apart() {
+    let platform = platform().await;
+    let client = Client::new();
+    let url = format!("{}/stock", platform.stock());
+    let post = |content_type: &'static str, body: String| {
+        client.post(&url).header(CONTENT_TYPE, content_type).body(body).send()
+    };
+    let json = vehicle("body").to_string();
+    problem(post("text/plain", json.clone()).await.unwrap(), StatusCode::UNSUPPORTED_MEDIA_TYPE).await;
+    problem(post("application/json", "{".to_owned()).await.unwrap(), StatusCode::BAD_REQUEST).await;
+    problem(post("application/json", String::new()).await.unwrap(), StatusCode::BAD_REQUEST).await;
+    problem(post("application/json", "[]".to_owned()).await.unwrap(), StatusCode::BAD_REQUEST).await;
+    let large = format!("{}{}", " ".repeat(64 * 1024), json);
+    problem(post("application/json", large).await.unwrap(), StatusCode::PAYLOAD_TOO_LARGE).await;
+    assert!(platform.list(platform.stock(), "/stock").await.is_empty());
+
+    let exact = format!("{}{}", " ".repeat(64 * 1024 - json.len()), json);
+    let accepted = post("application/json; charset=utf-8", exact).await.unwrap();
+    assert_eq!(accepted.status(), StatusCode::CREATED);
+    platform.finish().await;
+}
+
+#[tokio::test]
+async fn pages_follow_each_other_by_their_link_oldest_first() {
+    let platform = platform().await;
+    for number in 0..7 {
+        platform.accept(&format!("page-{number}")).await;
+    }
+    let mut seen = Vec::new();
+    let mut sizes = Vec::new();
+    let mut next = Some(format!("{}/stock?limit=3", platform.stock()));
+    while let Some(url) = next {
+        let response = platform.get(&url).await;
+        next = next_page(platform.stock(), &response);
+        let page: Vec<Value> = response.json().await.unwrap();
+        sizes.push(page.len());
+        seen.extend(page.into_iter().map(|vehicle| vehicle["vin"].as_str().unwrap().to_owned()));
+    }
+    assert_eq!(sizes, [3, 3, 1]);
+    assert_eq!(seen, (0..7).map(|number| format!("page-{number}")).collect::<Vec<_>>());
+
+    for query in ["limit=0", "limit=1001", "limit=x", "after=x", "limit=1&limit=2"] {
+        for list in [format!("{}/stock", platform.stock()), format!("{}/ads", platform.ads_url())] {
+            problem(platform.get(&format!("{list}?{query}")).await, StatusCode::BAD_REQUEST).await;
+        }
+    }
+    platform.finish().await;
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_a_problem_too() {
+    let platform = platform().await;
+    for path in ["/stock/1", "/stock/x", "/stock/-1", "/stock/99999999999999999999", "/nowhere"] {
+        problem(platform.get(&format!("{}{path}", platform.stock())).await, StatusCode::NOT_FOUND).await;
+    }
+    for path in ["/ads/1", "/ads/00000000-0000-7000-8000-000000000000", "/nowhere"] {
+        problem(platform.get(&format!("{}{path}", platform.ads_url())).await, StatusCode::NOT_FOUND).await;
+    }
+    let deleted = Client::new().delete(format!("{}/stock", platform.stock())).send().await.unwrap();
+    assert_eq!(deleted.headers()[ALLOW], "GET, POST");
+    problem(deleted, StatusCode::METHOD_NOT_ALLOWED).await;
+    platform.finish().await;
+}
+
+#[tokio::test]
+async fn a_role_tells_that_it_lives_what_it_waits_for_and_what_it_counts() {
+    // Nothing is there, but the role starts, takes vehicles, and says what is missing.
+    let directory = tempfile::tempdir().unwrap();
+    let (port, nobody) = (support::free_port(), support::free_port());
+    let base = format!("http://127.0.0.1:{port}");
+    let mut role = support::RoleProcess::spawn(&[
+        "stock",
+        "--port",
+        &port.to_string(),
+        "--database-url",
+        &format!("sqlite:{}", directory.path().join("stock.db").display()),
+        "--kafka-bootstrap-servers",
+        &format!("127.0.0.1:{nobody}"),
+        "--schema-registry-url",
+        &format!("http://127.0.0.1:{nobody}"),
+    ]);
+    let client = Client::new();
+    support::eventually("the role to live", async || {
+        client
+            .get(format!("{base}/healthz"))
+            .send()
+            .await
+            .ok()
+            .filter(|answer| answer.status() == StatusCode::OK)
+    })
+    .await;
+    let waiting = support::eventually("the role to have looked at its database", async || {
+        let answer = client.get(format!("{base}/readyz")).send().await.ok()?;
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let missing = answer.json::<Value>().await.ok()?["missing"].clone();
+        missing.get("database").is_none().then_some(missing)
+    })
+    .await;
+    assert!(waiting["kafka"].is_string() && waiting["schema-registry"].is_string(), "{waiting}");
+
+    let accepted = client.post(format!("{base}/stock")).json(&vehicle("alone")).send().await.unwrap();
+    assert_eq!(accepted.status(), StatusCode::CREATED);
+    let metrics = client.get(format!("{base}/metrics")).send().await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("stock_vehicles_accepted_total 1\n"), "{metrics}");
+    assert!(metrics.contains("http_request_duration_seconds_bucket"), "{metrics}");
+    assert_eq!(support::terminate(&mut role.child).await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn control_characters_in_a_vehicle_are_refused() {
+    let platform = platform().await;
+    for control in ['\u{1b}', '\u{7}', '\n', '\u{9b}', '\u{202e}', '\u{2028}'] {
+        let mut body = vehicle("vin");
+        for field in ["vin", "model", "manufacturer", "odometerUnit"] {
+            body[field] = format!("a{control}b").into();
+        }
+        let refused: Value = platform.post(&body).await.json().await.unwrap();
+        assert_eq!(refused["errors"].as_array().map(Vec::len), Some(4), "{control:?}: {refused}");
+    }
+    platform.finish().await;
+}
+
+/// Follows a list by its cursor, until there are as many as `count`.
+async fn follow(platform: &Platform, base: &str, path: &str, count: usize) -> Vec<String> {
+    let mut vins = Vec::new();
+    let mut last = None;
+    eventually(&format!("{count} entries of {path}"), async || {
+        let after = last.as_ref().map(|id| format!("&after={id}")).unwrap_or_default();
+        let page = platform.get(&format!("{base}{path}?limit=1000{after}")).await;
+        let entries: Vec<Value> = page.json().await.unwrap();
+        if let Some(entry) = entries.last() {
+            last = Some(entry["id"].to_string().trim_matches('"').to_owned());
+        }
+        vins.extend(entries.iter().map(|entry| entry["vin"].as_str().unwrap().to_owned()));
+        (vins.len() >= count).then_some(())
+    })
+    .await;
+    vins
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_of_a_list_sees_each_entry_once_while_others_write() {
+    const COUNT: usize = 1_500;
+    let platform = Platform::start(&["--processing-time", "0s"]).await;
+    let vins: Vec<String> = (0..COUNT).map(|number| format!("vin-{number}")).collect();
+    let post = stream::iter(&vins).for_each_concurrent(16, async |vin| {
+        platform.accept(vin).await;
+    });
+    let (stock, ads, ()) = tokio::join!(
+        follow(&platform, platform.stock(), "/stock", COUNT),
+        follow(&platform, platform.ads_url(), "/ads", COUNT),
+        post
+    );
+    assert_same(stock, vins.clone());
+    assert_same(ads, vins);
+    platform.finish().await;
+}

@@ -1,0 +1,21 @@
+//! Drives the executable from outside, on the embedded broker and registry: HTTP, Kafka, processes, signals.
+
+#![cfg(feature = "embedded")]
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod ad_stores;
+mod command_line;
+mod commits;
+mod consumers;
+mod dashboard;
+mod http;
+mod http_estimator;
+mod operations;
+mod pipeline;
+mod refusals;
+mod registry;
+mod stock_postgres;
+#[path = "../support/mod.rs"]
+mod support;
+mod traces;
+mod wire;

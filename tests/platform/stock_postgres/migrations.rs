@@ -1,0 +1,72 @@
+//! Instances that migrate the schema at the same time.
+
+use super::world::World;
+use crate::support::eventually;
+
+/// How often the logs of the instances say that a migration ran.
+fn runs(logs: &[String], version: &str) -> usize {
+    let line = format!("migrated the schema version=\"{version}\"");
+    logs.iter().map(|log| log.matches(&line).count()).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_that_waits_is_retried_and_runs_once() {
+    let Some(world) = World::shared().await else { return };
+    let sql = world.operator().await;
+    // A table that another session creates and has not committed: theirs waits for it.
+    sql.run("BEGIN; CREATE TABLE vehicles ()").await;
+    let (one, other) = tokio::join!(world.stock(), world.stock());
+    for stock in [&one, &other] {
+        stock.await_unready("database", &["55P03"]).await;
+        world.post(stock, "refused").await.assert_unavailable();
+    }
+    assert_eq!(world.open_transactions(&sql).await, "0");
+    let connections = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'", world.database);
+    assert!(sql.ask(&connections).await.parse::<u32>().unwrap() <= 4);
+    sql.run("ROLLBACK").await;
+    tokio::join!(one.await_ready(), other.await_ready());
+    let logs = [one.log(), other.log()];
+    for version in ["0001", "0002"] {
+        assert_eq!(runs(&logs, version), 1, "{version} in {logs:?}");
+    }
+    let versions = sql.column("SELECT version FROM __diesel_schema_migrations ORDER BY version").await;
+    assert_eq!(versions, ["0001", "0002"]);
+    world.accept(&one, "one").await;
+    world.accept(&other, "other").await;
+    world.audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_waits_for_the_tables_that_it_changes() {
+    let Some(world) = World::shared().await else { return };
+    let sql = world.operator().await;
+    let first = world.stock().await;
+    first.await_ready().await;
+    world.accept(&first, "before").await;
+    drop(first);
+    // As an older release left it.
+    sql.run(concat!(
+        include_str!("../../../src/stock/migrations/postgres/0002_event_log/down.sql"),
+        ";
+        DELETE FROM __diesel_schema_migrations WHERE version = '0002'"
+    ))
+    .await;
+    sql.run("BEGIN; LOCK TABLE vehicles IN SHARE MODE").await;
+    let (one, other) = tokio::join!(world.stock(), world.stock());
+    for stock in [&one, &other] {
+        stock.await_unready("database", &["55P03"]).await;
+    }
+    sql.run("COMMIT").await;
+    eventually("both to be ready", async || {
+        tokio::join!(one.await_ready(), other.await_ready());
+        Some(())
+    })
+    .await;
+    assert_eq!(runs(&[one.log(), other.log()], "0002"), 1);
+    world.accept(&other, "after").await;
+    eventually("the vehicle to be published", async || {
+        let left = "SELECT count(*) FROM event_log WHERE id > (SELECT COALESCE(max(last_id), 0) FROM relay_position)";
+        (sql.ask(left).await == "0").then_some(())
+    })
+    .await;
+}

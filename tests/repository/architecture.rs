@@ -1,0 +1,123 @@
+//! The layers point one way: {dev, audit, dlq} -> services -> {http, kafka, registry} -> event -> vehicle.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each module, and all that it may use.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("vehicle", &[]),
+    ("backoff", &[]),
+    ("excerpt", &[]),
+    ("expected_panic", &[]),
+    ("secret", &[]),
+    ("shutdown", &["trace"]),
+    ("log_queue", &[]),
+    ("open_files", &[]),
+    ("output", &[]),
+    ("telemetry", &["expected_panic", "log_queue", "output"]),
+    ("process", &["log_queue", "output", "telemetry"]),
+    ("database", &[]),
+    ("trace", &["secret"]),
+    ("event", &["vehicle"]),
+    ("registry", &["event", "excerpt", "secret"]),
+    ("kafka", &["backoff", "event", "excerpt", "expected_panic", "registry", "secret", "trace"]),
+    ("http", &["backoff", "database", "open_files", "vehicle"]),
+    ("role", &["http", "kafka", "registry", "shutdown"]),
+    (
+        "stock",
+        &["backoff", "database", "event", "http", "kafka", "registry", "role", "secret", "trace", "vehicle"],
+    ),
+    ("estimate", &["event", "excerpt", "http", "kafka", "registry", "role", "trace", "vehicle"]),
+    ("ads", &["database", "event", "http", "kafka", "registry", "role", "secret", "trace", "vehicle"]),
+    (
+        "dev",
+        &[
+            "ads", "database", "estimate", "event", "http", "kafka", "output", "registry", "role",
+            "shutdown", "stock",
+        ],
+    ),
+    ("dlq", &["event", "kafka", "output", "registry"]),
+    (
+        "audit",
+        &[
+            "ads", "estimate", "event", "http", "kafka", "output", "registry", "secret", "stock", "database",
+            "trace", "vehicle",
+        ],
+    ),
+    ("healthcheck", &["output"]),
+    (
+        "cli",
+        &[
+            "ads",
+            "audit",
+            "dev",
+            "dlq",
+            "estimate",
+            "healthcheck",
+            "open_files",
+            "output",
+            "shutdown",
+            "stock",
+            "telemetry",
+            "trace",
+        ],
+    ),
+];
+
+fn source_files(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(source_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+/// The modules that a file names by `crate::` or `$crate::`.
+fn used(text: &str) -> BTreeSet<String> {
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let named = code.flat_map(|line| line.split("crate::").skip(1).map(str::to_owned));
+    named.map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()).collect()
+}
+
+#[test]
+fn every_module_uses_only_what_lies_below_it() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut wrong = Vec::new();
+    for file in source_files(&source) {
+        let relative = file.strip_prefix(&source).unwrap();
+        let first = relative.components().next().unwrap().as_os_str().to_str().unwrap();
+        let module = first.trim_end_matches(".rs");
+        if matches!(module, "lib" | "main") {
+            continue;
+        }
+        let (_, allowed) = ALLOWED
+            .iter()
+            .find(|(name, _)| *name == module)
+            .unwrap_or_else(|| panic!("say in this test what {module} may use"));
+        for target in used(&fs::read_to_string(&file).unwrap()) {
+            if target != module && !allowed.contains(&target.as_str()) {
+                wrong.push(format!("{} uses {target}", relative.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn no_file_is_too_long_to_be_read_in_one_sitting() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut long = Vec::new();
+    for file in ["src", "tests", "crates"].iter().flat_map(|directory| source_files(&root.join(directory))) {
+        let lines = fs::read_to_string(&file).unwrap().lines().count();
+        if lines > 450 {
+            long.push(format!("{}: {lines} lines", file.display()));
+        }
+    }
+    assert!(long.is_empty(), "{long:#?}");
+}

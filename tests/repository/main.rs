@@ -1,0 +1,7 @@
+//! Checks the repository: its layers, its composition, its scripts.
+
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod architecture;
+mod compose;
+mod make_up;

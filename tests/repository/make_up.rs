@@ -1,0 +1,97 @@
+//! What `make up` says on a machine where it cannot start the cluster.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
+
+/// A folder of programs that is the whole `PATH`, with a `docker` of the test's own or none.
+struct Machine {
+    programs: TempDir,
+}
+
+impl Machine {
+    fn without_docker() -> Self {
+        let programs = tempfile::tempdir().unwrap();
+        for name in ["awk", "bash", "dirname", "env", "sed", "sh"] {
+            symlink(program(name), programs.path().join(name)).unwrap();
+        }
+        Self { programs }
+    }
+
+    /// `answers` are the branches of a shell's `case` on the arguments.
+    fn with_docker(answers: &str) -> Self {
+        let machine = Self::without_docker();
+        let docker = machine.programs.path().join("docker");
+        fs::write(&docker, format!("#!/bin/sh\ncase \"$*\" in\n{answers}\nesac\n")).unwrap();
+        fs::set_permissions(&docker, fs::Permissions::from_mode(0o755)).unwrap();
+        machine
+    }
+
+    fn run(&self, program: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(REPOSITORY).env("PATH", self.programs.path());
+        command.env_remove("SKIP_CHECKS").envs(variables.iter().copied()).output().unwrap()
+    }
+
+    /// What `make up` says before it does anything; it must not get as far.
+    fn up(&self, variables: &[(&str, &str)]) -> String {
+        let output = self.run(&Path::new(REPOSITORY).join("compose/up"), &[], variables);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+/// Where a program is on this machine.
+fn program(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap();
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.exists()).unwrap()
+}
+
+const COMPOSE: &str = "'compose version --short') echo 2.40.3 ;;";
+
+#[test]
+fn make_up_without_docker_says_so_and_names_make_dev() {
+    let machine = Machine::without_docker();
+    let said = machine.up(&[]);
+    assert!(said.contains("Docker is not installed") && said.contains("make dev"), "{said}");
+
+    let output = machine.run(&program("make"), &["up"], &[]);
+    assert!(!output.status.success());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("Docker is not installed") && said.contains("make dev"), "{said}");
+}
+
+#[test]
+fn make_up_says_what_is_wrong_with_docker_and_names_make_dev() {
+    for (answers, expected) in [
+        ("*) exit 1 ;;".to_owned(), "compose plugin is missing"),
+        ("*) echo 1.29.2 ;;".to_owned(), "has version 1.29.2"),
+        (
+            format!("{COMPOSE}\n*) echo 'Cannot connect to the daemon' >&2; exit 1 ;;"),
+            "Docker does not answer",
+        ),
+        (format!("{COMPOSE}\n*) echo 'permission denied' >&2; exit 1 ;;"), "you may not use Docker"),
+    ] {
+        let said = Machine::with_docker(&answers).up(&[]);
+        assert!(said.contains(expected) && said.contains("make dev"), "{said}");
+    }
+}
+
+#[test]
+fn make_up_names_too_little_memory_and_every_taken_port() {
+    let listeners = [(); 2].map(|()| TcpListener::bind(("127.0.0.1", 0)).unwrap());
+    let [stock, ads] = listeners.each_ref().map(|taken| taken.local_addr().unwrap().port().to_string());
+    let answers = format!("{COMPOSE}\n'info --format {{{{.MemTotal}}}}') echo 4294967296 ;;");
+    let said = Machine::with_docker(&answers).up(&[("STOCK_PORT", &stock), ("ADS_PORT", &ads)]);
+    assert!(said.contains("Docker has 4096 MiB") && said.contains("make dev"), "{said}");
+    for (setting, port) in [("STOCK_PORT", stock), ("ADS_PORT", ads)] {
+        assert!(said.contains(&format!("port {port} is taken")), "{said}");
+        assert!(said.contains(&format!("{setting}=<port> make up")), "{said}");
+    }
+}
