@@ -1,11 +1,11 @@
-//! Growing, capped, jittered pauses between tries.
+//! Computes growing, capped, jittered pauses between retries.
 
 use std::time::Duration;
 
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// The pauses of one run of failures; make a new one when a try succeeded.
+/// The pauses for one series of failures. Create a new one after a success.
 #[derive(Debug)]
 pub struct Backoff {
     ceiling: Duration,
@@ -16,7 +16,8 @@ impl Backoff {
         Self { ceiling: FIRST }
     }
 
-    /// The next pause: between half of the ceiling and the ceiling, which doubles from 100 ms up to 5 s.
+    /// Returns the next pause, drawn between half of the ceiling and the ceiling. The ceiling doubles from 100 ms up
+    /// to 5 s.
     pub fn next_pause(&mut self) -> Duration {
         let pause = self.ceiling.mul_f64(rand::random_range(0.5..=1.0));
         self.ceiling = (self.ceiling * 2).min(LONGEST);

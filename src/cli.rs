@@ -1,4 +1,4 @@
-//! The command line.
+//! Defines the command line.
 
 use std::path::PathBuf;
 
@@ -21,11 +21,11 @@ use crate::telemetry::LogArgs;
 use crate::trace::{self, TraceArgs};
 
 const NAME: &str = "vehicle-platform";
-/// Files that the whole platform has open in one process, about 170, and some for clients.
+/// The files that the whole platform needs in one process: about 170, and some for clients.
 #[cfg(feature = "embedded")]
 const DEV_FILES: u64 = 256;
 
-/// Takes vehicles, estimates their prices, and advertises them, over Apache Kafka
+/// Accepts vehicles, estimates their prices and publishes ads, connected by Apache Kafka
 #[derive(Debug, Parser)]
 #[command(name = NAME, version, max_term_width = 110)]
 pub struct Cli {
@@ -38,9 +38,9 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Take vehicles over HTTP, keep them, and announce them
+    /// Accept vehicles over HTTP, store them, and publish an event for each
     Stock(Traced<StockArgs>),
-    /// Put a price on each vehicle that was announced
+    /// Estimate a price for each new vehicle
     Estimate {
         #[command(flatten)]
         estimate: Traced<EstimateArgs>,
@@ -48,16 +48,16 @@ pub enum Command {
         #[command(flatten)]
         model: ModelArgs,
     },
-    /// Turn vehicles with a price into ads, and serve them
+    /// Turn priced vehicles into ads and serve them over HTTP
     Ads(Traced<AdsArgs>),
-    /// Run the whole platform in this process, with nothing installed
+    /// Run the whole platform in this process, without installing anything
     #[cfg(feature = "embedded")]
     Dev(Traced<DevArgs>),
-    /// Check that every vehicle in stock has one ad, or is on its way to it; repair what is lost
+    /// Check that every vehicle in stock has one ad or is being processed; publish lost vehicles again with --repair
     Audit(AuditArgs),
-    /// Look into the dead-letter topics, and replay or discard what lies there
+    /// List, show, replay or discard dead letters
     Dlq(DlqArgs),
-    /// Ask a role on this machine whether it is ready
+    /// Check whether a role on this machine is ready
     Healthcheck(HealthcheckArgs),
     /// Print the completions of a shell
     Completions {
@@ -82,10 +82,10 @@ pub struct Traced<A: Args> {
 }
 
 impl Command {
-    /// Runs it until it is done, or was ended by a signal.
+    /// Runs the command until it completes or a signal ends it.
     ///
     /// # Errors
-    /// Those of the command.
+    /// Returns the errors of the command.
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Stock(_) | Self::Estimate { .. } | Self::Ads(_) => open_files::claim(ROLE_FILES)?,
@@ -115,7 +115,7 @@ impl Command {
                 trace::init(&trace, "dev")?;
                 run_until_signal(args.shutdown.shutdown_timeout, |shutdown| dev::run(args, shutdown)).await
             }
-            // A signal may end these at any point: what they write is written by transactions.
+            // A signal may end these at any point because they write only in transactions.
             Self::Audit(args) => audit::run(args).await,
             Self::Dlq(args) => dlq::run(args).await,
             Self::Healthcheck(args) => healthcheck::run(args).await,

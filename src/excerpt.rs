@@ -1,10 +1,10 @@
-//! Shortens text that may quote what somebody else wrote, of whatever length.
+//! Shortens text that may quote input of any length.
 
-/// Where text was left out.
+/// Marks omitted text.
 const ELLIPSIS: &str = " [...] ";
 
-/// Returns `text`, of which the middle is left out when it has more than `max_chars` characters: an error message says
-/// what is wrong before or after the value that it quotes.
+/// Returns `text`, shortened to at most `max_chars` characters by omitting the middle. An error message puts the
+/// reason before or after the value that it quotes.
 pub fn excerpt(text: &str, max_chars: usize) -> String {
     let Some((cut, _)) = text.char_indices().nth(max_chars) else { return text.to_owned() };
     let kept = max_chars.saturating_sub(ELLIPSIS.len());
@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cause_is_kept_before_and_after_a_long_value() {
+    fn the_reason_before_and_after_a_long_value_is_retained() {
         let value = "x".repeat(3_000);
         let text = excerpt(&format!("invalid type: string \"{value}\", expected i32 at line 7"), 1_000);
         assert!(text.starts_with("invalid type: string \"xxx") && text.ends_with("expected i32 at line 7"));
@@ -31,7 +31,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_text_keeps_its_beginning_and_its_end_within_the_limit(text in "\\PC{0,60}", max in 0usize..50) {
+        fn a_shortened_text_starts_and_ends_as_the_original_does(text in "\\PC{0,60}", max in 0usize..50) {
             let short = excerpt(&text, max);
             prop_assert!(short.chars().count() <= max);
             let whole = text.chars().count() <= max;

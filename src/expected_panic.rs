@@ -1,4 +1,4 @@
-//! Panics of libraries that bytes from outside can cause, caught where they arise.
+//! Catches panics of libraries that external bytes can cause.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,7 +7,7 @@ thread_local! {
     static EXPECTED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs an accessor that panics on bytes that it cannot represent. Returns `None` when it did; nothing is logged then.
+/// Runs an accessor that panics on bytes that it cannot represent. Returns `None` without logging when it panics.
 pub fn catch_expected<T>(read: impl FnOnce() -> T) -> Option<T> {
     EXPECTED.set(true);
     let result = catch_unwind(AssertUnwindSafe(read));
@@ -15,7 +15,7 @@ pub fn catch_expected<T>(read: impl FnOnce() -> T) -> Option<T> {
     result.ok()
 }
 
-/// Whether a panic of this thread is caught by [`catch_expected`], for the panic hook.
+/// Returns whether [`catch_expected`] catches a panic of this thread; used by the panic hook.
 pub fn is_expected() -> bool {
     EXPECTED.get()
 }
@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    #[allow(clippy::panic, reason = "it is what is caught")]
+    #[allow(clippy::panic, reason = "the test catches it")]
     fn a_panic_is_caught_and_the_next_one_is_not_expected() {
         assert_eq!(catch_expected(|| 1), Some(1));
         assert_eq!(catch_expected(|| panic!("not UTF-8")), None::<()>);

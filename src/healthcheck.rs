@@ -1,4 +1,4 @@
-//! Asks a role on this machine whether it is ready: for images that hold neither a shell nor curl.
+//! Checks whether a role on this machine is ready, for images that contain neither a shell nor curl.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::output::Output;
 
-/// Shorter than the 5 s that the image gives a health check, so that it ends with a message.
+/// Shorter than the image's 5 s for a health check, so that the command can still report the reason.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Args, Clone, Debug)]
@@ -20,24 +20,24 @@ pub struct HealthcheckArgs {
     pub port: u16,
 }
 
-/// What a role answers that is not ready.
+/// The response of a role that is not ready.
 #[derive(Deserialize)]
 struct Waiting {
     missing: BTreeMap<String, String>,
 }
 
-/// Ends well when the role is ready.
+/// Succeeds when the role is ready.
 ///
 /// # Errors
-/// When it is not, naming what it waits for; when nothing answers in time.
+/// Fails with the missing dependencies when the role is not ready, and when it does not answer in time.
 pub async fn run(args: HealthcheckArgs) -> anyhow::Result<()> {
     let url = format!("http://127.0.0.1:{}/readyz", args.port);
-    // A proxy that the environment names knows nothing of this machine's own ports.
+    // A proxy from the environment cannot reach this machine's loopback ports.
     let client = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build()?;
     let response = client.get(&url).send().await.context("no role answers")?;
     let status = response.status();
     if status == StatusCode::OK {
-        // The exit code is the result, whether the word can be written or not.
+        // The exit code is the result, even when the output cannot be written.
         Output::stdout().line(format_args!("ready"));
         return Ok(());
     }
@@ -47,5 +47,5 @@ pub async fn run(args: HealthcheckArgs) -> anyhow::Result<()> {
         let missing: Vec<_> = missing.iter().map(|(name, reason)| format!("{name} ({reason})")).collect();
         bail!("not ready, waiting for {}", missing.join(", "));
     }
-    bail!("{url} answered {status}: is another program on this port?")
+    bail!("{url} answered {status}: another program may be using this port")
 }

@@ -1,4 +1,4 @@
-//! The vehicle platform: see README.md for what it does, and the modules for how.
+//! The vehicle platform. README.md describes what it does, the modules how it does it.
 
 #![deny(
     clippy::print_stderr,

@@ -29,7 +29,7 @@ pub fn run(log: &LogArgs, work: impl Future<Output = anyhow::Result<()>>) -> ! {
     end(log, runtime.block_on(work));
 }
 
-/// Ends the process, not by returning: that would wait for threads that are still inside a call to an absent broker.
+/// Ends the process. Returning from `main` would wait for threads that are blocked in a call to an unavailable broker.
 fn end(mut log: LogQueue, result: anyhow::Result<()>) -> ! {
     if let Err(error) = &result {
         output::report_error(&mut log, format_args!("{error:#}"));

@@ -1,4 +1,4 @@
-//! Command line values that may hold a secret.
+//! Parses command-line values that may contain a secret.
 
 use std::ffi::OsStr;
 use std::marker::PhantomData;
@@ -7,7 +7,7 @@ use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, Command, Error};
 
-/// Parses a value, and does not repeat it when it is wrong, as clap's own parsers do.
+/// A parser that does not repeat an invalid value in its error, unlike clap's own parsers.
 #[derive(Clone, Debug)]
 pub struct SecretParser<T> {
     parse: fn(&str) -> Result<T, String>,

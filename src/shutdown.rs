@@ -1,4 +1,4 @@
-//! When a role is asked to end, and how long it may take.
+//! Stops a role on a signal and bounds the time that this takes.
 
 use std::time::Duration;
 
@@ -12,22 +12,22 @@ use crate::trace;
 
 #[derive(Args, Clone, Debug)]
 pub struct ShutdownArgs {
-    /// How long the process may take to end after SIGTERM or SIGINT
+    /// Maximum time for the process to end after SIGTERM or SIGINT
     #[arg(long, env = "SHUTDOWN_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration, help_heading = "Process")]
     pub shutdown_timeout: Duration,
 }
 
 impl ShutdownArgs {
-    /// How long requests may take to finish: some time is left for what comes after them.
+    /// Returns the time for requests to finish, which leaves the rest of the timeout to the phases after them.
     pub fn grace(&self) -> Duration {
         self.shutdown_timeout.mul_f64(0.7)
     }
 }
 
-/// Runs `work` until it ends, or until it has ended on SIGTERM or SIGINT.
+/// Runs `work` until it ends. Cancels its token on SIGTERM or SIGINT.
 ///
 /// # Errors
-/// Those of `work`; or that it did not end within `timeout`.
+/// Returns the errors of `work`. Fails when it does not end within `timeout` after a signal.
 pub async fn run_until_signal<F>(
     timeout: Duration,
     work: impl FnOnce(CancellationToken) -> F,
@@ -35,8 +35,8 @@ pub async fn run_until_signal<F>(
 where
     F: Future<Output = anyhow::Result<()>>,
 {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let shutdown = CancellationToken::new();
     let work = work(shutdown.clone());
     tokio::pin!(work);

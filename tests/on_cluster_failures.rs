@@ -1,5 +1,5 @@
-//! The pipeline while nodes of the cluster die, and roles end or stand still. Not beside other suites: they would feel
-//! it.
+//! Tests the pipeline while nodes of the cluster are killed and roles end or are suspended. Must run without other
+//! suites, which it would affect.
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -20,7 +20,7 @@ use support::{assert_same, eventually};
 const TOPICS: [&str; 2] = ["stock.vehicle-created", "stock.vehicle-processed"];
 const BROKERS: [&str; 3] = ["kafka-1", "kafka-2", "kafka-3"];
 
-/// Posts `count` vehicles; their vins.
+/// Posts `count` vehicles and returns their vins.
 async fn accept(roles: &Roles, name: &str, count: usize) -> Vec<String> {
     let mut accepted = Vec::new();
     for number in 0..count {
@@ -31,7 +31,8 @@ async fn accept(roles: &Roles, name: &str, count: usize) -> Vec<String> {
     accepted
 }
 
-/// Each vehicle has one ad, and one record in each topic; no role ended, and all end well when they are asked to.
+/// Checks that each vehicle has one ad and one record in each topic, that no role has ended, and that all terminate
+/// gracefully.
 async fn expect_one_ad_each(mut roles: Roles, accepted: Vec<String>) {
     let ads = roles.platform.await_ads(accepted.len()).await;
     assert_same(ads, accepted.clone());
@@ -41,12 +42,12 @@ async fn expect_one_ad_each(mut roles: Roles, accepted: Vec<String>) {
         assert_eq!((records.len(), keys.len()), (accepted.len(), accepted.len()), "{topic}");
     }
     for (role, name) in roles.roles.iter_mut().zip(NAMES) {
-        assert_eq!(role.ended(), None, "{name} ended by itself");
+        assert_eq!(role.ended(), None, "{name} ended unexpectedly");
     }
     roles.finish().await;
 }
 
-/// Posts vehicles before, during and after the death of `node`; each becomes an ad, once.
+/// Posts vehicles before, during and after the failure of `node`, and expects each to become one ad.
 async fn survives_the_death_of(node: &'static str) {
     let Some(roles) = Roles::start("2s").await else { return };
     let mut accepted = accept(&roles, "before", 100).await;
@@ -59,18 +60,18 @@ async fn survives_the_death_of(node: &'static str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_broker_is_no_loss() {
+async fn a_killed_broker_loses_nothing() {
     survives_the_death_of("kafka-1").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_zookeeper_is_no_loss() {
+async fn a_killed_zookeeper_loses_nothing() {
     survives_the_death_of("zookeeper-2").await;
 }
 
-/// New roles have to register their schemas and look them up while a registry is dead.
+/// New roles must register and look up their schemas while a registry is down.
 #[tokio::test(flavor = "multi_thread")]
-async fn with_a_registry_dead_schemas_are_registered_and_looked_up() {
+async fn schemas_are_registered_and_looked_up_while_a_registry_is_down() {
     let Some(_killed) = Killed::node("registry-2") else { return };
     let Some(roles) = Roles::start("0s").await else { return };
     let accepted = accept(&roles, "registered", 20).await;
@@ -78,7 +79,7 @@ async fn with_a_registry_dead_schemas_are_registered_and_looked_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_all_brokers_away_vehicles_are_accepted_and_go_out_when_they_are_back() {
+async fn vehicles_are_accepted_without_brokers_and_published_when_they_return() {
     let Some(roles) = Roles::start("1s").await else { return };
     let mut accepted = accept(&roles, "before", 20).await;
     let mut killed = Vec::new();
@@ -96,9 +97,9 @@ async fn with_all_brokers_away_vehicles_are_accepted_and_go_out_when_they_are_ba
     expect_one_ad_each(roles, accepted).await;
 }
 
-/// The one that published loses the outbox to the other half-way through a batch, and finds the brokers again.
+/// The publishing stock loses the lease in the middle of a batch and then reaches the brokers again.
 #[tokio::test(flavor = "multi_thread")]
-async fn two_stocks_double_and_lose_nothing_when_the_outbox_changes_hands() {
+async fn two_stocks_duplicate_and_lose_nothing_when_the_lease_moves() {
     let Some(roles) = Roles::start("1s").await else { return };
     let mut second = roles.roles[STOCK].twin();
     second.start();
@@ -110,7 +111,7 @@ async fn two_stocks_double_and_lose_nothing_when_the_outbox_changes_hands() {
         killed.push(broker);
     }
     accepted.extend(accept(&roles, "claimed", 30).await);
-    // Its restart ends the connection whose lock the outbox belongs to.
+    // Its restart ends the connection of the lease holder.
     drop(Killed::node("postgres"));
     accepted.extend(accept(&roles, "not-claimed", 30).await);
     drop(killed);
@@ -120,7 +121,7 @@ async fn two_stocks_double_and_lose_nothing_when_the_outbox_changes_hands() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_postgresql_away_a_post_is_told_to_come_back_later() {
+async fn a_post_without_postgresql_is_answered_with_retry_after() {
     let Some(roles) = Roles::start("1s").await else { return };
     let mut accepted = accept(&roles, "before", 20).await;
     let Some(killed) = Killed::node("postgres") else { return };
@@ -136,7 +137,7 @@ async fn with_postgresql_away_a_post_is_told_to_come_back_later() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_mongodb_away_ads_keeps_its_partitions_and_skips_nothing() {
+async fn without_mongodb_ads_keeps_its_partitions_and_skips_nothing() {
     let Some(roles) = Roles::start("0s").await else { return };
     let mut accepted = accept(&roles, "before", 20).await;
     roles.platform.await_ads(accepted.len()).await;
@@ -152,12 +153,12 @@ async fn with_mongodb_away_ads_keeps_its_partitions_and_skips_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_the_registry_away_roles_wait_for_it_and_later_work_on_without() {
+async fn roles_wait_for_the_registry_and_later_work_without_it() {
     let Some(killed) = Killed::node("nginx") else { return };
     let Some(mut roles) = Roles::prepare(&support::cluster::Setup::default()).await else { return };
     roles.roles.iter_mut().for_each(Role::start);
     let url = format!("{}/readyz", roles.platform.stock_url());
-    eventually("stock to say what it waits for", async || {
+    eventually("stock to report the missing registry", async || {
         let answer = reqwest::get(&url).await.ok()?;
         let missing: serde_json::Value = answer.json().await.ok()?;
         let missing = missing["missing"].as_object()?;
@@ -168,7 +169,7 @@ async fn with_the_registry_away_roles_wait_for_it_and_later_work_on_without() {
     assert_eq!(waits.status(), StatusCode::CREATED);
     drop(killed);
     roles.start_all().await;
-    // Enough for each of the two estimators to have read some, and so to know all schemas.
+    // Enough for both estimators to have read some and thus cached all schemas.
     let mut accepted = accept(&roles, "with", 60).await;
     accepted.push("waits".to_owned());
     roles.platform.await_ads(accepted.len()).await;
@@ -178,9 +179,9 @@ async fn with_the_registry_away_roles_wait_for_it_and_later_work_on_without() {
     expect_one_ad_each(roles, accepted).await;
 }
 
-/// It publishes nothing more for the partitions that it lost, although it has finished the work on them.
+/// The estimator publishes nothing for the partitions that it lost, although it has finished the work on them.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_estimator_that_stood_still_longer_than_its_session_doubles_nothing() {
+async fn an_estimator_that_was_suspended_beyond_its_session_duplicates_nothing() {
     let Some(roles) = Roles::start("2s").await else { return };
     let mut accepted = accept(&roles, "warm-up", 20).await;
     roles.platform.await_ads(accepted.len()).await;
@@ -192,7 +193,7 @@ async fn an_estimator_that_stood_still_longer_than_its_session_doubles_nothing()
     })
     .await;
     zombie.pause();
-    // The other one has estimated all: the partitions are its own by now.
+    // The other estimator has processed everything, so it owns the partitions by now.
     roles.platform.await_ads(accepted.len()).await;
     zombie.resume();
     let processed = roles.platform.topic(TOPICS[1]);
@@ -208,9 +209,9 @@ async fn an_estimator_that_stood_still_longer_than_its_session_doubles_nothing()
     expect_one_ad_each(roles, accepted).await;
 }
 
-/// A request that reached the vehicle's table is answered, whatever becomes of the process then.
+/// A request that reached the vehicles' table is answered, no matter what happens to the process.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_role_that_is_terminated_under_load_cuts_no_accepted_request_off() {
+async fn a_role_that_is_terminated_under_load_answers_every_accepted_request() {
     let Some(Roles { mut roles, platform }) = Roles::start("1s").await else { return };
     let platform = Arc::new(platform);
     let over = Arc::new(AtomicBool::new(false));
@@ -266,7 +267,7 @@ async fn a_role_that_is_terminated_under_load_cuts_no_accepted_request_off() {
     expect_one_ad_each(Roles { roles, platform }, accepted).await;
 }
 
-/// librdkafka ignores the leaders of a log that was created again, whose epochs are lower than those that it knew.
+/// librdkafka ignores the leaders of a recreated log, whose epochs are lower than those that it remembers.
 #[tokio::test(flavor = "multi_thread")]
 async fn topics_that_are_created_again_after_their_leaders_moved_are_read() {
     let Some(roles) = Roles::start("0s").await else { return };
@@ -281,7 +282,7 @@ async fn topics_that_are_created_again_after_their_leaders_moved_are_read() {
         replace_topic(roles.platform.bootstrap(), &roles.platform.topic(topic)).await;
     }
     accepted.extend(accept(&roles, "after", 60).await);
-    // Each member notices after 20 s, and the one that takes over from it may not read them, either.
+    // Each member notices after 20 s, and the one that takes over from it may not read the records either.
     let limit = Duration::from_secs(180);
     assert_same(roles.platform.await_ads_within(limit, accepted.len()).await, accepted);
     roles.finish().await;

@@ -1,4 +1,4 @@
-//! An ad, and how a processed vehicle becomes one.
+//! Defines an ad and converts a processed vehicle to one.
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use uuid::Uuid;
@@ -6,10 +6,10 @@ use uuid::Uuid;
 use crate::event::VehicleProcessed;
 use crate::vehicle::{Odometer, Price, Vin};
 
-/// What an ad says; there is one for each vin.
+/// The content of an ad. There is one ad per vin.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Offer {
-    /// The original services do not tell it.
+    /// `None` for vehicles of the original services.
     pub vehicle_id: Option<i64>,
     pub vin: Vin,
     pub model: String,
@@ -24,7 +24,7 @@ pub struct Offer {
 impl TryFrom<VehicleProcessed> for Offer {
     type Error = String;
 
-    /// Refuses only what cannot be kept: the schema of the record decided on the rest.
+    /// Refuses only values that cannot be stored, since the record's schema has validated the rest.
     fn try_from(processed: VehicleProcessed) -> Result<Self, Self::Error> {
         let vehicle = processed.vehicle;
         Ok(Self {
@@ -41,18 +41,18 @@ impl TryFrom<VehicleProcessed> for Offer {
     }
 }
 
-/// An offer that is public.
+/// A published offer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ad {
-    /// Grows with time (UUID version 7, RFC 9562), so that ads are sorted by it.
+    /// A UUID of version 7 (RFC 9562), which grows with time. Ads are sorted by it.
     pub id: Uuid,
-    /// Millisecond precision.
+    /// Has millisecond precision.
     pub published_at: DateTime<Utc>,
     pub offer: Offer,
 }
 
 impl Ad {
-    /// Each ad that is published in a process sorts after all that were published before.
+    /// Publishes an offer. Within a process, each ad sorts after all earlier ones.
     pub fn publish(offer: Offer) -> Self {
         let now = Utc::now();
         let published_at = now.duration_trunc(TimeDelta::milliseconds(1)).unwrap_or(now);

@@ -1,4 +1,4 @@
-//! `/ads` over HTTP.
+//! Serves `/ads` over HTTP.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub(super) fn routes(
     }
 }
 
-/// An ad as it is shown.
+/// The JSON representation of an ad.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct AdBody {
@@ -67,7 +67,7 @@ impl From<Ad> for AdBody {
     }
 }
 
-/// Begins the cursor of an ad that is unreadable and may not even have a UUID.
+/// The prefix of the cursor of an unreadable ad, whose id may not be a UUID.
 const UNREADABLE: &str = "unreadable:";
 
 fn parse_cursor(text: &str) -> Option<AdKey> {

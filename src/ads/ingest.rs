@@ -1,4 +1,4 @@
-//! From a vehicle that was processed to its ad.
+//! Turns processed vehicles into ads.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,28 +13,28 @@ use crate::kafka::{Failure, Handler, OutgoingRecord, Record};
 use crate::registry::Codec;
 use crate::trace::TraceContext;
 
-/// Ads that are written together at most.
+/// The maximum number of ads that are written together.
 const BATCH_LIMIT: usize = 2_000;
 
-/// A store that has kept no ad for longer than this may be the cause of an error that does not say.
+/// The time without a stored ad after which an ambiguous error is attributed to the store.
 const DOUBT: Duration = Duration::from_secs(120);
 
 type Answer = oneshot::Sender<Insertion>;
 
-/// Reads processed vehicles, and answers when their ads are kept.
+/// Reads processed vehicles and completes each record when its ad is stored.
 pub(super) struct Ingest {
     codec: Arc<Codec>,
     offers: mpsc::Sender<(Offer, Answer)>,
 }
 
 impl Ingest {
-    /// Returns the handler, and the writer that has to run next to it until it is dropped.
+    /// Returns the handler and the writer, which must run until the handler is dropped.
     pub(super) fn new(
         codec: Arc<Codec>,
         store: Arc<dyn AdStore>,
         published: Counter,
     ) -> (Self, impl Future<Output = ()>) {
-        // The next batch waits here while one is written.
+        // Buffers the next batch while one is written.
         let (sender, receiver) = mpsc::channel(BATCH_LIMIT);
         (Self { codec, offers: sender }, write(store, receiver, published))
     }
@@ -59,12 +59,12 @@ impl Handler for Ingest {
 /// Distinguishes an ad that the store refuses from a store that refuses every ad.
 #[derive(Default)]
 struct Doubts {
-    /// When the store last kept an ad.
+    /// When the store last accepted an ad.
     kept_at: Option<Instant>,
 }
 
 impl Doubts {
-    /// Returns `insertions`, in which a doubtful one stays so only while the store keeps others.
+    /// Returns `insertions`. Doubtful ones become unavailable unless the store has recently accepted an ad.
     fn weigh(&mut self, mut insertions: Vec<Insertion>, now: Instant) -> Vec<Insertion> {
         if insertions.iter().any(|insertion| matches!(insertion, Insertion::Kept | Insertion::Known)) {
             self.kept_at = Some(now);
@@ -80,8 +80,8 @@ impl Doubts {
     }
 }
 
-/// Writes together what waits together, and alone what comes alone. One batch after the other: ids are drawn in the order
-/// in which ads become visible, on which a client that follows `GET /ads?after=` relies.
+/// Writes all waiting offers in one batch, and one batch after another. Ids are therefore drawn in the order in which
+/// ads become visible, which clients that follow `GET /ads?after=` rely on.
 async fn write(store: Arc<dyn AdStore>, mut offers: mpsc::Receiver<(Offer, Answer)>, published: Counter) {
     let mut doubts = Doubts::default();
     let mut waiting = Vec::with_capacity(BATCH_LIMIT);
@@ -93,7 +93,7 @@ async fn write(store: Arc<dyn AdStore>, mut offers: mpsc::Receiver<(Offer, Answe
             if insertion == Insertion::Kept {
                 published.inc();
             }
-            // Nothing waits any more when the partition was lost.
+            // The receiver is gone when the partition was lost.
             let _ = answer.send(insertion);
         }
     }
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_that_keeps_nothing_is_unavailable_and_the_ads_are_not_in_doubt() {
+    fn a_store_that_accepts_nothing_is_unavailable_and_no_ad_is_doubtful() {
         let mut doubts = Doubts::default();
         let now = Instant::now();
         let doubtful = || Insertion::Doubtful("a reason".to_owned());

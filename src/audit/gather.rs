@@ -1,7 +1,8 @@
-//! Looks at every place, in the order that makes the answer true while the platform works on.
+//! Reads all places in an order that yields correct findings while the platform is running.
 //!
-//! Along the data's way: what had left a place when it was looked at has arrived at the next one when that is. Only
-//! vehicles that were there in the beginning are judged; newer ones are known, so that their ads have an owner.
+//! The order is that of the data flow: whatever has left a place before it is read has arrived at the next place when
+//! that is read. Only vehicles that exist at the beginning are judged. Newer ones are recorded so that their ads have
+//! a vehicle.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -21,21 +22,21 @@ use crate::kafka::{Record, TopicReader, committed_offsets, for_each_dead_letter}
 use crate::registry::unframed;
 use crate::vehicle::VehicleId;
 
-/// Rows read from a database at once.
+/// The number of rows read from a database at a time.
 const PAGE: usize = 5_000;
-/// Between two words on how far it has come.
+/// The interval between progress messages.
 const WORD: Duration = Duration::from_secs(5);
 
-/// What was seen, and what is not a vehicle's.
+/// The result of reading all places.
 pub(super) struct Gathered {
     pub(super) scratch: Scratch,
-    /// Letters that wait in the dead-letter topics.
+    /// The number of unresolved dead letters.
     pub(super) dead_letters: u64,
-    /// Vehicles and ads that cannot be read, by their ids.
+    /// Vehicles and ads that cannot be read, by id.
     pub(super) unreadable: Found,
 }
 
-/// Looks at everything once. Blocks.
+/// Reads every place once. Blocks.
 pub(super) fn gather(sources: &Sources, runtime: &Handle) -> anyhow::Result<Gathered> {
     let mut gatherer = Gatherer {
         sources,
@@ -67,7 +68,7 @@ struct Gatherer<'a> {
 }
 
 impl Gatherer<'_> {
-    /// From the one after `after` on; the last one that there is.
+    /// Records the vehicles with ids above `after` and returns the last one.
     fn vehicles(&mut self, mut after: Option<VehicleId>, place: Place) -> anyhow::Result<Option<VehicleId>> {
         let mut progress = Progress::new("vehicles");
         loop {
@@ -183,7 +184,8 @@ impl Gatherer<'_> {
     }
 }
 
-/// By the value, for the original services write no key; a value that cannot be read may still have one.
+/// Returns the vin in a record's value, since the original services write no key. Falls back to the key when the
+/// value is unreadable.
 pub(super) fn vin_of(record: &Record) -> Option<String> {
     #[derive(Deserialize)]
     struct Vin {
@@ -194,23 +196,23 @@ pub(super) fn vin_of(record: &Record) -> Option<String> {
     vin.or_else(|| String::from_utf8(record.key.clone()?).ok())
 }
 
-/// Tells the log how far it has come.
+/// Logs the progress of reading.
 struct Progress {
     what: &'static str,
     count: usize,
-    told: Instant,
+    logged_at: Instant,
 }
 
 impl Progress {
     fn new(what: &'static str) -> Self {
-        Self { what, count: 0, told: Instant::now() }
+        Self { what, count: 0, logged_at: Instant::now() }
     }
 
     fn advance(&mut self, by: usize) {
         self.count += by;
-        if self.told.elapsed() > WORD {
+        if self.logged_at.elapsed() > WORD {
             tracing::info!(what = self.what, count = self.count, "reading");
-            self.told = Instant::now();
+            self.logged_at = Instant::now();
         }
     }
 

@@ -1,4 +1,4 @@
-//! Reconciles what stock promised with what became of it: vehicles, both topics, dead letters, ads.
+//! Reconciles the vehicles in stock with both topics, the dead letters and the ads.
 
 mod gather;
 mod path;
@@ -28,13 +28,13 @@ use gather::{Gathered, gather};
 use report::Report;
 use trail::Finding;
 
-/// What the way of a vehicle takes beside the estimate.
+/// The time that a vehicle may take in addition to the estimate.
 const GRACE: Duration = Duration::from_secs(10);
 
 #[derive(Args, Clone, Debug)]
 pub struct AuditArgs {
-    /// Append the event of each vehicle that was lost on the way to its ad to the event log again, for stock to publish;
-    /// vehicles that are still on their way, or in a dead-letter topic, are left alone
+    /// Publish lost vehicles again: append the event of each to the event log for stock to publish. Vehicles that are
+    /// being processed or in a dead-letter topic are skipped
     #[arg(long, conflicts_with = "vin")]
     pub repair: bool,
 
@@ -46,11 +46,11 @@ pub struct AuditArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// How long an estimate takes; a vehicle that has moved no further for 10 s more is late
+    /// Duration of an estimate; a vehicle that has not advanced for 10 s longer is late
     #[arg(long, env = "PROCESSING_TIME", value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
     pub processing_time: Duration,
 
-    /// Where stock keeps vehicles: postgres://user:password@host/database or sqlite:PATH
+    /// Database of stock: postgres://user:password@host/database or sqlite:PATH
     #[arg(
         long,
         env = "STOCK_DATABASE_URL",
@@ -62,11 +62,11 @@ pub struct AuditArgs {
     )]
     pub stock_database_url: DatabaseUrl,
 
-    /// A file that holds the URL of stock's database
+    /// File that contains the URL of stock's database
     #[arg(long, env = "STOCK_DATABASE_URL_FILE", value_name = "PATH", help_heading = "Databases")]
     pub stock_database_url_file: Option<PathBuf>,
 
-    /// Where ads keeps ads: mongodb://user:password@host/database or sqlite:PATH
+    /// Database of ads: mongodb://user:password@host/database or sqlite:PATH
     #[arg(
         long,
         env = "ADS_DATABASE_URL",
@@ -78,7 +78,7 @@ pub struct AuditArgs {
     )]
     pub ads_database_url: DatabaseUrl,
 
-    /// A file that holds the URL of ads' database
+    /// File that contains the URL of ads' database
     #[arg(long, env = "ADS_DATABASE_URL_FILE", value_name = "PATH", help_heading = "Databases")]
     pub ads_database_url_file: Option<PathBuf>,
 
@@ -86,7 +86,7 @@ pub struct AuditArgs {
     pub kafka: KafkaArgs,
 }
 
-/// Everything that an audit looks into.
+/// The systems that an audit reads.
 struct Sources {
     vehicles: Arc<dyn VehicleStore>,
     ads: Arc<dyn AdStore>,
@@ -97,7 +97,7 @@ struct Sources {
 /// Runs an audit.
 ///
 /// # Errors
-/// When something does not answer, or not all is well.
+/// Fails when a system does not answer, or when there are findings or unresolved dead letters.
 pub async fn run(args: AuditArgs) -> anyhow::Result<()> {
     let vehicles = DatabaseUrl::resolve(&args.stock_database_url, args.stock_database_url_file.as_ref())?;
     let ads = DatabaseUrl::resolve(&args.ads_database_url, args.ads_database_url_file.as_ref())?;
@@ -115,7 +115,7 @@ pub async fn run(args: AuditArgs) -> anyhow::Result<()> {
     audit.await.context("the audit panicked")?
 }
 
-/// Whether stock has the vehicle, readable or not.
+/// Returns whether stock has the vehicle, readable or not.
 fn is_there(found: Result<Option<StockedVehicle>, DatabaseError>) -> Result<bool, DatabaseError> {
     match found {
         Ok(stocked) => Ok(stocked.is_some()),
@@ -134,7 +134,7 @@ fn audit(args: &AuditArgs, sources: &Sources, runtime: &Handle) -> anyhow::Resul
             report.count_vehicle(stage);
         }
         for finding in findings {
-            // It may have been taken while the audit went on.
+            // The vehicle may have been accepted during the audit.
             if finding == Finding::AdWithoutVehicle
                 && is_there(runtime.block_on(sources.vehicles.find(&trail.vin)))?
             {
@@ -142,7 +142,7 @@ fn audit(args: &AuditArgs, sources: &Sources, runtime: &Handle) -> anyhow::Resul
             }
             report.add(finding, &trail.vin);
             if args.repair && finding.is_repaired_by_announcing() {
-                // A vehicle that was removed meanwhile was removed on purpose.
+                // A vehicle that was removed meanwhile was removed intentionally.
                 if let Some(stocked) = runtime.block_on(sources.vehicles.find(&trail.vin))? {
                     runtime.block_on(sources.vehicles.reannounce(&stocked))?;
                     report.count_repaired();
@@ -159,7 +159,7 @@ fn audit(args: &AuditArgs, sources: &Sources, runtime: &Handle) -> anyhow::Resul
     }
     output.finish()?;
     if !report.is_clean() {
-        bail!("not all is well");
+        bail!("the audit has findings, see the report");
     }
     Ok(())
 }

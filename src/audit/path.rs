@@ -1,4 +1,4 @@
-//! The whole path of one vehicle.
+//! Prints the whole path of one vehicle.
 
 use std::io::Write;
 
@@ -15,10 +15,10 @@ use crate::kafka::{Record, TopicReader, for_each_dead_letter};
 use crate::output::Output;
 use crate::trace::TraceContext;
 
-/// Rows of the outbox looked through at once.
+/// The number of events read from the outbox at a time.
 const PAGE: i64 = 5_000;
 
-/// One place where the vehicle was seen.
+/// A place where the vehicle was found.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Step {
@@ -51,10 +51,10 @@ impl Step {
     }
 }
 
-/// Prints all places where `vin` is to be seen, in the order of the data's way. Blocks.
+/// Prints all places where `vin` was found, in the order of the data flow. Blocks.
 ///
 /// # Errors
-/// When it is nowhere, or something does not answer.
+/// Fails when the vin is not found anywhere or a system does not answer.
 pub(super) fn print_path(
     sources: &Sources,
     runtime: &Handle,
@@ -91,21 +91,21 @@ pub(super) fn print_path(
         });
     }
     if steps.is_empty() {
-        bail!("there is no trace of the vin {vin:?}");
+        bail!("no trace of the vin {vin:?} was found");
     }
     if json {
         output.pretty_json(&steps);
         return Ok(output.finish()?);
     }
     for step in steps {
-        let lies = match (&step.topic, step.partition, step.offset) {
+        let position = match (&step.topic, step.partition, step.offset) {
             (Some(topic), Some(partition), Some(offset)) => {
                 format!("{topic}, partition {partition}, offset {offset}; ")
             }
             _ => String::new(),
         };
         let time = step.time.unwrap_or_default();
-        output.line(format_args!("{time:<24}  {:<32}  {lies}{}", step.place, step.detail));
+        output.line(format_args!("{time:<24}  {:<32}  {position}{}", step.place, step.detail));
     }
     Ok(output.finish()?)
 }
@@ -119,7 +119,7 @@ fn outbox(sources: &Sources, runtime: &Handle, vin: &str) -> anyhow::Result<Opti
         if let Some(event) = page.iter().find(|event| event.vin == vin) {
             let detail = match &event.failure {
                 Some(reason) => format!("event {} cannot be encoded: {reason}", event.id),
-                None => format!("event {} waits to be published", event.id),
+                None => format!("event {} is waiting to be published", event.id),
             };
             return Ok(Some(Step::at("outbox", None, detail)));
         }
@@ -130,7 +130,7 @@ fn events(sources: &Sources, event: EventType, place: &'static str, vin: &str) -
     let mut steps = Vec::new();
     TopicReader::open(&sources.kafka, &sources.naming.topic(event))?.for_each(|record| {
         if vin_of(&record).as_deref() == Some(vin) {
-            let again = record.header(REANNOUNCED_HEADER).map_or("", |_| ", announced again by an audit");
+            let again = record.header(REANNOUNCED_HEADER).map_or("", |_| ", published again by an audit");
             let trace = record.header(TraceContext::HEADER).unwrap_or(b"none").escape_ascii();
             steps.push(Step::of_record(place, &record, format!("traceparent {trace}{again}")));
         }
@@ -148,7 +148,7 @@ fn dead_letters(
     let mut steps = Vec::new();
     for_each_dead_letter(&sources.kafka, &sources.naming.topic(event), |letter, waits| {
         if vin_of(letter.record()).as_deref() == Some(vin) {
-            let state = if waits { "waits" } else { "settled" };
+            let state = if waits { "waiting" } else { "resolved" };
             steps.push(Step::of_record(place, letter.record(), format!("{state}: {}", letter.reason())));
         }
         Ok(())

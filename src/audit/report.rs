@@ -1,4 +1,4 @@
-//! What an audit found, for people and for programs.
+//! Reports the findings of an audit as text and JSON.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::trail::{Finding, Stage};
 use crate::output::Output;
 
-/// Vins shown of each finding.
+/// The maximum number of vins shown per finding.
 const EXAMPLES: usize = 10;
 
 #[derive(Debug, Default, Serialize)]
@@ -18,10 +18,10 @@ pub(super) struct Report {
     vehicles: u64,
     advertised: u64,
     on_their_way: u64,
-    /// Records in the dead-letter topics, whether a vin can be read in them or not.
+    /// The number of unresolved dead letters, whether or not a vin can be read in them.
     dead_letters: u64,
     findings: BTreeMap<Finding, Found>,
-    /// Vehicles that were announced again.
+    /// The number of vehicles whose event was appended again.
     repaired: u64,
 }
 
@@ -29,7 +29,7 @@ pub(super) struct Report {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Found {
     count: u64,
-    /// Some of the vins, or what names a row that has none.
+    /// Some of the vins, or ids of rows without a readable vin.
     examples: Vec<String>,
 }
 
@@ -75,7 +75,7 @@ impl Report {
     pub(super) fn print(&self, output: &mut Output<impl Write>) {
         output.line(format_args!("{:>10}  vehicles in stock", self.vehicles));
         output.line(format_args!("{:>10}  with an ad", self.advertised));
-        output.line(format_args!("{:>10}  on their way", self.on_their_way));
+        output.line(format_args!("{:>10}  being processed", self.on_their_way));
         for (finding, found) in &self.findings {
             let (what, way_out) = finding.describe();
             if found.count == 0 {
@@ -88,7 +88,7 @@ impl Report {
         }
         output.line(format_args!("{:>10}  dead letters", self.dead_letters));
         if self.repaired > 0 {
-            output.line(format_args!("{:>10}  announced again", self.repaired));
+            output.line(format_args!("{:>10}  repaired: event appended again", self.repaired));
         }
     }
 }

@@ -1,7 +1,7 @@
-//! A temporary database in which all that was seen is sorted by vin, so that memory stays bounded.
+//! Sorts the gathered places by vin in a temporary database, which bounds memory.
 //!
-//! SQLite keeps it in a file of its own in the directory for temporary files (`TMPDIR`) as soon as it is larger than
-//! the cache, and removes it at the end: about 100 bytes a vehicle and place.
+//! Once the data exceeds the cache, SQLite stores it in a private file in the directory for temporary files
+//! (`TMPDIR`) and removes the file at the end. A vehicle takes about 100 bytes per place.
 
 use anyhow::Context as _;
 use diesel::connection::{DefaultLoadingMode, SimpleConnection as _};
@@ -10,7 +10,7 @@ use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::trail::{Place, Trail};
 
-/// Rows inserted at once.
+/// The number of rows inserted at a time.
 const BATCH: usize = 5_000;
 
 diesel::table! {
@@ -32,7 +32,7 @@ diesel::table! {
 
 type Row = (String, i32, i64, i32);
 
-/// By vin, all that was seen of it.
+/// Aggregates the places of each vin.
 const TRAILS: &str = "
     SELECT vin,
         MIN(CASE WHEN place = 0 THEN at END)                        AS created_at,
@@ -95,7 +95,7 @@ impl From<TrailRow> for Trail {
     }
 }
 
-/// What was seen so far.
+/// The places recorded so far.
 pub(super) struct Scratch {
     connection: SqliteConnection,
     waiting: Vec<Row>,
@@ -103,10 +103,13 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
+    /// Creates the temporary database.
+    ///
     /// # Errors
-    /// When there is no place for temporary files.
+    /// Fails when there is no space for temporary files.
     pub(super) fn new() -> anyhow::Result<Self> {
-        // Without a name it is private, and gone when it is closed (<https://www.sqlite.org/inmemorydb.html#temp_db>).
+        // A database without a name is private and removed when it is closed
+        // (<https://www.sqlite.org/inmemorydb.html#temp_db>).
         let mut connection = SqliteConnection::establish("").context("cannot open a temporary database")?;
         connection
             .batch_execute(
@@ -121,13 +124,14 @@ impl Scratch {
         Ok(Self { connection, waiting: Vec::with_capacity(BATCH), has_dead_records: false })
     }
 
-    /// Notes that `vin` was seen; `at`: when it came there, in milliseconds since the Unix epoch.
+    /// Records that `vin` was found in `place`; `at` is the time of its arrival there in milliseconds since the Unix
+    /// epoch.
     pub(super) fn see(&mut self, vin: String, place: Place, at: i64, unread: bool) -> anyhow::Result<()> {
         self.waiting.push((vin, place as i32, at, i32::from(unread)));
         if self.waiting.len() < BATCH { Ok(()) } else { self.flush() }
     }
 
-    /// Notes that the record at this position of a topic went to the dead-letter topic.
+    /// Records that the record at this position of a topic has a dead letter.
     pub(super) fn see_dead(&mut self, place: Place, partition: i32, position: i64) -> anyhow::Result<()> {
         self.has_dead_records = true;
         diesel::insert_or_ignore_into(dead_record::table)
@@ -164,14 +168,14 @@ impl Scratch {
         diesel::insert_into(sighting::table)
             .values(rows)
             .execute(&mut self.connection)
-            .context("cannot write to the temporary database; TMPDIR says where it is")?;
+            .context("cannot write to the temporary database; TMPDIR sets its directory")?;
         Ok(())
     }
 
-    /// Hands over what was seen of each vin, in the order of the vins.
+    /// Passes the trail of each vin to `each`, in the order of the vins.
     ///
     /// # Errors
-    /// When there is no more place for temporary files, or those of `each`.
+    /// Returns the errors of `each`. Fails when the space for temporary files is exhausted.
     pub(super) fn for_each_trail(
         mut self,
         mut each: impl FnMut(Trail) -> anyhow::Result<()>,
@@ -179,7 +183,7 @@ impl Scratch {
         self.flush()?;
         let rows = diesel::sql_query(TRAILS)
             .load_iter::<TrailRow, DefaultLoadingMode>(&mut self.connection)
-            .context("cannot sort the temporary database; TMPDIR says where it is")?;
+            .context("cannot sort the temporary database; TMPDIR sets its directory")?;
         for row in rows {
             each(row?.into())?;
         }
@@ -192,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_seen_of_a_vin_comes_together() {
+    fn the_places_of_a_vin_are_aggregated() {
         let mut scratch = Scratch::new().unwrap();
         scratch.see("b".to_owned(), Place::Ads, 9, false).unwrap();
         for (place, at, unread) in [
@@ -228,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_record_is_known_by_its_position() {
+    fn a_dead_record_is_identified_by_its_position() {
         let mut scratch = Scratch::new().unwrap();
         assert!(!scratch.is_dead(Place::Created, 0, 1).unwrap());
         scratch.see_dead(Place::Created, 0, 1).unwrap();

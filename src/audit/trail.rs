@@ -1,20 +1,20 @@
-//! What was seen of one vin, and what that says.
+//! Judges the places where a vin was found.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
-/// Where a vin can be seen.
+/// A place where a vin can be found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub(super) enum Place {
     Vehicles = 0,
-    /// A vehicle that was taken after the audit began: it is known, and nothing is asked of it yet.
+    /// A vehicle that was accepted during the audit. It is known but not judged yet.
     NewVehicles = 1,
     Outbox = 2,
     Created = 3,
-    /// An event that an earlier audit put back.
+    /// An event that an earlier audit published again.
     Reannounced = 4,
-    /// A letter that waits in the dead-letter topic of created vehicles.
+    /// An unresolved dead letter of a created event.
     CreatedDead = 5,
     Processed = 6,
     ProcessedDead = 7,
@@ -23,31 +23,31 @@ pub(super) enum Place {
     Unencodable = 9,
 }
 
-/// All that was seen of one vin.
+/// The places where one vin was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Trail {
     pub(super) vin: String,
-    /// When stock took it, in milliseconds since the Unix epoch; `None` when it is not in the stock that was looked
-    /// at first.
+    /// When stock accepted the vehicle, in milliseconds since the Unix epoch; `None` when it was not in stock at the
+    /// beginning of the audit.
     pub(super) created_at: Option<i64>,
     pub(super) is_new: bool,
-    /// Events that wait to be published.
+    /// The number of events waiting to be published.
     pub(super) outbox: i64,
-    /// Events that could not be encoded.
+    /// The number of events that could not be encoded.
     pub(super) unencodable: i64,
-    /// Created events but those that were put back.
+    /// The number of created events, without those that were published again.
     pub(super) created: i64,
     pub(super) reannounced: i64,
     pub(super) processed: i64,
-    /// Events, of either kind, whose reader has not committed them.
+    /// The number of events of either kind that their consumer has not committed.
     pub(super) unread: i64,
-    /// When the last of those was written.
+    /// When the last of them was written.
     pub(super) unread_since: Option<i64>,
     pub(super) dead_letters: i64,
     pub(super) ads: i64,
 }
 
-/// What is wrong with a vehicle.
+/// A problem of a vehicle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Finding {
@@ -77,41 +77,45 @@ impl Finding {
         Self::Unreadable,
     ];
 
-    /// What it is, and the way out.
+    /// Returns the description of the finding and the remedy.
     pub fn describe(self) -> (&'static str, &'static str) {
         match self {
             Self::WithoutEvent => {
-                ("vehicles without an event", "lost before Kafka; --repair announces them again")
+                ("vehicles without an event", "lost before Kafka; --repair publishes them again")
             }
             Self::Unencodable => (
                 "vehicles whose event cannot be encoded",
-                "audit --vin shows why; stock tries again when it starts",
+                "audit --vin shows the reason; stock retries when it starts",
             ),
             Self::WithoutAd => {
-                ("vehicles without an ad", "lost behind their event; --repair announces them again")
+                ("vehicles without an ad", "lost after their event; --repair publishes them again")
             }
-            Self::DeadLettered => ("vehicles in a dead-letter topic", "vehicle-platform dlq list"),
-            Self::Late => ("vehicles that are late", "still on their way: do estimate and ads run?"),
-            Self::DoubledCreated => ("vehicles created twice in Kafka", "ads shows them once all the same"),
+            Self::DeadLettered => {
+                ("vehicles in a dead-letter topic", "vehicle-platform dlq list shows the reasons")
+            }
+            Self::Late => {
+                ("vehicles that are late", "still being processed; check that estimate and ads are running")
+            }
+            Self::DoubledCreated => ("vehicles created twice in Kafka", "ads still shows them once"),
             Self::DoubledProcessed => ("vehicles processed twice", "ads shows the first price"),
-            Self::DoubledAds => ("vins with more than one ad", "is the unique index on vin there?"),
+            Self::DoubledAds => ("vins with more than one ad", "check the unique index on vin"),
             Self::Unreadable => (
                 "vehicles and ads that cannot be read",
                 "another program wrote or changed them; correct or remove them",
             ),
             Self::AdWithoutVehicle => {
-                ("ads without a vehicle", "another producer, or another stock database")
+                ("ads without a vehicle", "written by another producer or for another stock database")
             }
         }
     }
 
-    /// Whether announcing the vehicle again helps.
+    /// Returns whether publishing the vehicle again resolves the finding.
     pub(super) fn is_repaired_by_announcing(self) -> bool {
         matches!(self, Self::WithoutEvent | Self::WithoutAd)
     }
 }
 
-/// How far a vehicle has come, when nothing is wrong with that.
+/// The progress of a vehicle without a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Advertised,
@@ -119,8 +123,8 @@ pub(super) enum Stage {
 }
 
 impl Trail {
-    /// How far the vehicle has come, when it is one and all is well, and what is wrong; an ad without a vehicle has
-    /// to be confirmed. `allowed`: the time from one place to the next.
+    /// Returns the stage of a vehicle without a problem, and the findings. An ad without a vehicle must be confirmed.
+    /// `allowed` is the maximum time from one place to the next.
     pub(super) fn judge(&self, now: DateTime<Utc>, allowed: TimeDelta) -> (Option<Stage>, Vec<Finding>) {
         let mut findings = Vec::new();
         let mut stage = None;
@@ -135,7 +139,7 @@ impl Trail {
         if self.created > 1 {
             findings.push(Finding::DoubledCreated);
         }
-        // Each announcement, an audit's too, may have been answered once.
+        // Each created event, including an audit's, may have been processed once.
         if self.processed > (self.created + self.reannounced).max(1) {
             findings.push(Finding::DoubledProcessed);
         }
@@ -185,13 +189,13 @@ mod tests {
     }
 
     #[test]
-    fn a_vehicle_with_an_ad_is_well_even_when_its_events_are_gone() {
+    fn a_vehicle_with_an_ad_has_no_finding_even_without_its_events() {
         assert_eq!(judge(&Trail { processed: 1, ads: 1, ..vehicle() }), (Some(Stage::Advertised), vec![]));
         assert_eq!(judge(&Trail { created: 0, ads: 1, ..vehicle() }), (Some(Stage::Advertised), vec![]));
     }
 
     #[test]
-    fn what_its_readers_have_still_ahead_is_on_its_way_until_it_is_late() {
+    fn a_vehicle_with_unread_events_is_on_its_way_until_it_is_late() {
         let young = Trail { unread: 1, unread_since: Some(990_000), ..vehicle() };
         assert_eq!(judge(&young), (Some(Stage::OnItsWay), vec![]));
         let old = Trail { unread_since: Some(900_000), ..young };
@@ -201,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_nowhere_ahead_is_lost_where_it_was_seen_last() {
+    fn a_vehicle_without_unread_events_is_lost_after_the_last_place() {
         assert_eq!(judge(&vehicle()), (None, vec![Finding::WithoutAd]));
         assert_eq!(judge(&Trail { processed: 1, ..vehicle() }), (None, vec![Finding::WithoutAd]));
         assert_eq!(judge(&Trail { created: 0, ..vehicle() }), (None, vec![Finding::WithoutEvent]));
@@ -215,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn doubles_are_found_but_not_those_that_a_repair_made() {
+    fn duplicates_are_found_except_those_of_a_repair() {
         let doubled = Trail { created: 2, processed: 3, ads: 2, ..vehicle() };
         let findings = vec![Finding::DoubledCreated, Finding::DoubledProcessed, Finding::DoubledAds];
         assert_eq!(judge(&doubled), (Some(Stage::Advertised), findings));
@@ -224,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ad_needs_a_vehicle_but_an_event_alone_may_be_another_producers() {
+    fn an_ad_requires_a_vehicle_but_an_event_may_be_of_another_producer() {
         let ad = Trail { created_at: None, ads: 1, ..vehicle() };
         assert_eq!(judge(&ad), (None, vec![Finding::AdWithoutVehicle]));
         assert_eq!(judge(&Trail { is_new: true, ..ad }), (None, vec![]));

@@ -1,4 +1,4 @@
-//! What all databases share: their address, their errors, and how long a call to one may take.
+//! The parts that all databases share: addresses, errors and time limits.
 
 mod error;
 pub mod postgres;
@@ -14,22 +14,22 @@ pub use error::DatabaseError;
 pub use unreadable::{Readable, Unreadable};
 pub use url::DatabaseUrl;
 
-/// A database that takes longer than this to answer is unavailable.
+/// The time after which a database that does not answer is unavailable.
 pub const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a process uses a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Keeps its data there and creates what is missing.
+    /// Stores its data in the database and creates the missing schema.
     Owner,
-    /// Works on what another process owns and leaves the schema as it is.
+    /// Works on the data of another process and does not change the schema.
     Observer,
 }
 
-/// Does `work` within [`DATABASE_TIMEOUT`].
+/// Runs `work` within [`DATABASE_TIMEOUT`].
 ///
 /// # Errors
-/// Those of `work`; [`DatabaseError::Unavailable`] when it takes too long.
+/// Returns the errors of `work`, or [`DatabaseError::Unavailable`] on a timeout.
 pub async fn in_time<T>(work: impl Future<Output = Result<T, DatabaseError>>) -> Result<T, DatabaseError> {
     match tokio::time::timeout(DATABASE_TIMEOUT, work).await {
         Ok(result) => result,

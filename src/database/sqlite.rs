@@ -1,4 +1,4 @@
-//! A SQLite file that is one process's alone.
+//! A SQLite file that a single process owns.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -13,20 +13,20 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::{Access, DatabaseError};
 
-/// What ends the path in a URL that SQLite reads (<https://www.sqlite.org/uri.html>).
+/// The characters to percent-encode in the path of a URL for SQLite (<https://www.sqlite.org/uri.html>).
 const IN_PATH: AsciiSet = CONTROLS.add(b'?').add(b'#').add(b'%');
 
 /// An open file, with its migrations applied.
 pub struct SqliteFile {
     pub connection: SyncConnectionWrapper<SqliteConnection>,
-    /// Keeps other owners out: each would have its own idea of what is in flight.
+    /// Prevents other owners from opening the file: each would track its own set of operations in progress.
     _lock: Option<File>,
 }
 
-/// Opens `path`, which its owner creates when it is missing.
+/// Opens `path`. The owner creates a missing file and applies the migrations.
 ///
 /// # Errors
-/// When it cannot be opened or migrated, or another process owns it as well.
+/// Fails when the file cannot be opened or migrated, or another process owns it.
 pub async fn open(
     path: PathBuf,
     migrations: EmbeddedMigrations,
@@ -37,7 +37,7 @@ pub async fn open(
         let text =
             path.to_str().ok_or_else(|| anyhow!("the path is not UTF-8")).with_context(|| opened.clone())?;
         if access == Access::Observer {
-            // Not read-only: a reader of a write-ahead log takes part in its bookkeeping.
+            // Opened for writing, because readers of a write-ahead log update its shared state.
             let url = format!("file:{}?mode=rw", utf8_percent_encode(text, &IN_PATH));
             let mut connection = SqliteConnection::establish(&url).with_context(|| opened.clone())?;
             connection.batch_execute("PRAGMA busy_timeout = 5000;").with_context(|| opened.clone())?;
@@ -45,7 +45,7 @@ pub async fn open(
         }
         let lock = lock(&path).with_context(|| opened.clone())?;
         let mut connection = SqliteConnection::establish(text).with_context(|| opened.clone())?;
-        // With a write-ahead log each commit is one write and one fsync, and readers need not wait for it.
+        // With a write-ahead log, each commit is one write and one fsync, and readers do not wait for it.
         connection
             .batch_execute(
                 "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;",
@@ -63,15 +63,15 @@ fn lock(path: &Path) -> anyhow::Result<File> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&name)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => bail!("another process has it open"),
+        Err(TryLockError::WouldBlock) => bail!("another process has opened it"),
         Err(TryLockError::Error(error)) => Err(error.into()),
     }
 }
 
-/// Does `work` in a transaction that takes the lock for writing at once.
+/// Runs `work` in a transaction that acquires the write lock immediately.
 ///
 /// # Errors
-/// Those of `work`, and not that of the rollback: on some errors SQLite has rolled back by then
+/// Returns the error of `work` rather than that of the rollback: SQLite may already have rolled back
 /// (<https://www.sqlite.org/lang_transaction.html#response_to_errors_within_a_transaction>).
 pub fn transaction<T>(
     connection: &mut SqliteConnection,
@@ -87,9 +87,9 @@ pub fn transaction<T>(
     done.map_err(|error| cause.unwrap_or(error))
 }
 
-/// The result codes that say something about the database and not about a statement, by the text that
-/// `sqlite3_errstr` has for them (<https://www.sqlite.org/rescode.html>): the code itself is not to be had from diesel
-/// without `unsafe`, and SQLite translates nothing.
+/// The result codes that concern the database rather than a statement, by their `sqlite3_errstr` text
+/// (<https://www.sqlite.org/rescode.html>). diesel does not expose the code without `unsafe`, and SQLite does not
+/// translate the texts.
 const UNAVAILABLE: [&str; 8] = [
     "database is locked",           // SQLITE_BUSY
     "database table is locked",     // SQLITE_LOCKED
@@ -103,7 +103,7 @@ const UNAVAILABLE: [&str; 8] = [
 const READ_ONLY: &str = "attempt to write a readonly database"; // SQLITE_READONLY
 const REFUSED: [&str; 2] = ["string or blob too big", "datatype mismatch"]; // SQLITE_TOOBIG, SQLITE_MISMATCH
 
-/// Classifies an error of SQLite; one of PostgreSQL is classified by its SQLSTATE.
+/// Classifies an error of SQLite. PostgreSQL errors are classified by SQLSTATE.
 impl From<DieselError> for DatabaseError {
     fn from(error: DieselError) -> Self {
         let (kind, information) = match &error {
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_the_engine_are_told_apart() {
+    fn errors_of_the_engine_are_classified() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("test.db");
         let mut one = SqliteConnection::establish(path.to_str().unwrap()).unwrap();

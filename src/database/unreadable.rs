@@ -1,8 +1,8 @@
-//! What a database holds and this program cannot read.
+//! Represents stored data that this program cannot read.
 
 use std::fmt::Display;
 
-/// A row or a document that something else than this program wrote or changed.
+/// A row or document that another program wrote or changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{id} is unreadable: {reason}")]
 pub struct Unreadable<I: Display> {
@@ -10,5 +10,5 @@ pub struct Unreadable<I: Display> {
     pub reason: String,
 }
 
-/// A row or a document by itself: one that is unreadable does not fail its neighbours.
+/// The result of reading a single row or document. An unreadable one does not fail the others.
 pub type Readable<T, I> = Result<T, Unreadable<I>>;

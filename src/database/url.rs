@@ -1,4 +1,4 @@
-//! The address of a database.
+//! Parses and resolves the address of a database.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use anyhow::anyhow;
 
-/// The address of a database. It may hold a password: it is never shown.
+/// The address of a database. It may contain a password, so `Debug` shows only the scheme.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl(String);
 
@@ -15,20 +15,20 @@ impl DatabaseUrl {
         &self.0
     }
 
-    /// The part before the first colon.
+    /// Returns the part before the first colon.
     pub fn scheme(&self) -> &str {
         self.0.split(':').next().unwrap_or_default()
     }
 
-    /// The path in `sqlite:PATH`.
+    /// Returns the path in `sqlite:PATH`.
     pub fn sqlite_path(&self) -> Option<&str> {
         self.0.strip_prefix("sqlite:")
     }
 
-    /// Where the address stands: in the file when one is named, otherwise in `url`.
+    /// Returns the address in `file` if one is given, otherwise `url`.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// Fails when the file cannot be read or does not contain a database address.
     pub fn resolve(url: &Self, file: Option<&PathBuf>) -> anyhow::Result<Self> {
         let Some(file) = file else { return Ok(url.clone()) };
         let text = std::fs::read_to_string(file)

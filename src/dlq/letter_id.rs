@@ -1,4 +1,4 @@
-//! What a dead letter is called on the command line.
+//! Identifies a dead letter on the command line.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,8 +6,8 @@ use std::str::FromStr;
 use crate::event::{EventType, VEHICLE_CREATED, VEHICLE_PROCESSED};
 use crate::kafka::Position;
 
-/// A place in one of the dead-letter topics: `TOPIC/PARTITION/OFFSET`, the topic being the one that the record
-/// belongs on.
+/// The position of a dead letter: `TOPIC/PARTITION/OFFSET`. The topic is the one that the record was read from;
+/// partition and offset are those in its dead-letter topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LetterId {
     pub event: EventType,
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_letter_is_named_as_it_is_listed() {
+    fn a_dead_letter_is_identified_as_it_is_listed() {
         let id: LetterId = "stock.vehicle-created/2/41".parse().unwrap();
         assert_eq!((id.event, id.position), (VEHICLE_CREATED, (2, 41)));
         assert_eq!(id.to_string(), "stock.vehicle-created/2/41");

@@ -1,4 +1,4 @@
-//! Looks into the dead-letter topics, and settles what lies there.
+//! Lists, shows and resolves dead letters.
 
 mod letter_id;
 mod settle;
@@ -22,25 +22,24 @@ pub struct DlqArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum DlqCommand {
-    /// List the letters that wait, with the reason and where each record lay
+    /// List the unresolved dead letters, with the reason and the origin of each
     List(ListArgs),
-    /// Show all of one letter
+    /// Show a dead letter: its state, reason, origin, headers, key and value
     Show(ShowArgs),
-    /// Put records back on their topic, each once; fix the cause first, or they come back. A letter that cannot be put back
-    /// is named and skipped, and the exit code is 1
+    /// Put records back on their topic, each exactly once. Fix the cause first, or they become dead letters again. A
+    /// dead letter that cannot be put back is reported and skipped, and the exit code is 1
     Replay(SettleArgs),
-    /// Give letters up: they are not listed any more, and nothing is put back (an audit that repairs announces such a
-    /// vehicle anew)
+    /// Resolve dead letters without putting anything back. `audit --repair` publishes such a vehicle again
     Discard(SettleArgs),
 }
 
 #[derive(Args, Clone, Debug)]
 pub struct ListArgs {
-    /// List the letters too that were replayed or discarded
+    /// List replayed and discarded dead letters as well
     #[arg(long)]
     pub all: bool,
 
-    /// Print a JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     pub json: bool,
 
@@ -50,11 +49,11 @@ pub struct ListArgs {
 
 #[derive(Args, Clone, Debug)]
 pub struct ShowArgs {
-    /// A letter, as it is listed: TOPIC/PARTITION/OFFSET
-    #[arg(value_name = "LETTER")]
+    /// Dead letter, as `list` prints it, such as stock.vehicle-created/0/12
+    #[arg(value_name = "ID")]
     pub letter: LetterId,
 
-    /// Print the value alone, byte for byte
+    /// Print only the value, byte for byte
     #[arg(long)]
     pub raw: bool,
 
@@ -64,11 +63,11 @@ pub struct ShowArgs {
 
 #[derive(Args, Clone, Debug)]
 pub struct SettleArgs {
-    /// Letters, as they are listed: TOPIC/PARTITION/OFFSET
-    #[arg(value_name = "LETTER", required_unless_present = "all", conflicts_with = "all")]
+    /// Dead letters, as `list` prints them, such as stock.vehicle-created/0/12
+    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
     pub letters: Vec<LetterId>,
 
-    /// All letters that wait
+    /// All unresolved dead letters
     #[arg(long)]
     pub all: bool,
 
@@ -79,7 +78,7 @@ pub struct SettleArgs {
 /// Runs one of the commands.
 ///
 /// # Errors
-/// When the brokers do not answer, there is no such letter, or a letter cannot be put back.
+/// Fails when the brokers do not answer, a dead letter does not exist, or one cannot be put back.
 pub async fn run(args: DlqArgs) -> anyhow::Result<()> {
     let work = move || match args.command {
         DlqCommand::List(args) => list(&args),
@@ -108,7 +107,7 @@ fn list(args: &ListArgs) -> anyhow::Result<()> {
     let mut listed = 0;
     let read = for_each_letter(&args.kafka, |id, letter, waits| {
         if output.is_closed() {
-            bail!("nothing more can be written");
+            bail!("the output is closed");
         }
         if !waits && !args.all {
             return Ok(());
@@ -126,10 +125,10 @@ fn list(args: &ListArgs) -> anyhow::Result<()> {
             output.json(&line);
         } else {
             if listed == 0 {
-                let (letter, died, state, origin) = ("LETTER", "DIED", "STATE", "LAY AT");
+                let (letter, died, state, origin) = ("DEAD LETTER", "CREATED", "STATE", "ORIGIN");
                 output.line(format_args!("{letter:<36}  {died:<24}  {state:<9}  {origin:<14}  REASON"));
             }
-            let state = if waits { "waits" } else { "settled" };
+            let state = if waits { "waiting" } else { "resolved" };
             let origin =
                 letter.origin().map_or("-".to_owned(), |(partition, offset)| format!("{partition}/{offset}"));
             let died = died.unwrap_or_default();
@@ -143,12 +142,12 @@ fn list(args: &ListArgs) -> anyhow::Result<()> {
         read?;
     }
     if listed == 0 && !args.json {
-        output.line(format_args!("no letter waits"));
+        output.line(format_args!("no dead letters are waiting"));
     }
     Ok(output.finish()?)
 }
 
-/// RFC 3339, to the millisecond.
+/// Formats a timestamp according to RFC 3339, to the millisecond.
 fn time(millis: Option<i64>) -> Option<String> {
     let time = DateTime::from_timestamp_millis(millis?)?;
     Some(time.to_rfc3339_opts(SecondsFormat::Millis, true))

@@ -1,4 +1,4 @@
-//! Puts letters back on their topics, or gives them up.
+//! Resolves dead letters by putting them back on their topics or by discarding them.
 
 use std::collections::BTreeMap;
 
@@ -12,16 +12,17 @@ use crate::kafka::{
 };
 use crate::output::{self, Output};
 
-/// One at a time: a second fences the first, whose transactions then fail.
+/// The transactional id of the tool. A second instance fences the first, whose transactions then fail.
 const TRANSACTIONAL_ID: &str = "vehicle-platform-dlq";
 
-/// Letters settled in one transaction at most.
+/// The maximum number of dead letters resolved in one transaction.
 const BATCH_LIMIT: usize = 500;
 const BATCH_BYTES: usize = 16 * 1024 * 1024;
 
 pub(super) fn settle(args: &SettleArgs, how: Settlement) -> anyhow::Result<()> {
     let naming = Naming::new(&args.kafka);
-    // Before the letters are read: from here on no other process settles any.
+    // Initializing the producer fences other instances before the dead letters are read, so none of them is resolved
+    // twice.
     let id = naming.group(TRANSACTIONAL_ID);
     let producer = Handle::current().block_on(TransactionalProducer::of_tool(&args.kafka, &id))?;
     let mut settler = Settler {
@@ -34,7 +35,7 @@ pub(super) fn settle(args: &SettleArgs, how: Settlement) -> anyhow::Result<()> {
         skipped: 0,
         output: Output::stdout(),
     };
-    // The letters that were named, as far as they were found, and whether they wait.
+    // The requested dead letters: each with its record and whether it is unresolved, once it has been found.
     let mut named: BTreeMap<_, _> = args.letters.iter().map(|id| (*id, None)).collect();
     for_each_letter(&args.kafka, |id, letter, waits| {
         if let Some(found) = named.get_mut(&id) {
@@ -48,8 +49,8 @@ pub(super) fn settle(args: &SettleArgs, how: Settlement) -> anyhow::Result<()> {
     for (id, found) in &named {
         match found {
             Some((_, true)) => {}
-            Some((_, false)) => wrong.push(format!("{id} was settled before")),
-            None => wrong.push(format!("there is no letter {id}")),
+            Some((_, false)) => wrong.push(format!("{id} is already resolved")),
+            None => wrong.push(format!("dead letter {id} does not exist")),
         }
     }
     if !wrong.is_empty() {
@@ -63,19 +64,20 @@ pub(super) fn settle(args: &SettleArgs, how: Settlement) -> anyhow::Result<()> {
     settler.finish()
 }
 
-/// A letter and what settles it.
+/// A dead letter and the records that resolve it.
 struct Pending {
     id: LetterId,
     records: Vec<OutgoingRecord>,
 }
 
-/// Settles letters, a batch in a transaction. A letter that cannot be put back is named and stays as it is.
+/// Resolves dead letters, one batch per transaction. Reports a dead letter that cannot be put back and leaves it
+/// unresolved.
 struct Settler {
     producer: TransactionalProducer,
     naming: Naming,
     how: Settlement,
     batch: Vec<Pending>,
-    /// Of the values in the batch.
+    /// The total size of the values in the batch.
     bytes: usize,
     settled: usize,
     skipped: usize,
@@ -88,7 +90,7 @@ impl Settler {
             let origin = letter.origin().map_or_else(String::new, |(partition, offset)| {
                 format!("; the record was at partition {partition}, offset {offset}")
             });
-            self.skip(id, &format!("{left_out} was left out{origin}"));
+            self.skip(id, &format!("{left_out} was omitted{origin}"));
             return Ok(());
         }
         let records = letter.settle(&self.naming.topic(id.event), self.how);
@@ -103,12 +105,12 @@ impl Settler {
             match Handle::current().block_on(self.producer.publish(records)) {
                 Ok(()) => break,
                 Err(CommitError::Refused(refusals)) => self.skip_refused(&refusals),
-                // A transaction whose outcome is unknown shows in the letters when the command runs again.
+                // The state of the dead letters shows the outcome of such a transaction when the command runs again.
                 Err(error) => {
                     let settled = self.settled;
                     return Err(error).with_context(|| {
                         format!(
-                            "{settled} letters were settled; run it again for the others, none is settled twice"
+                            "{settled} dead letters were resolved; run it again for the others, none is resolved twice"
                         )
                     });
                 }
@@ -122,7 +124,7 @@ impl Settler {
         Ok(())
     }
 
-    /// Takes the letters out of the batch of which a record was refused.
+    /// Removes the dead letters with a refused record from the batch.
     fn skip_refused(&mut self, refusals: &[Refusal]) {
         let mut next = 0;
         for Pending { id, records } in std::mem::take(&mut self.batch) {
@@ -145,13 +147,13 @@ impl Settler {
         let Self { how, settled, skipped, mut output, .. } = self;
         if skipped > 0 {
             bail!(
-                "{} {settled} letters; {skipped} were skipped for the reasons above and still wait: raise \
-                 max.message.bytes where the brokers refuse one, or give it up by `dlq discard`",
+                "{} {settled} dead letters; {skipped} were skipped for the reasons above and are still waiting: raise \
+                 max.message.bytes where the brokers refuse a record, or resolve it with `dlq discard`",
                 how.as_str()
             );
         }
         if settled == 0 {
-            output.line(format_args!("no letter waits"));
+            output.line(format_args!("no dead letters are waiting"));
         }
         Ok(output.finish()?)
     }

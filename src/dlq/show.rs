@@ -1,4 +1,4 @@
-//! All of one letter.
+//! Shows a single dead letter.
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
@@ -16,11 +16,11 @@ pub(super) fn show(args: &ShowArgs) -> anyhow::Result<()> {
         }
         Ok(())
     })?;
-    let (letter, waits) = found.with_context(|| format!("there is no letter {}", args.letter))?;
+    let (letter, waits) = found.with_context(|| format!("dead letter {} does not exist", args.letter))?;
     let mut output = Output::stdout();
     if args.raw {
         if let Some(left_out) = letter.left_out().filter(|_| letter.record().value.is_none()) {
-            bail!("{left_out} was left out, as the brokers refused it");
+            bail!("{left_out} was omitted because the brokers refused it");
         }
         output.raw(letter.record().value.as_deref().unwrap_or_default());
     } else {
@@ -37,20 +37,20 @@ fn describe(letter: &DeadLetter, waits: bool) -> Vec<(&'static str, String)> {
     let unknown = || "unknown".to_owned();
     let origin = letter.origin();
     let mut lines = vec![
-        ("state", if waits { "waits" } else { "settled: replayed or discarded" }.to_owned()),
+        ("state", if waits { "waiting" } else { "resolved: replayed or discarded" }.to_owned()),
         ("reason", letter.reason()),
-        ("died", time(record.timestamp).unwrap_or_else(unknown)),
+        ("created", time(record.timestamp).unwrap_or_else(unknown)),
         ("read by", letter.group().unwrap_or_else(unknown)),
         ("written", time(letter.written()).unwrap_or_else(unknown)),
         (
-            "lay at",
+            "origin",
             origin.map_or_else(unknown, |(partition, offset)| {
                 format!("partition {partition}, offset {offset}")
             }),
         ),
     ];
     if let Some(left_out) = letter.left_out() {
-        lines.push(("left out", format!("{left_out}; the brokers refused the letter with it")));
+        lines.push(("omitted", format!("{left_out}; the brokers refused the dead letter with it")));
     }
     for (name, value) in letter.own_headers() {
         lines.push(("header", format!("{name}: {}", text(value.as_deref()))));
@@ -59,7 +59,7 @@ fn describe(letter: &DeadLetter, waits: bool) -> Vec<(&'static str, String)> {
     lines
 }
 
-/// The JSON of a framed value, or what else there is.
+/// Formats a framed value as JSON, and any other value as escaped text.
 fn value(bytes: Option<&[u8]>) -> String {
     let json: Option<Value> = bytes.and_then(unframed).and_then(|json| serde_json::from_slice(json).ok());
     json.map_or_else(|| text(bytes), |json| format!("{json:#}"))
@@ -68,7 +68,7 @@ fn value(bytes: Option<&[u8]>) -> String {
 fn text(bytes: Option<&[u8]>) -> String {
     match bytes {
         None => "none".to_owned(),
-        // What is not printable is escaped, so that it does nothing to a terminal.
+        // Escapes unprintable bytes, which could control a terminal.
         Some(bytes) => bytes.escape_ascii().to_string(),
     }
 }

@@ -1,42 +1,42 @@
-//! The two events: where they travel, how they are written, and what turns one into the next.
+//! Defines the two events: their topics, their schemas, and how one is derived from the other.
 //!
-//! The services meet only here.
+//! The services share nothing else.
 
 use serde::{Deserialize, Serialize};
 
 use crate::vehicle::{Price, StockedVehicle, Vehicle, integer, optional_integer, whole_as_integer};
 
-/// The header of an event that an audit announced again.
+/// The header that marks an event that an audit published again.
 pub const REANNOUNCED_HEADER: &str = "audit.reannounced";
 
-/// What travels on a topic, and the JSON Schema that it keeps to.
+/// A kind of event: its topic and the JSON Schema of its values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EventType {
-    /// Without the prefix that a cluster may be shared by.
+    /// The topic's name without the prefix that separates platforms on a shared cluster.
     pub topic: &'static str,
-    /// JSON Schema, draft 7.
+    /// The JSON Schema (draft 7) of the values.
     pub schema: &'static str,
 }
 
-/// A vehicle was taken into stock.
+/// The event that stock publishes when it accepts a vehicle.
 pub const VEHICLE_CREATED: EventType = EventType {
     topic: "stock.vehicle-created",
     schema: include_str!("../../schemas/stock.vehicle-created.json"),
 };
 
-/// A vehicle was given a price.
+/// The event that estimate publishes when it has priced a vehicle.
 pub const VEHICLE_PROCESSED: EventType = EventType {
     topic: "stock.vehicle-processed",
     schema: include_str!("../../schemas/stock.vehicle-processed.json"),
 };
 
-/// A vehicle on its way: the fields that both events share, as they are written.
+/// The fields of a vehicle that both events share, as they are serialized.
 ///
-/// Less strict than the domain: a reader takes what the schema that a record names lets through.
+/// Less strict than the domain: a reader accepts every value that the record's schema accepts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VehicleCreated {
-    /// The original services leave it out.
+    /// `None` in the records of the original services.
     #[serde(default, deserialize_with = "optional_integer", skip_serializing_if = "Option::is_none")]
     pub id: Option<i64>,
     pub vin: String,
@@ -49,7 +49,7 @@ pub struct VehicleCreated {
     pub odometer_unit: String,
 }
 
-/// A vehicle with the price that was estimated for it.
+/// A vehicle with its estimated price.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VehicleProcessed {
@@ -59,7 +59,7 @@ pub struct VehicleProcessed {
     pub price_unit: String,
 }
 
-/// Leaves out the id, which only stock knows.
+/// Leaves out the id, which only stock assigns.
 impl From<&Vehicle> for VehicleCreated {
     fn from(vehicle: &Vehicle) -> Self {
         Self {
@@ -114,7 +114,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_vehicle_that_stock_accepts_makes_events_that_keep_to_their_schemas(
+        fn every_vehicle_that_stock_accepts_makes_events_that_conform_to_their_schemas(
             stocked in accepted_vehicle(), cents in 1i64..1_000_000_000
         ) {
             prop_assume!(stocked.is_some());
@@ -130,7 +130,7 @@ mod tests {
         }
     }
 
-    /// Any number that JSON can write, and that an `f64` or an integer of 64 bits holds.
+    /// Generates any number that JSON can express and that an `f64` or a 64-bit integer holds.
     fn json_number() -> impl Strategy<Value = String> {
         prop_oneof![
             any::<i64>().prop_map(|integer| integer.to_string()),
@@ -146,7 +146,8 @@ mod tests {
         ]
     }
 
-    /// What a reader may refuse although the schema does not: integers beyond those that it holds.
+    /// Returns whether the integers are within the range that a reader holds; it may refuse others although the
+    /// schema accepts them.
     fn is_held(json: &Value) -> bool {
         let below = |pointer: &str, limit: f64| {
             json.pointer(pointer).and_then(Value::as_f64).is_none_or(|number| number.abs() < limit)
@@ -156,7 +157,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_its_schema_lets_through_is_read_as_it_was_written(
+        fn a_value_that_its_schema_accepts_is_read_as_it_was_written(
             id in json_number(), year in json_number(), odometer in json_number(), price in json_number(),
             vin in any::<String>(), model in any::<String>(), twice in any::<bool>(),
         ) {
@@ -174,7 +175,7 @@ mod tests {
                 prop_assert_eq!(Some(read.price), value["price"].as_f64());
                 prop_assert_eq!(&json!(read.vehicle.vin), &value["vin"]);
             } else if let Ok(read) = read {
-                // What it reads all the same has not become another number.
+                // A value that is read although the schema refuses it still has the same numbers.
                 prop_assert_eq!(json!(read.vehicle.id).as_f64(), value["id"].as_f64());
                 prop_assert_eq!(Some(f64::from(read.vehicle.year)), value["year"].as_f64());
             }
@@ -200,13 +201,13 @@ mod tests {
             let schema: Value = serde_json::from_str(event.schema).unwrap();
             assert_eq!(schema["additionalProperties"], json!(false), "{}", event.topic);
             assert!(!event.schema.contains("$ref"), "{}", event.topic);
-            // Clients cache a compiled schema by its $id: two versions under one $id would be taken for one.
+            // Clients cache a compiled schema by its $id, so two versions with the same $id would be confused.
             assert!(schema.get("$id").is_none(), "{}", event.topic);
         }
     }
 
     #[test]
-    fn what_the_original_services_write_is_read() {
+    fn the_records_of_the_original_services_are_read() {
         let original = json!({
             "vin": "v", "model": "m", "manufacturer": "f", "year": 2020, "odometer": 12.5,
             "odometerUnit": "km", "price": 1234.5, "priceUnit": "USD", "extra": true

@@ -1,4 +1,4 @@
-//! What a role needs before it can do its job, and what of it is missing.
+//! Tracks the dependencies of a role and reports which ones are unavailable.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,12 +10,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 
-/// How often a dependency that is there is looked at again.
+/// The interval between checks of an available dependency.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
-/// A check that takes longer has failed.
+/// The time after which a check has failed.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// The state of each dependency of a role: `None` when it is there, otherwise what is wrong.
+/// The state of each dependency of a role: `None` when it is available, otherwise the reason.
 #[derive(Debug, Default)]
 pub struct Health {
     dependencies: Mutex<BTreeMap<&'static str, Option<String>>>,
@@ -31,9 +31,9 @@ impl Health {
         self.dependencies.lock().unwrap_or_else(PoisonError::into_inner).insert(name, state);
     }
 
-    /// Checks a dependency until the shutdown, and tells the log when it comes and when it goes.
+    /// Checks a dependency until shutdown and logs when it becomes available or unavailable.
     ///
-    /// The check does what is needed before the dependency can be used, such as migrations.
+    /// The check also prepares the dependency for use, for example by running migrations.
     pub async fn watch(
         &self,
         name: &'static str,
@@ -55,14 +55,18 @@ impl Health {
             let pause = match &outcome {
                 None => {
                     if available != Some(true) {
-                        tracing::info!(dependency = name, "dependency available");
+                        tracing::info!(dependency = name, "dependency is available");
                     }
                     backoff = Backoff::new();
                     CHECK_INTERVAL
                 }
                 Some(reason) => {
                     if available != Some(false) {
-                        tracing::warn!(dependency = name, reason, "waiting for a dependency");
+                        tracing::warn!(
+                            dependency = name,
+                            reason,
+                            "dependency is unavailable, will check again"
+                        );
                     }
                     backoff.next_pause()
                 }
@@ -76,7 +80,7 @@ impl Health {
         }
     }
 
-    /// Whether nothing is missing.
+    /// Returns whether every dependency is available.
     pub fn is_ready(&self) -> bool {
         self.missing().is_empty()
     }

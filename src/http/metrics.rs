@@ -1,4 +1,4 @@
-//! Counts requests, and shows a role's metrics to Prometheus.
+//! Measures requests and exposes a role's metrics to Prometheus.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,21 +12,21 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-/// Seconds, from 0.5 ms to 8 s.
+/// The upper bounds in seconds, from 0.5 ms to 8 s.
 const BUCKETS: [f64; 15] =
     [0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Request {
     method: String,
-    /// The pattern, not the path: there are as many paths as vehicles.
+    /// The route's pattern rather than the path, as there are as many paths as vehicles.
     route: String,
     status: u16,
 }
 
 type NewHistogram = fn() -> Histogram;
 
-/// What is measured of each request.
+/// The metrics of the HTTP server.
 #[derive(Clone)]
 pub(super) struct HttpMetrics {
     durations: Family<Request, Histogram, NewHistogram>,
@@ -37,7 +37,7 @@ impl HttpMetrics {
         let durations = Family::new_with_constructor((|| Histogram::new(BUCKETS)) as NewHistogram);
         registry.register(
             "http_request_duration_seconds",
-            "Time from a request's head to its answer's head",
+            "Time from receiving a request's head to sending the response's head",
             durations.clone(),
         );
         Self { durations }
@@ -66,7 +66,7 @@ pub(super) async fn show(registry: web::Data<Arc<Registry>>) -> HttpResponse {
             .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
             .body(text),
         Err(error) => {
-            tracing::error!(%error, "cannot write the metrics");
+            tracing::error!(%error, "cannot encode the metrics, responding with 500");
             HttpResponse::InternalServerError().finish()
         }
     }

@@ -1,4 +1,4 @@
-//! What all HTTP servers of the platform share: problems, paging, health, metrics, an orderly end.
+//! The parts that all HTTP servers of the platform share: problems, paging, health, metrics, graceful shutdown.
 
 mod health;
 mod metrics;

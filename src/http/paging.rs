@@ -1,4 +1,5 @@
-//! Pages by keyset: a page costs the same wherever it lies, and a `Link` header (RFC 8288) names the next.
+//! Keyset pagination: the cost of a page does not depend on its position, and a `Link` header (RFC 8288) names the
+//! next page.
 
 use std::fmt::Display;
 
@@ -11,31 +12,33 @@ use super::problem::Problem;
 use super::skipped_rows::SkippedRows;
 use crate::database::Readable;
 
-/// What a cursor shows as it is: all that a number or a UUID has.
+/// The characters to escape in a cursor; numbers and UUIDs need none of them.
 const IN_CURSOR: AsciiSet = NON_ALPHANUMERIC.remove(b'-');
 
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1_000;
 
-/// The query of a list, as it came.
+/// The query parameters of a list, unparsed.
 #[derive(Debug, Default, Deserialize)]
 pub struct QueryParams {
     limit: Option<String>,
     after: Option<String>,
 }
 
-/// Which page is asked for; `C` is the key that the list is sorted by.
+/// The requested page; `C` is the key that the list is sorted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageRequest<C> {
-    /// From 1 to 1000.
+    /// The maximum number of items, from 1 to 1000.
     pub limit: usize,
-    /// The key after which the page begins.
+    /// The key that precedes the first item of the page.
     pub after: Option<C>,
 }
 
 impl<C> PageRequest<C> {
+    /// Parses the query parameters.
+    ///
     /// # Errors
-    /// A 400 that names every wrong parameter.
+    /// Returns a 400 problem that lists every invalid parameter.
     pub fn parse(query: &QueryParams, parse_cursor: impl Fn(&str) -> Option<C>) -> Result<Self, Problem> {
         let mut errors = Vec::new();
         let limit = match query.limit.as_deref().map(str::parse::<usize>) {
@@ -56,22 +59,24 @@ impl<C> PageRequest<C> {
         if errors.is_empty() { Ok(Self { limit, after }) } else { Err(Problem::invalid_parameters(errors)) }
     }
 
-    /// One more than the page holds, to learn whether another follows.
+    /// Returns one more than the limit of the page, which shows whether another page follows.
     pub fn fetch_limit(&self) -> usize {
         self.limit + 1
     }
 }
 
-/// The readable items of a page, and where the next one begins.
+/// The readable items of a page and the link to the next one.
 pub struct Page<T> {
     items: Vec<T>,
-    /// Of the query of the next page.
+    /// The query string of the next page.
     next: Option<String>,
 }
 
 impl<T> Page<T> {
-    /// Makes a page of `rows`, up to [`PageRequest::fetch_limit`] of them, whose keys `key` names. Unreadable rows take their place
-    /// in the limit, so that a page costs the same whatever is in it: it may have fewer items, or none, and the next one follows.
+    /// Builds a page from at most [`PageRequest::fetch_limit`] `rows`, with `key` returning the key of a row.
+    ///
+    /// Unreadable rows count towards the limit, so that the cost of a page does not depend on its content. A page may
+    /// therefore have fewer items than the limit, or none, and still be followed by another.
     pub fn new<C: Display>(
         request: &PageRequest<C>,
         mut rows: Vec<Readable<T, C>>,
@@ -93,7 +98,7 @@ impl<T> Page<T> {
         Self { items: items.collect(), next }
     }
 
-    /// Answers with a bare JSON array; `body` makes an element of an item.
+    /// Responds with a bare JSON array; `body` converts an item to an element.
     pub fn respond<B: Serialize>(self, path: &str, body: impl Fn(T) -> B) -> HttpResponse {
         let mut response = HttpResponse::Ok();
         if let Some(next) = self.next {
@@ -119,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_goes_on_behind_rows_that_are_unreadable() {
+    fn a_page_continues_after_unreadable_rows() {
         let unreadable = |id| Err(Unreadable { id, reason: "a reason".to_owned() });
         let first = page(&[Ok(-7), unreadable(8), Ok(9)]);
         assert_eq!((first.items, first.next.as_deref()), (vec![-7], Some("limit=2&after=8")));
@@ -130,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_outside_their_bounds_and_foreign_cursors_are_refused() {
+    fn limits_out_of_range_and_foreign_cursors_are_refused() {
         assert_eq!(parse(None, None).unwrap(), PageRequest { limit: 100, after: None });
         assert_eq!(parse(Some("1000"), Some("7")).unwrap(), PageRequest { limit: 1000, after: Some(7) });
         for limit in ["0", "1001", "-1", "x", ""] {

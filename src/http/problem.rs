@@ -1,4 +1,4 @@
-//! The one shape of an error: `application/problem+json` (RFC 9457).
+//! The platform's error responses: `application/problem+json` (RFC 9457).
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::database::DatabaseError;
 use crate::vehicle::FieldError;
 
-/// Seconds that a client is asked to wait while the database is away.
+/// The seconds after which a client should retry while the database is unavailable.
 const RETRY_AFTER: &str = "2";
 
 /// An error as a client sees it.
@@ -21,10 +21,10 @@ pub struct Problem {
     status: u16,
     #[serde(skip_serializing_if = "String::is_empty")]
     detail: String,
-    /// Every wrong field.
+    /// Every invalid field or parameter.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<InvalidInput>,
-    /// The path of the resource that stands in the way.
+    /// The path of the conflicting resource.
     #[serde(skip_serializing_if = "Option::is_none")]
     conflict: Option<String>,
     #[serde(skip)]
@@ -33,10 +33,10 @@ pub struct Problem {
 
 #[derive(Clone, Debug, Serialize)]
 struct InvalidInput {
-    /// Of a field of the body: a JSON pointer (RFC 6901).
+    /// The JSON pointer (RFC 6901) to a field of the body.
     #[serde(skip_serializing_if = "Option::is_none")]
     pointer: Option<&'static str>,
-    /// Of the query.
+    /// The name of a query parameter.
     #[serde(skip_serializing_if = "Option::is_none")]
     parameter: Option<&'static str>,
     detail: String,
@@ -73,19 +73,19 @@ impl Problem {
         Self { errors, ..Self::new(StatusCode::BAD_REQUEST, "the query has invalid parameters") }
     }
 
-    /// A 409 that names the resource in the way by its `path`.
+    /// Returns a 409 that names the conflicting resource by its `path`.
     pub fn conflict(detail: impl Into<String>, path: String) -> Self {
         Self { conflict: Some(path), ..Self::new(StatusCode::CONFLICT, detail) }
     }
 
     pub fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "there is nothing here")
+        Self::new(StatusCode::NOT_FOUND, "no resource has this path")
     }
 
     pub fn method_not_allowed(allow: &'static str) -> Self {
         Self {
             allow: Some(allow),
-            ..Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("only {allow} may be used here"))
+            ..Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("this resource supports only {allow}"))
         }
     }
 }
@@ -121,24 +121,24 @@ impl From<DatabaseError> for Problem {
 }
 
 impl From<&DatabaseError> for Problem {
-    /// The log has the whole error, the answer nothing of the inside.
+    /// Discloses nothing internal in the response and logs the whole error instead.
     fn from(error: &DatabaseError) -> Self {
         match error {
             DatabaseError::Refused(_) => {
-                tracing::warn!(%error, "refusing a request");
+                tracing::warn!(%error, "the database refuses a request's values, responding with 400");
                 Self::new(StatusCode::BAD_REQUEST, "the database refuses these values")
             }
             DatabaseError::Unavailable(_) | DatabaseError::ReadOnly(_) | DatabaseError::Conflict(_) => {
-                tracing::warn!(%error, "cannot serve a request");
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "the database is unavailable, try again soon")
+                tracing::warn!(%error, "database request failed, responding with 503");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "the database is unavailable, retry later")
             }
-            // What a list leaves out is not there either. The log has it from the list, once.
+            // Lists leave such a row out as well, and log it once.
             DatabaseError::Unreadable(_) => {
-                tracing::debug!(%error, "cannot show a row");
+                tracing::debug!(%error, "row is unreadable, responding with 404");
                 Self::not_found()
             }
             DatabaseError::Internal(_) => {
-                tracing::error!(%error, "cannot serve a request");
+                tracing::error!(%error, "database request failed, responding with 500");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "")
             }
         }

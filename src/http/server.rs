@@ -1,4 +1,4 @@
-//! Listens, serves, and stops without cutting a request off.
+//! The HTTP server: listens, serves, and shuts down gracefully.
 
 use std::fmt::{self, Display, Formatter};
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -22,17 +22,17 @@ use super::metrics::{HttpMetrics, measure, show};
 use super::problem::Problem;
 use crate::open_files;
 
-/// The largest body that is read.
+/// The maximum size of a request body.
 const MAX_BODY_BYTES: usize = 64 * 1024;
-/// Threads that serve; each serves many connections.
+/// The number of worker threads; each serves many connections.
 const SERVING_THREADS: usize = 2;
-/// Connections that a server accepts at a time, however many files may be open.
+/// The maximum number of concurrent connections, regardless of the limit on open files.
 const MAX_CONNECTIONS: usize = 50_000;
 
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "HTTP")]
 pub struct HttpArgs {
-    /// Address to listen on; 0.0.0.0 for all
+    /// IP address to listen on; 0.0.0.0 for all interfaces
     #[arg(long, env = "HOST", value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub host: IpAddr,
 }
@@ -76,15 +76,17 @@ impl Display for Port {
     }
 }
 
-/// A socket that listens, and what will be served on it.
+/// A listening socket that does not accept connections yet.
 pub struct HttpServer {
     listener: TcpListener,
     address: SocketAddr,
 }
 
 impl HttpServer {
+    /// Listens on `host` and `port`; port 0 selects a free one.
+    ///
     /// # Errors
-    /// When the address is taken or does not belong to this machine.
+    /// Fails when the address is in use or does not belong to this machine.
     pub fn bind(host: IpAddr, port: Port) -> anyhow::Result<Self> {
         let bind = || -> std::io::Result<Self> {
             let listener = TcpListener::bind((host, port.number))?;
@@ -98,11 +100,10 @@ impl HttpServer {
         self.address
     }
 
-    /// Serves `routes`, health and metrics until `shutdown`, then lets the requests under way finish within
-    /// `grace`.
+    /// Serves `routes`, health and metrics until `shutdown`. Then waits at most `grace` for requests in progress.
     ///
     /// # Errors
-    /// When the server cannot be set up, or ends before it is asked to.
+    /// Fails when the server cannot be set up or ends before `shutdown`.
     pub async fn serve(
         self,
         health: Arc<Health>,
@@ -143,7 +144,7 @@ impl HttpServer {
         tokio::select! {
             served = &mut server => {
                 served.context("cannot serve HTTP")?;
-                bail!("the HTTP server ended by itself")
+                bail!("the HTTP server ended before shutdown was requested")
             }
             () = shutdown.cancelled() => {
                 let (served, ()) = tokio::join!(server, handle.stop(true));
@@ -153,16 +154,17 @@ impl HttpServer {
     }
 }
 
-/// Returns how many connections are accepted at a time. Further ones wait, so that clients cannot take the files that the role
-/// reaches its database and brokers by; in one process there are three servers.
+/// Returns the maximum number of concurrent connections of one server. Further connections wait, so that clients
+/// cannot exhaust the files that the role needs for its database and brokers. `dev` runs three servers in one
+/// process.
 fn max_connections() -> usize {
     usize::try_from(open_files::limit() / 5).unwrap_or(usize::MAX).min(MAX_CONNECTIONS)
 }
 
-/// The JSON document in a request.
+/// Parses the JSON document in a request.
 ///
 /// # Errors
-/// 415 for another content type, 413 for a body of more than 64 KiB, 400 for malformed JSON.
+/// Returns 415 for another content type, 413 for a body of more than 64 KiB, and 400 for malformed JSON.
 pub fn json_document(
     request: &HttpRequest,
     body: Result<web::Bytes, actix_web::Error>,

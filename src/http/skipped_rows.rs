@@ -1,4 +1,4 @@
-//! Rows that an answer leaves out because they are unreadable.
+//! Counts and logs unreadable rows that are left out of responses.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -9,10 +9,10 @@ use prometheus_client::registry::Registry;
 
 use crate::database::Unreadable;
 
-/// Ids that are remembered, so that each is logged once.
+/// The maximum number of remembered ids. Rows beyond it are counted but not logged.
 const MAX_LOGGED: usize = 1_000;
 
-/// Counts the rows that are left out, and logs each once.
+/// Counts the skipped rows and logs each of them once.
 #[derive(Debug, Default)]
 pub struct SkippedRows {
     skipped: Counter,
@@ -24,7 +24,7 @@ impl SkippedRows {
         let skipped = Self::default();
         registry.register(
             "unreadable_rows_skipped",
-            "Rows left out of answers because they are unreadable, counted in each answer",
+            "Unreadable rows left out of responses, counted once per response",
             skipped.skipped.clone(),
         );
         skipped
@@ -34,7 +34,7 @@ impl SkippedRows {
         self.skipped.inc();
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         if logged.len() < MAX_LOGGED && logged.insert(row.id.to_string()) {
-            tracing::error!(error = %row, "leaving an unreadable row out of an answer; an audit names all of them");
+            tracing::error!(error = %row, "unreadable row, leaving it out of responses; `audit` lists all such rows");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `/stock` over HTTP.
+//! Serves `/stock` over HTTP.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::http::{Page, PageRequest, Problem, QueryParams, SkippedRows, json_doc
 use crate::trace::{Description, Span, SpanKind, TraceContext};
 use crate::vehicle::{StockedVehicle, VehicleId, parse_vehicle, whole_as_integer};
 
-/// What the routes share.
+/// The state that the routes share.
 pub struct StockApi {
     store: Arc<dyn VehicleStore>,
     submitter: Submitter,
@@ -49,7 +49,7 @@ impl StockApi {
     }
 }
 
-/// A vehicle as it is shown.
+/// The JSON representation of a vehicle.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct VehicleBody {
@@ -85,7 +85,7 @@ impl From<SubmitError> for Problem {
         match error {
             SubmitError::Overloaded => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "too many requests wait for the database, try again soon",
+                "too many requests are waiting for the database, retry later",
             ),
             SubmitError::Database(error) => error.as_ref().into(),
         }
@@ -135,7 +135,7 @@ async fn take(
             Ok(HttpResponse::Created().insert_header(location).json(VehicleBody::from(stocked)))
         }
         Insertion::Exists(id) => {
-            Err(Problem::conflict(format!("a vehicle with the vin {vin} exists"), path_of(id)))
+            Err(Problem::conflict(format!("a vehicle with the vin {vin} already exists"), path_of(id)))
         }
     }
 }

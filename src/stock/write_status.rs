@@ -1,15 +1,16 @@
-//! Whether vehicles can be written, as the writes themselves show.
+//! Reports whether vehicles can be written, based on the actual writes.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::database::DatabaseError;
 
-/// An older failure proves nothing: a balancer that took the instance out sends it no further request.
+/// The time after which a failure no longer counts: a load balancer that removed the instance sends it no further
+/// requests.
 const RECENT: Duration = Duration::from_secs(10);
 
-/// The failure of the newest write, if it failed. Some reasons show only there: a full disk, a trigger that takes too
-/// long.
+/// The failure of the most recent write, if it failed. Some causes show only there, such as a full disk or a slow
+/// trigger.
 #[derive(Clone, Debug, Default)]
 pub struct WriteStatus(Arc<Mutex<Option<(Instant, String)>>>);
 
@@ -22,17 +23,17 @@ impl WriteStatus {
         *self.lock() = None;
     }
 
-    /// Notes a failure, unless it is about the values of one vehicle.
+    /// Records a failure, unless the values of a single vehicle caused it.
     pub(super) fn failed(&self, error: &DatabaseError) {
         if !matches!(error, DatabaseError::Refused(_)) {
             *self.lock() = Some((Instant::now(), error.to_string()));
         }
     }
 
-    /// Judges whether vehicles can be written.
+    /// Checks that vehicles can be written.
     ///
     /// # Errors
-    /// When the newest write failed within the last 10 s.
+    /// Fails when the most recent write failed within the last 10 s.
     pub fn judge(&self) -> anyhow::Result<()> {
         match &*self.lock() {
             Some((failed_at, error)) if failed_at.elapsed() < RECENT => {

@@ -1,4 +1,4 @@
-//! The W3C trace context that follows one vehicle through all records about it.
+//! The W3C trace context that connects all records about one vehicle.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,18 +7,18 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceContext {
     pub(super) trace_id: [u8; 16],
-    /// Of the step that hands it on: the parent of the next one.
+    /// The id of the current step, which is the parent of the next one.
     pub(super) parent_id: [u8; 8],
     flags: u8,
 }
 
 impl TraceContext {
-    /// The name of the header, in HTTP and in Kafka.
+    /// The name of the header in HTTP and in Kafka.
     pub const HEADER: &str = "traceparent";
 
     const SAMPLED: u8 = 1;
 
-    /// The start of a new trace.
+    /// Starts a new trace.
     pub fn new_root() -> Self {
         Self {
             trace_id: rand::random_range(1..=u128::MAX).to_be_bytes(),
@@ -27,7 +27,7 @@ impl TraceContext {
         }
     }
 
-    /// The next step of the same trace.
+    /// Returns the context of the next step in the same trace.
     #[must_use]
     pub(super) fn child(self) -> Self {
         Self { parent_id: Self::new_id(), ..self }
@@ -37,7 +37,7 @@ impl TraceContext {
         rand::random_range(1..=u64::MAX).to_be_bytes()
     }
 
-    /// Whether whoever began the trace wants it to be recorded.
+    /// Returns whether the origin of the trace wants it to be recorded.
     pub(super) fn is_sampled(self) -> bool {
         self.flags & Self::SAMPLED != 0
     }
@@ -50,7 +50,7 @@ impl fmt::Display for TraceContext {
     }
 }
 
-/// Not a `traceparent`.
+/// The error for a value that is not a `traceparent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a W3C traceparent")]
 pub struct InvalidTraceContext;
@@ -122,14 +122,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(trace_id in 1..=u128::MAX, parent_id in 1..=u64::MAX, flags: u8) {
+        fn a_written_context_is_read_back(trace_id in 1..=u128::MAX, parent_id in 1..=u64::MAX, flags: u8) {
             let (trace_id, parent_id) = (trace_id.to_be_bytes(), parent_id.to_be_bytes());
             let context = TraceContext { trace_id, parent_id, flags };
             prop_assert_eq!(context.to_string().parse(), Ok(context));
         }
 
         #[test]
-        fn no_text_makes_it_panic(text in "\\PC*") {
+        fn no_text_causes_a_panic(text in "\\PC*") {
             let _ = text.parse::<TraceContext>();
         }
     }

@@ -1,4 +1,4 @@
-//! Sends finished steps to an OpenTelemetry collector.
+//! Exports finished steps to an OpenTelemetry collector.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,21 +19,21 @@ use reqwest::Url;
 use super::{Description, Span};
 use crate::secret::SecretParser;
 
-/// How long the process may take for its last steps when it ends.
+/// The maximum time for exporting the last steps when the process ends.
 const FINISH: Duration = Duration::from_secs(1);
 
-/// There is one collector for the whole process, as there is one log.
+/// The exporter of the whole process, as there is one collector.
 static PROCESSOR: OnceLock<BatchSpanProcessor> = OnceLock::new();
 
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Traces")]
 pub struct TraceArgs {
-    /// Where to send traces: the base URL of an OTLP/HTTP collector, such as http://127.0.0.1:4318 [default: nowhere]
+    /// Base URL of an OTLP/HTTP collector that receives traces, such as http://127.0.0.1:4318 [default: none]
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL", hide_env_values = true, value_parser = SecretParser::new(parse_endpoint))]
     otlp_endpoint: Option<Endpoint>,
 }
 
-/// The URL that spans go to; none where the variable is empty.
+/// The URL that spans are sent to; `None` when the variable is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Endpoint(Option<Url>);
 
@@ -46,26 +46,26 @@ fn parse_endpoint(text: &str) -> Result<Endpoint, String> {
         return Err("must be an http or https address, like http://host:4318".to_owned());
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("must not hold credentials; OTEL_EXPORTER_OTLP_HEADERS may".to_owned());
+        return Err("must not contain credentials; pass them in OTEL_EXPORTER_OTLP_HEADERS".to_owned());
     }
     url.set_path(&format!("{}/v1/traces", url.path().trim_end_matches('/')));
     Ok(Endpoint(Some(url)))
 }
 
-/// Sends the steps of this process to the collector from here on, as those of `service`.
+/// Starts exporting the steps of this process, with `service` as the service name.
 ///
-/// `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_RESOURCE_ATTRIBUTES` and the variables of the batch span processor
-/// (`OTEL_BSP_...`) have the meaning that OpenTelemetry gives them.
+/// The variables `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_RESOURCE_ATTRIBUTES` and those of the batch span processor
+/// (`OTEL_BSP_...`) have the meaning that OpenTelemetry defines.
 ///
 /// # Errors
-/// When one of these variables asks for what there is not.
+/// Fails when one of these variables requests something unsupported.
 pub fn init(args: &TraceArgs, service: &'static str) -> anyhow::Result<()> {
     let Some(Endpoint(Some(url))) = &args.otlp_endpoint else { return Ok(()) };
     let exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_http()
         .with_endpoint(url.as_str())
         .build()
-        .context("cannot send traces (--otlp-endpoint)")?;
+        .context("cannot export traces (--otlp-endpoint)")?;
     let exporter = Watched { exporter, fails: AtomicBool::new(false) };
     let mut processor = BatchSpanProcessor::builder(exporter).build();
     let resource = Resource::builder()
@@ -74,22 +74,22 @@ pub fn init(args: &TraceArgs, service: &'static str) -> anyhow::Result<()> {
         .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
         .build();
     processor.set_resource(&resource);
-    // Only the first call of a process counts.
+    // Only the first call in a process takes effect.
     let _ = PROCESSOR.set(processor);
     Ok(())
 }
 
-/// Sends what is left, for a second at most, or until the process has to be at its end.
+/// Exports the remaining spans, for at most one second and at most `left`.
 pub async fn finish(left: Duration) {
     let finished = tokio::task::spawn_blocking(move || {
         PROCESSOR.get().map_or(Ok(()), |processor| processor.shutdown_with_timeout(left.min(FINISH)))
     });
     if let Ok(Err(error)) = finished.await {
-        tracing::warn!(%error, "the last traces did not reach the collector");
+        tracing::warn!(%error, "the collector did not accept the last spans, dropping them");
     }
 }
 
-/// Tells once that the collector is away, and once that it is back.
+/// An exporter that logs once when exporting starts to fail and once when it recovers.
 #[derive(Debug)]
 struct Watched<E> {
     exporter: E,
@@ -100,9 +100,11 @@ impl<E: SpanExporter> SpanExporter for Watched<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let exported = self.exporter.export(batch).await;
         match &exported {
-            Ok(()) if self.fails.swap(false, Ordering::Relaxed) => tracing::info!("traces are sent again"),
+            Ok(()) if self.fails.swap(false, Ordering::Relaxed) => {
+                tracing::info!("exporting spans recovered");
+            }
             Err(error) if !self.fails.swap(true, Ordering::Relaxed) => {
-                tracing::warn!(%error, "traces are lost: the collector does not take them");
+                tracing::warn!(%error, "exporting spans failed, dropping spans until the collector accepts them");
             }
             _ => {}
         }
@@ -118,7 +120,7 @@ impl<E: SpanExporter> SpanExporter for Watched<E> {
     }
 }
 
-/// Puts it in the queue for the collector; what that has no room for is dropped (`OTEL_BSP_MAX_QUEUE_SIZE`, 2,048 spans).
+/// Queues a span for the collector. A full queue (`OTEL_BSP_MAX_QUEUE_SIZE`, 2,048 spans by default) drops it.
 pub(super) fn send(span: Span, describe: impl FnOnce() -> Description) {
     if let Some(processor) = PROCESSOR.get()
         && span.context.is_sampled()
@@ -158,23 +160,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_step_is_told_with_the_ids_that_its_successors_know() {
+    fn a_step_is_exported_with_the_ids_that_its_successors_refer_to() {
         let first = Span::follow(None);
         let second = Span::follow(Some(first.context().to_string().as_bytes()));
         let description = || Description::new(SpanKind::Internal, "step".to_owned());
-        let (told_first, told_second) =
+        let (exported_first, exported_second) =
             (data(first, description()), data(second, description().failed("why")));
-        assert_eq!(told_first.parent_span_id, SpanId::INVALID);
-        assert_eq!(told_first.status, Status::Unset);
-        assert_eq!(told_second.parent_span_id, told_first.span_context.span_id());
-        assert_eq!(told_second.span_context.trace_id(), told_first.span_context.trace_id());
-        assert_eq!(told_second.status, Status::error("why"));
+        assert_eq!(exported_first.parent_span_id, SpanId::INVALID);
+        assert_eq!(exported_first.status, Status::Unset);
+        assert_eq!(exported_second.parent_span_id, exported_first.span_context.span_id());
+        assert_eq!(exported_second.span_context.trace_id(), exported_first.span_context.trace_id());
+        assert_eq!(exported_second.status, Status::error("why"));
         let header = second.context().to_string();
-        assert!(header.contains(&told_second.span_context.span_id().to_string()), "{header}");
+        assert!(header.contains(&exported_second.span_context.span_id().to_string()), "{header}");
     }
 
     #[test]
-    fn a_collector_is_named_by_an_http_url_or_not_at_all() {
+    fn a_collector_has_an_http_url_or_none() {
         let url = |text| parse_endpoint(text).map(|endpoint| endpoint.0.map(String::from));
         assert_eq!(url("http://localhost:4318/"), Ok(Some("http://localhost:4318/v1/traces".to_owned())));
         assert_eq!(url("https://host/base"), Ok(Some("https://host/base/v1/traces".to_owned())));

@@ -1,4 +1,4 @@
-//! One trace follows a vehicle through all roles; each step that a role takes is a span of it.
+//! Distributed tracing: one trace follows a vehicle through all roles, and each step of a role is a span.
 
 mod context;
 mod export;
@@ -10,21 +10,21 @@ pub use export::{TraceArgs, finish, init};
 pub use opentelemetry::trace::SpanKind;
 use opentelemetry::{KeyValue, Value};
 
-/// A step of a trace, from its beginning on. One that is dropped before its end is never told; one that is taken again,
-/// because it was not committed, is told again.
+/// A started step of a trace.
 ///
-/// As small as that, because an estimator holds one for each vehicle that waits.
+/// A step that is dropped before its end is never exported. A step that is repeated, because its work was not
+/// committed, is exported again. The type is small because an estimator holds one for every waiting vehicle.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
     context: TraceContext,
-    /// The step that it follows.
+    /// The preceding step.
     parent: Option<[u8; 8]>,
     began: SystemTime,
 }
 
 impl Span {
-    /// The next step of the trace that `traceparent` names; the first one of a new trace when it names none, as the
-    /// recommendation asks of a receiver that cannot parse it.
+    /// Starts the next step of the trace in `traceparent`. Starts a new trace when there is none or it is malformed,
+    /// as the W3C recommendation requires.
     pub fn follow(traceparent: Option<&[u8]>) -> Self {
         let parent = traceparent
             .and_then(|bytes| std::str::from_utf8(bytes).ok())
@@ -33,18 +33,18 @@ impl Span {
         Self { context, parent: parent.map(|parent| parent.parent_id), began: SystemTime::now() }
     }
 
-    /// What the next step has to follow.
+    /// Returns the context that the next step follows.
     pub fn context(&self) -> &TraceContext {
         &self.context
     }
 
-    /// The step is done: it goes to the collector, where there is one. Never waits.
+    /// Ends the step and queues it for the collector, if one is configured. Never blocks.
     pub fn end(self, describe: impl FnOnce() -> Description) {
         export::send(self, describe);
     }
 }
 
-/// What a step was, in the terms of OpenTelemetry's semantic conventions
+/// The description of a step in the terms of OpenTelemetry's semantic conventions
 /// (<https://opentelemetry.io/docs/specs/semconv/>).
 #[derive(Debug)]
 pub struct Description {
@@ -65,7 +65,7 @@ impl Description {
         self
     }
 
-    /// Marks the step as failed, for this reason.
+    /// Marks the step as failed, with the reason.
     #[must_use]
     pub fn failed(mut self, reason: &str) -> Self {
         self.error = Some(reason.to_owned());
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_step_follows_the_trace_that_is_named_and_begins_one_otherwise() {
+    fn a_step_follows_the_given_trace_and_starts_a_new_one_otherwise() {
         let first = Span::follow(None);
         assert_eq!(first.parent, None);
         let next = Span::follow(Some(first.context().to_string().as_bytes()));

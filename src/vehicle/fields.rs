@@ -1,4 +1,4 @@
-//! The fields of a vehicle: each type holds only what its `parse` lets through.
+//! Defines the fields of a vehicle: a value of each type has passed the checks of its `parse`.
 
 use std::fmt;
 
@@ -9,18 +9,19 @@ macro_rules! text_field {
         pub struct $name(String);
 
         impl $name {
-            /// The most characters (Unicode scalar values) that the trimmed text may have.
+            /// The maximum length of the trimmed text, in characters (Unicode scalar values).
             pub const MAX_CHARS: usize = $max;
 
-            /// Trims `text`.
+            /// Trims and validates `text`.
             ///
             /// # Errors
-            /// What is wrong with it, when it is blank, too long, or holds a control character.
+            /// Returns the reason when the text is blank, too long, or contains a control character.
             pub fn parse(text: &str) -> Result<Self, String> {
                 parse_text(text, Self::MAX_CHARS).map(Self)
             }
 
-            /// Text that a store or a record holds: it was parsed when it was taken, maybe by an earlier release.
+            /// Wraps text that a store or a record holds. It was validated when it was accepted, possibly by an
+            /// earlier release.
             pub fn from_stored(text: String) -> Self {
                 Self(text)
             }
@@ -47,7 +48,7 @@ macro_rules! text_field {
 text_field! {
     /// The vehicle identification number: unique in stock, and the key of every record about the vehicle.
     ///
-    /// Any text, not only ISO 3779's 17 characters: the documented example is `vin`.
+    /// Any text is valid, not only the 17 characters of ISO 3779: the documented example is `vin`.
     Vin, at most 64
 }
 text_field! {
@@ -57,7 +58,7 @@ text_field! {
     Manufacturer, at most 255
 }
 text_field! {
-    /// What the odometer counts in, such as `km`.
+    /// The unit of the odometer reading, such as `km`.
     OdometerUnit, at most 64
 }
 
@@ -75,8 +76,8 @@ fn parse_text(text: &str, max_chars: usize) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Whether `character` controls a terminal or the layout of text instead of being a part of it: Unicode's category Cc, its
-/// separators of lines and paragraphs, and its property `Bidi_Control`.
+/// Returns whether `character` controls a terminal or the layout of text: Unicode's category Cc, its line and
+/// paragraph separators, and its property `Bidi_Control`.
 fn is_control(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -90,8 +91,10 @@ impl Year {
     /// The year of the first patented automobile.
     pub const FIRST: i32 = 1886;
 
+    /// Validates a model year.
+    ///
     /// # Errors
-    /// What is wrong with it, when it lies before [`Year::FIRST`] or after the year that follows `this_year`.
+    /// Returns the reason when `year` is before [`Year::FIRST`] or more than one year after `this_year`.
     pub fn parse(year: i64, this_year: i32) -> Result<Self, String> {
         let last = this_year.saturating_add(1);
         match i32::try_from(year) {
@@ -104,19 +107,21 @@ impl Year {
         self.0
     }
 
-    /// A year that a store holds: it was parsed when it was written.
+    /// Wraps a year that a store holds. It was validated when it was accepted.
     pub fn from_stored(year: i32) -> Self {
         Self(year)
     }
 }
 
-/// What the odometer showed.
+/// The odometer reading.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Odometer(f64);
 
 impl Odometer {
+    /// Validates a reading.
+    ///
     /// # Errors
-    /// What is wrong with it, when it is negative or not finite.
+    /// Returns the reason when `reading` is negative or not finite.
     pub fn parse(reading: f64) -> Result<Self, String> {
         if reading.is_finite() && reading >= 0.0 {
             // Turns -0.0 into 0.0, which reads the same in every store.
@@ -156,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_year_lies_between_the_first_automobile_and_next_year() {
+    fn a_year_is_between_the_first_automobile_and_next_year() {
         assert_eq!(Year::parse(1886, 2026).unwrap().get(), 1886);
         assert_eq!(Year::parse(2027, 2026).unwrap().get(), 2027);
         assert_eq!(Year::parse(1885, 2026).unwrap_err(), "must be from 1886 to 2027");

@@ -1,4 +1,4 @@
-//! The domain: what a vehicle is, and what makes one valid.
+//! The domain: a vehicle, its fields, and the rules that make them valid.
 
 mod fields;
 mod number;
@@ -14,7 +14,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 
-/// A vehicle as it was offered: everything about it but what stock adds.
+/// A vehicle as a client submits it, without the fields that stock adds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Vehicle {
     pub vin: Vin,
@@ -25,7 +25,7 @@ pub struct Vehicle {
     pub odometer_unit: OdometerUnit,
 }
 
-/// The number under which stock keeps a vehicle; grows with every vehicle taken.
+/// The id of a vehicle in stock. Ids grow with every accepted vehicle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VehicleId(pub i64);
 
@@ -35,11 +35,11 @@ impl fmt::Display for VehicleId {
     }
 }
 
-/// A vehicle that stock has taken.
+/// A vehicle that stock has accepted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StockedVehicle {
     pub id: VehicleId,
-    /// Millisecond precision.
+    /// Has millisecond precision.
     pub created_at: DateTime<Utc>,
     pub vehicle: Vehicle,
 }

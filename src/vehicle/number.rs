@@ -1,14 +1,16 @@
-//! How numbers are read from JSON and written to it.
+//! Reads numbers from JSON and writes them to it.
 
 use serde::de::{Error as _, Unexpected};
 use serde::{Deserialize, Deserializer, Serializer};
 use serde_json::Number;
 
-/// From 2^53 on an `f64` no longer tells neighbouring integers apart.
+/// The bound from which an `f64` no longer represents every integer: 2^53.
 const EXACT_INTEGERS: f64 = 9_007_199_254_740_992.0;
 
-/// Returns the integer that `number` is, as JSON Schema defines it: `2022.0` and `2.022e3` are the integer 2022. `None` for what
-/// has a fraction, and for what an `i64` cannot hold or a float has already rounded.
+/// Returns `number` as an integer. As JSON Schema defines it, `2022.0` and `2.022e3` are the integer 2022.
+///
+/// Returns `None` for a number with a fraction, for one outside the range of an `i64`, and for a float that may
+/// already be rounded.
 pub fn as_integer(number: &Number) -> Option<i64> {
     if let Some(integer) = number.as_i64() {
         return Some(integer);
@@ -18,10 +20,10 @@ pub fn as_integer(number: &Number) -> Option<i64> {
     Some(float as i64)
 }
 
-/// Reads an integer, as `as_integer` does, into a type that may hold less.
+/// Deserializes an integer, which may be written as `2022.0`, into a type that may be narrower than 64 bits.
 ///
 /// # Errors
-/// When it is no integer, or not one that `T` holds.
+/// Fails when the number is not an integer or out of range for `T`.
 pub fn integer<'de, T: TryFrom<i64>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     let number = Number::deserialize(deserializer)?;
     let integer = as_integer(&number).and_then(|integer| T::try_from(integer).ok());
@@ -34,10 +36,10 @@ pub fn integer<'de, T: TryFrom<i64>, D: Deserializer<'de>>(deserializer: D) -> R
     })
 }
 
-/// Reads an integer or `null`, as [`integer`] does.
+/// Deserializes an integer or `null`, as [`integer`] does.
 ///
 /// # Errors
-/// As [`integer`].
+/// Fails as [`integer`] does.
 pub fn optional_integer<'de, T: TryFrom<i64>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
@@ -50,10 +52,10 @@ pub fn optional_integer<'de, T: TryFrom<i64>, D: Deserializer<'de>>(
     Ok(Option::<Integer<T>>::deserialize(deserializer)?.map(|Integer(integer)| integer))
 }
 
-/// Writes a whole number without a fraction, so that `1000` goes out as it came in and not as `1000.0`.
+/// Serializes a whole number without a fraction, so that `1000` does not become `1000.0`.
 ///
 /// # Errors
-/// Those of the serialiser.
+/// Returns the errors of the serializer.
 pub fn whole_as_integer<S: Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     if number.fract() == 0.0 && number.abs() < EXACT_INTEGERS {
         #[expect(clippy::cast_possible_truncation, reason = "whole and below 2^53, so the cast is exact")]
@@ -74,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_without_a_fraction_is_an_integer_however_it_is_written() {
+    fn a_number_without_a_fraction_is_an_integer_in_every_notation() {
         for (json, integer) in [
             ("2022.0", 2022),
             ("2.022e3", 2022),
@@ -90,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_a_fraction_or_may_have_been_rounded_is_none() {
+    fn a_number_with_a_fraction_or_a_possible_rounding_is_none() {
         for json in ["2022.5", "1e-5", "1e300", "9007199254740993.0", "9223372036854775808", "1e19"] {
             assert_eq!(read(json), None, "{json}");
         }

@@ -1,4 +1,4 @@
-//! What a vehicle is offered for.
+//! The price of a vehicle.
 
 use std::fmt;
 
@@ -6,18 +6,18 @@ use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-/// A price in US dollars, kept in cents so that it always has two decimals.
+/// A price in US dollars, stored in cents so that it always has two decimals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Price {
     cents: i64,
 }
 
 impl Price {
-    /// ISO 4217.
+    /// The ISO 4217 code of the currency.
     pub const UNIT: &str = "USD";
 
-    /// Up to here a division by 100 and back rounds to the same cent: both roundings together are off by less
-    /// than 2^50 · 2^-52.
+    /// The largest price that survives a division by 100 and back: up to here, both roundings together are off by
+    /// less than 2^50 · 2^-52.
     const MAX_CENTS: i64 = 1 << 50;
 
     pub fn from_cents(cents: i64) -> Self {
@@ -27,7 +27,7 @@ impl Price {
     /// Rounds `amount`, in dollars, to the cent.
     ///
     /// # Errors
-    /// What is wrong with it, when it is not finite, less than one cent, or too large to be kept to the cent.
+    /// Returns the reason when `amount` is not finite, less than one cent, or too large to be exact to the cent.
     pub fn parse(amount: f64) -> Result<Self, String> {
         let cents = (amount * 100.0).round();
         #[expect(clippy::cast_precision_loss, reason = "2^50 is exact in an f64")]
@@ -38,7 +38,7 @@ impl Price {
         Ok(Self { cents: cents as i64 })
     }
 
-    /// In dollars.
+    /// Returns the amount in dollars.
     pub fn amount(self) -> f64 {
         #[expect(
             clippy::cast_precision_loss,
@@ -49,14 +49,14 @@ impl Price {
     }
 }
 
-/// The amount, always with two decimals.
+/// Writes the amount, always with two decimals.
 impl fmt::Display for Price {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:02}", self.cents / 100, self.cents % 100)
     }
 }
 
-/// As a JSON number that shows both decimals: `1234.50`. Only for serde_json.
+/// Serializes a price as a JSON number that shows both decimals, such as `1234.50`. Works only with serde_json.
 impl Serialize for Price {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         RawValue::from_string(self.to_string()).map_err(S::Error::custom)?.serialize(serializer)
@@ -71,7 +71,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_price_survives_the_way_through_a_float(cents in 1..=Price::MAX_CENTS) {
+        fn a_price_survives_the_conversion_to_a_float_and_back(cents in 1..=Price::MAX_CENTS) {
             let price = Price::from_cents(cents);
             prop_assert_eq!(Price::parse(price.amount()), Ok(price));
         }
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_price_is_refused() {
+    fn an_amount_that_is_not_a_price_is_refused() {
         for amount in [f64::NAN, f64::INFINITY, -1.0, 0.0, 0.001, 1e300] {
             assert!(Price::parse(amount).is_err(), "{amount}");
         }

@@ -1,22 +1,22 @@
-//! From an untrusted JSON document to a [`Vehicle`], naming everything that is wrong at once.
+//! Converts an untrusted JSON document to a [`Vehicle`] and reports every invalid field at once.
 
 use serde_json::Value;
 
 use super::number::as_integer;
 use super::{Manufacturer, Model, Odometer, OdometerUnit, Vehicle, Vin, Year};
 
-/// One wrong field of a document.
+/// An invalid field of a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
-    /// Where it stands: a JSON pointer (RFC 6901).
+    /// The JSON pointer (RFC 6901) to the field.
     pub pointer: &'static str,
     pub detail: String,
 }
 
-/// Reads a vehicle; fields that it does not know are ignored.
+/// Reads a vehicle and ignores unknown fields.
 ///
 /// # Errors
-/// Every wrong field, in the order of the documentation.
+/// Returns every invalid field, in the order in which the documentation lists them.
 pub fn parse_vehicle(document: &Value, this_year: i32) -> Result<Vehicle, Vec<FieldError>> {
     let Value::Object(_) = document else {
         return Err(vec![FieldError { pointer: "", detail: "must be an object".to_owned() }]);
@@ -59,7 +59,7 @@ fn text<T>(parse: impl Fn(&str) -> Result<T, String>) -> impl Fn(&Value) -> Resu
 fn integer(value: &Value, this_year: i32) -> Result<Year, String> {
     match value {
         Value::Number(number) if number.as_f64().is_some_and(|float| float.fract() == 0.0) => {
-            // One that is too large to be read is too large for a year.
+            // An integer that does not fit an `i64` is too large for a year as well.
             Year::parse(as_integer(number).unwrap_or(i64::MAX), this_year)
         }
         _ => Err("must be an integer".to_owned()),
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documented_body_is_accepted_as_it_stands() {
+    fn the_documented_body_is_accepted_unchanged() {
         let vehicle = parse_vehicle(&documented(), 2026).unwrap();
         assert_eq!(vehicle.vin.as_str(), "vin");
         assert_eq!(vehicle.year.get(), 2022);
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn every_wrong_field_is_named_at_once() {
+    fn every_invalid_field_is_reported_at_once() {
         let document = json!({
             "vin": " ", "model": 7, "year": "2022", "odometer": -1, "odometerUnit": null
         });
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_object_is_one_error_at_the_root() {
+    fn a_document_that_is_not_an_object_is_one_error_at_the_root() {
         for document in [json!([]), json!("vin"), json!(null), json!(1)] {
             let errors = parse_vehicle(&document, 2026).unwrap_err();
             assert_eq!(errors.len(), 1);

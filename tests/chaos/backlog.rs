@@ -1,4 +1,4 @@
-//! A large number of vehicles waits in the estimators while Kafka is restarted, node by node.
+//! Restarts Kafka node by node while a large number of vehicles waits in the estimators.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,13 +16,13 @@ use crate::verdict::{History, Verdict};
 use crate::world::{TOPICS, resident_mib};
 
 const CLIENTS: u32 = 32;
-/// Of one estimator by itself, in MiB.
+/// The memory of an estimator without vehicles, in MiB.
 const MEMORY_LIMIT: usize = 30;
-/// Of each vehicle that it holds, in bytes.
+/// The memory of each vehicle that an estimator holds, in bytes.
 const VEHICLE_MEMORY_LIMIT: usize = 1_700;
 
-/// `make backlog` runs it: `BACKLOG_VEHICLES` are posted, and estimated for `BACKLOG_PROCESSING_TIME`, which has to be
-/// longer than posting them and restarting the brokers takes.
+/// Runs in `make backlog`. Posts `BACKLOG_VEHICLES` vehicles with a processing time of `BACKLOG_PROCESSING_TIME`,
+/// which must be longer than posting them and restarting the brokers takes.
 #[tokio::test(flavor = "multi_thread")]
 async fn vehicles_that_wait_in_the_estimators_survive_a_restart_of_kafka_node_by_node() {
     let Some(count) = address("the number of vehicles", "BACKLOG_VEHICLES") else { return };
@@ -56,14 +56,14 @@ async fn vehicles_that_wait_in_the_estimators_survive_a_restart_of_kafka_node_by
     await_all_waiting(&platform, count).await;
     for name in ["kafka-1", "kafka-2", "kafka-3"] {
         let Some(node) = Node::named(name) else { return };
-        say(&format!("{:?} wait, {name} is restarted", platform.in_flight().await));
+        say(&format!("{:?} vehicles are waiting, restarting {name}", platform.in_flight().await));
         node.run("stop");
         node.run("start");
         await_replicas(&platform).await;
     }
-    // What a rebalance dropped is read again.
+    // Records that a rebalance dropped are read again.
     await_all_waiting(&platform, count).await;
-    say(&format!("{:?} wait, all brokers are back", platform.in_flight().await));
+    say(&format!("{:?} vehicles are waiting, all brokers are running", platform.in_flight().await));
     let (memory, held) = (estimators.map(resident_mib), platform.in_flight().await.unwrap());
     for (mib, held) in memory.into_iter().zip(held) {
         let limit = MEMORY_LIMIT + held * VEHICLE_MEMORY_LIMIT / (1 << 20);
@@ -97,7 +97,7 @@ async fn await_all_waiting(platform: &Platform, count: usize) {
     .await;
 }
 
-/// Waits until every partition has all its replicas in sync, as one does before the next restart.
+/// Waits until all replicas of every partition are in sync, as required before the next restart.
 async fn await_replicas(platform: &Platform) {
     let consumer: BaseConsumer =
         ClientConfig::new().set("bootstrap.servers", platform.bootstrap()).create().unwrap();

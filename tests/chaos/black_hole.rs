@@ -1,4 +1,4 @@
-//! The black hole of the proxy is one.
+//! Verifies that the proxy's black hole drops packets.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -29,7 +29,7 @@ async fn answers(stream: &mut TcpStream) -> bool {
 }
 
 #[tokio::test]
-async fn a_connection_that_a_black_hole_swallowed_stays_dead_and_later_ones_work() {
+async fn a_connection_in_a_black_hole_stays_dead_and_later_ones_work() {
     let (proxy, port) = Proxy::start(0, echo().await).await;
     let mut old = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     assert!(answers(&mut old).await);
@@ -47,7 +47,7 @@ async fn a_connection_that_a_black_hole_swallowed_stays_dead_and_later_ones_work
     let mut new = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     assert!(answers(&mut new).await);
     assert!(!answers(&mut old).await);
-    // The kernel finds that what it sent is not acknowledged.
+    // The kernel detects that sent data is not acknowledged.
     SockRef::from(&old).set_tcp_user_timeout(Some(Duration::from_secs(1))).unwrap();
     let ended = tokio::time::timeout(Duration::from_secs(20), old.read_u8()).await;
     assert_eq!(ended.unwrap().unwrap_err().kind(), std::io::ErrorKind::TimedOut);

@@ -1,4 +1,4 @@
-//! What is done to the platform, drawn from a seed.
+//! Draws faults from a seed.
 
 use std::fmt;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub const NODES: [&str; 12] = [
     "mongodb",
 ];
 
-/// What a role reaches over a line of its own.
+/// An engine that a role reaches through a separate line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
     /// All brokers.
@@ -52,30 +52,30 @@ impl Engine {
 pub enum Fault {
     KillRole(usize),
     TerminateRole(usize),
-    /// Longer than the session timeout of its group.
+    /// Lasts longer than the session timeout of the role's group.
     PauseRole(usize),
     KillNode(&'static str),
     StopNode(&'static str),
     PauseNode(&'static str),
-    /// Closes the connections of a role to an engine, and keeps it away.
+    /// Closes the connections between a role and an engine and refuses new ones.
     Sever(usize, Engine),
-    /// Lets nothing through between a role and an engine.
+    /// Blocks all data between a role and an engine.
     Silence(usize, Engine),
-    /// Drops packets between a role and an engine, and kills the connections that there are.
+    /// Drops packets between a role and an engine, which kills existing connections.
     BlackHole(usize, Engine),
-    /// Records of others, on one of the two topics.
+    /// Writes records of another program to one of the two topics.
     Poison(Poison, usize),
     /// Starts a second process with the instance id of a role, and ends it.
     Namesake {
         role: usize,
         is_killed: bool,
     },
-    /// Deletes a topic when nothing on it is unread, and creates it again.
+    /// Deletes a topic when all of it has been read, and creates it again.
     Recreate(usize),
 }
 
 impl Fault {
-    /// What is done, and for how long.
+    /// Returns the fault of a card and its duration.
     fn of(card: usize, rng: &mut StdRng) -> (Self, Duration) {
         let role = *[STOCK, ESTIMATES[0], ESTIMATES[1], ADS].choose(rng).unwrap();
         let reader = *[ESTIMATES[0], ESTIMATES[1], ADS].choose(rng).unwrap();
@@ -141,14 +141,14 @@ impl fmt::Display for Fault {
             Self::Poison(poison, topic) => write!(f, "{} on {}", poison.kind(), TOPICS[*topic]),
             Self::Namesake { role, is_killed } => {
                 let end = if *is_killed { "kill" } else { "terminate" };
-                write!(f, "start a second {} of the same name, and {end} it", NAMES[*role])
+                write!(f, "start a second {} with the same name and {end} it", NAMES[*role])
             }
             Self::Recreate(topic) => write!(f, "create {} again", TOPICS[*topic]),
         }
     }
 }
 
-/// Some faults of every kind in an order that the seed decides. All of them are drawn before one is drawn again.
+/// Draws faults of every kind in an order that depends on the seed. Every card is drawn before any is drawn again.
 pub struct Deck {
     rng: StdRng,
     cards: Vec<usize>,
@@ -156,15 +156,15 @@ pub struct Deck {
 }
 
 impl Deck {
-    /// The larger the share of a kind, the more often it is drawn.
+    /// The number of cards. The share of a kind determines how often it is drawn.
     const SIZE: usize = 32;
 
-    /// `left_out`: the kinds that are not drawn.
+    /// Creates a deck that never draws the kinds in `left_out`.
     pub fn new(rng: StdRng, left_out: Vec<String>) -> Self {
         Self { rng, cards: Vec::new(), left_out }
     }
 
-    /// What is done, and for how long. A fault for which there is no room now is drawn later.
+    /// Draws a fault and its duration. A fault that cannot start now is drawn later.
     pub fn draw(&mut self, has_room_for: impl Fn(Fault) -> bool) -> Option<(Fault, Duration)> {
         if self.cards.is_empty() {
             self.cards = (0..Self::SIZE).collect();

@@ -1,4 +1,4 @@
-//! A steady load of POSTs, and a ledger of what was accepted, outside the platform.
+//! Posts vehicles at a steady rate and records the accepted ones outside the platform.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,20 +11,20 @@ use tokio::task::JoinSet;
 
 use crate::support::cluster::Platform;
 
-/// What the vins of posted vehicles begin with.
+/// The prefix of the vins of posted vehicles.
 pub const VIN: &str = "vin-";
 
-/// When each vehicle was accepted, and the stalls that clients saw.
+/// Records when each vehicle was accepted and the stalls that clients observed.
 #[derive(Default)]
 pub struct Ledger {
     entries: Mutex<Vec<(String, Instant)>>,
     longest_post: Mutex<Duration>,
-    /// Closed while nothing may be posted, or written by others.
+    /// Closed while nothing may be posted or written by others.
     pub gate: RwLock<()>,
     by_twin: AtomicUsize,
 }
 
-/// Where the clients may post a vehicle.
+/// A stock that clients may post a vehicle to.
 pub struct Target {
     pub url: String,
     pub is_twin: bool,
@@ -47,30 +47,30 @@ impl Ledger {
         self.entries.lock().unwrap().len()
     }
 
-    /// The vehicles that were accepted after the first `known`.
+    /// Returns the vehicles that were accepted after the first `known`.
     pub fn after(&self, known: usize) -> Vec<String> {
         self.entries.lock().unwrap()[known..].iter().map(|(vin, _)| vin.clone()).collect()
     }
 
-    /// How many the second stock accepted.
+    /// Returns the number of vehicles that the second stock accepted.
     pub fn accepted_by_twin(&self) -> usize {
         self.by_twin.load(Ordering::Relaxed)
     }
 
-    /// How many were accepted before `time`.
+    /// Returns the number of vehicles that were accepted before `time`.
     pub fn accepted_before(&self, time: Instant) -> usize {
-        // Clients race for the lock, so the order is right to some microseconds.
+        // Clients race for the lock, so the order is correct to within microseconds.
         self.entries.lock().unwrap().partition_point(|(_, accepted)| *accepted < time)
     }
 
-    /// The longest that a client tried until its vehicle was accepted.
+    /// Returns the longest time from the first attempt of a client to the acceptance of its vehicle.
     pub fn longest_post(&self) -> Duration {
         *self.longest_post.lock().unwrap()
     }
 }
 
-/// Posts the vehicles that `next` numbers, from several clients that pause for `pace` in between and do not give up:
-/// returns once each vehicle was accepted. Each try goes to one of `targets` at that moment.
+/// Posts the vehicles that `next` numbers from several clients that pause for `pace` in between. Each attempt goes to
+/// one of the current `targets`. Returns once every vehicle has been accepted.
 pub async fn drive(
     platform: Arc<Platform>,
     ledger: Arc<Ledger>,
@@ -100,19 +100,19 @@ pub async fn drive(
     }
 }
 
-/// Returns whether the second stock said so.
+/// Returns whether the second stock accepted the vehicle.
 async fn post_until_accepted(platform: &Platform, vin: &str, targets: &impl Fn() -> Vec<Target>) -> bool {
     loop {
         let mut targets = targets();
         let Target { url, is_twin } = targets.swap_remove(rand::random_range(0..targets.len()));
         match platform.post_to(&url, vin).await {
-            // The answer to a try whose own answer was lost.
+            // A previous attempt was accepted, but its response was lost.
             Some(answer) if answer.status() == StatusCode::CONFLICT => return is_twin,
             Some(answer) if answer.status() == StatusCode::CREATED => return is_twin,
             Some(answer) if answer.status() == StatusCode::SERVICE_UNAVAILABLE => {
                 assert!(answer.headers().contains_key("retry-after"), "a 503 without Retry-After");
             }
-            // The request was still under way when the process was paused (RFC 9110, section 15.5.9).
+            // The request was in progress when the process was paused (RFC 9110, section 15.5.9).
             Some(answer) if answer.status() == StatusCode::REQUEST_TIMEOUT => {}
             Some(answer) => panic!("{vin}: {} {:?}", answer.status(), answer.text().await),
             None => {}

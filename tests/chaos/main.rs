@@ -1,7 +1,9 @@
-//! A 201 is a promise: the platform on the production topology, under faults drawn from a seed.
+//! Verifies that every 201 becomes an ad: runs the platform on the production topology under faults drawn from a
+//! seed.
 //!
-//! `make chaos` runs it. `CHAOS_MINUTES` says how long faults go on, and `CHAOS_SEED` repeats a choice of them.
-//! A ledger of every accepted vehicle is kept here, outside the platform, and compared with what is there in the end.
+//! `make chaos` runs it. `CHAOS_MINUTES` sets how long faults are injected, and `CHAOS_SEED` repeats a selection of
+//! them. A ledger of every accepted vehicle is recorded here, outside the platform, and compared with the result at
+//! the end.
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -38,31 +40,31 @@ use twin::Life;
 use verdict::{Verdict, Watch};
 use world::World;
 
-/// Longer than a batch takes to be committed, so that there is always something to lose.
+/// Longer than a batch takes to be committed, so that there is always uncommitted work to lose.
 const PROCESSING_TIME: Duration = Duration::from_secs(5);
 const CLIENTS: u32 = 6;
-/// Of one client, from one vehicle to the next.
+/// The time between two vehicles of one client.
 const PACE: Duration = Duration::from_millis(200);
-/// Faults that may go on at the same time.
+/// The maximum number of concurrent faults.
 const LANES: u64 = 3;
-/// Between two faults of a lane, in milliseconds.
+/// The time between two faults of a lane, in milliseconds.
 const LULL: std::ops::Range<u64> = 500..4_000;
-/// Between two lives of the second stock, in milliseconds.
+/// The time between two runs of the second stock, in milliseconds.
 const ABSENCE: std::ops::Range<u64> = 2_000..15_000;
-/// Black holes that outlast every timeout of the platform's, two in each period.
+/// The duration of black holes that exceed every timeout of the platform. Each period has two.
 const LONG_HOLE: Duration = Duration::from_secs(150);
 const LONG_HOLE_PERIOD: Duration = Duration::from_secs(300);
-/// The most memory that a role may have in RAM, in MiB: what compose/compose.yaml gives it, stock apart.
+/// The maximum resident memory of a role in MiB: its limit in compose/compose.yaml, except for stock.
 const MEMORY_LIMITS: [(usize, u64); 3] = [(ESTIMATES[0], 192), (ESTIMATES[1], 192), (ADS, 160)];
-/// What the others are drawn from, next to the lanes.
+/// The numbers of the random streams, in addition to those of the lanes.
 const TWIN_STREAM: u64 = 1 << 32;
 const HOLE_STREAM: u64 = 2 << 32;
 const FAULT_STREAM: u64 = 3 << 32;
-/// Without a new ad for so long, after everything was restored, what is missing is lost.
+/// The time without a new ad, after everything was restored, after which missing vehicles are lost.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Whatever is killed, stopped, paused or cut off: each accepted vehicle becomes one ad, each event is there once,
-/// poison is in the dead-letter topics and nowhere else, and no role ends unless it is told to.
+/// Verifies that whichever part is killed, stopped, paused or disconnected, each accepted vehicle becomes one ad,
+/// each event exists once, poison ends up only in the dead-letter topics, and no role ends unless requested.
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_fails_each_accepted_vehicle_becomes_one_ad() {
     let Some(minutes) = address("the length of the faults", "CHAOS_MINUTES") else { return };
@@ -101,11 +103,14 @@ async fn whatever_fails_each_accepted_vehicle_becomes_one_ad() {
             }
         } => {}
     }
-    println!("all is restored, {} vehicles were accepted; the platform settles", ledger.len());
-    let settling = Instant::now();
+    println!(
+        "everything is restored, {} vehicles were accepted; waiting for the platform to finish",
+        ledger.len()
+    );
+    let finishing = Instant::now();
     let verdict = loop {
         let verdict = Verdict::reach(&world.platform, &ledger, &world.history().await).await;
-        if !verdict.is_unfinished() || watch.stalled_for() > PATIENCE || settling.elapsed() > 10 * PATIENCE {
+        if !verdict.is_unfinished() || watch.stalled_for() > PATIENCE || finishing.elapsed() > 10 * PATIENCE {
             break verdict;
         }
         let looks = async {
@@ -118,7 +123,7 @@ async fn whatever_fails_each_accepted_vehicle_becomes_one_ad() {
             () = publications.watch(&world, &ledger) => {}
         }
     };
-    let settled = settling.elapsed();
+    let finished = finishing.elapsed();
     let ads = eventually("the list of ads", async || world.platform.ad_vins().await).await.len();
     let audit = audit(&world.platform);
     world.end().await;
@@ -131,47 +136,50 @@ async fn whatever_fails_each_accepted_vehicle_becomes_one_ad() {
     println!("{:8} vehicles accepted", ledger.len());
     println!("{:8} of them by the second stock", ledger.accepted_by_twin());
     println!("{:8} lost", verdict.lost.len());
-    println!("{:8} doubled ads", verdict.doubled_ads.len());
-    println!("{:8} doubled records in stock.vehicle-created", verdict.doubled_created.len());
-    println!("{:8} doubled records in stock.vehicle-processed", verdict.doubled_processed.len());
+    println!("{:8} duplicate ads", verdict.doubled_ads.len());
+    println!("{:8} duplicate records in stock.vehicle-created", verdict.doubled_created.len());
+    println!("{:8} duplicate records in stock.vehicle-processed", verdict.doubled_processed.len());
     println!("{:8} wrong dead letters", verdict.wrong_dead_letters.len());
-    println!("{:8} roles that ended wrongly", breaches.len());
-    println!("{:8} times that a stock was ready and published nothing", publications.false_answers().len());
+    println!("{:8} roles that ended unexpectedly", breaches.len());
+    println!(
+        "{:8} times that a stock reported ready but published nothing",
+        publications.false_answers().len()
+    );
     println!("{:8.1} s longest time without a published event", publications.longest_stall().as_secs_f64());
     println!("{:8.1} s longest stall of ads", watch.longest_stall().as_secs_f64());
     println!("{:8.1} s longest time to a 201", ledger.longest_post().as_secs_f64());
-    println!("{:8.1} s to settle", settled.as_secs_f64());
+    println!("{:8.1} s to finish", finished.as_secs_f64());
     for (name, peak) in NAMES.iter().zip(&peak) {
         println!("{peak:8} MiB resident at most: {name}");
     }
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!("load averages of 1, 5 and 15 minutes at the end, and processes: {}", load.trim());
 
-    assert!(!ledger.vins().is_empty(), "nothing was accepted, so nothing was shown");
+    assert!(!ledger.vins().is_empty(), "nothing was accepted, so nothing was verified");
     assert_eq!(verdict, Verdict::default(), "seed {seed}");
     assert!(breaches.is_empty(), "seed {seed}: {breaches:#?}");
     let false_answers = publications.false_answers();
     assert!(false_answers.is_empty(), "seed {seed}: {false_answers:#?}");
     let expected = Audit { advertised: ledger.len(), ads_without_vehicle: ads - ledger.len() };
-    assert_eq!(audit, Ok(expected), "seed {seed}: the platform's own audit sees it otherwise");
+    assert_eq!(audit, Ok(expected), "seed {seed}: the platform's own audit disagrees");
     for (role, limit) in MEMORY_LIMITS {
         let (name, peak) = (NAMES[role], peak[role]);
-        assert!(peak <= limit, "seed {seed}: {name} had {peak} MiB resident, and may have {limit}");
+        assert!(peak <= limit, "seed {seed}: {name} had {peak} MiB resident, but the limit is {limit}");
     }
     world.platform.remove().await;
 }
 
-/// What the platform's own audit counts.
+/// The counts of the platform's own audit.
 #[derive(Debug, PartialEq, Eq)]
 struct Audit {
     advertised: usize,
-    /// Of vehicles that others wrote to the topics.
+    /// Ads of vehicles that others wrote to the topics.
     ads_without_vehicle: usize,
 }
 
-/// What the audit counts; what it said, when it finds anything else.
+/// Returns the counts of the audit, or its output when it has any other finding.
 fn audit(platform: &Platform) -> Result<Audit, String> {
-    // The poison, which nobody will ever read.
+    // Discards the poison, which is never readable.
     let discarded = platform.tool(&["dlq", "discard", "--all"]);
     let audited = platform.tool(&["audit", "--json"]);
     let report: serde_json::Value =
@@ -187,12 +195,12 @@ fn audit(platform: &Platform) -> Result<Audit, String> {
     Ok(Audit { advertised, ads_without_vehicle })
 }
 
-/// Numbers of one part of the run, which do not depend on what the others draw.
+/// Returns the random numbers for one part of the run, which are independent of the other parts.
 fn stream(seed: u64, number: u64) -> StdRng {
     StdRng::seed_from_u64(seed.wrapping_mul(LANES).wrapping_add(number))
 }
 
-/// One fault after the other.
+/// Injects one fault after another.
 async fn disturb(world: &World, deck: &Mutex<Deck>, seed: u64, lane: u64, until: Instant) {
     let mut rng = stream(seed, lane);
     loop {
@@ -207,7 +215,7 @@ async fn disturb(world: &World, deck: &Mutex<Deck>, seed: u64, lane: u64, until:
     }
 }
 
-/// One life of the second stock after the other.
+/// Runs the second stock again and again.
 async fn host_twins(world: &World, seed: u64, until: Instant) {
     let mut rng = stream(seed, TWIN_STREAM);
     loop {
@@ -219,8 +227,8 @@ async fn host_twins(world: &World, seed: u64, until: Instant) {
     }
 }
 
-/// Opens two long black holes in each period that fits into the run: one between a role and its database, and one between
-/// another role and Kafka or the registry. Two periods have all four engines.
+/// Opens two long black holes in each period that fits into the run: one between a role and its database, and one
+/// between another role and Kafka or the registry. Two periods cover all four engines.
 async fn open_long_holes(world: &World, seed: u64, until: Instant) {
     let mut rng = stream(seed, HOLE_STREAM);
     let mut owners = [STOCK, ADS];
@@ -253,7 +261,7 @@ async fn look(world: &World, ledger: &Ledger, watch: &mut Watch) {
     tokio::time::sleep(Duration::from_millis(200)).await;
 }
 
-/// An empty directory for a run's logs.
+/// Creates an empty directory for a run's logs.
 fn logs(run: &str) -> PathBuf {
     let logs = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(run);
     std::fs::remove_dir_all(&logs).ok();

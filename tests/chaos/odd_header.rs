@@ -1,4 +1,4 @@
-//! Writes a record that no client library would: one of its headers has a name that is not UTF-8.
+//! Writes a record that no client library can produce: the name of a header is not UTF-8.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
@@ -14,12 +14,13 @@ use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEnc
 use crate::support::eventually;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Takes the place of the bytes that are no text until the record is encoded.
+/// Replaced with the invalid bytes when the record is encoded.
 const PLACEHOLDER: &str = "header-name";
-/// As long as the placeholder.
+/// Has the same length as the placeholder.
 const NO_TEXT: &[u8; PLACEHOLDER.len()] = b"header\xff\xfe\xc0me";
 
-/// Writes the record once to partition 0, as an idempotent producer does: a try whose answer was lost does not count twice.
+/// Writes the record exactly once to partition 0. As with an idempotent producer, an attempt whose response is lost
+/// does not count twice.
 pub async fn produce_with_odd_header(bootstrap: &str, topic: &str, key: &str, value: &[u8]) {
     let producer = eventually("a producer id", async || {
         first_of(bootstrap, |broker| {
@@ -39,14 +40,15 @@ pub async fn produce_with_odd_header(bootstrap: &str, topic: &str, key: &str, va
     .await;
 }
 
-/// Of the brokers that are asked in turn, the first answer; only the partition's leader takes a record.
+/// Returns the first successful result of the brokers in turn, as only the partition's leader accepts a record.
 async fn first_of<T: Send + 'static>(
     bootstrap: &str,
     ask: impl Fn(&str) -> io::Result<T> + Send + 'static,
 ) -> Option<T> {
     let bootstrap = bootstrap.to_owned();
-    let asked = tokio::task::spawn_blocking(move || bootstrap.split(',').find_map(|broker| ask(broker).ok()));
-    asked.await.unwrap()
+    let result =
+        tokio::task::spawn_blocking(move || bootstrap.split(',').find_map(|broker| ask(broker).ok()));
+    result.await.unwrap()
 }
 
 fn write(broker: &str, topic: &str, batch: Bytes) -> io::Result<()> {
@@ -79,7 +81,7 @@ fn encode(producer_id: i64, key: &str, value: &[u8]) -> Bytes {
         value: Some(Bytes::copy_from_slice(value)),
         headers: [(StrBytes::from_static_str(PLACEHOLDER), Some(Bytes::from_static(b"value")))].into(),
     };
-    // Before the checksum is taken.
+    // Runs before the checksum is computed.
     let garble = |records: &mut BytesMut, out: &mut BytesMut, _: Compression| {
         let at = records.windows(PLACEHOLDER.len()).rposition(|name| name == PLACEHOLDER.as_bytes()).unwrap();
         records[at..at + NO_TEXT.len()].copy_from_slice(NO_TEXT);

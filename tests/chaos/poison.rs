@@ -1,4 +1,5 @@
-//! Records that others write to the topics: some can never be read, others are valid and hard to digest.
+//! Defines records that others write to the topics. Some are never readable; others are valid and expensive to
+//! process.
 
 use std::time::Duration;
 
@@ -18,29 +19,29 @@ use crate::world::{TOPICS, World};
 
 const CREATED: usize = 0;
 const PROCESSED: usize = 1;
-/// Vehicles whose ads the collection refuses have a vin that begins with it.
+/// The prefix of vins whose ads the collection refuses.
 const REFUSED: &str = "refused-";
 const BURST: usize = 200;
-/// Of each record of a burst.
+/// The size of each record in a burst, in bytes.
 const BURST_BYTES: usize = 1_000_000;
-/// What a topic takes uncompressed, with a key and without headers.
+/// The largest uncompressed value that a topic accepts with a key and without headers.
 const LARGEST_VALUE: usize = 1_048_460;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Poison {
-    /// Text that is no event.
+    /// Text that is not an event.
     Text,
-    /// Some kilobytes on the wire that become 3 to 5 MB.
+    /// A few kilobytes on the wire that decompress to 3 to 5 MB.
     Bomb,
-    /// 3 to 5 MB of noise that one codec makes small enough for a topic, and others cannot.
+    /// 3 to 5 MB of noise that only one codec compresses enough for a topic.
     Noise,
-    /// Text under a header whose name is not UTF-8.
+    /// Text with a header whose name is not UTF-8.
     HeaderName,
     /// A valid vehicle whose ad MongoDB refuses.
     RefusedAd,
-    /// A valid vehicle as large as the topic takes, so that its event may be too large.
+    /// A valid vehicle as large as the topic accepts, so that its event may be too large.
     LargeVehicle,
-    /// Hundreds of valid records of 1 MB each, which are small on the wire.
+    /// Hundreds of valid records of 1 MB each that are small on the wire.
     Burst,
 }
 
@@ -57,7 +58,7 @@ impl Poison {
         }
     }
 
-    /// The topic, of which some kinds have only one.
+    /// Draws the topic; some kinds have only one.
     pub fn topic(self, rng: &mut StdRng) -> usize {
         match self {
             Self::RefusedAd | Self::LargeVehicle => CREATED,
@@ -66,16 +67,16 @@ impl Poison {
     }
 }
 
-/// What has to become of a record.
+/// The expected result of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     Letter {
         topic: usize,
-        /// A part of it.
+        /// A part of the reason.
         reason: &'static str,
     },
     Ad,
-    /// One of both: codecs decide whether its event fits.
+    /// Either one, as the codecs determine whether the event fits.
     AdOrLetter {
         reason: &'static str,
     },
@@ -84,14 +85,14 @@ pub enum Fate {
 /// A record that was written.
 #[derive(Clone, Debug)]
 pub struct Written {
-    /// Its key, or its value when it has none.
+    /// Its key, or its value when it has no key.
     pub name: String,
-    /// The hash of the value that its letter has; `None` when that is not known.
+    /// The hash of the value in its dead letter; `None` when it is unknown.
     pub hash: Option<String>,
     pub fate: Fate,
 }
 
-/// What the verdict needs to know of a dead letter.
+/// The parts of a dead letter that the verdict uses.
 #[derive(Debug)]
 pub struct Letter {
     pub name: String,
@@ -108,7 +109,7 @@ impl Letter {
         let value = letter.payload().unwrap_or_default();
         Self {
             name: String::from_utf8_lossy(letter.key().unwrap_or(value)).into_owned(),
-            // Where the brokers do not take the value either.
+            // Set when the brokers refuse the value as well.
             hash: header("dlq.value.sha256").unwrap_or_else(|| hash(value)),
             reason: header("dlq.reason").unwrap_or_default(),
         }
@@ -116,7 +117,7 @@ impl Letter {
 }
 
 impl World {
-    /// Makes the collection of ads refuse some.
+    /// Configures the collection of ads to refuse some of them.
     pub async fn refuse_some_ads(&self) {
         let validator = doc! { "vin": { "$not": { "$regex": format!("^{REFUSED}") } } };
         self.platform.validate_ads(validator).await;
@@ -148,7 +149,7 @@ impl World {
                     rand::rng().fill_bytes(&mut value);
                 }
                 let value: Vec<_> = value.iter().copied().cycle().take(length).collect();
-                // Only zstd looks back far enough to see that noise repeats itself.
+                // Only zstd's window is large enough to detect that the noise repeats.
                 let codec = if poison == Poison::Bomb && number.is_multiple_of(2) { "gzip" } else { "zstd" };
                 let record = FutureRecord::to(&on).key(name.as_str()).payload(&value[..]);
                 produce_record(bootstrap, record, codec).await;
@@ -182,7 +183,7 @@ impl World {
         }
     }
 
-    /// A valid event for one of the topics.
+    /// Returns a valid event for one of the topics.
     async fn event(&self, topic: usize, vin: &str, id: usize, model: &str) -> Vec<u8> {
         let mut event = vehicle(vin);
         event["id"] = json!(1_000_000_000 + id);
@@ -195,7 +196,7 @@ impl World {
         [frame, event.to_string().as_bytes()].concat()
     }
 
-    /// What an event of ours begins with; its schema is registered as soon as a role has started.
+    /// Returns the frame of the platform's events. Their schema is registered once a role has started.
     async fn frame(&self, topic: usize) -> Vec<u8> {
         let (registry, topic) = (self.platform.registry(), self.platform.topic(TOPICS[topic]));
         let url = format!("{registry}/subjects/{topic}-value/versions/latest");
@@ -209,7 +210,7 @@ impl World {
     }
 }
 
-/// Text that codecs do not make much smaller.
+/// Returns text that codecs barely compress.
 fn noise(length: usize) -> String {
     let signs: Vec<_> = (b'#'..=b'~').filter(|sign| *sign != b'\\').collect();
     (0..length).map(|_| char::from(signs[rand::random_range(0..signs.len())])).collect()

@@ -1,4 +1,4 @@
-//! Sees events being published, from outside, and compares that with what stock says of itself.
+//! Observes published events from outside and compares them with the readiness that stock reports.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -11,22 +11,24 @@ use crate::load::{Ledger, VIN};
 use crate::support::DEADLINE;
 use crate::world::{TOPICS, World};
 
-/// A stock that says it is ready while nothing was published for longer does not tell the truth.
+/// The time without a published event after which a stock must not report ready.
 const LONGEST_STALL: Duration = Duration::from_secs(60);
-/// The nodes that publishing needs must run for this long before an answer counts: the reader here depends on them, too.
+/// The time that the nodes needed for publishing must have been running before an answer counts, as this consumer
+/// depends on them as well.
 const QUIET: Duration = Duration::from_secs(10);
-/// Answers in a row, one a second, that count as one false answer: what stock says may be some seconds old.
+/// The number of consecutive answers, one per second, that count as one false answer: the reported state may be a few
+/// seconds old.
 const ANSWERS: u32 = 5;
 const TICK: Duration = Duration::from_secs(1);
 
 pub struct Publications {
     consumer: StreamConsumer,
-    /// How often a topic had been created again when this began to read.
+    /// How often a topic had been recreated when the current consumer was created.
     recreations: usize,
     published: HashSet<String>,
-    /// Accepted and not yet seen on the topic.
+    /// Accepted vehicles that have not been seen on the topic.
     waiting: HashSet<String>,
-    /// How many entries of the ledger are in one of the two.
+    /// The number of ledger entries that are in one of the two sets.
     known: usize,
     progress: Instant,
     longest_stall: Duration,
@@ -53,7 +55,7 @@ impl Publications {
         }
     }
 
-    /// Never returns.
+    /// Observes events and stock forever.
     pub async fn watch(&mut self, world: &World, ledger: &Ledger) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -62,12 +64,12 @@ impl Publications {
                 _ = ticks.tick() => None,
                 received = self.consumer.recv() => match received {
                     Ok(record) => record.key().map(|key| String::from_utf8_lossy(key).into_owned()),
-                    // It tries again.
+                    // The consumer retries.
                     Err(_) => None,
                 },
             };
             match key {
-                // Poison has another key, or none.
+                // Poison has another key or none.
                 Some(vin) if vin.starts_with(VIN) => {
                     self.waiting.remove(&vin);
                     self.published.insert(vin);
@@ -82,7 +84,7 @@ impl Publications {
     async fn judge(&mut self, world: &World, ledger: &Ledger) {
         if self.recreations != world.recreations() {
             self.recreations = world.recreations();
-            // The old one knows leaders of a log that is gone.
+            // The previous consumer remembers the leaders of a log that no longer exists.
             self.consumer = reader(world);
         }
         let accepted = ledger.after(self.known);
@@ -101,12 +103,12 @@ impl Publications {
             return;
         }
         for (name, url) in world.stocks() {
-            let asked = tokio::time::timeout(TICK, world.platform.is_ready(&url)).await;
+            let ready = tokio::time::timeout(TICK, world.platform.is_ready(&url)).await;
             let answers = self.ready.entry(name.clone()).or_default();
-            *answers = if asked == Ok(true) { *answers + 1 } else { 0 };
+            *answers = if ready == Ok(true) { *answers + 1 } else { 0 };
             if *answers == ANSWERS {
                 let seconds = stalled.as_secs();
-                let what = format!("{name} is ready, though nothing was published for {seconds} s");
+                let what = format!("{name} reports ready, although nothing was published for {seconds} s");
                 println!("{:7.1} s  {what}", world.age().as_secs_f64());
                 self.false_answers.push(what);
             }
@@ -118,18 +120,18 @@ impl Publications {
         self.progress = Instant::now();
     }
 
-    /// The longest that no event was published while some waited.
+    /// Returns the longest time without a published event while events were waiting.
     pub fn longest_stall(&self) -> Duration {
         self.longest_stall
     }
 
-    /// When a stock said that it was ready and was not.
+    /// Returns the times that a stock reported ready incorrectly.
     pub fn false_answers(&self) -> &[String] {
         &self.false_answers
     }
 }
 
-/// Reads the topic from its beginning.
+/// Creates a consumer that reads the topic from its beginning.
 fn reader(world: &World) -> StreamConsumer {
     let consumer: StreamConsumer = ClientConfig::new()
         .set("bootstrap.servers", world.platform.bootstrap())

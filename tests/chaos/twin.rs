@@ -1,23 +1,23 @@
-//! A second stock that comes and goes, on the database and the topics of the first.
+//! Runs a second stock intermittently on the database and topics of the first.
 
 use std::time::Duration;
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
-/// What happens to the second stock from its start to its end.
+/// One run of the second stock.
 pub struct Life {
-    /// Whether it reaches the engines over the lines of the first, or directly. On the same lines both are cut off; the
-    /// other one can take over when the first is.
+    /// Whether it uses the lines of the first stock or direct ones. On shared lines both are cut off; with direct
+    /// ones, it can take over when the first is cut off.
     pub way: usize,
     pub lasts: Duration,
-    /// Whether it is paused at the end of that, for longer than a lease lasts, before it goes on for as long again.
+    /// Whether it is paused for longer than a lease lasts, after which it runs for the same time again.
     pub pause: Option<Duration>,
     pub is_killed: bool,
 }
 
-/// What [`Life::way`] means.
-pub const WAYS: [&str; 2] = ["on the lines of the first", "with lines of its own"];
+/// The descriptions of [`Life::way`].
+pub const WAYS: [&str; 2] = ["on the lines of the first", "with direct lines"];
 
 impl Life {
     pub fn draw(rng: &mut StdRng) -> Self {

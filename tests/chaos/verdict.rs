@@ -1,4 +1,4 @@
-//! What became of the vehicles that were accepted.
+//! Compares the accepted vehicles with the result.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -13,10 +13,10 @@ use crate::support::eventually;
 use crate::support::kafka::read_each;
 use crate::world::TOPICS;
 
-/// Without a new ad for so long the list is read from its beginning again.
+/// The time without a new ad after which the list is read from its beginning again.
 const LOOK_BACK_AFTER: Duration = Duration::from_secs(3);
 
-/// Sees ads appear from outside, and how long none does although one is due.
+/// Observes new ads from outside and measures how long none appears although one is due.
 pub struct Watch {
     cursor: String,
     seen: HashSet<String>,
@@ -34,11 +34,11 @@ impl Watch {
         }
     }
 
-    /// Looks for new ads; `due`: how many there should be by now.
+    /// Looks for new ads; `due` is the number that should exist by now.
     pub async fn look(&mut self, platform: &Platform, due: usize) {
         let before = self.seen.len();
         if before < due && self.stalled_for() > LOOK_BACK_AFTER {
-            // An ad may have become visible behind the cursor, when its batch took long.
+            // An ad of a slow batch may have become visible before the cursor.
             self.cursor = beginning(platform);
         }
         while let Some((page, next)) = platform.ads_page(&self.cursor).await {
@@ -64,7 +64,7 @@ impl Watch {
         self.longest_stall
     }
 
-    /// How long ago an ad appeared, or none was due.
+    /// Returns the time since an ad appeared or none was due.
     pub fn stalled_for(&self) -> Duration {
         self.progress.elapsed()
     }
@@ -74,7 +74,7 @@ fn beginning(platform: &Platform) -> String {
     format!("{}/ads?limit=1000", platform.ads_url())
 }
 
-/// What was done to the topics, apart from the posts.
+/// The changes to the topics, apart from the posted vehicles.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     pub written: Vec<Written>,
@@ -82,16 +82,16 @@ pub struct History {
     pub archived: [Vec<String>; 2],
 }
 
-/// The difference between what the ledger promises and what there is.
+/// The difference between the ledger and the result.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     pub lost: Vec<String>,
     pub doubled_ads: Vec<String>,
-    /// Ads of vehicles that nobody posted.
+    /// Ads of vehicles that were never posted.
     pub foreign_ads: Vec<String>,
     pub doubled_created: Vec<String>,
     pub doubled_processed: Vec<String>,
-    /// Poison that is not in its dead-letter topic once, and other dead letters.
+    /// Poison without exactly one dead letter, and other dead letters.
     pub wrong_dead_letters: Vec<String>,
 }
 
@@ -129,13 +129,13 @@ impl Verdict {
         }
     }
 
-    /// Whether time may heal it: what is doubled stays so.
+    /// Returns whether time may resolve it; duplicates are permanent.
     pub fn is_unfinished(&self) -> bool {
         !self.lost.is_empty() || !self.wrong_dead_letters.is_empty()
     }
 }
 
-/// Says what is wrong with the letters, each with the topic that it belongs to.
+/// Describes the wrong dead letters. Each comes with the topic that it belongs to.
 fn wrong_dead_letters(
     letters: Vec<(usize, Letter)>,
     written: &[Written],
@@ -154,18 +154,18 @@ fn wrong_dead_letters(
         };
         let letters = found.remove(&(topic, name.clone())).unwrap_or_default();
         if letters.len() != count {
-            wrong.push(format!("{name} has {} letters instead of {count}", letters.len()));
+            wrong.push(format!("{name} has {} dead letters instead of {count}", letters.len()));
         }
         let is_right = |letter: &&Letter| {
             letter.reason.contains(reason) && hash.as_ref().is_none_or(|hash| *hash == letter.hash)
         };
         wrong.extend(letters.iter().filter(|letter| !is_right(letter)).map(|letter| format!("{letter:?}")));
     }
-    wrong.extend(found.into_values().flatten().map(|letter| format!("of nothing: {letter:?}")));
+    wrong.extend(found.into_values().flatten().map(|letter| format!("without a known record: {letter:?}")));
     wrong
 }
 
-/// Not all poison has a key.
+/// Returns the key, which not all poison has.
 pub fn key(record: &BorrowedMessage<'_>) -> Option<String> {
     Some(String::from_utf8_lossy(record.key()?).into_owned())
 }

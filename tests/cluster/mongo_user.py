@@ -1,4 +1,4 @@
-"""Creates the user of the test cluster's MongoDB, by one OP_MSG and nothing but the standard library."""
+"""Creates the user of the test cluster's MongoDB with a single OP_MSG, using only the standard library."""
 
 import socket
 import struct
@@ -30,7 +30,7 @@ header = struct.pack("<iiii", 16 + len(message), 1, 0, 2013)
 with socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=10) as connection:
     connection.sendall(header + message)
     answer = connection.recv(65536)
-# `ok` is a double in the answer's document; 51003 says that the user exists.
+# `ok` is a double in the response; the code 51003 means that the user exists.
 succeeded = b"\x01ok\0" + struct.pack("<d", 1.0) in answer
 exists = struct.pack("<i", 51003) in answer
 sys.exit(0 if succeeded or exists else f"MongoDB answered {answer!r}")

@@ -1,8 +1,8 @@
-# How each node is started, and when it is ready. Sourced by cluster.
+# Starts each node and checks its readiness. Sourced by cluster.
 
 NODES='zookeeper-1 zookeeper-2 zookeeper-3 kafka-1 kafka-2 kafka-3 registry-1 registry-2 registry-3 nginx postgres mongodb'
 
-# The last character of a node's name, where it has a number.
+# Prints the number at the end of a node's name.
 number() { echo "${1##*-}"; }
 
 port() {
@@ -13,19 +13,19 @@ port() {
     nginx) echo $((PORT_BASE + 40)) ;;
     postgres) echo $((PORT_BASE + 50)) ;;
     mongodb) echo $((PORT_BASE + 60)) ;;
-    *) fail "there is no node $1; there are: $NODES" ;;
+    *) fail "unknown node $1; the nodes are: $NODES" ;;
     esac
 }
 
-# Where a broker listens for the clients of one role, and where it tells them that it does: between the two there is
-# room for a proxy (tests/chaos), which can cut that role off. Roles are numbered from 1 to 4.
+# The port that a broker listens on for the clients of one role, and the port that it advertises to them. A proxy
+# between the two (tests/chaos) can disconnect the role. Roles are numbered from 1 to 4.
 role_port() { echo $((PORT_BASE + 200 + 10 * $2 + $(number "$1"))); }
 proxied_port() { echo $((PORT_BASE + 300 + 10 * $2 + $(number "$1"))); }
 
 bootstrap_servers() { echo "127.0.0.1:$(port kafka-1),127.0.0.1:$(port kafka-2),127.0.0.1:$(port kafka-3)"; }
 registry_url() { echo "http://127.0.0.1:$(port "$1")/apis/ccompat/v7"; }
 
-# Starts "$@" for a node: in a session of its own, its output in the node's log.
+# Starts "$@" for a node: in a separate session, with its output in the node's log.
 launch() {
     local node=$1
     shift
@@ -33,7 +33,7 @@ launch() {
     echo $! >"$PIDS/$node"
 }
 
-# As an unprivileged user where we are root, which PostgreSQL refuses to be.
+# Runs a command as an unprivileged user when we are root, because PostgreSQL refuses to run as root.
 as_postgres() {
     if [ "$(id -u)" -eq 0 ]; then setpriv --reuid postgres --regid postgres --clear-groups "$@"; else "$@"; fi
 }
@@ -142,7 +142,7 @@ start_postgres() {
         as_postgres "$binaries/initdb" -D "$data/db" -U postgres -A scram-sha-256 --pwfile "$data/password" \
             >>"$LOGS/postgres.log" 2>&1 || fail "initdb failed, see $LOGS/postgres.log"
     fi
-    # Of a process that was killed; one that nobody has waited for yet would still count as running.
+    # The file of a killed server; a zombie that was not yet reaped would still count as running.
     if [ -f "$data/db/postmaster.pid" ] && ! is_alive "$(head -1 "$data/db/postmaster.pid")"; then
         rm -f "$data/db/postmaster.pid" "$data/db"/.s.PGSQL.*
     fi
@@ -154,7 +154,7 @@ start_postgres() {
     fi
 }
 
-# The first time without access control, to create the user.
+# The first start runs without access control to create the user.
 start_mongodb() {
     local data=$DATA/mongodb
     if [ ! -f "$data/initialised" ]; then
@@ -177,13 +177,13 @@ start_node() {
     kafka-*) start_kafka "$1" ;;
     registry-*) start_registry "$1" ;;
     nginx | postgres | mongodb) "start_$1" ;;
-    *) fail "there is no node $1; there are: $NODES" ;;
+    *) fail "unknown node $1; the nodes are: $NODES" ;;
     esac
 }
 
 is_ready() {
     case $1 in
-    # Answers with a mode only when there is a quorum.
+    # Reports a mode only with a quorum.
     zookeeper-*) answers_srvr "$(port "$1")" ;;
     registry-*) curl -fsS -m 5 -o /dev/null "$(registry_url "$1")/subjects" 2>/dev/null ;;
     *) (exec 3<>"/dev/tcp/127.0.0.1/$(port "$1")") 2>/dev/null ;;

@@ -1,4 +1,4 @@
-# What is installed, and what it must be. Sourced by cluster.
+# Pins the versions and checksums of the engines. Sourced by cluster.
 
 KAFKA_VERSION=3.9.2
 APICURIO_VERSION=3.0.9

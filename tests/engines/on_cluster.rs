@@ -1,7 +1,7 @@
-//! The pipeline on real engines: four role processes, started as a user would start them.
+//! Tests the pipeline on real engines, with four role processes started as a user would start them.
 //!
-//! The engines are those that `KAFKA_BOOTSTRAP_SERVERS`, `SCHEMA_REGISTRY_URL`, `TEST_POSTGRES_URL` and
-//! `TEST_MONGODB_URL` name, and each of the registries, past their balancer, in `TEST_SCHEMA_REGISTRIES`.
+//! The engines are those in `KAFKA_BOOTSTRAP_SERVERS`, `SCHEMA_REGISTRY_URL`, `TEST_POSTGRES_URL` and
+//! `TEST_MONGODB_URL`, and the individual registries, without their balancer, in `TEST_SCHEMA_REGISTRIES`.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +36,7 @@ async fn every_vehicle_becomes_one_ad_on_the_real_engines() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_roles_lose_and_double_nothing_on_the_real_engines() {
+async fn killed_roles_lose_and_duplicate_nothing_on_the_real_engines() {
     let Some(mut roles) = Roles::start("1s").await else { return };
     let mut accepted = Vec::new();
     for round in 0..3 {
@@ -57,7 +57,7 @@ async fn killed_roles_lose_and_double_nothing_on_the_real_engines() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn records_that_the_brokers_refuse_cost_nothing_but_themselves_on_the_real_engines() {
+async fn records_that_the_brokers_refuse_affect_no_others_on_the_real_engines() {
     let Some(roles) = Roles::start("0s").await else { return };
     let platform = &roles.platform;
     let (created, letters) = (platform.topic(CREATED), platform.topic(&format!("{CREATED}.dlq")));
@@ -69,13 +69,13 @@ async fn records_that_the_brokers_refuse_cost_nothing_but_themselves_on_the_real
         let record = FutureRecord::to(&created).key(codec).payload(&garbage[..]);
         produce_record(platform.bootstrap(), record, codec).await;
     }
-    // Compressed, and yet too large for the dead letters.
+    // Compressed, but still too large for the dead-letter topic.
     let mut noise = vec![0; 1_000_000];
     rand::rng().fill_bytes(&mut noise);
     let noise = noise.repeat(3);
     let record = FutureRecord::to(&created).key("noise").payload(&noise[..]);
     produce_record(platform.bootstrap(), record, "zstd").await;
-    // Its event has a price, too.
+    // The event also has a price, which makes it larger.
     let mut large = vehicle("large");
     large["id"] = json!(7);
     let rest = large.to_string().len() + frame.len();
@@ -97,13 +97,13 @@ async fn records_that_the_brokers_refuse_cost_nothing_but_themselves_on_the_real
     for vin in &accepted {
         platform.accept(vin).await;
     }
-    // The large vehicle may become an ad, too, before or after them.
+    // The large vehicle may also become an ad, before or after the others.
     eventually("the ads of what was accepted", async || {
         let ads = platform.ad_vins().await?;
         accepted.iter().all(|vin| ads.contains(vin)).then_some(())
     })
     .await;
-    let lengths = eventually("the letters", async || {
+    let lengths = eventually("the dead letters", async || {
         let letters = read_all(platform.bootstrap(), &letters).await;
         (letters.len() >= 4).then(|| {
             let length = |letter: &OwnedMessage| letter.payload().map(<[u8]>::len);
@@ -121,7 +121,7 @@ async fn records_that_the_brokers_refuse_cost_nothing_but_themselves_on_the_real
     let replayed = platform.tool(&["dlq", "replay", "--all"]);
     assert_eq!(replayed.status.code(), Some(1), "{replayed:?}");
     let said = String::from_utf8(replayed.stderr).unwrap();
-    assert!(said.contains("replayed 2 letters; 2 were skipped"), "{said}");
+    assert!(said.contains("replayed 2 dead letters; 2 were skipped"), "{said}");
     roles.finish().await;
 }
 
@@ -136,7 +136,7 @@ async fn one_schema_has_one_id_on_every_registry() {
     let mut ids = Vec::new();
     for registry in registries.split(',') {
         let url = format!("{registry}/subjects/{subject}/versions");
-        // A registry learns what another registered a moment later, and answers 409 when both happen at once.
+        // A registry learns of another's registration slightly later, and returns 409 for concurrent ones.
         let id = eventually(&url, async || {
             let answer = client.post(&url).json(&schema).send().await.ok()?;
             answer.json::<Value>().await.ok()?["id"].as_u64()

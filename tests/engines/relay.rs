@@ -1,4 +1,5 @@
-//! The stock role on databases that were copied, restored or set back, and with events that cannot be encoded.
+//! Tests the stock role on databases that were copied, restored or rolled back, and with events that cannot be
+//! encoded.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,12 +17,12 @@ use tempfile::TempDir;
 
 const CREATED: &str = "stock.vehicle-created";
 
-/// A Kafka and a registry.
+/// Starts a Kafka and a registry.
 async fn infrastructure() -> Platform {
     Platform::start(&["--roles", "none"]).await
 }
 
-/// A stock role in a process of its own, with its log in a file.
+/// A stock role in a separate process, with its log in a file.
 struct Stock {
     child: Child,
     url: String,
@@ -96,7 +97,7 @@ impl Drop for Stock {
     }
 }
 
-/// How often each vin is in the topic.
+/// Returns how often each vin is in the topic.
 async fn published(kafka: &Platform) -> HashMap<String, usize> {
     let mut counts = HashMap::new();
     for record in read_all(kafka.kafka(), CREATED).await {
@@ -128,7 +129,7 @@ async fn execute(url: &str, statements: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_and_its_copy_each_publish_all_that_they_accept() {
+async fn a_database_and_its_copy_both_publish_everything_they_accept() {
     let kafka = infrastructure().await;
     let directory = tempfile::tempdir().unwrap();
     let (a, b) = (directory.path().join("a.db"), directory.path().join("b.db"));
@@ -140,7 +141,7 @@ async fn a_database_and_its_copy_each_publish_all_that_they_accept() {
 
     let (original, copy) = (Stock::start(&kafka, &url(&a)).await, Stock::start(&kafka, &url(&b)).await);
     let mut part = 0;
-    // Until one of them has taken another identity.
+    // Until one of them has acquired another identity.
     eventually("an identity to be replaced", async || {
         part += 1;
         accepted.extend(original.accept(&format!("original-{part}"), 50).await);
@@ -159,7 +160,7 @@ async fn a_database_and_its_copy_each_publish_all_that_they_accept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_was_restored_to_an_older_state_publishes_what_it_accepts_then() {
+async fn a_database_restored_from_a_backup_publishes_everything_it_accepts_afterwards() {
     let kafka = infrastructure().await;
     let directory = tempfile::tempdir().unwrap();
     let (database, backup) = (directory.path().join("stock.db"), directory.path().join("backup.db"));
@@ -177,7 +178,7 @@ async fn a_database_that_was_restored_to_an_older_state_publishes_what_it_accept
     }
     std::fs::rename(&backup, &database).unwrap();
     let stock = Stock::start(&kafka, &url(&database)).await;
-    // Under ids that were published with other vehicles.
+    // Their ids were published with other vehicles before.
     accepted.extend(stock.accept("after", 10).await);
     let counts = await_published(&kafka, &accepted).await;
     assert!(counts.values().all(|&count| count == 1), "{counts:?}");
@@ -193,7 +194,7 @@ async fn a_failover_that_loses_the_newest_rows_loses_nothing_that_is_accepted_af
     let kept = stock.accept("kept", 10).await;
     let lost = stock.accept("lost", 10).await;
     await_published(&kafka, &[kept.clone(), lost].concat()).await;
-    // The server that took over does not have them; the connections go on, as behind a proxy.
+    // The server that took over lacks them, while connections continue, as behind a proxy.
     execute(
         database.url().as_str(),
         "DELETE FROM event_log WHERE vin LIKE 'lost-%'; DELETE FROM vehicles WHERE vin LIKE 'lost-%';
@@ -226,7 +227,7 @@ async fn ten_minutes_on_a_wrong_cluster_lose_nothing_on_the_right_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_cannot_be_encoded_is_left_out_shown_and_tried_again() {
+async fn an_event_that_cannot_be_encoded_is_skipped_reported_and_retried() {
     let kafka = infrastructure().await;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("stock.db");
@@ -235,7 +236,7 @@ async fn an_event_that_cannot_be_encoded_is_left_out_shown_and_tried_again() {
     await_published(&kafka, &accepted).await;
     stock.stop().await;
     let mut connection = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
-    // As a release with another field writes it, and an event that breaks its schema.
+    // An event of a release with another field, and an event that violates its schema.
     connection
         .batch_execute(
             "INSERT INTO event_log (vin, event, traceparent) VALUES ('odd', '{\"vin\":\"odd\"}', '');
@@ -262,9 +263,9 @@ async fn an_event_that_cannot_be_encoded_is_left_out_shown_and_tried_again() {
     stock.stop().await;
 }
 
-/// Many crashes at any moment of the relay, on one history.
+/// Kills the relay many times at any moment, on a single history.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_relay_that_is_killed_at_any_moment_doubles_nothing() {
+async fn a_relay_that_is_killed_at_any_moment_duplicates_nothing() {
     let kafka = infrastructure().await;
     let directory = tempfile::tempdir().unwrap();
     let database = url(&directory.path().join("stock.db"));

@@ -1,7 +1,7 @@
-//! What every store promises, asked of every store there is.
+//! Tests every store against the contract of its kind.
 //!
-//! SQLite is always there. PostgreSQL and MongoDB are looked for at `TEST_POSTGRES_URL` and `TEST_MONGODB_URL`;
-//! where they are not, their tests say so, and fail when `REQUIRE_ENGINES=1`.
+//! SQLite is always available. PostgreSQL and MongoDB are expected at `TEST_POSTGRES_URL` and `TEST_MONGODB_URL`.
+//! Without them, their tests report that and pass, or fail when `REQUIRE_ENGINES=1`.
 
 use crate::support;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ async fn take_lease(log: &mut dyn EventLog, holder: &str) -> Lease {
     log.take(&seen, holder).await.unwrap().unwrap()
 }
 
-/// The events after `last`, which have to be there.
+/// Returns the events after `last`, which the log must contain.
 async fn read(log: &mut dyn EventLog, lease: &Lease, last: &LastPublished, limit: i64) -> Vec<LogEntry> {
     match log.read(lease, last, limit, i64::MAX).await.unwrap() {
         LogRead::Entries(entries) => entries,
@@ -53,7 +53,7 @@ fn key(cluster: &str) -> PositionKey {
     PositionKey { cluster: cluster.to_owned(), topic: "topic".to_owned() }
 }
 
-/// What a vehicle store promises.
+/// The contract of a vehicle store.
 mod vehicles {
     use super::*;
 
@@ -64,7 +64,7 @@ mod vehicles {
         assert_eq!(store.get(VehicleId(i64::MAX)).await.unwrap(), None);
     }
 
-    pub async fn are_written_together_but_those_that_exist(store: &dyn VehicleStore) {
+    pub async fn are_written_together_except_those_that_exist(store: &dyn VehicleStore) {
         let first = stocked(store, "b").await;
         let new = ["a", "b", "c"].map(new_vehicle);
         let mut appender = store.appender().await.unwrap();
@@ -83,7 +83,7 @@ mod vehicles {
         }
     }
 
-    pub async fn a_vin_that_is_written_at_the_same_time_is_kept_once(store: &dyn VehicleStore) {
+    pub async fn a_vin_that_is_written_concurrently_is_stored_once(store: &dyn VehicleStore) {
         let kept = futures::future::join_all((0..16).map(|_| async {
             let new = new_vehicle("race");
             store.appender().await.unwrap().append(&[&new]).await.unwrap().len()
@@ -93,24 +93,24 @@ mod vehicles {
         assert_eq!(store.backlog().await.unwrap().events, 1);
     }
 
-    pub async fn pages_go_from_the_oldest_on(store: &dyn VehicleStore) {
+    pub async fn pages_start_with_the_oldest(store: &dyn VehicleStore) {
         let mut expected = Vec::new();
         for number in 0..5 {
             expected.push(Ok(stocked(store, &format!("page-{number}")).await));
         }
         let first = store.page(&PageRequest { limit: 2, after: None }).await.unwrap();
-        assert_eq!(first, expected[..3], "one more than the limit tells that there is more");
+        assert_eq!(first, expected[..3], "one more than the limit shows that there are more");
         let after = expected[2].as_ref().ok().map(|stocked| stocked.id);
         let last = store.page(&PageRequest { limit: 2, after }).await.unwrap();
         assert_eq!(last, expected[3..]);
     }
 }
 
-/// What an event log promises.
+/// The contract of an event log.
 mod event_log {
     use super::*;
 
-    pub async fn is_read_by_a_cursor_that_proves_where_it_was(store: &dyn VehicleStore) {
+    pub async fn is_read_by_a_cursor_that_proves_its_position(store: &dyn VehicleStore) {
         for number in 0..5 {
             stocked(store, &format!("event-{number}")).await;
         }
@@ -123,7 +123,7 @@ mod event_log {
         assert_eq!(rest.iter().map(|entry| entry.id).collect::<Vec<_>>(), [3, 4, 5]);
         assert!(read(&mut *log, &lease, &last_of(&rest), 10).await.is_empty());
         let one = log.read(&lease, &last, 10, 1).await.unwrap();
-        assert_eq!(one, LogRead::Entries(rest[..1].to_vec()), "at least one, however large");
+        assert_eq!(one, LogRead::Entries(rest[..1].to_vec()), "at least one, regardless of its size");
         for parted in [
             LastPublished { event_id: Some("other".to_owned()), ..last.clone() },
             LastPublished { id: 9, ..last.clone() },
@@ -143,7 +143,7 @@ mod event_log {
         let free = one.lease().await.unwrap();
         assert_eq!(free.holder, None);
         let held = one.take(&free, "one").await.unwrap().unwrap();
-        assert_eq!(other.take(&free, "other").await.unwrap(), None, "it is not as it was seen");
+        assert_eq!(other.take(&free, "other").await.unwrap(), None, "it has changed since");
         let seen = other.lease().await.unwrap();
         assert_eq!(seen, held);
         assert!(one.renew(&held, None).await.unwrap());
@@ -157,7 +157,7 @@ mod event_log {
         assert!(!one.replace_identity(&held).await.unwrap());
         assert_eq!(one.read(&held, &LastPublished::default(), 1, 1).await.unwrap(), LogRead::LeaseLost);
         one.release(&held).await.unwrap();
-        assert_eq!(other.lease().await.unwrap(), taken, "only its holder gives it back");
+        assert_eq!(other.lease().await.unwrap(), taken, "only its holder releases it");
         assert!(other.replace_identity(&taken).await.unwrap());
         other.release(&taken).await.unwrap();
         let free = one.lease().await.unwrap();
@@ -165,7 +165,7 @@ mod event_log {
         assert_ne!(free.identity, held.identity);
     }
 
-    pub async fn keeps_a_position_for_each_cluster_that_never_goes_back(store: &dyn VehicleStore) {
+    pub async fn stores_a_position_for_each_cluster_that_never_moves_backwards(store: &dyn VehicleStore) {
         for number in 0..5 {
             stocked(store, &format!("event-{number}")).await;
         }
@@ -185,7 +185,7 @@ mod event_log {
         assert_eq!(unpublished.iter().map(|event| event.id).collect::<Vec<_>>(), [5]);
     }
 
-    pub async fn keeps_what_cannot_be_encoded_until_it_can(store: &dyn VehicleStore) {
+    pub async fn retains_events_that_cannot_be_encoded_until_they_can(store: &dyn VehicleStore) {
         for number in 0..3 {
             stocked(store, &format!("event-{number}")).await;
         }
@@ -217,7 +217,7 @@ mod event_log {
         assert_eq!(store.backlog().await.unwrap().failed, 0);
     }
 
-    pub async fn forgets_old_events_but_the_last_published_one(store: &dyn VehicleStore) {
+    pub async fn removes_old_events_except_the_last_published_one(store: &dyn VehicleStore) {
         for number in 0..5 {
             stocked(store, &format!("event-{number}")).await;
         }
@@ -232,11 +232,11 @@ mod event_log {
         let parted = LastPublished { event_id: Some("other".to_owned()), ..last.clone() };
         assert!(log.prune(&lease, 0, &parted, -1.0, 10).await.unwrap().is_empty());
         let left = log.prune(&lease, 1, &last, -1.0, 10).await.unwrap();
-        assert_eq!(left, [3], "all but what failed and the last");
+        assert_eq!(left, [3], "all except the failed and the last event");
         assert_eq!(read(&mut *log, &lease, &last, 10).await.len(), 1);
     }
 
-    pub async fn keeps_what_another_cluster_has_not_seen(store: &dyn VehicleStore) {
+    pub async fn retains_events_that_another_cluster_has_not_seen(store: &dyn VehicleStore) {
         for number in 0..5 {
             stocked(store, &format!("event-{number}")).await;
         }
@@ -249,13 +249,13 @@ mod event_log {
         assert_eq!(log.prune(&lease, 0, &last_of(&entries), -1.0, 10).await.unwrap(), [1]);
     }
 
-    pub async fn takes_a_vehicle_once_more(store: &dyn VehicleStore) {
+    pub async fn appends_the_event_of_a_vehicle_again(store: &dyn VehicleStore) {
         let stocked = stocked(store, "again").await;
         let mut log = store.event_log().await.unwrap();
         let lease = take_lease(&mut *log, "test").await;
         store.reannounce(&stocked).await.unwrap();
         let first = read(&mut *log, &lease, &LastPublished::default(), 10).await;
-        assert_eq!(first.len(), 1, "it waits already");
+        assert_eq!(first.len(), 1, "it is already waiting");
         log.renew(&lease, Some((&key("a"), &last_of(&first)))).await.unwrap();
         store.reannounce(&stocked).await.unwrap();
         let entries = read(&mut *log, &lease, &LastPublished::default(), 10).await;
@@ -264,7 +264,7 @@ mod event_log {
     }
 }
 
-/// What an ad store promises.
+/// The contract of an ad store.
 mod ads {
     use super::*;
 
@@ -279,7 +279,7 @@ mod ads {
         assert_eq!(store.get(ad.id).await.unwrap(), Some(ad));
     }
 
-    pub async fn a_vin_has_one_ad_the_first(store: &dyn AdStore) {
+    pub async fn only_the_first_ad_of_a_vin_is_stored(store: &dyn AdStore) {
         let first = Ad::publish(offer("once"));
         let again = Ad::publish(Offer { price: Price::from_cents(1), ..offer("once") });
         let other = Ad::publish(offer("other"));
@@ -291,25 +291,25 @@ mod ads {
         assert_eq!(store.insert(&[]).await, []);
     }
 
-    pub async fn pages_go_from_the_oldest_on(store: &dyn AdStore) {
+    pub async fn pages_start_with_the_oldest(store: &dyn AdStore) {
         let expected: Vec<_> = (0..5).map(|number| Ad::publish(offer(&format!("page-{number}")))).collect();
         assert_eq!(store.insert(&expected).await, vec![Insertion::Kept; 5]);
         let after = Some(expected[2].id.to_string());
         let expected: Vec<_> = expected.into_iter().map(Ok).collect();
         let first = store.page(&PageRequest { limit: 2, after: None }).await.unwrap();
-        assert_eq!(first, expected[..3], "one more than the limit tells that there is more");
+        assert_eq!(first, expected[..3], "one more than the limit shows that there are more");
         let last = store.page(&PageRequest { limit: 2, after }).await.unwrap();
         assert_eq!(last, expected[3..]);
     }
 
-    pub async fn are_kept_once_when_written_at_the_same_time(store: &dyn AdStore) {
+    pub async fn are_stored_once_when_written_concurrently(store: &dyn AdStore) {
         let batches = [(); 4].map(|()| ["a", "b", "c"].map(|vin| Ad::publish(offer(vin))));
         let insertions = futures::future::join_all(batches.iter().map(|batch| store.insert(batch))).await;
         assert_eq!(insertions.concat().iter().filter(|kept| **kept == Insertion::Kept).count(), 3);
     }
 }
 
-/// Asks all that a store promises of a fresh one each.
+/// Tests each part of a contract on a fresh store.
 macro_rules! contract {
     ($engine:ident, $fresh:path, $store:ty, $contract:ident: $($promise:ident),+ $(,)?) => {
         mod $engine {
@@ -356,18 +356,18 @@ macro_rules! vehicle_contract {
     ($engine:ident, $log:ident, $fresh:path, $store:ty) => {
         contract!($engine, $fresh, $store, vehicles:
             are_read_back_as_they_were_written,
-            are_written_together_but_those_that_exist,
-            a_vin_that_is_written_at_the_same_time_is_kept_once,
-            pages_go_from_the_oldest_on,
+            are_written_together_except_those_that_exist,
+            a_vin_that_is_written_concurrently_is_stored_once,
+            pages_start_with_the_oldest,
         );
         contract!($log, $fresh, $store, event_log:
-            is_read_by_a_cursor_that_proves_where_it_was,
+            is_read_by_a_cursor_that_proves_its_position,
             has_one_holder_at_a_time,
-            keeps_a_position_for_each_cluster_that_never_goes_back,
-            keeps_what_cannot_be_encoded_until_it_can,
-            forgets_old_events_but_the_last_published_one,
-            keeps_what_another_cluster_has_not_seen,
-            takes_a_vehicle_once_more,
+            stores_a_position_for_each_cluster_that_never_moves_backwards,
+            retains_events_that_cannot_be_encoded_until_they_can,
+            removes_old_events_except_the_last_published_one,
+            retains_events_that_another_cluster_has_not_seen,
+            appends_the_event_of_a_vehicle_again,
         );
     };
 }
@@ -376,9 +376,9 @@ macro_rules! ad_contract {
     ($engine:ident, $fresh:path, $store:ty) => {
         contract!($engine, $fresh, $store, ads:
             are_read_back_as_they_were_written,
-            a_vin_has_one_ad_the_first,
-            pages_go_from_the_oldest_on,
-            are_kept_once_when_written_at_the_same_time,
+            only_the_first_ad_of_a_vin_is_stored,
+            pages_start_with_the_oldest,
+            are_stored_once_when_written_concurrently,
         );
     };
 }

@@ -1,6 +1,7 @@
-//! What the ad stores do with an ad that their database refuses, and with what another program left in it.
+//! Tests how the ad stores handle an ad that their database refuses and data that another program wrote.
 //!
-//! MongoDB is looked for at `TEST_MONGODB_URL`; where it is not, its tests say so, and fail when `REQUIRE_ENGINES=1`.
+//! MongoDB is expected at `TEST_MONGODB_URL`. Without it, its tests report that and pass, or fail when
+//! `REQUIRE_ENGINES=1`.
 
 use crate::support;
 use crate::support::engines::{Directory, MongoDatabase, offer};
@@ -25,7 +26,7 @@ async fn vins_of(store: &dyn AdStore) -> Vec<String> {
     rows.into_iter().map(|row| row.unwrap().offer.vin.into()).collect()
 }
 
-/// All that pages of one row each show, and the keys of what they cannot.
+/// Reads all pages of one row each. Returns the vins of the ads and the keys of unreadable rows.
 async fn walk(store: &dyn AdStore) -> (Vec<String>, Vec<String>) {
     let (mut vins, mut unreadable) = (Vec::new(), Vec::new());
     let mut after = None;
@@ -59,7 +60,7 @@ async fn mongodb() -> Option<(MongoAds, Database, MongoDatabase)> {
 }
 
 #[tokio::test]
-async fn an_ad_too_large_for_mongodb_is_refused_and_its_batch_is_kept() {
+async fn an_ad_too_large_for_mongodb_is_refused_and_its_batch_is_stored() {
     let Some((store, _, engine)) = mongodb().await else { return };
     let mut ads: Vec<_> = (0..20).map(|number| ad(&format!("vin-{number}"))).collect();
     for large in [3, 19] {
@@ -77,7 +78,7 @@ async fn an_ad_too_large_for_mongodb_is_refused_and_its_batch_is_kept() {
 }
 
 #[tokio::test]
-async fn an_ad_that_a_validator_or_another_index_refuses_fails_no_other() {
+async fn an_ad_that_a_validator_or_another_index_refuses_does_not_fail_others() {
     let Some((store, database, engine)) = mongodb().await else { return };
     let validator = doc! { "collMod": "ads", "validator": { "year": { "$lt": 2000 } } };
     database.run_command(validator).await.unwrap();
@@ -101,7 +102,7 @@ async fn an_ad_that_a_validator_or_another_index_refuses_fails_no_other() {
 }
 
 #[tokio::test]
-async fn foreign_documents_in_mongodb_are_passed_over_and_named() {
+async fn foreign_documents_in_mongodb_are_skipped_and_identified() {
     let Some((store, database, engine)) = mongodb().await else { return };
     let ads = ["first", "spoiled", "last"].map(ad);
     store.insert(&ads).await;
@@ -124,7 +125,7 @@ async fn foreign_documents_in_mongodb_are_passed_over_and_named() {
     engine.clear().await;
 }
 
-/// A MongoDB that accepts connections and never answers.
+/// Connects to a MongoDB that accepts connections and never answers.
 #[tokio::test]
 async fn a_database_that_never_answers_is_unavailable_in_time() {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -149,7 +150,7 @@ async fn sqlite() -> (SqliteAds, SqliteConnection, Directory) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_ad_that_sqlite_refuses_fails_no_other() {
+async fn an_ad_that_sqlite_refuses_does_not_fail_others() {
     let (store, mut connection, _directory) = sqlite().await;
     let index = "CREATE UNIQUE INDEX of_another_program ON ads (year);";
     connection.batch_execute(index).unwrap();
@@ -169,7 +170,7 @@ async fn an_ad_that_sqlite_refuses_fails_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn foreign_rows_in_sqlite_are_passed_over_and_named() {
+async fn foreign_rows_in_sqlite_are_skipped_and_identified() {
     let (store, mut connection, _directory) = sqlite().await;
     let ads = ["first", "priceless", "timeless", "last"].map(ad);
     store.insert(&ads).await;

@@ -1,4 +1,4 @@
-//! What the command line says when something is wrong.
+//! Tests the messages and exit codes of the command line.
 
 use crate::support;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -46,7 +46,7 @@ async fn a_taken_port_or_data_directory_is_an_error_that_names_the_flag() {
 }
 
 #[test]
-fn wrong_usage_ends_with_2_and_names_the_flag() {
+fn wrong_usage_exits_with_2_and_names_the_flag() {
     for (arguments, named) in [
         (vec!["estimate", "--processing-time", "soon"], "--processing-time"),
         (vec!["estimate", "--max-in-flight", "0"], "--max-in-flight"),
@@ -66,7 +66,7 @@ fn wrong_usage_ends_with_2_and_names_the_flag() {
 }
 
 #[test]
-fn a_property_that_is_not_the_users_is_refused_under_each_of_its_names_with_what_to_use_instead() {
+fn a_property_owned_by_the_platform_is_refused_under_each_of_its_names_with_the_alternative() {
     for (property, instead) in [
         ("acks", "--topic-min-insync-replicas"),
         ("allow.auto.create.topics", "--topic-partitions"),
@@ -103,10 +103,10 @@ fn a_property_that_is_not_the_users_is_refused_under_each_of_its_names_with_what
 }
 
 #[test]
-fn a_wrong_setting_ends_with_1_and_names_the_flag() {
+fn a_wrong_setting_exits_with_1_and_names_the_flag() {
     for (arguments, named) in [
         (vec!["estimate", "--kafka-property", "no.such.setting=1"], "--kafka-property"),
-        // More than a transaction may take.
+        // Longer than a transaction may take.
         (vec!["estimate", "--kafka-property", "socket.timeout.ms=60000"], "--kafka-property"),
         (vec!["stock", "--port", "0", "--kafka-property", "message.timeout.ms=30000"], "--kafka-property"),
         (vec!["stock", "--port", "0", "--database-url", "mongodb://h/d"], "--database-url"),
@@ -121,7 +121,7 @@ fn a_wrong_setting_ends_with_1_and_names_the_flag() {
 }
 
 #[tokio::test]
-async fn a_health_check_ends_well_when_the_role_is_ready() {
+async fn a_health_check_succeeds_when_the_role_is_ready() {
     let platform = Platform::start(&[]).await;
     for url in [platform.stock(), platform.ads_url()] {
         let (_, port) = url.rsplit_once(':').unwrap();
@@ -133,14 +133,14 @@ async fn a_health_check_ends_well_when_the_role_is_ready() {
 }
 
 #[tokio::test]
-async fn a_health_check_names_what_a_role_waits_for() {
+async fn a_health_check_names_the_missing_dependencies() {
     let (port, nowhere) = (free_port().to_string(), free_port().to_string());
     let kafka = format!("127.0.0.1:{nowhere}");
     let registry = format!("http://127.0.0.1:{nowhere}");
     let arguments = ["--kafka-bootstrap-servers", &kafka, "--schema-registry-url", &registry];
     let _estimate = RoleProcess::spawn(&[&["estimate", "--port", &port], &arguments[..]].concat());
     let output = eventually("an answer of the role", async || {
-        // The role may be on the port that the variable names, and a proxy must not come between.
+        // Sets the role's port by the variable, and a proxy that must not be used.
         let mut command = Command::new(BINARY);
         command.arg("healthcheck").env("PORT", &port).env("http_proxy", &registry);
         let output = command.output().unwrap();
@@ -154,7 +154,7 @@ async fn a_health_check_names_what_a_role_waits_for() {
 }
 
 #[test]
-fn a_health_check_of_nothing_names_the_address() {
+fn a_health_check_without_a_role_names_the_address() {
     let port = free_port().to_string();
     let output = run(&["healthcheck", "--port", &port]);
     assert_eq!(output.status.code(), Some(1));
@@ -163,7 +163,7 @@ fn a_health_check_of_nothing_names_the_address() {
 }
 
 #[test]
-fn a_health_check_of_another_program_says_so() {
+fn a_health_check_of_another_program_reports_it() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
     let other = std::thread::spawn(move || {
@@ -223,7 +223,7 @@ fn shells_complete_the_commands_and_each_command_has_a_man_page() {
     assert!(stderr(&output).contains("/does/not/exist"), "{}", stderr(&output));
 }
 
-/// Runs a shell's command line, in which `$BINARY` is the executable.
+/// Runs a shell script in which `$BINARY` is the executable.
 fn shell(script: &str, platform: &Platform) -> Output {
     let database = |name: &str| format!("sqlite:{}", platform.data_dir().join(name).display());
     Command::new("bash")
@@ -237,7 +237,7 @@ fn shell(script: &str, platform: &Platform) -> Output {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn output_that_cannot_be_written_does_not_change_what_a_tool_found() {
+async fn output_that_cannot_be_written_does_not_change_the_result_of_a_tool() {
     let platform = Platform::start(&["--processing-time", "0s"]).await;
     platform.accept("vin").await;
     platform.await_ads(1).await;
@@ -268,7 +268,7 @@ async fn output_that_cannot_be_written_does_not_change_what_a_tool_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_role_lives_on_when_its_log_can_no_longer_be_written() {
+async fn a_role_continues_when_its_log_can_no_longer_be_written() {
     for script in ["exec \"$@\" 2>/dev/full", "exec \"$@\" 2> >(head -c 1 >/dev/null)"] {
         for format in ["text", "json"] {
             let port = free_port().to_string();
@@ -279,8 +279,8 @@ async fn a_role_lives_on_when_its_log_can_no_longer_be_written() {
                 .args(["--schema-registry-url", &format!("http://127.0.0.1:{nowhere}")])
                 .spawn()
                 .unwrap();
-            // By then it has logged that it waits for both.
-            eventually("the role to see what it waits for", async || {
+            // By then it has logged that both are unavailable.
+            eventually("the role to check its dependencies", async || {
                 let answer = reqwest::get(format!("http://127.0.0.1:{port}/readyz")).await.ok()?;
                 (!answer.text().await.ok()?.contains("not checked yet")).then_some(())
             })
@@ -321,7 +321,7 @@ async fn a_role_serves_and_ends_when_nothing_reads_its_log() {
 }
 
 #[test]
-fn a_role_that_may_open_too_few_files_ends_at_once_and_says_so() {
+fn a_role_with_a_low_limit_on_open_files_exits_and_reports_the_reason() {
     let nowhere = free_port();
     let registry = format!("--schema-registry-url http://127.0.0.1:{nowhere}");
     let kafka = format!("--kafka-bootstrap-servers 127.0.0.1:{nowhere} {registry}");
@@ -344,7 +344,7 @@ fn a_role_that_may_open_too_few_files_ends_at_once_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_platform_works_with_few_files_and_raises_a_limit_that_it_may_raise() {
+async fn the_platform_works_with_few_files_and_raises_a_soft_limit() {
     for limits in ["ulimit -n 256", "ulimit -Sn 24"] {
         let directory = tempfile::tempdir().unwrap();
         let ports = [(); 2].map(|()| free_port().to_string());
@@ -358,7 +358,7 @@ async fn the_platform_works_with_few_files_and_raises_a_limit_that_it_may_raise(
             .stdout(std::process::Stdio::null())
             .spawn()
             .unwrap();
-        // More clients than may be connected: they wait, and the platform goes on.
+        // More clients than allowed connections: the rest wait, and the platform continues.
         let client = reqwest::Client::new();
         let stock = format!("http://127.0.0.1:{}/stock", ports[0]);
         eventually("stock to answer", async || client.get(&stock).send().await.ok()).await;

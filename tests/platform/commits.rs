@@ -1,10 +1,10 @@
-//! Commits whose outcome an estimator does not learn: it finds out, and begins no work again.
+//! Tests commits with an unknown outcome: the estimator determines it and repeats no work.
 
 use crate::support::end_txn::{EndTxnProxy, Fault};
 use crate::support::kafka::read_all;
 use crate::support::{Platform, RoleProcess, assert_same, eventually, free_port};
 
-/// Has an estimator work behind a proxy, and expects it to do all of its work once.
+/// Runs an estimator behind a proxy and expects it to process every vehicle exactly once.
 async fn every_vehicle_is_estimated_once(fault: Fault, count: usize) {
     let platform = Platform::start(&["--roles", "stock,ads"]).await;
     let proxy = EndTxnProxy::start(platform.kafka().parse().unwrap(), fault, count).await;
@@ -38,12 +38,12 @@ async fn every_vehicle_is_estimated_once(fault: Fault, count: usize) {
 }
 
 #[tokio::test]
-async fn a_commit_that_is_done_and_reported_as_failed_is_not_repeated() {
+async fn a_commit_that_succeeded_and_is_reported_as_failed_is_not_repeated() {
     every_vehicle_is_estimated_once(Fault::DeniedThoughDone, 1).await;
 }
 
 #[tokio::test]
-async fn a_commit_that_failed_is_repeated_without_its_work() {
+async fn a_failed_commit_is_repeated_without_repeating_its_work() {
     every_vehicle_is_estimated_once(Fault::Denied, 2).await;
 }
 

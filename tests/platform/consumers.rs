@@ -1,4 +1,4 @@
-//! Consumers that no log and no peer can stop.
+//! Tests that no log and no peer can stop a consumer.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ const CREATED: &str = "stock.vehicle-created";
 const PROCESSED: &str = "stock.vehicle-processed";
 const QUICK: [&str; 2] = ["--processing-time", "0s"];
 
-/// Values for a topic, one for each vin, in the frame that names the schema of its events.
+/// Builds the values of a topic, one per vin, with the frame of its schema.
 struct Values {
     frame: Vec<u8>,
     topic: &'static str,
@@ -46,7 +46,7 @@ fn vins(name: &str, count: usize) -> Vec<String> {
     (0..count).map(|number| format!("{name}-{number}")).collect()
 }
 
-/// Waits until all of these are advertised.
+/// Waits until all of these vehicles have ads.
 async fn await_vins(platform: &Platform, expected: &[String]) {
     eventually(&format!("the ads of {} vehicles", expected.len()), async || {
         let ads = platform.ads().await;
@@ -56,7 +56,7 @@ async fn await_vins(platform: &Platform, expected: &[String]) {
     .await;
 }
 
-/// What a group has committed, metadata included.
+/// The committed offsets of a group, including metadata.
 struct OffsetsOf {
     consumer: BaseConsumer,
     offsets: TopicPartitionList,
@@ -85,9 +85,9 @@ impl OffsetsOf {
     }
 }
 
-/// Reads a topic, whose log is then replaced by one with `count` records.
+/// Reads a topic and then replaces its log with one that has `count` records.
 async fn replace_log(topic: &'static str, count: usize, restart: bool) {
-    // What reads the topic is a process of its own, so that it can be stopped.
+    // The consumer of the topic is a separate process, so that it can be stopped.
     let roles = if topic == CREATED { "stock,ads" } else { "stock,estimate" };
     let mut platform_arguments = vec!["--roles", roles];
     platform_arguments.extend(QUICK);
@@ -128,7 +128,7 @@ async fn replace_log(topic: &'static str, count: usize, restart: bool) {
     delete_topic(platform.kafka(), topic).await;
     create_topic(platform.kafka(), topic, &[]).await;
     if restart {
-        // The brokers forget the offsets of a topic that is deleted, but not of a log that is restored or truncated.
+        // The brokers remove the offsets of a deleted topic, but not those of a restored or truncated log.
         group.restore();
     }
     let after = vins("after", count);
@@ -229,7 +229,7 @@ async fn a_restart_on_the_same_log_repeats_nothing() {
 }
 
 #[tokio::test]
-async fn an_offset_with_foreign_metadata_is_taken_as_it_is() {
+async fn an_offset_with_foreign_metadata_is_used_unchanged() {
     let platform = Platform::start(&["--roles", "stock,ads"]).await;
     let mut estimator = Role::join(&platform, "estimate", &QUICK);
     platform.accept("frame").await;
@@ -250,7 +250,7 @@ async fn an_offset_with_foreign_metadata_is_taken_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_topic_that_was_deleted_is_reported_and_read_when_someone_creates_it_again() {
+async fn a_deleted_topic_is_reported_and_read_when_it_is_created_again() {
     let platform = Platform::start(&["--roles", "ads"]).await;
     let estimator = Role::join(&platform, "estimate", &QUICK);
     estimator.await_ready().await;
@@ -262,7 +262,7 @@ async fn a_topic_that_was_deleted_is_reported_and_read_when_someone_creates_it_a
 }
 
 #[tokio::test]
-async fn two_estimators_with_one_name_both_work_and_nothing_is_lost_or_doubled() {
+async fn two_estimators_with_the_same_name_both_work_without_losses_or_duplicates() {
     let platform = Platform::start(&["--roles", "stock,ads"]).await;
     let arguments = [&QUICK[..], &["--instance-id", "twin"]].concat();
     let twins =
@@ -289,7 +289,7 @@ async fn two_estimators_with_one_name_both_work_and_nothing_is_lost_or_doubled()
 }
 
 #[tokio::test]
-async fn a_peer_with_another_assignor_makes_an_estimator_not_ready_that_says_why() {
+async fn an_estimator_with_an_incompatible_peer_is_not_ready_and_reports_the_reason() {
     let platform = Platform::start(&["--roles", "ads"]).await;
     let peer = Peer::join(&platform, "range").await;
     let estimator = Role::join(&platform, "estimate", &QUICK);
@@ -341,7 +341,7 @@ async fn a_member_without_a_partition_is_ready_while_the_others_work() {
 }
 
 #[tokio::test]
-async fn topics_are_created_to_keep_what_is_unread_and_by_the_clock_of_the_brokers() {
+async fn topics_are_created_with_unlimited_retention_and_broker_timestamps() {
     let platform = Platform::start(&["--roles", "ads"]).await;
     for topic in [CREATED, PROCESSED, "stock.vehicle-created.dlq", "stock.vehicle-processed.dlq"] {
         for (name, value) in [
@@ -357,7 +357,7 @@ async fn topics_are_created_to_keep_what_is_unread_and_by_the_clock_of_the_broke
 }
 
 #[tokio::test]
-async fn a_producers_wrong_clock_does_not_date_a_record() {
+async fn a_producers_wrong_clock_does_not_affect_a_records_timestamp() {
     let platform = Platform::start(&["--roles", "stock"]).await;
     platform.accept("frame").await;
     eventually("a record", async || (!read_all(platform.kafka(), CREATED).await.is_empty()).then_some(()))
@@ -371,7 +371,7 @@ async fn a_producers_wrong_clock_does_not_date_a_record() {
 }
 
 #[tokio::test]
-async fn a_topic_that_may_lose_unread_records_is_reported_and_left_as_it_is() {
+async fn a_topic_that_may_lose_unread_records_is_reported_and_not_changed() {
     let platform = Platform::start(&["--roles", "ads"]).await;
     delete_topic(platform.kafka(), CREATED).await;
     create_topic(platform.kafka(), CREATED, &[("retention.ms", "604800000")]).await;

@@ -1,4 +1,4 @@
-//! The dashboard and the alert rules ask for what the roles measure.
+//! Tests that the dashboard and the alert rules query existing metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use crate::support::{Platform, RoleProcess, eventually, free_port};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The queries of all panels.
+/// Returns the queries of all panels.
 fn queries() -> Vec<String> {
     let dashboard: Value =
         serde_json::from_str(include_str!("../../compose/grafana/dashboards/pipeline.json")).unwrap();
@@ -15,7 +15,7 @@ fn queries() -> Vec<String> {
     targets.map(|target| target["expr"].as_str().unwrap().to_owned()).collect()
 }
 
-/// The metrics of the roles in a query: each name begins with its role's.
+/// Returns the platform's metrics in a query; the name of each begins with its role.
 fn metrics(query: &str) -> BTreeSet<String> {
     let words = query.split(|character: char| !(character.is_ascii_alphanumeric() || character == '_'));
     let ours = |word: &&str| ["stock_", "estimate_", "ads_"].iter().any(|role| word.starts_with(role));
@@ -58,7 +58,7 @@ fn every_alert_has_a_summary_and_a_section_of_the_runbook() {
 }
 
 #[tokio::test]
-async fn every_metric_on_the_dashboard_and_in_an_alert_is_one_that_a_role_serves() {
+async fn every_metric_on_the_dashboard_and_in_an_alert_is_served_by_a_role() {
     let platform = Platform::start(&["--processing-time", "0s"]).await;
     let port = free_port().to_string();
     let _estimate = RoleProcess::spawn(&[
@@ -90,11 +90,11 @@ async fn every_metric_on_the_dashboard_and_in_an_alert_is_one_that_a_role_serves
     assert!(shown.len() > 8, "{shown:?}");
     for metric in shown {
         let sample = |line: &str| line.strip_prefix(&metric).is_some_and(|rest| rest.starts_with([' ', '{']));
-        assert!(served.lines().any(sample), "{metric} is none of\n{served}");
+        assert!(served.lines().any(sample), "{metric} is not among\n{served}");
     }
     for labels in [r#"method="POST",route="/stock""#, r#"method="GET",route="/ads""#] {
         assert!(queries().iter().any(|query| query.contains(labels)), "{labels}");
-        assert!(served.contains(labels), "{labels} are none of\n{served}");
+        assert!(served.contains(labels), "{labels} are not among\n{served}");
     }
     platform.finish().await;
 }

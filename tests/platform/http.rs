@@ -1,4 +1,4 @@
-//! What stock and ads answer over HTTP.
+//! Tests the HTTP APIs of stock and ads.
 
 use crate::support;
 use crate::support::{Platform, assert_same, eventually, next_page, vehicle};
@@ -41,7 +41,7 @@ async fn the_documented_body_is_stocked_and_can_be_read_back() {
 }
 
 #[tokio::test]
-async fn every_wrong_field_is_named_and_nothing_is_written() {
+async fn every_invalid_field_is_reported_and_nothing_is_written() {
     let platform = platform().await;
     let body =
         json!({ "vin": "", "model": "m".repeat(256), "year": 1885, "odometer": -0.1, "odometerUnit": 1 });
@@ -67,14 +67,14 @@ async fn a_vin_is_stocked_once_even_when_posted_at_the_same_time() {
         let problem = problem(answer, StatusCode::CONFLICT).await;
         assert_eq!(problem["conflict"], format!("/stock/{id}"));
     }
-    // Trimmed, it is the same vin.
+    // The trimmed vin is the same.
     problem(platform.post(&vehicle("  twice ")).await, StatusCode::CONFLICT).await;
     assert_eq!(platform.list(platform.stock(), "/stock").await.len(), 1);
     platform.finish().await;
 }
 
 #[tokio::test]
-async fn bodies_that_cannot_be_read_are_told_apart() {
+async fn unreadable_bodies_are_distinguished() {
     let platform = platform().await;
     let client = Client::new();
     let url = format!("{}/stock", platform.stock());
@@ -97,7 +97,7 @@ async fn bodies_that_cannot_be_read_are_told_apart() {
 }
 
 #[tokio::test]
-async fn pages_follow_each_other_by_their_link_oldest_first() {
+async fn pages_are_linked_and_sorted_oldest_first() {
     let platform = platform().await;
     for number in 0..7 {
         platform.accept(&format!("page-{number}")).await;
@@ -124,7 +124,7 @@ async fn pages_follow_each_other_by_their_link_oldest_first() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_a_problem_too() {
+async fn a_missing_resource_is_a_problem_document() {
     let platform = platform().await;
     for path in ["/stock/1", "/stock/x", "/stock/-1", "/stock/99999999999999999999", "/nowhere"] {
         problem(platform.get(&format!("{}{path}", platform.stock())).await, StatusCode::NOT_FOUND).await;
@@ -139,10 +139,10 @@ async fn what_is_not_there_is_a_problem_too() {
 }
 
 #[tokio::test]
-async fn a_role_tells_that_it_lives_what_it_waits_for_and_what_it_counts() {
-    // Nothing is there, but the role starts, takes vehicles, and says what is missing.
+async fn a_role_reports_its_health_its_missing_dependencies_and_its_metrics() {
+    // No engine is running, but the role starts, accepts vehicles, and reports the missing ones.
     let directory = tempfile::tempdir().unwrap();
-    let (port, nobody) = (support::free_port(), support::free_port());
+    let (port, nowhere) = (support::free_port(), support::free_port());
     let base = format!("http://127.0.0.1:{port}");
     let mut role = support::RoleProcess::spawn(&[
         "stock",
@@ -151,12 +151,12 @@ async fn a_role_tells_that_it_lives_what_it_waits_for_and_what_it_counts() {
         "--database-url",
         &format!("sqlite:{}", directory.path().join("stock.db").display()),
         "--kafka-bootstrap-servers",
-        &format!("127.0.0.1:{nobody}"),
+        &format!("127.0.0.1:{nowhere}"),
         "--schema-registry-url",
-        &format!("http://127.0.0.1:{nobody}"),
+        &format!("http://127.0.0.1:{nowhere}"),
     ]);
     let client = Client::new();
-    support::eventually("the role to live", async || {
+    support::eventually("the role to respond", async || {
         client
             .get(format!("{base}/healthz"))
             .send()
@@ -165,7 +165,7 @@ async fn a_role_tells_that_it_lives_what_it_waits_for_and_what_it_counts() {
             .filter(|answer| answer.status() == StatusCode::OK)
     })
     .await;
-    let waiting = support::eventually("the role to have looked at its database", async || {
+    let waiting = support::eventually("the role to have checked its database", async || {
         let answer = client.get(format!("{base}/readyz")).send().await.ok()?;
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
         let missing = answer.json::<Value>().await.ok()?["missing"].clone();
@@ -196,7 +196,7 @@ async fn control_characters_in_a_vehicle_are_refused() {
     platform.finish().await;
 }
 
-/// Follows a list by its cursor, until there are as many as `count`.
+/// Follows a list by its cursor until `count` entries were read.
 async fn follow(platform: &Platform, base: &str, path: &str, count: usize) -> Vec<String> {
     let mut vins = Vec::new();
     let mut last = None;

@@ -1,4 +1,4 @@
-//! What operators have at hand: audit and dlq, on a running platform.
+//! Tests the operators' tools, audit and dlq, on a running platform.
 
 use crate::support;
 use std::process::Output;
@@ -17,14 +17,14 @@ async fn platform() -> Platform {
     Platform::start(&["--processing-time", "0s"]).await
 }
 
-/// Changes a database behind the platform's back.
+/// Changes a database without the platform.
 fn tamper(platform: &Platform, file: &str, statement: &str) {
     let path = platform.data_dir().join(file);
     let mut connection = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
     connection.batch_execute(&format!("PRAGMA busy_timeout = 5000; {statement}")).unwrap();
 }
 
-/// The audit's report, and whether it was clean.
+/// Returns the audit's report and whether it was clean.
 fn audit(platform: &Platform, arguments: &[&str]) -> (Value, bool) {
     let output = platform.tool(&[&["audit", "--json"], arguments].concat());
     let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
@@ -39,7 +39,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// The letters that are listed.
+/// Returns the listed dead letters.
 fn letters(platform: &Platform, arguments: &[&str]) -> Vec<Value> {
     let output = platform.tool(&[&["dlq", "list", "--json"], arguments].concat());
     assert!(output.status.success(), "{output:?}");
@@ -47,7 +47,7 @@ fn letters(platform: &Platform, arguments: &[&str]) -> Vec<Value> {
 }
 
 async fn await_letters(platform: &Platform, count: usize) -> Vec<Value> {
-    eventually(&format!("{count} letters"), async || {
+    eventually(&format!("{count} dead letters"), async || {
         let letters = letters(platform, &[]);
         (letters.len() == count).then_some(letters)
     })
@@ -70,7 +70,7 @@ async fn an_audit_is_clean_when_every_vehicle_has_its_ad() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_vehicle_under_way_is_no_finding_and_is_left_alone_by_a_repair() {
+async fn a_vehicle_being_processed_is_no_finding_and_not_repaired() {
     let platform = Platform::start(&["--processing-time", "1h"]).await;
     platform.accept("slow").await;
     for arguments in [&[][..], &["--repair"]] {
@@ -82,7 +82,7 @@ async fn a_vehicle_under_way_is_no_finding_and_is_left_alone_by_a_repair() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_lost_is_found_and_repaired_once() {
+async fn a_lost_vehicle_is_found_and_repaired_once() {
     let platform = platform().await;
     platform.accept("kept").await;
     platform.accept("without-ad").await;
@@ -95,7 +95,7 @@ async fn what_was_lost_is_found_and_repaired_once() {
          SELECT 'without-event', model, manufacturer, year, odometer, odometer_unit, created_at
          FROM vehicles WHERE vin = 'kept'",
     );
-    // Until ads has committed, it may still write the ad.
+    // Until ads has committed the offset, it may still write the ad.
     let report = eventually("the ad to count as lost", async || {
         let (report, clean) = audit(&platform, &[]);
         assert!(!clean);
@@ -108,7 +108,7 @@ async fn what_was_lost_is_found_and_repaired_once() {
     assert_eq!(
         audit(&platform, &["--repair"]).0["repaired"],
         json!(0),
-        "what is under way again is left alone"
+        "vehicles that are being processed again are skipped"
     );
     platform.await_ads(3).await;
     let (report, clean) = audit(&platform, &[]);
@@ -118,7 +118,7 @@ async fn what_was_lost_is_found_and_repaired_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn doubles_and_ads_of_nobody_are_found() {
+async fn duplicates_and_ads_without_a_vehicle_are_found() {
     let platform = platform().await;
     platform.accept("doubled").await;
     platform.await_ads(1).await;
@@ -127,7 +127,7 @@ async fn doubles_and_ads_of_nobody_are_found() {
     tamper(
         &platform,
         "ads.db",
-        "INSERT INTO ads SELECT 'ffffffff-ffff-7fff-bfff-ffffffffffff', published_at, NULL, 'nobody', model,
+        "INSERT INTO ads SELECT 'ffffffff-ffff-7fff-bfff-ffffffffffff', published_at, NULL, 'foreign', model,
          manufacturer, year, odometer, odometer_unit, price, price_unit FROM ads",
     );
     eventually("the second estimate", async || {
@@ -139,7 +139,7 @@ async fn doubles_and_ads_of_nobody_are_found() {
     let examples = |finding: &str| report["findings"][finding]["examples"].clone();
     assert_eq!(examples("doubledCreated"), json!(["doubled"]), "{report:#}");
     assert_eq!(examples("doubledAds"), json!([]));
-    assert_eq!(examples("adWithoutVehicle"), json!(["nobody"]));
+    assert_eq!(examples("adWithoutVehicle"), json!(["foreign"]));
     platform.finish().await;
 }
 
@@ -157,7 +157,7 @@ async fn the_path_of_a_vehicle_shows_every_place_where_it_was() {
     assert_eq!(places, ["vehicle", "created event", "processed event", "ad"]);
     assert_eq!(steps[1]["offset"], json!(0));
     assert!(steps.iter().all(|step| step["time"].is_string()), "{steps:#?}");
-    let unknown = platform.tool(&["audit", "--vin", "nobody"]);
+    let unknown = platform.tool(&["audit", "--vin", "unknown"]);
     assert_eq!(unknown.status.code(), Some(1));
     assert!(stderr(&unknown).contains("no trace of the vin"), "{unknown:?}");
     platform.finish().await;
@@ -178,16 +178,16 @@ async fn a_dead_letter_is_listed_shown_replayed_once_and_discarded() {
     assert!(!clean);
     assert_eq!(report["deadLetters"], json!(1));
 
-    // It is as unreadable as before, so it dies again: as another letter.
+    // It is still unreadable, so it becomes another dead letter.
     let replayed = platform.tool(&["dlq", "replay", id]);
     assert_eq!(stdout(&replayed).trim(), format!("replayed {id}"), "{replayed:?}");
-    let again = eventually("its second death", async || {
+    let again = eventually("the second dead letter", async || {
         letters(&platform, &[]).into_iter().find(|letter| letter["letter"] != json!(id))
     })
     .await;
     let refused = platform.tool(&["dlq", "replay", id]);
     assert_eq!(refused.status.code(), Some(1));
-    assert!(stderr(&refused).contains("was settled before"), "{refused:?}");
+    assert!(stderr(&refused).contains("is already resolved"), "{refused:?}");
     assert_eq!(read_all(platform.kafka(), CREATED).await.len(), 2);
 
     let again = again["letter"].as_str().unwrap();
@@ -199,7 +199,7 @@ async fn a_dead_letter_is_listed_shown_replayed_once_and_discarded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replayed_record_that_can_be_read_by_now_becomes_an_ad() {
+async fn a_replayed_record_that_is_readable_becomes_an_ad() {
     let platform = platform().await;
     platform.accept("first").await;
     platform.await_ads(1).await;
@@ -212,12 +212,12 @@ async fn a_replayed_record_that_can_be_read_by_now_becomes_an_ad() {
     assert!(replayed.status.success(), "{replayed:?}");
     platform.await_ads(2).await;
     let nothing = platform.tool(&["dlq", "replay", "--all"]);
-    assert_eq!(stdout(&nothing).trim(), "no letter waits");
+    assert_eq!(stdout(&nothing).trim(), "no dead letters are waiting");
     platform.finish().await;
 }
 
 #[test]
-fn a_letter_that_is_not_named_as_listed_is_wrong_usage() {
+fn a_malformed_dead_letter_id_is_wrong_usage() {
     for arguments in [&["dlq", "show", "x"][..], &["dlq", "replay"], &["dlq", "replay", "--all", "x"]] {
         let output = std::process::Command::new(support::BINARY).args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
@@ -225,7 +225,7 @@ fn a_letter_that_is_not_named_as_listed_is_wrong_usage() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_that_another_program_spoiled_are_passed_over_and_named_by_an_audit() {
+async fn rows_that_another_program_corrupted_are_skipped_and_listed_by_an_audit() {
     let platform = platform().await;
     let mut ads = Vec::new();
     for vin in ["first", "second", "third"] {
@@ -241,7 +241,7 @@ async fn rows_that_another_program_spoiled_are_passed_over_and_named_by_an_audit
     let shown: Vec<String> = vins(platform.list(platform.stock(), "/stock").await);
     assert_eq!(shown, ["first", "second"]);
 
-    // A page of nothing but what is unreadable names the next one.
+    // A page of unreadable rows only links to the next page.
     let spoiled = ads[1]["id"].as_str().unwrap();
     let first = platform.get(&format!("{}/ads?limit=1", platform.ads_url())).await;
     let second = platform.get(&support::next_page(platform.ads_url(), &first).unwrap()).await;
@@ -265,7 +265,7 @@ async fn rows_that_another_program_spoiled_are_passed_over_and_named_by_an_audit
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_text_from_outside_forges_a_line_or_drives_the_terminal() {
+async fn no_external_text_forges_a_line_or_controls_the_terminal() {
     let platform = platform().await;
     platform.accept("vin").await;
     platform.await_ads(1).await;

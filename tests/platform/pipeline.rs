@@ -1,4 +1,4 @@
-//! From POST /stock to GET /ads, whatever happens in between.
+//! Tests the pipeline from POST /stock to GET /ads, no matter what happens in between.
 
 use crate::support;
 use std::collections::HashSet;
@@ -25,7 +25,7 @@ async fn a_posted_vehicle_becomes_one_ad_with_its_price() {
     let stocked = platform.accept("vin").await;
 
     let ads = platform.await_ads(1).await;
-    assert!(posted.elapsed() >= Duration::from_secs(1), "the estimate takes its time");
+    assert!(posted.elapsed() >= Duration::from_secs(1), "the estimate takes the processing time");
     let ad = &ads[0];
     for field in ["vin", "model", "manufacturer", "year", "odometer", "odometerUnit"] {
         assert_eq!(ad[field], vehicle("vin")[field], "{field}");
@@ -64,18 +64,18 @@ async fn records_are_framed_keyed_by_vin_and_carry_one_trace() {
         let traceparent = header(record, "traceparent").unwrap();
         traces.insert(traceparent.split('-').nth(1).unwrap().to_owned());
     }
-    assert_eq!(traces.len(), 1, "one vehicle, one trace");
+    assert_eq!(traces.len(), 1, "one vehicle has one trace");
     platform.finish().await;
 }
 
 #[tokio::test]
-async fn a_kill_during_the_estimate_loses_and_doubles_nothing() {
+async fn a_kill_during_the_estimate_loses_and_duplicates_nothing() {
     let mut platform = Platform::start(&["--processing-time", "3s"]).await;
     let accepted: Vec<String> = (0..20).map(|number| format!("killed-{number}")).collect();
     for vin in &accepted {
         platform.accept(vin).await;
     }
-    // Both are members of the group and hold vehicles in flight.
+    // Both are members of the group and have vehicles in flight.
     eventually("all events to be published", async || {
         (read_all(platform.kafka(), CREATED).await.len() == accepted.len()).then_some(())
     })
@@ -90,7 +90,7 @@ async fn a_kill_during_the_estimate_loses_and_doubles_nothing() {
 }
 
 #[tokio::test]
-async fn kills_at_any_moment_lose_and_double_nothing() {
+async fn kills_at_any_moment_lose_and_duplicate_nothing() {
     let mut platform = Platform::start(&["--processing-time", "300ms"]).await;
     let mut accepted = Vec::new();
     for round in 0..5 {
@@ -99,7 +99,7 @@ async fn kills_at_any_moment_lose_and_double_nothing() {
             platform.accept(&vin).await;
             accepted.push(vin);
         }
-        // At once: the relay, the estimators and ads are each in the middle of something.
+        // Immediately, so that the relay, the estimators and ads are interrupted in their work.
         platform.kill_and_restart().await;
     }
     let ads = platform.await_ads(accepted.len()).await;
@@ -122,7 +122,7 @@ async fn two_thousand_vehicles_become_two_thousand_ads() {
 }
 
 #[tokio::test]
-async fn a_record_that_can_never_succeed_goes_to_the_dead_letters_and_the_next_is_served() {
+async fn a_record_that_can_never_succeed_becomes_a_dead_letter_and_the_next_is_processed() {
     let platform = Platform::start(&["--processing-time", "0s"]).await;
     platform.accept("before").await;
     platform.await_ads(1).await;
@@ -160,7 +160,7 @@ async fn a_record_that_can_never_succeed_goes_to_the_dead_letters_and_the_next_i
 }
 
 #[tokio::test]
-async fn an_estimator_joins_from_another_process_and_its_end_is_no_loss() {
+async fn an_estimator_joins_from_another_process_and_leaves_without_losses() {
     let platform = Platform::start(&["--processing-time", "2s", "--roles", "stock,estimate,ads"]).await;
     let mut joined = Estimator::join(&platform, &["--processing-time", "2s"]);
     joined.await_partitions(|count| count > 0).await;
@@ -176,7 +176,7 @@ async fn an_estimator_joins_from_another_process_and_its_end_is_no_loss() {
     platform.finish().await;
 }
 
-/// An estimator in a process of its own, which shows its metrics.
+/// An estimator in a separate process that serves its metrics.
 struct Estimator {
     process: RoleProcess,
     metrics: String,
@@ -194,7 +194,7 @@ impl Estimator {
 
     async fn metric(&self, name: &str) -> Option<i64> {
         let text = reqwest::get(&self.metrics).await.ok()?.text().await.ok()?;
-        // The lag is a float, to be none while it is not known.
+        // The lag is a float so that it can be NaN while it is unknown.
         text.lines().find_map(|line| line.strip_prefix(name)?.trim().trim_end_matches(".0").parse().ok())
     }
 
@@ -207,7 +207,7 @@ impl Estimator {
 }
 
 #[tokio::test]
-async fn a_full_estimator_stops_reading_and_goes_on_when_there_is_room() {
+async fn a_full_estimator_stops_reading_and_continues_when_there_is_room() {
     let platform = Platform::start(&["--roles", "stock,ads"]).await;
     let estimator = Estimator::join(&platform, &["--processing-time", "300ms", "--max-in-flight", "5"]);
     estimator.await_partitions(|count| count == 3).await;
@@ -228,7 +228,7 @@ async fn a_full_estimator_stops_reading_and_goes_on_when_there_is_room() {
 }
 
 #[tokio::test]
-async fn the_lag_counts_what_waits_in_the_topic_and_what_is_in_flight() {
+async fn the_lag_counts_waiting_records_and_those_in_flight() {
     let platform = Platform::start(&["--roles", "stock,ads"]).await;
     let slow = Estimator::join(&platform, &["--processing-time", "1h", "--max-in-flight", "20"]);
     slow.await_partitions(|count| count == 3).await;
@@ -243,18 +243,18 @@ async fn the_lag_counts_what_waits_in_the_topic_and_what_is_in_flight() {
     };
     let in_flight = async || slow.metric("estimate_records_in_flight").await;
     eventually("a full estimator", async || in_flight().await.filter(|held| *held == 20)).await;
-    // Each was published by a transaction, which leaves a mark of its own at most.
+    // Each record was published in a transaction, which adds at most one marker.
     await_lag(&slow, 30..=60).await;
     drop(slow);
     let quick = Estimator::join(&platform, &["--processing-time", "0s"]);
     platform.await_ads(30).await;
-    // The mark behind the last record of each partition.
+    // Only the marker after the last record of each partition remains.
     await_lag(&quick, 0..=3).await;
     platform.finish().await;
 }
 
 #[tokio::test]
-async fn a_partition_that_was_lost_while_paused_is_read_when_it_comes_back() {
+async fn a_partition_that_was_lost_while_paused_is_read_when_it_is_assigned_again() {
     let platform = Platform::start(&["--roles", "stock,ads"]).await;
     let arguments = ["--processing-time", "2s", "--max-in-flight", "6"];
     let first = Estimator::join(&platform, &arguments);
@@ -299,15 +299,15 @@ async fn a_rebalance_drops_the_work_on_lost_partitions_only() {
         (moved > 0 && kept + moved == 60).then_some(moved)
     })
     .await;
-    assert!(moved < 60, "the first kept nothing");
-    // What it kept it did not begin anew.
+    assert!(moved < 60, "the first estimator retained nothing");
+    // Work on the retained partitions was not restarted.
     assert_eq!(first.metric("estimate_records_read_total").await, Some(60));
     assert_eq!(second.metric("estimate_records_read_total").await, Some(moved));
     platform.finish().await;
 }
 
 #[tokio::test]
-async fn a_large_record_that_breaks_its_schema_goes_to_the_dead_letters_too() {
+async fn a_large_record_that_violates_its_schema_becomes_a_dead_letter() {
     let platform = Platform::start(&["--processing-time", "0s"]).await;
     platform.accept("before").await;
     platform.await_ads(1).await;
@@ -326,7 +326,7 @@ async fn a_large_record_that_breaks_its_schema_goes_to_the_dead_letters_too() {
 }
 
 #[tokio::test]
-async fn a_role_whose_brokers_hang_ends_within_its_deadline() {
+async fn a_role_with_unresponsive_brokers_ends_within_its_deadline() {
     let platform = Platform::start(&["--roles", "none"]).await;
     let mut estimator = Estimator::join(&platform, &["--processing-time", "1h"]);
     estimator.await_partitions(|count| count == 3).await;
@@ -335,20 +335,20 @@ async fn a_role_whose_brokers_hang_ends_within_its_deadline() {
         assert!(sent.unwrap().success());
     };
     signal("-STOP");
-    let asked = Instant::now();
+    let began = Instant::now();
     let status = terminate(&mut estimator.process.child).await;
-    let took = asked.elapsed();
+    let took = began.elapsed();
     signal("-CONT");
     assert_eq!(status.code(), Some(0));
-    // The deadline is 10 s; a busy machine may take a little more.
+    // The deadline is 10 s; a busy machine may take slightly longer.
     assert!(took < Duration::from_secs(12), "{took:?}");
     platform.finish().await;
 }
 
 #[tokio::test]
-async fn what_the_original_services_wrote_becomes_an_ad_too() {
+async fn a_record_of_the_original_services_becomes_an_ad() {
     let platform = Platform::start(&["--processing-time", "0s"]).await;
-    // An open schema, no key, no id.
+    // The original services use an open schema, no key and no id.
     let schema = r#"{"$schema":"http://json-schema.org/draft-07/schema#","type":"object","properties":{"vin":{"type":"string"}}}"#;
     let body = serde_json::json!({ "schemaType": "JSON", "schema": schema });
     let url = format!("{}/subjects/original-value/versions", platform.registry());

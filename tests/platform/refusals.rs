@@ -1,4 +1,4 @@
-//! Records that the brokers refuse for ever: each costs nothing but itself.
+//! Tests that records which the brokers refuse permanently affect no other records.
 
 use std::collections::HashSet;
 
@@ -14,17 +14,17 @@ use tempfile::TempDir;
 const CREATED: &str = "stock.vehicle-created";
 const PROCESSED: &str = "stock.vehicle-processed";
 const CREATED_LETTERS: &str = "stock.vehicle-created.dlq";
-/// Before the topics that a test creates itself.
+/// The prefix of the topics that a test creates itself.
 const OWN: &str = "own.";
 
-/// What no codec makes smaller.
+/// Returns bytes that no codec can compress.
 fn random(length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     rand::rng().fill_bytes(&mut bytes);
     bytes
 }
 
-/// An estimator that reads what others write to the platform's Kafka.
+/// Starts an estimator that reads records of others from the platform's Kafka.
 fn estimator(platform: &Platform, arguments: &[&str]) -> RoleProcess {
     let mut all = vec!["estimate", "--processing-time", "0s"];
     all.extend(["--kafka-bootstrap-servers", platform.kafka()]);
@@ -35,7 +35,7 @@ fn estimator(platform: &Platform, arguments: &[&str]) -> RoleProcess {
 }
 
 async fn letters(platform: &Platform, topic: &str, count: usize) -> Vec<OwnedMessage> {
-    eventually(&format!("{count} letters"), async || {
+    eventually(&format!("{count} dead letters"), async || {
         let letters = read_all(platform.kafka(), topic).await;
         assert!(letters.len() <= count, "{letters:?}");
         (letters.len() == count).then_some(letters)
@@ -43,7 +43,7 @@ async fn letters(platform: &Platform, topic: &str, count: usize) -> Vec<OwnedMes
     .await
 }
 
-/// What an event begins with that keeps to our schema, which this registers.
+/// Registers the platform's schema and returns the frame of its events.
 async fn frame(platform: &Platform) -> Vec<u8> {
     let schema = include_str!("../../schemas/stock.vehicle-created.json");
     let body = json!({ "schemaType": "JSON", "schema": schema });
@@ -53,7 +53,7 @@ async fn frame(platform: &Platform) -> Vec<u8> {
     [&[0][..], &id.to_be_bytes()].concat()
 }
 
-/// A framed event; `frame` names the schema.
+/// Returns an event with `frame`, which identifies the schema.
 fn event(frame: &[u8], vin: &str, model: &str) -> Vec<u8> {
     let mut event = vehicle(vin);
     event["id"] = json!(1);
@@ -61,7 +61,7 @@ fn event(frame: &[u8], vin: &str, model: &str) -> Vec<u8> {
     [frame, event.to_string().as_bytes()].concat()
 }
 
-/// Of vehicles that were created, of those that were processed, and of the dead letters of the first.
+/// Returns the topics of created vehicles, of processed vehicles, and of dead letters of the first.
 fn own_topics() -> (String, String, String) {
     (format!("{OWN}{CREATED}"), format!("{OWN}{PROCESSED}"), format!("{OWN}{CREATED_LETTERS}"))
 }
@@ -71,7 +71,7 @@ fn keys(records: &[OwnedMessage]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_record_that_was_small_because_it_was_compressed_leaves_a_letter_with_all_of_it() {
+async fn a_record_that_was_small_when_compressed_becomes_a_complete_dead_letter() {
     let platform = Platform::start(&["--processing-time", "0s"]).await;
     for (codec, length) in [("zstd", 3_000_000), ("gzip", 5_000_000)] {
         let garbage = vec![b'g'; length];
@@ -93,7 +93,7 @@ async fn a_record_that_was_small_because_it_was_compressed_leaves_a_letter_with_
 }
 
 #[tokio::test]
-async fn a_letter_that_is_refused_is_written_without_its_value_and_costs_no_neighbour() {
+async fn a_refused_dead_letter_is_written_without_its_value_and_does_not_affect_others() {
     let platform = Platform::start(&["--roles", "stock,ads"]).await;
     let garbage = vec![b'g'; 3_000_000];
     produce_record(platform.kafka(), FutureRecord::to(CREATED).key("bomb").payload(&garbage[..]), "zstd")
@@ -114,9 +114,9 @@ async fn a_letter_that_is_refused_is_written_without_its_value_and_costs_no_neig
     assert_eq!(header(bomb, "dlq.value.sha256").unwrap().len(), 64);
     assert!(header(bomb, "dlq.reason").unwrap().contains("not framed"));
     assert_eq!(header(bomb, "dlq.topic").as_deref(), Some(CREATED));
-    assert_eq!(read_all(platform.kafka(), PROCESSED).await.len(), accepted.len(), "nothing is doubled");
+    assert_eq!(read_all(platform.kafka(), PROCESSED).await.len(), accepted.len(), "nothing is duplicated");
 
-    // Replaying goes on past the letter that is not complete, and names it.
+    // A replay continues past the incomplete dead letter and reports it.
     let listed = platform.tool(&["dlq", "list", "--json"]);
     let listed: Vec<Value> = String::from_utf8(listed.stdout)
         .unwrap()
@@ -128,7 +128,7 @@ async fn a_letter_that_is_refused_is_written_without_its_value_and_costs_no_neig
         letter["letter"].as_str().unwrap().to_owned()
     };
     let shown = platform.tool(&["dlq", "show", &id(true)]);
-    assert!(String::from_utf8(shown.stdout).unwrap().contains("3000000 bytes"), "left out");
+    assert!(String::from_utf8(shown.stdout).unwrap().contains("3000000 bytes"), "omitted");
     assert_eq!(platform.tool(&["dlq", "show", &id(true), "--raw"]).status.code(), Some(1));
     let replayed = platform.tool(&["dlq", "replay", "--all"]);
     assert_eq!(replayed.status.code(), Some(1));
@@ -162,7 +162,7 @@ async fn a_valid_vehicle_whose_event_is_too_large_becomes_a_dead_letter_and_the_
 }
 
 #[tokio::test]
-async fn records_that_are_too_large_together_are_written_one_by_one() {
+async fn records_that_are_too_large_together_are_written_separately() {
     let platform = Platform::start(&["--roles", "none"]).await;
     let (created, processed, dead) = own_topics();
     create_topic(platform.kafka(), &processed, "700").await;
@@ -187,7 +187,7 @@ async fn records_that_are_too_large_together_are_written_one_by_one() {
 }
 
 #[tokio::test]
-async fn a_letter_whose_headers_are_refused_is_written_without_them() {
+async fn a_dead_letter_whose_headers_are_refused_is_written_without_them() {
     let platform = Platform::start(&["--roles", "none"]).await;
     let (created, _, dead) = own_topics();
     create_topic(platform.kafka(), &dead, "3000").await;
@@ -219,7 +219,7 @@ async fn a_letter_whose_headers_are_refused_is_written_without_them() {
 }
 
 #[tokio::test]
-async fn a_letter_whose_replay_is_refused_is_named_and_the_others_are_replayed() {
+async fn a_dead_letter_whose_replay_is_refused_is_reported_and_the_others_are_replayed() {
     let platform = Platform::start(&["--processing-time", "0s"]).await;
     platform.accept("first").await;
     platform.await_ads(1).await;
@@ -248,7 +248,7 @@ async fn a_letter_whose_replay_is_refused_is_named_and_the_others_are_replayed()
 }
 
 #[tokio::test]
-async fn the_reason_of_a_letter_is_its_cause_however_long_the_value() {
+async fn the_reason_of_a_dead_letter_is_its_cause_regardless_of_the_values_length() {
     let platform = Platform::start(&["--processing-time", "0s"]).await;
     platform.accept("first").await;
     platform.await_ads(1).await;
@@ -265,7 +265,7 @@ async fn the_reason_of_a_letter_is_its_cause_however_long_the_value() {
 }
 
 #[tokio::test]
-async fn an_event_that_the_brokers_refuse_is_left_out_by_the_relay_and_the_next_are_published() {
+async fn an_event_that_the_brokers_refuse_is_skipped_by_the_relay_and_the_next_are_published() {
     let platform = Platform::start(&["--roles", "none"]).await;
     let (created, _, _) = own_topics();
     create_topic(platform.kafka(), &created, "700").await;
@@ -290,7 +290,7 @@ async fn an_event_that_the_brokers_refuse_is_left_out_by_the_relay_and_the_next_
         let vin = format!("vin-{number}");
         let mut body = vehicle(&vin);
         if number % 20 == 7 {
-            // Signs that no codec makes much smaller.
+            // Characters that no codec compresses well.
             let sign = |pair: &[u8]| {
                 char::from_u32(0x4E00 + u32::from(pair[0]) * 64 + u32::from(pair[1] % 64)).unwrap()
             };

@@ -1,4 +1,4 @@
-//! What a registry's answers say about a record: of registries that are broken, empty, or another environment's.
+//! Tests how answers of a registry affect a record when the registry is broken, empty, or of another environment.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,12 +15,12 @@ use crate::support::eventually;
 
 const CREATED: &str = VEHICLE_CREATED.topic;
 
-/// What a fake registry has.
+/// The content of a fake registry.
 #[derive(Default)]
 struct Content {
     /// Subject and schema by id.
     schemas: BTreeMap<u32, (String, String)>,
-    /// What it answers to everything, with this status.
+    /// The status and text of every answer, if set.
     page: Option<(u16, String)>,
     /// The ids that it was asked for.
     asked: Vec<u32>,
@@ -162,7 +162,7 @@ fn assert_unavailable(result: Result<VehicleCreated, CodecError>) {
 }
 
 #[tokio::test]
-async fn an_answer_that_no_registry_would_give_is_an_outage_that_names_the_address() {
+async fn an_invalid_answer_of_a_registry_is_an_outage_that_names_the_address() {
     let fake = Fake::start(Content::ours());
     for (status, text) in [
         (200, "<html>sign in</html>"),
@@ -188,7 +188,7 @@ async fn an_answer_that_no_registry_would_give_is_an_outage_that_names_the_addre
 }
 
 #[tokio::test]
-async fn an_unknown_id_is_the_records_fault_only_in_a_registry_that_knows_its_topic() {
+async fn an_unknown_id_is_the_records_fault_only_if_the_registry_knows_its_topic() {
     let fake = Fake::start(Content::ours());
     let codec = codec_of(&fake);
     let unknown = decode(&codec, 8, &json!({})).await;
@@ -247,21 +247,21 @@ async fn an_id_that_the_registry_does_not_have_is_not_asked_for_again_at_once() 
 }
 
 #[tokio::test]
-async fn a_registry_that_forgot_what_it_knew_gives_no_verdict_and_is_not_ready() {
+async fn a_registry_that_lost_its_schemas_gives_no_verdict_and_is_not_ready() {
     let fake = Fake::start(Content::ours());
     let codec = codec_of(&fake);
     assert!(decode(&codec, 7, &good()).await.is_ok());
     assert!(codec.check(&[]).await.is_ok());
-    // Restored empty, and registered anew.
+    // The registry was restored empty, and the schema was registered again.
     fake.becomes(Content::of(&[(1, "stock.vehicle-created-value", VEHICLE_CREATED.schema)]));
     assert_unavailable(decode(&codec, 8, &good()).await);
     let reason = codec.check(&[]).await.unwrap_err().to_string();
     assert!(reason.contains("no longer knows schema 7"), "{reason}");
-    assert!(decode(&codec, 7, &good()).await.is_ok(), "what was fetched once stays");
+    assert!(decode(&codec, 7, &good()).await.is_ok(), "a fetched schema remains cached");
 }
 
 #[tokio::test]
-async fn the_registry_of_another_environment_makes_no_record_poison() {
+async fn the_registry_of_another_environment_does_not_turn_records_into_dead_letters() {
     let other = Content::of(&[
         (7, "stock.vehicle-processed-value", VEHICLE_PROCESSED.schema),
         (9, "stock.vehicle-created-value", VEHICLE_CREATED.schema),
@@ -269,7 +269,7 @@ async fn the_registry_of_another_environment_makes_no_record_poison() {
     let fake = Fake::start(other);
     let codec = codec_of(&fake);
     assert_unavailable(decode(&codec, 7, &good()).await);
-    // Once records are read, a record under another topic's schema is the exception.
+    // Once records are readable, a record with another topic's schema is the exception.
     assert!(decode(&codec, 9, &good()).await.is_ok());
     let strange = decode(&codec, 7, &good()).await;
     assert!(matches!(strange, Err(CodecError::UnknownSchema(_))), "{strange:?}");
@@ -287,7 +287,7 @@ async fn a_broken_address_does_not_hide_the_others() {
 }
 
 #[tokio::test]
-async fn a_value_that_breaks_its_schema_is_rejected_with_the_cause_and_not_with_the_value() {
+async fn a_value_that_violates_its_schema_is_rejected_with_the_cause_but_without_the_value() {
     let fake = Fake::start(Content::ours());
     let codec = codec_of(&fake);
     let mut value = good();
@@ -295,7 +295,7 @@ async fn a_value_that_breaks_its_schema_is_rejected_with_the_cause_and_not_with_
     value["year"] = json!("y");
     let Err(CodecError::Rejected(reason)) = decode(&codec, 7, &value).await else { panic!("accepted") };
     assert!(reason.contains("/year") && reason.len() < 200, "{reason}");
-    // The verdict needs no registry any more.
+    // The decision does not need the registry any more.
     fake.becomes(Content::page(200, "<html>"));
     assert!(matches!(decode(&codec, 7, &value).await, Err(CodecError::Rejected(_))));
     for (value, named) in
@@ -311,7 +311,7 @@ async fn a_value_that_breaks_its_schema_is_rejected_with_the_cause_and_not_with_
 }
 
 #[tokio::test]
-async fn a_schema_is_compiled_with_those_that_it_refers_to() {
+async fn a_schema_is_compiled_with_its_references() {
     let root = json!({ "type": "object", "properties": { "year": { "$ref": "year.json" } } }).to_string();
     let alone = (7, "stock.vehicle-created-value", root.as_str());
     let fake = Fake::start(Content::of(&[alone]));

@@ -1,4 +1,4 @@
-//! One trace follows a vehicle from the request to its ad, and reaches an OpenTelemetry collector.
+//! Tests that one trace follows a vehicle from the request to its ad and reaches an OpenTelemetry collector.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use prost::Message as _;
 
-/// A collector that keeps what it is sent.
+/// A collector that stores the received spans.
 struct Collector {
     url: String,
     requests: Arc<Mutex<Vec<ExportTraceServiceRequest>>>,
@@ -43,7 +43,7 @@ impl Collector {
         Self { url, requests, server: handle }
     }
 
-    /// The spans of a trace, each with the name of its service, in the order of their beginnings.
+    /// Returns the spans of a trace with their service names, sorted by start time.
     fn trace(&self, id: &str) -> Vec<(String, Span)> {
         let mut spans = Vec::new();
         for resource_spans in self.requests.lock().unwrap().iter().flat_map(|request| &request.resource_spans)
@@ -81,7 +81,7 @@ async fn post(platform: &Platform, vin: &str, flags: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_trace_follows_a_vehicle_through_all_roles_to_a_collector() {
     let collector = Collector::start();
-    // Two processes: dev without an estimator, and one from outside.
+    // Uses two processes: dev without an estimator, and a separate estimator.
     let roles = ["--roles", "stock,ads", "--otlp-endpoint", &collector.url];
     let platform = Platform::start(&roles).await;
     let port = free_port().to_string();
@@ -100,10 +100,10 @@ async fn one_trace_follows_a_vehicle_through_all_roles_to_a_collector() {
         (spans.len() >= 4).then_some(spans)
     })
     .await;
-    let told: Vec<_> =
+    let exported: Vec<_> =
         spans.iter().map(|(service, span)| (service.as_str(), span.name.as_str(), span.kind())).collect();
     assert_eq!(
-        told,
+        exported,
         [
             ("dev", "POST /stock", SpanKind::Server),
             ("dev", "send stock.vehicle-created", SpanKind::Producer),
@@ -119,14 +119,14 @@ async fn one_trace_follows_a_vehicle_through_all_roles_to_a_collector() {
     }
     let (_, estimate) = &spans[2];
     let took = estimate.end_time_unix_nano - estimate.start_time_unix_nano;
-    assert!(took >= 300_000_000, "the estimate is said to have taken {took} ns");
+    assert!(took >= 300_000_000, "the span of the estimate has {took} ns");
     assert!(estimate.attributes.iter().any(|attribute| attribute.key == "messaging.kafka.message.key"));
     collector.server.stop(false).await;
     platform.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trace_that_is_not_to_be_recorded_is_carried_on_and_not_sent() {
+async fn an_unsampled_trace_is_propagated_but_not_exported() {
     let collector = Collector::start();
     let platform = Platform::start(&["--processing-time", "0s", "--otlp-endpoint", &collector.url]).await;
     post(&platform, "quiet", "00").await;
@@ -134,7 +134,7 @@ async fn a_trace_that_is_not_to_be_recorded_is_carried_on_and_not_sent() {
     let records = read_all(platform.kafka(), "stock.vehicle-processed").await;
     let carried = header(&records[0], "traceparent").unwrap();
     assert!(carried.starts_with(&format!("00-{TRACE}-")) && carried.ends_with("-00"), "{carried}");
-    // What is left goes out when the process ends.
+    // The remaining spans are exported when the process ends.
     platform.finish().await;
     assert_eq!(collector.trace(TRACE), []);
     assert!(collector.requests.lock().unwrap().is_empty());
@@ -142,19 +142,19 @@ async fn a_trace_that_is_not_to_be_recorded_is_carried_on_and_not_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_does_not_answer_holds_nothing_up() {
-    // Connections wait in its queue, and nobody takes them.
+async fn a_collector_that_does_not_answer_blocks_nothing() {
+    // Connections wait in the listener's queue and are never accepted.
     let silent = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
     let platform = Platform::start(&["--processing-time", "0s", "--otlp-endpoint", &url]).await;
-    // Four spans each: more than the queue of 2,048 has room for.
+    // Four spans each, which exceeds the queue of 2,048.
     for number in 0..700 {
         platform.accept(&format!("vin-{number}")).await;
     }
     platform.await_ads(700).await;
     platform.await_empty_outbox().await;
-    let asked = Instant::now();
+    let began = Instant::now();
     platform.end().await;
-    // A second for the last spans, and what a busy machine takes to end.
-    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    // One second for the last spans, plus slack for a busy machine.
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
 }

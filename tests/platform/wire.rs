@@ -1,4 +1,4 @@
-//! Records as only a hostile or a broken client writes them: whatever their bytes are, no consumer and no tool stops.
+//! Tests records of malicious or broken clients: whatever their bytes are, no consumer and no tool stops.
 
 use crate::support::kafka::{header, produce_compressed, read_all};
 use crate::support::role::Role;
@@ -11,7 +11,7 @@ const CREATED: &str = "stock.vehicle-created";
 const PROCESSED: &str = "stock.vehicle-processed";
 const NAMES: [&[u8]; 4] = [b"\xff", b"a\xc3(", b"\xed\xa0\x80", b"\0"];
 
-/// The frame of the events that are on a topic.
+/// Returns the frame of the events on a topic.
 async fn frame(platform: &Platform, topic: &str) -> Vec<u8> {
     eventually("an event", async || {
         Some(read_all(platform.kafka(), topic).await.first()?.payload()?[..5].to_vec())
@@ -44,13 +44,13 @@ async fn a_header_whose_name_is_not_utf8_stops_neither_a_role_nor_a_tool() {
         produce_with_header(platform.kafka(), CREATED, "bad", b"not framed", (name, b"own")).await;
         expected.extend([vin, vin_of_ad]);
     }
-    // Behind all of them.
+    // Follows all of them.
     platform.accept("last").await;
     expected.push("last".to_owned());
     let ads = platform.await_ads(expected.len()).await;
     assert_same(ads.iter().map(|ad| ad["vin"].as_str().unwrap().to_owned()).collect(), expected);
 
-    let letters = eventually("the letters", async || {
+    let letters = eventually("the dead letters", async || {
         let letters = read_all(platform.kafka(), &format!("{CREATED}.dlq")).await;
         (letters.len() == NAMES.len()).then_some(letters)
     })
@@ -58,14 +58,14 @@ async fn a_header_whose_name_is_not_utf8_stops_neither_a_role_nor_a_tool() {
     for letter in &letters {
         assert_eq!(letter.payload(), Some(&b"not framed"[..]));
     }
-    // A name that is UTF-8, if a strange one, is kept.
+    // A name that is valid UTF-8, however unusual, is retained.
     let unreadable = letters.iter().filter_map(|letter| header(letter, "dlq.headers.unreadable"));
     assert_eq!(unreadable.collect::<Vec<_>>(), ["1", "1", "1"]);
 
     let list = platform.tool(&["dlq", "list", "--json"]);
     assert!(list.status.success(), "{list:?}");
     assert_eq!(String::from_utf8(list.stdout).unwrap().lines().count(), NAMES.len());
-    // Vehicles that stock does not know are findings, and the letters that wait: both mean 1.
+    // Vehicles unknown to stock and unresolved dead letters are findings, so the exit code is 1.
     let audit = platform.tool(&["audit", "--json"]);
     assert_eq!(audit.status.code(), Some(1), "{audit:?}");
     serde_json::from_slice::<Value>(&audit.stdout).unwrap();
@@ -74,8 +74,8 @@ async fn a_header_whose_name_is_not_utf8_stops_neither_a_role_nor_a_tool() {
     platform.finish().await;
 }
 
-/// Lets a role read records of a megabyte, which are some hundred bytes each on the wire, and returns the most that it
-/// had in memory, in MiB.
+/// Lets a role read records of a megabyte that are a few hundred bytes each on the wire. Returns its peak resident
+/// memory, in MiB.
 async fn peak_memory(platform: &Platform, topic: &str, reader: &str, arguments: &[&str]) -> u64 {
     const RECORDS: usize = 120;
     const MEGABYTE: usize = 1_000_000;
@@ -104,14 +104,14 @@ async fn peak_memory(platform: &Platform, topic: &str, reader: &str, arguments: 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn large_vehicles_wait_on_the_topic_and_not_in_the_memory_of_an_estimator() {
+async fn large_vehicles_wait_on_the_topic_rather_than_in_an_estimators_memory() {
     let platform = Platform::start(&["--roles", "stock,ads"]).await;
     let peak = peak_memory(&platform, CREATED, "estimate", &["--processing-time", "2s"]).await;
     assert!(peak < 192, "the limit of compose/compose.yaml");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn large_vehicles_wait_on_the_topic_and_not_in_the_memory_of_ads() {
+async fn large_vehicles_wait_on_the_topic_rather_than_in_the_memory_of_ads() {
     let platform = Platform::start(&["--roles", "stock,estimate", "--processing-time", "0s"]).await;
     let database = format!("sqlite:{}", platform.data_dir().join("ads.db").display());
     let peak = peak_memory(&platform, PROCESSED, "ads", &["--database-url", &database]).await;

@@ -1,10 +1,11 @@
-//! The layers point one way: {dev, audit, dlq} -> services -> {http, kafka, registry} -> event -> vehicle.
+//! Enforces the direction of the layers: {dev, audit, dlq} -> services -> {http, kafka, registry} -> event ->
+//! vehicle.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Each module, and all that it may use.
+/// Each module and the modules that it may use.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("vehicle", &[]),
     ("backoff", &[]),
@@ -78,7 +79,7 @@ fn source_files(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The modules that a file names by `crate::` or `$crate::`.
+/// Returns the modules that a file refers to with `crate::` or `$crate::`.
 fn used(text: &str) -> BTreeSet<String> {
     let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
     let named = code.flat_map(|line| line.split("crate::").skip(1).map(str::to_owned));
@@ -86,7 +87,7 @@ fn used(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_module_uses_only_what_lies_below_it() {
+fn every_module_uses_only_lower_layers() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut wrong = Vec::new();
     for file in source_files(&source) {
@@ -99,7 +100,7 @@ fn every_module_uses_only_what_lies_below_it() {
         let (_, allowed) = ALLOWED
             .iter()
             .find(|(name, _)| *name == module)
-            .unwrap_or_else(|| panic!("say in this test what {module} may use"));
+            .unwrap_or_else(|| panic!("list the modules that {module} may use in ALLOWED"));
         for target in used(&fs::read_to_string(&file).unwrap()) {
             if target != module && !allowed.contains(&target.as_str()) {
                 wrong.push(format!("{} uses {target}", relative.display()));

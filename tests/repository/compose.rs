@@ -1,4 +1,4 @@
-//! The cluster as compose.yaml describes it.
+//! Tests compose.yaml, which describes the cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-/// What 8 GiB leave when the system, Docker and a browser have theirs.
+/// The memory that 8 GiB leave after the system, Docker and a browser.
 const LAPTOP_MIB: u64 = 8_192 - 1_792;
 
 const ROLES: [&str; 3] = ["stock", "estimate", "ads"];
@@ -20,14 +20,14 @@ fn text(path: &str) -> String {
     fs::read_to_string(repository().join(path)).unwrap()
 }
 
-/// The settings in compose/.env, as they are when the environment says nothing else.
+/// Returns the settings in compose/.env, without environment variables.
 fn defaults() -> BTreeMap<String, String> {
     let file = text("compose/.env");
     let lines = file.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines.map(|line| line.split_once('=').map(|(name, value)| (name.into(), value.into())).unwrap()).collect()
 }
 
-/// Puts settings in the place of `${NAME}` and `${NAME:-default}`, and `$` in that of `$$`.
+/// Replaces `${NAME}` and `${NAME:-default}` with settings, and `$$` with `$`.
 fn interpolated(text: &str) -> String {
     let defaults = defaults();
     let mut result = String::new();
@@ -42,7 +42,7 @@ fn interpolated(text: &str) -> String {
         let (expression, after) = after.strip_prefix('{').and_then(|after| after.split_once('}')).unwrap();
         let (name, default) = expression.split_once(":-").map_or((expression, None), |(n, d)| (n, Some(d)));
         let value = defaults.get(name).map(String::as_str).or(default);
-        result.push_str(value.unwrap_or_else(|| panic!("{name} stands in no .env and has no default")));
+        result.push_str(value.unwrap_or_else(|| panic!("{name} is not in .env and has no default")));
         rest = after;
     }
     result + rest
@@ -56,7 +56,7 @@ fn all_services() -> Map<String, Value> {
     model()["services"].as_object().unwrap().clone()
 }
 
-/// The services of no profile, which are those that `make up` starts.
+/// Returns the services without a profile, which `make up` starts.
 fn services() -> Map<String, Value> {
     all_services().into_iter().filter(|(_, service)| service.get("profiles").is_none()).collect()
 }
@@ -109,12 +109,12 @@ fn four_containers_run_the_image_that_is_built_here() {
         assert!(ROLES.contains(&name.as_str()), "{name}");
         assert_eq!(strings(&service["command"]), [name.as_str()]);
         assert_eq!(service["build"]["context"], "..", "{name}");
-        assert_eq!(service["pull_policy"], "build", "{name} could be a stranger's image");
+        assert_eq!(service["pull_policy"], "build", "{name} could be an unrelated image");
     }
 }
 
 #[test]
-fn the_memory_limits_fit_a_laptop_and_are_the_ones_that_are_written_down() {
+fn the_memory_limits_fit_a_laptop_and_match_the_documentation() {
     let sum = |services: Map<String, Value>| -> u64 {
         services.values().map(|service| memory_mib(service) * replicas(service)).sum()
     };
@@ -127,12 +127,12 @@ fn the_memory_limits_fit_a_laptop_and_are_the_ones_that_are_written_down() {
         ("README.md", format!("{usual} MiB")),
         ("README.md", format!("{all} MiB")),
     ] {
-        assert!(text(file).contains(&sentence), "{file} does not say: {sentence}");
+        assert!(text(file).contains(&sentence), "{file} does not contain: {sentence}");
     }
 }
 
 #[test]
-fn every_container_is_watched_restarted_and_confined() {
+fn every_container_is_monitored_restarted_and_confined() {
     for (name, service) in all_services() {
         let test = strings(&service["healthcheck"]["test"]);
         assert!(test.len() > 1 && test[0].starts_with("CMD"), "{name} has no health check");
@@ -150,7 +150,7 @@ fn every_container_is_watched_restarted_and_confined() {
 }
 
 #[test]
-fn our_containers_write_nothing_and_are_not_root() {
+fn the_platforms_containers_are_read_only_and_not_root() {
     for name in ROLES {
         let service = &services()[name];
         assert_eq!(service["read_only"], true, "{name}");
@@ -161,7 +161,7 @@ fn our_containers_write_nothing_and_are_not_root() {
 }
 
 #[test]
-fn a_health_check_asks_the_port_that_the_role_serves() {
+fn a_health_check_uses_the_port_that_the_role_serves() {
     let services = services();
     for name in ROLES {
         assert!(environment(&services[name]).contains_key("PORT"), "{name}");
@@ -175,7 +175,7 @@ fn a_health_check_asks_the_port_that_the_role_serves() {
 }
 
 #[test]
-fn three_ports_are_published_and_on_this_machine_only() {
+fn three_ports_are_published_on_this_machine_only() {
     let published = |services: Map<String, Value>| -> BTreeSet<String> {
         services.values().flat_map(|service| strings(&service["ports"])).collect()
     };
@@ -188,7 +188,7 @@ fn three_ports_are_published_and_on_this_machine_only() {
 }
 
 #[test]
-fn no_secret_stands_in_the_environment_but_the_documented_one() {
+fn no_secret_is_in_the_environment_except_the_documented_one() {
     for (name, service) in all_services() {
         for (variable, value) in environment(&service) {
             let hides =
@@ -207,7 +207,7 @@ fn no_secret_stands_in_the_environment_but_the_documented_one() {
 }
 
 #[test]
-fn the_roles_send_their_traces_where_a_setting_says() {
+fn the_roles_send_their_traces_to_the_configured_collector() {
     for name in ROLES {
         assert_eq!(environment(&services()[name])["OTEL_EXPORTER_OTLP_ENDPOINT"], "", "{name}");
     }
@@ -284,7 +284,7 @@ fn containers_start_in_the_order_of_their_health() {
 }
 
 #[test]
-fn what_is_kept_lies_in_named_volumes() {
+fn data_is_stored_in_named_volumes() {
     let model = model();
     let declared: BTreeSet<_> = model["volumes"].as_object().unwrap().keys().cloned().collect();
     let mut used = BTreeSet::new();
@@ -312,7 +312,7 @@ fn the_image_is_built_with_the_toolchain_that_is_pinned() {
 }
 
 #[test]
-fn the_context_of_the_image_is_what_it_copies() {
+fn the_build_context_contains_exactly_the_copied_files() {
     let dockerfile = text("Dockerfile");
     let copies = dockerfile.lines().filter_map(|line| line.strip_prefix("COPY "));
     let local = copies.filter(|arguments| !arguments.starts_with("--from"));

@@ -1,4 +1,4 @@
-//! What `make up` says on a machine where it cannot start the cluster.
+//! Tests the messages of `make up` on a machine that cannot start the cluster.
 
 use std::fs;
 use std::net::TcpListener;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
-/// A folder of programs that is the whole `PATH`, with a `docker` of the test's own or none.
+/// A directory of programs that is the whole `PATH`, with or without a fake `docker`.
 struct Machine {
     programs: TempDir,
 }
@@ -24,7 +24,7 @@ impl Machine {
         Self { programs }
     }
 
-    /// `answers` are the branches of a shell's `case` on the arguments.
+    /// Adds a `docker` script whose `case` on its arguments has the branches `answers`.
     fn with_docker(answers: &str) -> Self {
         let machine = Self::without_docker();
         let docker = machine.programs.path().join("docker");
@@ -39,7 +39,7 @@ impl Machine {
         command.env_remove("SKIP_CHECKS").envs(variables.iter().copied()).output().unwrap()
     }
 
-    /// What `make up` says before it does anything; it must not get as far.
+    /// Runs `make up`, which must fail its checks, and returns its messages.
     fn up(&self, variables: &[(&str, &str)]) -> String {
         let output = self.run(&Path::new(REPOSITORY).join("compose/up"), &[], variables);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -47,7 +47,7 @@ impl Machine {
     }
 }
 
-/// Where a program is on this machine.
+/// Returns the path of a program on this machine.
 fn program(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap();
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.exists()).unwrap()
@@ -56,7 +56,7 @@ fn program(name: &str) -> PathBuf {
 const COMPOSE: &str = "'compose version --short') echo 2.40.3 ;;";
 
 #[test]
-fn make_up_without_docker_says_so_and_names_make_dev() {
+fn make_up_without_docker_reports_it_and_suggests_make_dev() {
     let machine = Machine::without_docker();
     let said = machine.up(&[]);
     assert!(said.contains("Docker is not installed") && said.contains("make dev"), "{said}");
@@ -68,7 +68,7 @@ fn make_up_without_docker_says_so_and_names_make_dev() {
 }
 
 #[test]
-fn make_up_says_what_is_wrong_with_docker_and_names_make_dev() {
+fn make_up_reports_a_problem_with_docker_and_suggests_make_dev() {
     for (answers, expected) in [
         ("*) exit 1 ;;".to_owned(), "compose plugin is missing"),
         ("*) echo 1.29.2 ;;".to_owned(), "has version 1.29.2"),
@@ -84,7 +84,7 @@ fn make_up_says_what_is_wrong_with_docker_and_names_make_dev() {
 }
 
 #[test]
-fn make_up_names_too_little_memory_and_every_taken_port() {
+fn make_up_reports_insufficient_memory_and_every_taken_port() {
     let listeners = [(); 2].map(|()| TcpListener::bind(("127.0.0.1", 0)).unwrap());
     let [stock, ads] = listeners.each_ref().map(|taken| taken.local_addr().unwrap().port().to_string());
     let answers = format!("{COMPOSE}\n'info --format {{{{.MemTotal}}}}') echo 4294967296 ;;");

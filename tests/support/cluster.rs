@@ -1,4 +1,4 @@
-//! The four roles as processes, on engines that run already.
+//! Runs the four roles as processes on running engines.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -13,29 +13,29 @@ use uuid::Uuid;
 use super::engines::{MongoDatabase, PostgresDatabase, address};
 use super::{BINARY, DEADLINE, eventually, eventually_within, free_port, next_page, signal, vehicle};
 
-/// Their places in [`Roles`].
+/// The indexes of the roles in [`Roles`].
 pub const STOCK: usize = 0;
 pub const ESTIMATES: [usize; 2] = [1, 2];
 pub const ADS: usize = 3;
 pub const NAMES: [&str; 4] = ["stock", "estimate-1", "estimate-2", "ads"];
 
-/// Where one role finds the engines.
+/// The addresses of the engines for one role.
 #[derive(Clone, Debug)]
 pub struct Engines {
     pub kafka: String,
     pub registry: String,
-    /// Of stock and ads: a URL, with the name of the database.
+    /// The database URL of stock or ads.
     pub database: Option<String>,
 }
 
-/// What the roles are started with.
+/// The settings for starting the roles.
 pub struct Setup<'a> {
     pub processing_time: &'a str,
-    /// The executable.
+    /// The path of the executable.
     pub binary: &'a str,
-    /// Where each role's output goes, instead of to the test's.
+    /// The directory for the logs of the roles; `None` writes to the test's output.
     pub logs: Option<PathBuf>,
-    /// Gives the address to use instead, for a role and what would be its engines.
+    /// Returns the addresses for a role to use in place of the real ones.
     pub reroute: &'a dyn Fn(usize, Engines) -> Engines,
 }
 
@@ -45,7 +45,7 @@ impl Default for Setup<'_> {
     }
 }
 
-/// One role, running or not.
+/// One role, which may be running.
 pub struct Role {
     command: Vec<String>,
     binary: String,
@@ -65,7 +65,7 @@ impl Role {
         self.child = Some(command.spawn().unwrap());
     }
 
-    /// A second process of the same role, not yet started.
+    /// Returns a second process of the same role, not started yet.
     pub fn twin(&self) -> Self {
         let mut command = self.command.clone();
         let port = command.iter().position(|argument| argument == "--port").unwrap() + 1;
@@ -79,7 +79,7 @@ impl Role {
         }
     }
 
-    /// The same process, not yet started, with other addresses of its engines.
+    /// Changes the addresses of the engines. Takes effect at the next start.
     pub fn reach(&mut self, engines: &Engines) {
         for (name, value) in &mut self.environment {
             match *name {
@@ -94,13 +94,13 @@ impl Role {
         }
     }
 
-    /// Where it listens.
+    /// Returns the URL of the role.
     pub fn url(&self) -> String {
         let port = self.command.iter().position(|argument| argument == "--port").unwrap() + 1;
         format!("http://127.0.0.1:{}", self.command[port])
     }
 
-    /// At once (SIGKILL).
+    /// Kills the role (SIGKILL).
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().ok();
@@ -108,36 +108,36 @@ impl Role {
         }
     }
 
-    /// In good order (SIGTERM): how it ended, and after how long.
+    /// Terminates the role gracefully (SIGTERM). Returns the exit status and the time that it took.
     pub async fn terminate(&mut self) -> (ExitStatus, Duration) {
         let child = self.child.as_mut().unwrap();
-        let asked = Instant::now();
+        let began = Instant::now();
         signal(child, "TERM");
         let status = eventually("the role to end", async || child.try_wait().unwrap()).await;
         self.child = None;
-        (status, asked.elapsed())
+        (status, began.elapsed())
     }
 
-    /// Stops it in its tracks (SIGSTOP).
+    /// Suspends the role (SIGSTOP).
     pub fn pause(&self) {
         signal(self.child.as_ref().unwrap(), "STOP");
     }
 
-    /// Lets it go on (SIGCONT).
+    /// Resumes a suspended role (SIGCONT).
     pub fn resume(&self) {
         signal(self.child.as_ref().unwrap(), "CONT");
     }
 
-    /// How it ended, when it did although nobody asked it to.
+    /// Returns the exit status if the role ended without a request.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.as_mut()?.try_wait().unwrap()
     }
 
-    /// Whether it has come so far that SIGTERM does not simply end it.
+    /// Returns whether the role has installed a handler for SIGTERM.
     pub fn catches_sigterm(&self) -> bool {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
-        // A bit for each signal, the lowest for number 1.
+        // A bit mask whose lowest bit is signal number 1.
         u64::from_str_radix(caught.trim(), 16).unwrap() & (1 << 14) != 0
     }
 
@@ -152,7 +152,7 @@ impl Drop for Role {
     }
 }
 
-/// Where the roles listen, and what is theirs on the engines.
+/// The URLs of the roles and their resources on the engines.
 pub struct Platform {
     kafka: String,
     registry: String,
@@ -165,21 +165,21 @@ pub struct Platform {
     client: reqwest::Client,
 }
 
-/// stock, two estimators and ads, with topics, groups and databases of their own.
+/// stock, two estimators and ads, with separate topics, groups and databases.
 pub struct Roles {
     pub roles: [Role; 4],
     pub platform: Platform,
 }
 
 impl Roles {
-    /// Starts them and waits until they are ready. `None`, after saying so, where an engine is missing.
+    /// Starts the roles and waits until they are ready. Reports and returns `None` when an engine is missing.
     pub async fn start(processing_time: &str) -> Option<Self> {
         let mut roles = Self::prepare(&Setup { processing_time, ..Setup::default() }).await?;
         roles.start_all().await;
         Some(roles)
     }
 
-    /// The roles before their start.
+    /// Prepares the roles without starting them.
     pub async fn prepare(setup: &Setup<'_>) -> Option<Self> {
         let kafka = address("Kafka", "KAFKA_BOOTSTRAP_SERVERS")?;
         let registry = address("the schema registry", "SCHEMA_REGISTRY_URL")?;
@@ -233,7 +233,7 @@ impl Roles {
         Some(Self { roles, platform })
     }
 
-    /// Starts those that do not run, and waits until stock and ads are ready.
+    /// Starts the roles that are not running, and waits until stock and ads are ready.
     pub async fn start_all(&mut self) {
         for role in &mut self.roles {
             if role.child.is_none() {
@@ -249,7 +249,7 @@ impl Roles {
         self.start_all().await;
     }
 
-    /// Ends the roles in good order, and removes what was theirs.
+    /// Terminates the roles gracefully and removes their resources.
     pub async fn finish(mut self) {
         for (role, name) in self.roles.iter_mut().zip(NAMES) {
             let (status, _) = role.terminate().await;
@@ -297,7 +297,7 @@ impl Platform {
             .unwrap()
     }
 
-    /// A number that `role` counts.
+    /// Returns the value of a metric of `role`.
     pub async fn metric(&self, role: usize, name: &str) -> Option<usize> {
         let [first, second] = &self.estimate_urls;
         let url = [&self.stock_url, first, second, &self.ads_url][role];
@@ -309,46 +309,46 @@ impl Platform {
         eventually(&format!("{role}/readyz"), async || self.is_ready(role).await.then_some(())).await;
     }
 
-    /// `None` when there was no answer.
+    /// Posts a vehicle. Returns `None` when there was no answer.
     pub async fn post(&self, vin: &str) -> Option<Response> {
         self.post_to(&self.stock_url, vin).await
     }
 
-    /// Posts to the stock at `url`. `None` when there was no answer.
+    /// Posts a vehicle to the stock at `url`. Returns `None` when there was no answer.
     pub async fn post_to(&self, url: &str, vin: &str) -> Option<Response> {
         self.client.post(format!("{url}/stock")).json(&vehicle(vin)).send().await.ok()
     }
 
-    /// Whether the role at `url` says that it is ready.
+    /// Returns whether the role at `url` reports that it is ready.
     pub async fn is_ready(&self, url: &str) -> bool {
         let answer = self.client.get(format!("{url}/readyz")).send().await;
         answer.is_ok_and(|answer| answer.status().is_success())
     }
 
-    /// Posts a vehicle until it is accepted, as a client that wants to be served does.
+    /// Posts a vehicle until it is accepted.
     pub async fn accept(&self, vin: &str) {
         eventually(vin, async || {
-            // A conflict is the answer to a try whose own answer was lost.
+            // A conflict means that a previous attempt was accepted, but its response was lost.
             let status = self.post(vin).await?.status();
             matches!(status, StatusCode::CREATED | StatusCode::CONFLICT).then_some(())
         })
         .await;
     }
 
-    /// How many vehicles each estimator holds. `None` when one did not answer.
+    /// Returns how many vehicles each estimator holds, or `None` when one did not answer.
     pub async fn in_flight(&self) -> Option<[usize; 2]> {
         let held = |role| self.metric(role, "estimate_records_in_flight ");
         Some([held(ESTIMATES[0]).await?, held(ESTIMATES[1]).await?])
     }
 
-    /// The page of ads at `url`, and where the next is. `None` when there was no answer.
+    /// Returns the page of ads at `url` and the URL of the next page, or `None` when there was no answer.
     pub async fn ads_page(&self, url: &str) -> Option<(Vec<Value>, Option<String>)> {
         let answer = self.client.get(url).send().await.ok()?;
         let next = next_page(&self.ads_url, &answer);
         Some((answer.error_for_status().ok()?.json().await.ok()?, next))
     }
 
-    /// The vins of all ads. `None` when there was no answer.
+    /// Returns the vins of all ads, or `None` when there was no answer.
     pub async fn ad_vins(&self) -> Option<Vec<String>> {
         let mut vins = Vec::new();
         let mut next = Some(format!("{}/ads?limit=1000", self.ads_url));
@@ -360,7 +360,7 @@ impl Platform {
         Some(vins)
     }
 
-    /// Waits for `count` ads; their vins.
+    /// Waits for `count` ads and returns their vins.
     pub async fn await_ads(&self, count: usize) -> Vec<String> {
         self.await_ads_within(DEADLINE, count).await
     }
@@ -370,12 +370,12 @@ impl Platform {
         eventually_within(limit, &format!("{count} ads"), ads).await
     }
 
-    /// Makes MongoDB refuse ads that do not match.
+    /// Configures MongoDB to refuse ads that do not match.
     pub async fn validate_ads(&self, validator: Document) {
         self.ads.validate("ads", validator).await;
     }
 
-    /// Removes what is the platform's on the databases.
+    /// Removes the platform's databases.
     pub async fn remove(&self) {
         self.vehicles.drop_database().await;
         self.ads.drop_database().await;

@@ -1,4 +1,4 @@
-//! A proxy before the broker of `dev` that falsifies how it answers to the end of a transaction.
+//! Proxies the broker of `dev` and falsifies responses to the end of a transaction.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -9,17 +9,17 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
-/// <https://kafka.apache.org/protocol#protocol_api_keys>
+/// The API key of EndTxn (<https://kafka.apache.org/protocol#protocol_api_keys>).
 const END_TXN: [u8; 2] = [0, 26];
 
-/// What becomes of an EndTxn request.
+/// The treatment of an EndTxn request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It is done, and answered as if it was not.
+    /// The request is performed, but the response reports a failure.
     DeniedThoughDone,
-    /// It is not done, and answered so.
+    /// The request is not performed, and the response reports the failure.
     Denied,
-    /// It is done, and the answer is lost.
+    /// The request is performed, but the response is lost.
     Unanswered,
 }
 
@@ -29,7 +29,7 @@ pub struct EndTxnProxy {
 }
 
 impl EndTxnProxy {
-    /// Forwards to `broker`; the first `count` commits meet the `fault`.
+    /// Forwards to `broker` and applies `fault` to the first `count` commits.
     pub async fn start(broker: SocketAddr, fault: Fault, count: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -60,7 +60,7 @@ impl EndTxnProxy {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Whether all faults have happened.
+    /// Returns whether all faults have occurred.
     pub fn is_exhausted(&self) -> bool {
         self.faults.load(Ordering::SeqCst) == 0
     }
@@ -88,7 +88,7 @@ async fn forward_requests(
 ) -> Option<()> {
     loop {
         let frame = read_frame(&mut from).await?;
-        // Its last byte says whether it is a commit.
+        // The last byte shows whether the request is a commit.
         let is_commit = frame[..2] == END_TXN && frame.last() == Some(&1);
         let fails = is_commit
             && left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
@@ -104,7 +104,7 @@ async fn forward_requests(
     }
 }
 
-/// UNKNOWN_SERVER_ERROR, which says nothing about what was done.
+/// Returns UNKNOWN_SERVER_ERROR, which does not reveal whether the request was performed.
 fn denied(correlation_id: &[u8]) -> Vec<u8> {
     [correlation_id, &0_i32.to_be_bytes(), &(-1_i16).to_be_bytes()].concat()
 }
@@ -116,7 +116,7 @@ async fn forward_answers(
     falsified: Arc<Mutex<HashSet<Vec<u8>>>>,
     (broker, proxy): (u16, u16),
 ) -> Option<()> {
-    // As the broker names itself in its answers.
+    // The broker's address as it is encoded in its responses.
     let address = |port: u16| [b"127.0.0.1".as_slice(), &i32::from(port).to_be_bytes()].concat();
     let (named, renamed) = (address(broker), address(proxy));
     loop {

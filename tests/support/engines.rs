@@ -1,4 +1,4 @@
-//! Databases of a test's own, on the engines that are there.
+//! Provides separate databases for a test, on the available engines.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -11,24 +11,25 @@ use vehicle_platform::ads::Offer;
 use vehicle_platform::database::DatabaseUrl;
 use vehicle_platform::vehicle::{Odometer, Price, Vin};
 
-/// The address of an engine, or `None` after saying that its tests are skipped.
+/// Returns the address of an engine. Reports that the test is skipped and returns `None` when the variable is not
+/// set.
 ///
 /// # Panics
-/// When `REQUIRE_ENGINES=1` and the variable is not set.
+/// Panics when `REQUIRE_ENGINES=1` and the variable is not set.
 pub fn address(engine: &str, variable: &str) -> Option<String> {
     let address = std::env::var(variable).ok().filter(|address| !address.is_empty());
     if address.is_none() {
         let required = std::env::var("REQUIRE_ENGINES").is_ok_and(|value| value == "1");
-        assert!(!required, "REQUIRE_ENGINES=1, but {variable} does not say where {engine} is");
+        assert!(!required, "REQUIRE_ENGINES=1, but {variable} with the address of {engine} is not set");
         let test = std::thread::current().name().unwrap_or("a test").to_owned();
-        // Not by eprintln, whose output a test that passes does not show.
+        // The output of eprintln is not shown for tests that pass.
         let mut stderr = std::io::stderr();
-        writeln!(stderr, "skipped {test}: {variable} does not say where {engine} is").unwrap();
+        writeln!(stderr, "skipped {test}: {variable} with the address of {engine} is not set").unwrap();
     }
     address
 }
 
-/// What an ad of `vin` says.
+/// Returns the content of an ad for `vin`.
 pub fn offer(vin: &str) -> Offer {
     Offer {
         vehicle_id: Some(7),
@@ -47,7 +48,7 @@ fn fresh_name() -> String {
     format!("test_{}", Uuid::now_v7().simple())
 }
 
-/// A place for files.
+/// A temporary directory.
 pub struct Directory(TempDir);
 
 impl Directory {
@@ -119,7 +120,7 @@ impl MongoDatabase {
         self.drop_database().await;
     }
 
-    /// Makes the server refuse documents of a collection that do not match.
+    /// Configures the server to refuse documents of a collection that do not match.
     pub async fn validate(&self, collection: &str, validator: Document) {
         let client = mongodb::Client::with_uri_str(self.url.as_str()).await.unwrap();
         let command = doc! { "collMod": collection, "validator": validator };

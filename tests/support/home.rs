@@ -1,4 +1,4 @@
-//! The directory of a server that refuses to run as root, and its certificates.
+//! Provides a directory and certificates for servers that refuse to run as root.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, chown};
@@ -31,7 +31,7 @@ impl Home {
         self.hand_over(name);
     }
 
-    /// Both servers refuse to run as root.
+    /// Gives a file to the servers' user when running as root, as which both servers refuse to run.
     pub fn hand_over(&self, name: &str) {
         if is_root() {
             let id = |flag| {
@@ -47,7 +47,7 @@ impl Home {
         assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Makes `<name>.crt` and `<name>.key` of an authority, or of a server that is its own.
+    /// Creates `<name>.crt` and `<name>.key` of an authority, or of a self-signed server.
     pub fn make_authority(&self, name: &str) {
         let (key, certificate, subject) =
             (format!("{name}.key"), format!("{name}.crt"), format!("/CN={name}"));
@@ -121,7 +121,7 @@ pub fn is_root() -> bool {
     fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
-/// A command that runs as an unprivileged user.
+/// Returns a command that runs as an unprivileged user.
 pub fn unprivileged(program: &Path) -> Command {
     if !is_root() {
         return Command::new(program);

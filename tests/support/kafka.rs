@@ -1,4 +1,4 @@
-//! A client of the platform's topics.
+//! Accesses the platform's topics.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::DEADLINE;
 
-/// Writes one record, once.
+/// Writes a record exactly once.
 pub async fn produce(bootstrap: &str, topic: &str, key: Option<&str>, value: &[u8]) {
     let mut record = FutureRecord::to(topic).payload(value);
     if let Some(key) = key {
@@ -20,12 +20,12 @@ pub async fn produce(bootstrap: &str, topic: &str, key: Option<&str>, value: &[u
     produce_record(bootstrap, record, "none").await;
 }
 
-/// Writes one record of any size, once, compressed by a codec.
+/// Writes a record of any size exactly once, compressed with a codec.
 pub async fn produce_record(bootstrap: &str, record: FutureRecord<'_, str, [u8]>, codec: &str) {
     producer(bootstrap, codec).send(record, DEADLINE).await.unwrap();
 }
 
-/// Writes records of keys and values, each once.
+/// Writes records with keys and values exactly once.
 pub async fn produce_all(bootstrap: &str, topic: &str, records: &[(String, Vec<u8>)], codec: &str) {
     let producer = producer(bootstrap, codec);
     let sent: Vec<_> = records
@@ -37,7 +37,7 @@ pub async fn produce_all(bootstrap: &str, topic: &str, records: &[(String, Vec<u
     }
 }
 
-/// Writes values as batches of one, each compressed.
+/// Writes each value as a separate compressed batch.
 pub async fn produce_compressed(bootstrap: &str, topic: &str, values: &[Vec<u8>]) {
     let producer = producer(bootstrap, "zstd");
     for value in values {
@@ -55,7 +55,7 @@ fn producer(bootstrap: &str, codec: &str) -> FutureProducer {
         .unwrap()
 }
 
-/// Creates a topic that takes no batch of more than `max_message_bytes`.
+/// Creates a topic that refuses batches of more than `max_message_bytes`.
 pub async fn create_topic(bootstrap: &str, name: &str, max_message_bytes: &str) {
     let admin: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", bootstrap).create().unwrap();
     let topic =
@@ -64,12 +64,12 @@ pub async fn create_topic(bootstrap: &str, name: &str, max_message_bytes: &str) 
     assert_eq!(created, [Ok(name.to_owned())]);
 }
 
-/// All committed records of a topic, at this moment.
+/// Returns all records of a topic that are committed at this moment.
 pub async fn read_all(bootstrap: &str, topic: &str) -> Vec<OwnedMessage> {
     read_each(bootstrap, topic, |record: &BorrowedMessage<'_>| record.detach()).await
 }
 
-/// What `keep` makes of each committed record of a topic, at this moment.
+/// Applies `keep` to each record of a topic that is committed at this moment.
 pub async fn read_each<T: Send + 'static>(
     bootstrap: &str,
     topic: &str,
@@ -111,7 +111,7 @@ fn read_each_blocking<T>(bootstrap: &str, topic: &str, keep: impl Fn(&BorrowedMe
     records
 }
 
-/// A header's text.
+/// Returns the text of a header.
 pub fn header(message: &OwnedMessage, name: &str) -> Option<String> {
     let headers = message.headers()?;
     let header = headers.iter().find(|header| header.key == name)?;

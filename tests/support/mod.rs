@@ -1,4 +1,4 @@
-//! Drives the platform from outside: its process, its HTTP, its Kafka.
+//! Drives the platform from outside: through its process, HTTP and Kafka.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -26,17 +26,17 @@ use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Long enough for a busy machine; a condition that holds ends the wait at once.
+/// Long enough for a busy machine. A wait ends as soon as its condition holds.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_vehicle-platform");
 
-/// Asks until `condition` has an answer.
+/// Polls `condition` until it returns a value, for at most [`DEADLINE`].
 pub async fn eventually<T>(what: &str, condition: impl AsyncFnMut() -> Option<T>) -> T {
     eventually_within(DEADLINE, what, condition).await
 }
 
-/// Asks until `condition` has an answer, for as long as `limit`.
+/// Polls `condition` until it returns a value, for at most `limit`.
 pub async fn eventually_within<T>(
     limit: Duration,
     what: &str,
@@ -47,12 +47,12 @@ pub async fn eventually_within<T>(
         if let Some(value) = condition().await {
             return value;
         }
-        assert!(started.elapsed() < limit, "waited in vain for {what}");
+        assert!(started.elapsed() < limit, "timed out waiting for {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// A vehicle's body, like the documented one.
+/// Returns the body of a vehicle, as documented.
 pub fn vehicle(vin: &str) -> Value {
     json!({
         "vin": vin, "model": "model", "manufacturer": "manufacturer",
@@ -60,7 +60,7 @@ pub fn vehicle(vin: &str) -> Value {
     })
 }
 
-/// A `vehicle-platform dev` of a test's own.
+/// A separate `vehicle-platform dev` for a test.
 pub struct Platform {
     data_dir: TempDir,
     arguments: Vec<String>,
@@ -68,7 +68,7 @@ pub struct Platform {
     client: reqwest::Client,
 }
 
-/// A running process, and where it listens.
+/// A running process and its addresses.
 struct Dev {
     child: Child,
     stock: String,
@@ -78,12 +78,12 @@ struct Dev {
 }
 
 impl Platform {
-    /// Starts the platform on free ports and an empty data directory, and waits until it is ready.
+    /// Starts the platform on free ports with an empty data directory, and waits until it is ready.
     pub async fn start(arguments: &[&str]) -> Self {
         let data_dir = tempfile::tempdir().unwrap();
         let arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let process = Dev::spawn(data_dir.path(), &arguments);
-        // Servers close a connection that was idle for 5 s, maybe just when a request is sent on it.
+        // Servers close a connection that was idle for 5 s, possibly just as a request is sent on it.
         let client = reqwest::Client::builder().pool_idle_timeout(Duration::from_secs(2)).build().unwrap();
         let platform = Self { data_dir, arguments, process, client };
         platform.await_ready().await;
@@ -114,7 +114,7 @@ impl Platform {
         self.data_dir.path()
     }
 
-    /// Kills the process as a power switch would, and starts it again on the same data.
+    /// Kills the process as a power failure would, and restarts it on the same data.
     pub async fn kill_and_restart(&mut self) {
         self.process.child.kill().unwrap();
         self.process.child.wait().unwrap();
@@ -139,7 +139,7 @@ impl Platform {
         self.client.post(format!("{}/stock", self.process.stock)).json(body).send().await.unwrap()
     }
 
-    /// Posts a vehicle that has to be accepted.
+    /// Posts a vehicle that must be accepted.
     pub async fn accept(&self, vin: &str) -> Value {
         let response = self.post(&vehicle(vin)).await;
         assert_eq!(response.status(), StatusCode::CREATED);
@@ -150,7 +150,7 @@ impl Platform {
         self.client.get(url).send().await.unwrap()
     }
 
-    /// All pages of a list.
+    /// Returns the items of all pages of a list.
     pub async fn list(&self, base: &str, path: &str) -> Vec<Value> {
         let mut items = Vec::new();
         let mut next = Some(format!("{base}{path}?limit=1000"));
@@ -189,7 +189,7 @@ impl Platform {
             .unwrap()
     }
 
-    /// Ends the platform in good order; it must have nothing left to do.
+    /// Terminates the platform gracefully once it has published all events.
     pub async fn finish(self) {
         self.await_empty_outbox().await;
         self.end().await;
@@ -206,14 +206,14 @@ impl Platform {
         }
     }
 
-    /// Ends the platform in good order, whatever it has left to do.
+    /// Terminates the platform gracefully, even with events to be published.
     pub async fn end(mut self) {
         let status = terminate(&mut self.process.child).await;
-        assert_eq!(status.code(), Some(0), "the platform did not end well");
+        assert_eq!(status.code(), Some(0), "the platform did not exit with 0");
     }
 }
 
-/// The page that a `Link` header names.
+/// Returns the URL of the next page in the `Link` header.
 pub fn next_page(base: &str, response: &Response) -> Option<String> {
     let link = response.headers().get("link")?.to_str().unwrap();
     let (path, relation) = link.split_once(">; ").unwrap();
@@ -245,7 +245,7 @@ impl Dev {
         Self::read_addresses(child, output)
     }
 
-    /// What the platform prints of itself.
+    /// Reads the addresses that the platform prints.
     fn read_addresses(child: Child, output: impl std::io::Read) -> Self {
         let mut dev = Self {
             child,
@@ -266,7 +266,7 @@ impl Dev {
                 _ => {}
             }
         }
-        panic!("the platform ended before it said where it listens");
+        panic!("the platform ended before it printed its addresses");
     }
 }
 
@@ -277,7 +277,7 @@ impl Drop for Dev {
     }
 }
 
-/// A role in a process of its own.
+/// A role in a separate process.
 pub struct RoleProcess {
     pub child: Child,
 }
@@ -296,7 +296,7 @@ impl Drop for RoleProcess {
     }
 }
 
-/// Sends SIGTERM, and waits for the end.
+/// Sends SIGTERM and waits for the end of the process.
 pub async fn terminate(child: &mut Child) -> ExitStatus {
     signal(child, "TERM");
     eventually("the process to end", async || child.try_wait().unwrap()).await
@@ -308,14 +308,14 @@ pub fn signal(child: &Child, name: &str) {
     assert!(sent.success());
 }
 
-/// Panics with both when they differ, but for order.
+/// Asserts that both contain the same items in any order.
 pub fn assert_same<T: Ord + Debug>(mut actual: Vec<T>, mut expected: Vec<T>) {
     actual.sort();
     expected.sort();
     assert_eq!(actual, expected);
 }
 
-/// A port that nobody listens on at this moment.
+/// Returns a port that is free at this moment.
 pub fn free_port() -> u16 {
     std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }

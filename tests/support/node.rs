@@ -1,10 +1,10 @@
-//! Nodes of the cluster, which tests kill and start.
+//! Kills and starts nodes of the cluster.
 
 use std::process::Command;
 
 use super::engines::address;
 
-/// A node of the cluster, which its script ends and starts.
+/// A node of the cluster, controlled by the cluster's script.
 #[derive(Clone)]
 pub struct Node {
     script: String,
@@ -12,12 +12,12 @@ pub struct Node {
 }
 
 impl Node {
-    /// `None`, after saying so, where the cluster has no script.
+    /// Returns a node. Reports and returns `None` when there is no cluster script.
     pub fn named(name: &'static str) -> Option<Self> {
         Some(Self { script: address("the script of the cluster", "TEST_CLUSTER")?, name })
     }
 
-    /// One of the script's commands on a node. Blocks until it is done.
+    /// Runs a command of the script on the node. Blocks until it completes.
     pub fn run(&self, command: &str) {
         let output = Command::new(&self.script).args([command, self.name]).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
@@ -25,11 +25,11 @@ impl Node {
     }
 }
 
-/// A node of the cluster that is dead until this is dropped.
+/// A node of the cluster that is down until this is dropped.
 pub struct Killed(Node);
 
 impl Killed {
-    /// Kills a node at once. `None`, after saying so, where the cluster has no script for that.
+    /// Kills a node. Reports and returns `None` when there is no cluster script.
     pub fn node(name: &'static str) -> Option<Self> {
         let node = Node::named(name)?;
         node.run("kill");

@@ -1,4 +1,4 @@
-//! PostgreSQL servers and `PgBouncer`s of a test's own, from the programs that are installed.
+//! Runs private PostgreSQL servers and `PgBouncer`s for tests, using installed programs.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -19,7 +19,7 @@ pub const PASSWORD: &str = "secret%word";
 const PASSWORD_IN_URL: &str = "secret%25word";
 const PGBOUNCER: &str = "/usr/sbin/pgbouncer";
 
-/// Each test names the database; these refuse one kind of connection.
+/// The access rules. Each test selects a database; the first two rules refuse one kind of connection.
 const HBA: &str = "\
 hostnossl tls_only all all reject
 hostssl plain_only all all reject
@@ -27,10 +27,11 @@ local all all scram-sha-256
 host all all all scram-sha-256
 ";
 
-/// The directory of the server's programs, or `None` after saying that the test is skipped.
+/// Returns the directory of the server's programs. Reports that the test is skipped and returns `None` when a program
+/// is missing.
 ///
 /// # Panics
-/// When `REQUIRE_ENGINES=1` and a program is missing.
+/// Panics when `REQUIRE_ENGINES=1` and a program is missing.
 pub fn installed() -> Option<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut binaries: Vec<_> = versions.map(|version| version.path().join("bin")).collect();
@@ -45,7 +46,7 @@ pub fn installed() -> Option<PathBuf> {
     let required = std::env::var("REQUIRE_ENGINES").is_ok_and(|value| value == "1");
     assert!(!required, "REQUIRE_ENGINES=1, but {missing}");
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    // Not by eprintln, whose output a test that passes does not show.
+    // The output of eprintln is not shown for tests that pass.
     let mut stderr = std::io::stderr();
     writeln!(stderr, "skipped {test}: {missing}").unwrap();
     None
@@ -54,15 +55,15 @@ pub fn installed() -> Option<PathBuf> {
 /// The certificate that a server presents.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Certificate {
-    /// One for `localhost`, signed by the authority in `ca.crt`.
+    /// A certificate for `localhost`, signed by the authority in `ca.crt`.
     Signed,
-    /// One for `localhost` that is its own authority.
+    /// A self-signed certificate for `localhost`.
     SelfSigned,
-    /// None: the server does not support TLS.
+    /// No certificate: the server does not support TLS.
     None,
 }
 
-/// The words of the command that starts a server, for `env`.
+/// Returns the command that starts a server, as arguments of `env`.
 fn server_command(home: &Home, binaries: &Path, port: u16, options: Options<'_>) -> Vec<String> {
     let command = unprivileged(&binaries.join("postgres"));
     let mut words: Vec<_> =
@@ -92,7 +93,7 @@ fn free_port() -> u16 {
 struct Process(Child);
 
 impl Process {
-    /// Starts `command` and waits until it listens, or returns `None` when it ends before.
+    /// Starts `command` and waits until it listens. Returns `None` when it ends before.
     async fn start(mut command: Command, port: u16, log: &Path) -> Option<Self> {
         let log = fs::File::create(log).unwrap();
         let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
@@ -112,7 +113,7 @@ impl Process {
         send(name, self.0.id());
     }
 
-    /// Sends a signal to the process and to those that it started.
+    /// Sends a signal to the process and its children.
     fn signal_all(&self, name: &str) {
         self.signal(name);
         let parent = self.0.id().to_string();
@@ -134,15 +135,15 @@ fn send(name: &str, id: u32) {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // A frozen server would not end.
+        // A suspended server would not end.
         self.signal_all("CONT");
-        // PostgreSQL's fast shutdown, which frees its shared memory; PgBouncer's as well.
+        // PostgreSQL's fast shutdown frees its shared memory; PgBouncer handles the signal as well.
         self.signal("INT");
         _ = self.0.wait();
     }
 }
 
-/// How a server differs from the others.
+/// The options of a server.
 #[derive(Clone, Copy)]
 pub struct Options<'a> {
     pub certificate: Certificate,
@@ -156,7 +157,7 @@ impl Default for Options<'_> {
     }
 }
 
-/// A PostgreSQL server.
+/// A running PostgreSQL server.
 pub struct Server {
     // Stopped before its directory is removed.
     process: Mutex<Option<Process>>,
@@ -167,7 +168,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Returns a server with a certificate of `ca.crt`, or `None` after saying that the test is skipped.
+    /// Starts a server with a certificate of `ca.crt`. Reports and returns `None` when the test is skipped.
     pub async fn start() -> Option<Self> {
         Self::start_with(Certificate::Signed).await
     }
@@ -195,7 +196,7 @@ impl Server {
         }
         home.hand_over("server.key");
         fs::set_permissions(home.path("server.key"), fs::Permissions::from_mode(0o600)).unwrap();
-        // A port that was free may be taken meanwhile.
+        // A free port may be taken before the server binds it.
         for _ in 0..5 {
             let port = free_port();
             let command = server_command(&home, &binaries, port, options);
@@ -205,10 +206,11 @@ impl Server {
             }
             home = server.home;
         }
-        panic!("PostgreSQL does not start: {}", fs::read_to_string(home.path("log")).unwrap());
+        panic!("PostgreSQL did not start: {}", fs::read_to_string(home.path("log")).unwrap());
     }
 
-    /// Starts the program and waits until it answers, or returns whether its port was taken.
+    /// Starts the program and waits until it accepts connections. Returns `false` when the program ended, as on a
+    /// taken port.
     async fn launch(&self) -> bool {
         let mut command = Command::new("env");
         command.args(&self.start);
@@ -216,7 +218,7 @@ impl Server {
             return false;
         };
         *self.process() = Some(process);
-        // It listens before it has started up.
+        // The server listens before it has started up.
         let address = self.address("postgres");
         eventually("PostgreSQL to start", async || address.connect().await.ok()).await;
         true
@@ -226,7 +228,7 @@ impl Server {
         self.process.lock().unwrap()
     }
 
-    /// Kills the server as a crash would, and starts it again.
+    /// Kills the server as a crash would, and restarts it.
     pub async fn crash_and_restart(&self) {
         let process = self.process().take().unwrap();
         process.signal("QUIT");
@@ -234,7 +236,7 @@ impl Server {
         assert!(self.launch().await, "{}", fs::read_to_string(self.home.path("log")).unwrap());
     }
 
-    /// Stops the server and its processes in their tracks.
+    /// Suspends the server and its processes.
     pub fn freeze(&self) {
         self.process().as_ref().unwrap().signal_all("STOP");
     }
@@ -247,12 +249,12 @@ impl Server {
         self.port
     }
 
-    /// The path of a file next to the server's, such as `ca.crt`.
+    /// Returns the path of a file next to the server's data, such as `ca.crt`.
     pub fn file(&self, name: &str) -> String {
         self.home.text(name)
     }
 
-    /// The URL of this server, under the name `host`, with `rest` after the slash.
+    /// Returns the URL of this server with the host name `host`, and `rest` after the slash.
     pub fn url(&self, host: &str, rest: &str) -> String {
         format!("postgres://postgres:{PASSWORD_IN_URL}@{host}:{}/{rest}", self.port)
     }
@@ -274,7 +276,7 @@ pub struct Pooler {
 }
 
 impl Pooler {
-    /// Starts a pooler whose every database is `database` of `server`.
+    /// Starts a pooler that maps every database name to `database` of `server`.
     pub async fn start(server: &Server, mode: &str, database: &str) -> Self {
         let home = Home::new();
         for _ in 0..5 {
@@ -292,7 +294,7 @@ impl Pooler {
                 return Self { _process: process, _home: home, port };
             }
         }
-        panic!("PgBouncer does not start: {}", fs::read_to_string(home.path("log")).unwrap());
+        panic!("PgBouncer did not start: {}", fs::read_to_string(home.path("log")).unwrap());
     }
 
     pub fn port(&self) -> u16 {

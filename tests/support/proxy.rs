@@ -1,4 +1,4 @@
-//! A TCP proxy between a role and an engine, which can be cut.
+//! A TCP proxy between a role and an engine that can be cut.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -16,28 +16,28 @@ use super::eventually;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Line {
     Open,
-    /// Nothing gets through and neither side is notified: connections stay open and wait.
+    /// Blocks all data without notifying either side: connections stay open and wait.
     Silent,
-    /// Connections are closed, and new ones too.
+    /// Closes existing and new connections.
     Severed,
-    /// A black hole: packets are dropped both ways. Connections that exist then never carry anything again, as after a
-    /// lost NAT entry, and neither side is told; those that begin afterwards work.
+    /// A black hole that drops packets in both directions. Existing connections never work again, as after a lost NAT
+    /// entry, and neither side is notified. Later connections work.
     ///
-    /// A kernel acknowledges what arrives for a proxy, whether the proxy reads it or not, and answers keepalives. So a
-    /// proxy that merely stops, or reads and discards, hides from both sides that nobody is there: keepalives, user
-    /// timeouts and retransmissions see a healthy connection. Here a socket filter drops the packets before the
-    /// kernel's TCP sees them: nothing is acknowledged, a SYN gets no answer, and neither a FIN nor an RST passes.
+    /// A kernel acknowledges data for a proxy, whether the proxy reads it or not, and answers keepalives. A proxy
+    /// that merely stops, or reads and discards, is therefore invisible to both sides: keepalives, user timeouts and
+    /// retransmissions see a healthy connection. Here, a socket filter drops the packets before the kernel's TCP
+    /// processes them: nothing is acknowledged, a SYN gets no answer, and neither a FIN nor an RST passes.
     Dropped,
 }
 
 #[derive(Clone, Copy)]
 struct State {
     line: Line,
-    /// How often the line became a black hole: a connection that is older than the last one is dead.
+    /// How often the line became a black hole. Connections from before the last time are dead.
     holes: u64,
 }
 
-/// A proxy; it ends with its runtime.
+/// A proxy, which ends with its runtime.
 #[derive(Clone)]
 pub struct Proxy {
     state: Arc<watch::Sender<State>>,
@@ -45,9 +45,9 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Forwards from a port of this machine, 0 for any, to `engine`; also the port.
+    /// Forwards from a local port, where 0 selects a free one, to `engine`. Also returns the port.
     pub async fn start(port: u16, engine: SocketAddr) -> (Self, u16) {
-        // A port of the cluster may be that of an outgoing connection for a moment.
+        // A port of the cluster may be in use by an outgoing connection for a moment.
         let free = async || TcpListener::bind(("127.0.0.1", port)).await.ok();
         let listener = eventually(&format!("port {port} to be free"), free).await;
         let port = listener.local_addr().unwrap().port();
@@ -57,7 +57,7 @@ impl Proxy {
         (Self { state: Arc::new(sender), accepted }, port)
     }
 
-    /// Returns the number of connections that were made to it.
+    /// Returns the number of connections that were made to the proxy.
     pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::Relaxed)
     }
@@ -114,7 +114,7 @@ async fn handle(
     let mut engine = None;
     let lost = tokio::select! {
         biased;
-        // Also one that was established just before, and accepted only now.
+        // Includes a connection that was established just before and accepted only now.
         _ = hole.wait_for(|state| state.holes > born || state.line == Line::Dropped) => true,
         () = forward(&mut client, &mut engine, address, state) => false,
     };
@@ -123,7 +123,7 @@ async fn handle(
     }
 }
 
-/// Until either side closes, or the line is severed.
+/// Forwards until either side closes or the line is severed.
 async fn forward(
     client: &mut TcpStream,
     engine: &mut Option<TcpStream>,
@@ -161,13 +161,13 @@ async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut state: watch::R
     }
 }
 
-/// Both ends of connections that a black hole swallowed. They stay open, because closing one would send a FIN, and no
-/// packet of their peers says when it closed its side.
+/// Both ends of connections in a black hole. They stay open because closing one would send a FIN, and no packet from
+/// the peers shows when they close their side.
 #[derive(Default)]
 struct DeadConnections(Mutex<VecDeque<[Option<TcpStream>; 2]>>);
 
 impl DeadConnections {
-    /// Of one proxy: the oldest, whose peers gave up long ago, is closed to make room.
+    /// The maximum number of connections per proxy. The oldest, whose peers gave up long ago, is closed to make room.
     const LIMIT: usize = 100;
 
     fn keep(&self, client: TcpStream, engine: Option<TcpStream>) {
@@ -181,7 +181,7 @@ impl DeadConnections {
     }
 }
 
-/// Drops every packet that arrives at a socket, before TCP sees it: a filter that keeps no byte of any packet.
+/// Drops every packet that arrives at a socket before TCP processes it, with a filter that accepts no bytes.
 #[cfg(target_os = "linux")]
 fn drop_packets(socket: SockRef<'_>) {
     const RETURN_CONSTANT: u16 = 0x06;
@@ -193,7 +193,7 @@ fn receive_packets(socket: SockRef<'_>) {
     socket.detach_filter().unwrap();
 }
 
-/// Elsewhere packets are acknowledged, and not read.
+/// On other systems, packets are acknowledged but not read.
 #[cfg(not(target_os = "linux"))]
 fn drop_packets(_: SockRef<'_>) {}
 

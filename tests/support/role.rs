@@ -1,4 +1,4 @@
-//! A role in a process of its own, with what it says of itself.
+//! Runs a role in a separate process and reads its state.
 
 use std::process::{Command, Stdio};
 
@@ -14,7 +14,7 @@ pub struct Role {
 }
 
 impl Role {
-    /// Starts `estimate`, or another role that reads, next to a platform.
+    /// Starts `estimate` or another consuming role next to a platform.
     pub fn join(platform: &Platform, role: &str, arguments: &[&str]) -> Self {
         let port = free_port().to_string();
         let log = NamedTempFile::new().unwrap();
@@ -40,14 +40,14 @@ impl Role {
         text.lines().find_map(|line| line.strip_prefix(name)?.trim().trim_end_matches(".0").parse().ok())
     }
 
-    /// The largest part of the process that was in memory at a time.
+    /// Returns the peak resident memory of the process, in MiB.
     pub fn peak_memory_mib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
     }
 
-    /// What the role waits for; `None` while it does not answer.
+    /// Returns the missing dependencies, or `None` while the role does not answer.
     pub async fn missing(&self) -> Option<Value> {
         let answer: Value = reqwest::get(format!("{}/readyz", self.url)).await.ok()?.json().await.ok()?;
         Some(answer["missing"].clone())
@@ -57,7 +57,7 @@ impl Role {
         eventually("the role to be ready", async || self.missing().await?.is_null().then_some(())).await;
     }
 
-    /// Waits until the role says why it is not ready, because of one entry.
+    /// Waits until the role reports `text` as the reason for a missing entry.
     pub async fn await_reason(&self, entry: &str, text: &str) {
         eventually(&format!("{entry} with {text}"), async || {
             self.missing().await?[entry].as_str()?.contains(text).then_some(())

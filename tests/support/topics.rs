@@ -1,4 +1,4 @@
-//! Creates, deletes and fills topics behind the platform's back.
+//! Creates, deletes and fills topics without the platform.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub async fn delete_topic(bootstrap: &str, topic: &str) {
     deleted.into_iter().next().unwrap().unwrap();
 }
 
-/// One setting of a topic.
+/// Returns a setting of a topic.
 pub async fn setting(bootstrap: &str, topic: &str, name: &str) -> String {
     let resources = [ResourceSpecifier::Topic(topic)];
     let described = admin(bootstrap).describe_configs(&resources, &AdminOptions::new()).await.unwrap();
@@ -37,13 +37,13 @@ pub async fn setting(bootstrap: &str, topic: &str, name: &str) -> String {
     resource.get(name).unwrap().value.clone().unwrap()
 }
 
-/// Writes values to one partition, in their order and without a transaction.
+/// Writes values to one partition in order, without a transaction.
 pub async fn fill(bootstrap: &str, topic: &str, partition: i32, values: &[Vec<u8>]) {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     fill_at(bootstrap, topic, partition, values, i64::try_from(now.as_millis()).unwrap()).await;
 }
 
-/// As [`fill`], with the time that the producer states in milliseconds.
+/// Writes values as [`fill`] does, with the producer's timestamp in milliseconds.
 pub async fn fill_at(bootstrap: &str, topic: &str, partition: i32, values: &[Vec<u8>], time: i64) {
     let producer: FutureProducer = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
@@ -59,11 +59,11 @@ pub async fn fill_at(bootstrap: &str, topic: &str, partition: i32, values: &[Vec
     }
 }
 
-/// Deletes a topic of the cluster that has records, and creates it again. Brokers may take some time for it.
+/// Deletes a non-empty topic of the cluster and creates it again. Brokers may take some time for this.
 pub async fn replace_topic(bootstrap: &str, topic: &str) {
     let admin = admin(bootstrap);
     let options = AdminOptions::new().request_timeout(Some(CALL_TIMEOUT));
-    // A role that starts now creates the topic, too: then it is empty before this does.
+    // A role that is starting may create the topic first, which is then empty as well.
     eventually("the deletion of a topic", async || {
         let deleted = admin.delete_topics(&[topic], &options).await.ok()?;
         deleted.into_iter().next()?.ok()
@@ -78,15 +78,15 @@ pub async fn replace_topic(bootstrap: &str, topic: &str) {
     ];
     let new = NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(3));
     let new = settings.iter().fold(new, |new, (name, value)| new.set(name, value));
-    eventually("a topic to be there again", async || {
-        // As long as the brokers have not deleted the old one they refuse.
+    eventually("a topic to be recreated", async || {
+        // The brokers refuse until they have deleted the old topic.
         admin.create_topics([&new], &options).await.ok();
         is_empty(bootstrap, topic).await.filter(|is_empty| *is_empty)
     })
     .await;
 }
 
-/// Whether nothing was ever written to a topic. `None` when there is no topic.
+/// Returns whether nothing was ever written to a topic, or `None` when it does not exist.
 pub async fn is_empty(bootstrap: &str, topic: &str) -> Option<bool> {
     let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", bootstrap).create().unwrap();
     let topic = topic.to_owned();

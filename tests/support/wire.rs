@@ -1,4 +1,4 @@
-//! Writes records byte by byte, for what no client library would send.
+//! Writes records byte by byte that no client library would send.
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -8,12 +8,12 @@ use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEnc
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Of Produce, as of Kafka 2.1.
+/// The version of Produce that Kafka 2.1 introduced.
 const VERSION: i16 = 7;
-/// Where the checksum of a batch is, and where the part that it covers begins.
+/// The position of a batch's checksum, which covers everything after it.
 const CRC: std::ops::Range<usize> = 17..21;
 
-/// Writes a record to partition 0 whose one header has this name, to the broker that leads it.
+/// Writes a record with a single header of the given name to partition 0, on the broker that leads it.
 pub async fn produce_with_header(
     broker: &str,
     topic: &str,
@@ -21,7 +21,7 @@ pub async fn produce_with_header(
     value: &[u8],
     (name, header): (&[u8], &[u8]),
 ) {
-    // The library encodes text only: a name of the same length is replaced afterwards.
+    // The library encodes only text, so a placeholder of the same length is replaced afterwards.
     let stand_in = "~".repeat(name.len());
     let mut batch = encode(key, value, &stand_in, header).to_vec();
     let at = batch.windows(name.len()).position(|window| window == stand_in.as_bytes()).unwrap();

@@ -1,4 +1,4 @@
-//! A database of a test's own, on either engine.
+//! Provides a separate database for a test, on either engine.
 
 use std::path::PathBuf;
 
@@ -14,12 +14,12 @@ use crate::support::engines::PostgresDatabase;
 use crate::support::postgres::Server;
 use crate::support::vehicle;
 
-/// What diesel keeps of the migrations that ran.
+/// Diesel's journal of migrations.
 const JOURNAL: &str = "CREATE TABLE __diesel_schema_migrations (
     version VARCHAR(50) PRIMARY KEY NOT NULL, run_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP);
     INSERT INTO __diesel_schema_migrations (version) VALUES ('0001');";
 
-/// The time at which vehicles were created, as each engine writes it.
+/// The creation time of vehicles, in a format that both engines accept.
 const CREATED_AT: &str = "2026-01-01 00:00:00+00:00";
 
 #[derive(QueryableByName)]
@@ -39,7 +39,7 @@ enum Engine {
         path: PathBuf,
         _directory: TempDir,
     },
-    /// On a server of the test's own, or on one that the environment names.
+    /// A private server, or the one from the environment.
     Private(Server),
     Shared(PostgresDatabase),
 }
@@ -47,18 +47,18 @@ enum Engine {
 pub struct Database(Engine);
 
 impl Database {
-    /// An empty SQLite file.
+    /// Creates an empty SQLite file.
     pub fn sqlite() -> Self {
         let directory = tempfile::tempdir().unwrap();
         Self(Engine::Sqlite { path: directory.path().join("stock.db"), _directory: directory })
     }
 
-    /// An empty database on a server of its own. `None`, after saying so, where PostgreSQL is not installed.
+    /// Creates an empty database on a private server. Reports and returns `None` when PostgreSQL is not installed.
     pub async fn private_postgres() -> Option<Self> {
         Some(Self(Engine::Private(Server::start().await?)))
     }
 
-    /// An empty database on the server that the environment names, or else on one of its own.
+    /// Creates an empty database on the server from the environment, or else on a private one.
     pub async fn postgres() -> Option<Self> {
         if std::env::var("TEST_POSTGRES_URL").is_ok_and(|url| !url.is_empty()) {
             return Some(Self(Engine::Shared(PostgresDatabase::create().await?)));
@@ -74,26 +74,26 @@ impl Database {
         }
     }
 
-    /// One of the engine's migration scripts.
+    /// Returns a migration script of the engine.
     pub fn script(&self, name: &str) -> String {
         let engine = if matches!(self.0, Engine::Sqlite { .. }) { "sqlite" } else { "postgres" };
         let path = format!("{}/src/stock/migrations/{engine}/{name}", env!("CARGO_MANIFEST_DIR"));
         std::fs::read_to_string(path).unwrap()
     }
 
-    /// Gives an empty database the tables of the older release.
+    /// Creates the tables of the older release in an empty database.
     pub async fn create_older_tables(&self) {
         self.execute(&self.script("0001_vehicles/up.sql")).await;
         self.execute(JOURNAL).await;
     }
 
-    /// Runs this release's migrations, without a relay.
+    /// Runs this release's migrations without a relay.
     pub async fn migrate(&self) {
         let store = store::open(&self.url().parse().unwrap(), Access::Owner).await.unwrap();
         store.check().await.unwrap();
     }
 
-    /// Inserts a vehicle and its event, as the older release does.
+    /// Inserts a vehicle and its event as the older release does.
     pub async fn insert(&self, vin: &str, batch: Option<i64>) {
         self.execute(&insertion(vin, batch)).await;
     }
@@ -102,7 +102,7 @@ impl Database {
         self.try_execute(statements).await.unwrap();
     }
 
-    /// Runs statements as a client program does that sends them together.
+    /// Runs statements in one batch, as a client program does.
     pub async fn try_execute(&self, statements: &str) -> QueryResult<()> {
         match &self.0 {
             Engine::Sqlite { .. } => self.sqlite_connection().batch_execute(statements),
@@ -110,7 +110,7 @@ impl Database {
         }
     }
 
-    /// The column `text` of a query.
+    /// Returns the column `text` of a query.
     pub async fn texts(&self, query: &str) -> Vec<String> {
         let query = diesel::sql_query(query);
         let rows: Vec<TextRow> = match &self.0 {
@@ -122,7 +122,7 @@ impl Database {
         rows.into_iter().map(|row| row.text).collect()
     }
 
-    /// The number that a query on PostgreSQL returns in its column `number`.
+    /// Returns the number in the column `number` of a query on PostgreSQL.
     pub async fn number(&self, query: &str) -> i64 {
         let query = diesel::sql_query(query);
         let row: NumberRow =
@@ -130,7 +130,7 @@ impl Database {
         row.number
     }
 
-    /// A connection to PostgreSQL.
+    /// Opens a connection to PostgreSQL.
     pub async fn connect(&self) -> AsyncPgConnection {
         AsyncPgConnection::establish(&self.url()).await.unwrap()
     }
@@ -142,7 +142,7 @@ impl Database {
         connection
     }
 
-    /// Removes it from the server that the environment names.
+    /// Removes the database from the server of the environment.
     pub async fn clear(self) {
         if let Engine::Shared(database) = self.0 {
             database.clear().await;
@@ -150,7 +150,7 @@ impl Database {
     }
 }
 
-/// The statements by which the older release inserts a vehicle, and claims its event for a batch.
+/// Returns the statements of the older release that insert a vehicle and claim its event for a batch.
 pub fn insertion(vin: &str, batch: Option<i64>) -> String {
     let mut event = vehicle(vin);
     event["id"] = 1.into();

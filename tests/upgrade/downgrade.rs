@@ -1,4 +1,4 @@
-//! The way back: `down.sql` gives the older release its outbox, with exactly what is unpublished.
+//! Tests the downgrade: `down.sql` restores the older release's outbox with exactly the unpublished events.
 
 use crate::database::Database;
 use crate::engines::Engines;
@@ -17,12 +17,12 @@ async fn versions(database: &Database) -> Vec<String> {
     database.texts("SELECT version AS text FROM __diesel_schema_migrations ORDER BY version").await
 }
 
-/// Appends an event to the log, as a relay that is stopped leaves it.
+/// Returns a statement that appends an event to the log, as left by a stopped relay.
 fn append(vin: &str) -> String {
     format!("INSERT INTO event_log (vin, event, traceparent) VALUES ('{vin}', '{{}}', '');")
 }
 
-async fn refills_what_is_unpublished(database: Option<Database>) {
+async fn refills_the_unpublished_events(database: Option<Database>) {
     let Some(database) = database else { return };
     let engines = Engines::embedded().await;
     database.create_older_tables().await;
@@ -34,7 +34,7 @@ async fn refills_what_is_unpublished(database: Option<Database>) {
     database.execute(&database.script(DOWN)).await;
     assert_eq!(outbox(&database).await, ["b unclaimed", "a unclaimed"]);
     assert_eq!(versions(&database).await, ["0001"]);
-    // And forward again.
+    // Upgrades again.
     database.execute("DELETE FROM outbox").await;
     database.insert("later", None).await;
     stock.start();
@@ -46,7 +46,7 @@ async fn refills_what_is_unpublished(database: Option<Database>) {
     database.clear().await;
 }
 
-/// No relay of this release has run, so what was claimed goes back as it was.
+/// No relay of this release has run, so the claims are restored unchanged.
 async fn keeps_claims_that_were_not_resolved(database: Option<Database>) {
     let Some(database) = database else { return };
     database.create_older_tables().await;
@@ -60,7 +60,7 @@ async fn keeps_claims_that_were_not_resolved(database: Option<Database>) {
     database.clear().await;
 }
 
-/// The relay of the older release would stop at an event that it cannot encode.
+/// The older release's relay would stop at an event that it cannot encode.
 async fn refuses_events_that_could_not_be_encoded(database: Option<Database>) {
     let Some(database) = database else { return };
     database.create_older_tables().await;
@@ -77,7 +77,7 @@ async fn refuses_events_that_could_not_be_encoded(database: Option<Database>) {
     database.clear().await;
 }
 
-/// One test for each engine.
+/// Defines one test per engine.
 macro_rules! on_both_engines {
     ($($case:ident,)+) => {
         mod in_sqlite {
@@ -102,7 +102,7 @@ macro_rules! on_both_engines {
 }
 
 on_both_engines! {
-    refills_what_is_unpublished,
+    refills_the_unpublished_events,
     keeps_claims_that_were_not_resolved,
     refuses_events_that_could_not_be_encoded,
 }

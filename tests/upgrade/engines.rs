@@ -1,4 +1,4 @@
-//! Kafka and the schema registry: those that the environment names, or else embedded ones of the test's own.
+//! Provides Kafka and the schema registry: those from the environment, or else embedded ones for the test.
 
 use crate::support::Platform;
 
@@ -26,7 +26,7 @@ impl Engines {
         }
     }
 
-    /// What a role needs to find them.
+    /// Returns the variables with which a role finds the engines.
     pub fn variables(&self) -> Vec<(&'static str, String)> {
         let mut variables = vec![
             ("KAFKA_BOOTSTRAP_SERVERS", self.kafka.clone()),

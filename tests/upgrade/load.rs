@@ -1,4 +1,4 @@
-//! Clients that post vehicles to whichever instance answers, and what they were told.
+//! Runs clients that post vehicles to any instance and record the answers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,11 +11,11 @@ use tokio::task::JoinSet;
 use crate::support::vehicle;
 
 const CLIENTS: usize = 6;
-/// From one vehicle of a client to the next.
+/// The time between two vehicles of a client.
 const PACE: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// An instance, as a load balancer knows it.
+/// An instance as a load balancer sees it.
 #[derive(Clone)]
 pub struct Target {
     pub name: &'static str,
@@ -27,7 +27,7 @@ struct Book {
     stopped: AtomicBool,
     posted: AtomicU64,
     accepted: Mutex<HashMap<String, Instant>>,
-    /// Answers by instance and status.
+    /// The count of answers by instance and status.
     answers: Mutex<BTreeMap<(&'static str, u16), usize>>,
     longest: Mutex<Duration>,
 }
@@ -42,7 +42,7 @@ impl Load {
         Self::start_after(targets, 0)
     }
 
-    /// Posts other vehicles than those of an earlier load that posted `posted` of them.
+    /// Posts different vehicles than an earlier load that posted `posted` vehicles.
     pub fn start_after(targets: &[Target], posted: usize) -> Self {
         let book = Arc::new(Book { posted: AtomicU64::new(posted as u64), ..Book::default() });
         let client = Client::builder().timeout(Duration::from_secs(10)).build().unwrap();
@@ -61,7 +61,7 @@ impl Load {
         Self { book, clients }
     }
 
-    /// Returns once every vehicle that was posted is accepted.
+    /// Stops posting and returns once every posted vehicle is accepted.
     pub async fn stop(&mut self) {
         self.book.stopped.store(true, Ordering::Relaxed);
         while let Some(ended) = self.clients.join_next().await {
@@ -69,7 +69,7 @@ impl Load {
         }
     }
 
-    /// The vehicles that were accepted, and when.
+    /// Returns the accepted vehicles and when they were accepted.
     pub fn accepted(&self) -> HashMap<String, Instant> {
         self.book.accepted.lock().unwrap().clone()
     }
@@ -78,7 +78,7 @@ impl Load {
         self.book.answers.lock().unwrap().clone()
     }
 
-    /// The longest that a client tried until its vehicle was accepted.
+    /// Returns the longest time from the first attempt of a client to the acceptance of its vehicle.
     pub fn longest_post(&self) -> Duration {
         *self.book.longest.lock().unwrap()
     }
@@ -91,7 +91,7 @@ impl Book {
             let target = &targets[rand::random_range(0..targets.len())];
             if let Some(status) = post(client, target, vin).await {
                 *self.answers.lock().unwrap().entry((target.name, status.as_u16())).or_insert(0) += 1;
-                // A conflict is the answer to a try whose own answer was lost.
+                // A conflict means that a previous attempt was accepted, but its response was lost.
                 if matches!(status, StatusCode::CREATED | StatusCode::CONFLICT) {
                     self.accepted.lock().unwrap().insert(vin.to_owned(), Instant::now());
                     let mut longest = self.longest.lock().unwrap();
@@ -99,13 +99,13 @@ impl Book {
                     return;
                 }
             }
-            assert!(first_try.elapsed() < PATIENCE, "{vin} is not accepted");
+            assert!(first_try.elapsed() < PATIENCE, "{vin} was not accepted");
             tokio::time::sleep(Duration::from_millis(rand::random_range(20..200))).await;
         }
     }
 }
 
-/// `None` when there was no answer.
+/// Posts a vehicle. Returns `None` when there was no answer.
 async fn post(client: &Client, target: &Target, vin: &str) -> Option<StatusCode> {
     let request = client.post(format!("{}/stock", target.url)).json(&vehicle(vin));
     Some(request.send().await.ok()?.status())

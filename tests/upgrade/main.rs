@@ -1,7 +1,7 @@
-//! Upgrades from the release that publishes the table `outbox`, and the way back (docs/UPGRADING.md).
+//! Tests upgrades from the release with the table `outbox`, and the downgrade (docs/UPGRADING.md).
 //!
-//! Most tests write what the older release leaves behind with SQL and a Kafka client, and need no build of it. `make
-//! upgrade` also runs that release itself, next to this one and under load: [`rolling`].
+//! Most tests write the older release's state with SQL and a Kafka client, and do not need a build of it. `make
+//! upgrade` also runs that release itself, in parallel with this one and under load: [`rolling`].
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 

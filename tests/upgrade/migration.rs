@@ -1,4 +1,4 @@
-//! The migration of a database that older instances are using.
+//! Tests the migration of a database that older instances are using.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::support::eventually;
 
 const UNPUBLISHED: usize = 100_000;
 
-/// Waits until a session waits for a lock on `table`.
+/// Waits until a session is waiting for a lock on `table`.
 async fn await_waiter(database: &Database, table: &str) {
     let waiters = format!(
         "SELECT count(*) AS number FROM pg_locks WHERE relation = '{table}'::regclass AND NOT granted"
@@ -44,10 +44,10 @@ async fn it_is_retried_until_open_transactions_of_older_instances_end() {
     })
     .await;
     assert_eq!(stock.post("early").await, Some(StatusCode::SERVICE_UNAVAILABLE));
-    // The older instance takes its second lock while the migration waits for the first.
+    // The older instance acquires its second lock while the migration waits for the first.
     await_waiter(&database, "vehicles").await;
     accepting.batch_execute(&format!("{event}; COMMIT")).await.unwrap();
-    // Now the migration waits for the relay, and a further vehicle for the migration.
+    // The migration now waits for the relay, and another vehicle waits for the migration.
     await_waiter(&database, "outbox").await;
     let mut waiting = database.connect().await;
     let further = tokio::spawn(async move {
@@ -67,9 +67,9 @@ async fn it_is_retried_until_open_transactions_of_older_instances_end() {
     engines.end().await;
 }
 
-/// Requests are refused for as long as it takes, but none fails.
+/// Requests are refused until the migration completes, but none fails.
 #[tokio::test(flavor = "multi_thread")]
-async fn it_moves_many_unpublished_events_in_one_go() {
+async fn it_moves_many_unpublished_events_in_one_transaction() {
     let Some(database) = Database::private_postgres().await else { return };
     let engines = Engines::embedded().await;
     database.create_older_tables().await;
@@ -107,7 +107,7 @@ async fn it_moves_many_unpublished_events_in_one_go() {
     let started = Instant::now();
     database.execute(&database.script("0002_event_log/down.sql")).await;
     println!(
-        "{} events given back in {:.1?}",
+        "{} events restored in {:.1?}",
         database.number("SELECT count(*) AS number FROM outbox").await,
         started.elapsed()
     );

@@ -1,4 +1,4 @@
-//! What the relay of the older release does on Kafka.
+//! Simulates the relay of the older release on Kafka.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub const TOPIC: &str = "stock.vehicle-created";
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Its producer, which commits the number of the next batch as the offset of a group.
+/// The producer of the older relay, which commits the number of the next batch as the offset of a group.
 pub struct OlderRelay {
     bootstrap: String,
     name: String,
@@ -25,7 +25,7 @@ pub struct OlderRelay {
 }
 
 impl OlderRelay {
-    /// Begins transactions under the identity that the database holds.
+    /// Starts a producer with the identity in the database.
     pub async fn begin(engines: &Engines, database: &Database) -> Self {
         let identity = database.texts("SELECT identity AS text FROM outbox_identity").await.remove(0);
         let (bootstrap, name) = (engines.kafka.clone(), format!("ms-vehicles-stock.{identity}"));
@@ -43,7 +43,7 @@ impl OlderRelay {
         .unwrap()
     }
 
-    /// Sends everything of the transaction that publishes `batch`, but does not commit it.
+    /// Sends the transaction that publishes `batch` without committing it.
     pub async fn send(self, batch: i64, vins: &'static [&'static str]) -> Self {
         tokio::task::spawn_blocking(move || {
             self.producer.begin_transaction().unwrap();
@@ -72,7 +72,7 @@ impl OlderRelay {
     }
 }
 
-/// The keys of all committed records, sorted, and whether the older release wrote each.
+/// Returns the keys of all committed records, sorted, and whether the older release wrote each.
 pub async fn published(engines: &Engines) -> Vec<(String, bool)> {
     let mut published: Vec<_> = read_all(&engines.kafka, TOPIC)
         .await

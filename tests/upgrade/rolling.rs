@@ -1,7 +1,7 @@
-//! Both releases as processes, under load: a rolling upgrade, the way back, and forward again.
+//! Runs both releases as processes under load: a rolling upgrade, a downgrade, and another upgrade.
 //!
-//! `make upgrade` builds the older release and names its executable in `UPGRADE_FROM`. `UPGRADE_SECONDS` is the length
-//! of a phase, and `UPGRADE_SEED` repeats a choice of faults.
+//! `make upgrade` builds the older release and passes its executable in `UPGRADE_FROM`. `UPGRADE_SECONDS` sets the
+//! length of a phase, and `UPGRADE_SEED` repeats a selection of faults.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -24,17 +24,17 @@ use crate::support::{BINARY, eventually};
 
 const OLD: [&str; 2] = ["old-1", "old-2"];
 const NEW: [&str; 2] = ["new-1", "new-2"];
-/// Between two faults, in milliseconds.
+/// The time between two faults, in milliseconds.
 const LULL: std::ops::Range<u64> = 500..3_000;
-/// How long a killed instance stays down, in milliseconds.
+/// The time that a killed instance stays down, in milliseconds.
 const DOWN: std::ops::Range<u64> = 0..1_500;
-/// Without a further record for so long, what is missing is lost.
-const SETTLED: Duration = Duration::from_secs(45);
-/// Without a further record for so long, after all of them are there, none is doubled any more.
+/// The time without a new record after which missing ones are lost.
+const PATIENCE: Duration = Duration::from_secs(45);
+/// The time without a new record, once all have arrived, after which no duplicates are expected.
 const QUIET: Duration = Duration::from_secs(5);
-/// What a crash right before going back may double was accepted this long before it: the position in the database moves
-/// once a second, and an event waits half a second at most until the relay sees it.
-const MAY_DOUBLE: Duration = Duration::from_secs(3);
+/// The time before a crash within which an accepted vehicle may be duplicated by a downgrade right after the crash.
+/// The position in the database moves once per second, and the relay sees an event after at most half a second.
+const MAY_DUPLICATE: Duration = Duration::from_secs(3);
 
 struct World {
     engines: Engines,
@@ -47,17 +47,17 @@ struct World {
     began: Instant,
 }
 
-/// What became of the vehicles that were accepted.
+/// The comparison of the accepted vehicles with the result.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Verdict {
     lost: BTreeSet<String>,
     doubled: BTreeSet<String>,
-    /// In one of the ledger and the table `vehicles`, but not in the other.
+    /// Vehicles that are only in one of the ledger and the table `vehicles`.
     astray: BTreeSet<String>,
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rolling_upgrade_and_the_way_back_lose_and_double_nothing() {
+async fn a_rolling_upgrade_and_downgrade_lose_and_duplicate_nothing() {
     let Some(older) = address("the older release", "UPGRADE_FROM") else { return };
     let Some(mut world) = World::prepare(older.into()).await else { return };
     let mut load = Load::start(&world.targets());
@@ -87,11 +87,11 @@ async fn a_rolling_upgrade_and_the_way_back_lose_and_double_nothing() {
     world.disturb(&NEW).await;
     load.stop().await;
     world.start(&NEW);
-    let verdict = world.settle(&load).await;
-    world.print("upgrade, back, and forward again", &load, &verdict);
+    let verdict = world.finish(&load).await;
+    world.print("upgrade, downgrade, and upgrade", &load, &verdict);
     assert_eq!(verdict, Verdict::default(), "the roles' logs are in {}", logs().display());
 
-    // What is documented to double: a crash right before going back.
+    // Tests the documented duplicates: a crash right before the downgrade.
     let before: BTreeSet<String> = load.accepted().into_keys().collect();
     let mut load = Load::start_after(&world.targets(), before.len());
     tokio::time::sleep(world.phase).await;
@@ -101,12 +101,12 @@ async fn a_rolling_upgrade_and_the_way_back_lose_and_double_nothing() {
     world.start(&OLD);
     tokio::time::sleep(world.phase).await;
     load.stop().await;
-    let mut verdict = world.settle(&load).await;
+    let mut verdict = world.finish(&load).await;
     verdict.astray = verdict.astray.difference(&before).cloned().collect();
-    world.print("back after a crash", &load, &verdict);
+    world.print("downgrade after a crash", &load, &verdict);
     for vin in std::mem::take(&mut verdict.doubled) {
         let age = load.accepted().get(&vin).and_then(|accepted| crashed.checked_duration_since(*accepted));
-        assert!(age.is_some_and(|age| age < MAY_DOUBLE), "{vin} was accepted {age:?} before the crash");
+        assert!(age.is_some_and(|age| age < MAY_DUPLICATE), "{vin} was accepted {age:?} before the crash");
     }
     assert_eq!(verdict, Verdict::default(), "the roles' logs are in {}", logs().display());
     for name in OLD {
@@ -115,13 +115,13 @@ async fn a_rolling_upgrade_and_the_way_back_lose_and_double_nothing() {
     world.end().await;
 }
 
-/// Where the instances log.
+/// Returns the directory of the instances' logs.
 fn logs() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("upgrade")
 }
 
 impl World {
-    /// `None`, after saying so, where PostgreSQL is missing.
+    /// Prepares the instances. Reports and returns `None` when PostgreSQL is missing.
     async fn prepare(older: PathBuf) -> Option<Self> {
         let database = Database::postgres().await?;
         let engines = Engines::from_environment().await;
@@ -153,7 +153,7 @@ impl World {
         println!("{:6.1} s  {what}", self.began.elapsed().as_secs_f64());
     }
 
-    /// Starts those that do not run.
+    /// Starts the instances that are not running.
     fn start(&mut self, names: &[&'static str]) {
         for name in names {
             let stock = self.instance(name);
@@ -178,7 +178,7 @@ impl World {
         *self.faults.entry(format!("{name} terminated")).or_insert(0) += 1;
     }
 
-    /// Kills and terminates instances at random moments of one phase, in the end of which all of them run.
+    /// Kills and terminates instances at random moments of one phase, and leaves all of them running at the end.
     async fn disturb(&mut self, names: &[&'static str]) {
         for name in names {
             self.instance(name).await_ready().await;
@@ -201,9 +201,9 @@ impl World {
         }
     }
 
-    /// As docs/UPGRADING.md describes it, while clients go on posting.
+    /// Downgrades as docs/UPGRADING.md describes, while clients continue to post.
     async fn go_back_gracefully(&mut self) {
-        // An instance that was killed may have published last: until another has taken over, the position lags.
+        // A killed instance may have published last. Until another takes over, the position lags.
         eventually("one relay to publish", async || {
             for stock in self.instances.values() {
                 if stock.metric("stock_relay_leader").await == Some(1) {
@@ -217,12 +217,12 @@ impl World {
             self.stop(name).await;
         }
         let holders = "SELECT holder AS text FROM relay_lease WHERE holder IS NOT NULL";
-        assert_eq!(self.database.texts(holders).await, Vec::<String>::new(), "the lease was not given back");
+        assert_eq!(self.database.texts(holders).await, Vec::<String>::new(), "the lease was not released");
         self.give_back();
     }
 
     fn give_back(&self) {
-        self.say("going back");
+        self.say("downgrading");
         let script = "src/stock/migrations/postgres/0002_event_log/down.sql";
         let output = Command::new("psql")
             .args(["-q", "-v", "ON_ERROR_STOP=1", &self.database.url(), "-f", script])
@@ -233,8 +233,8 @@ impl World {
         print!("{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Waits until nothing that is missing may still come.
-    async fn settle(&self, load: &Load) -> Verdict {
+    /// Waits until missing records can no longer arrive, then compares.
+    async fn finish(&self, load: &Load) -> Verdict {
         let accepted: BTreeSet<_> = load.accepted().into_keys().collect();
         let mut progress = (0, Instant::now());
         loop {
@@ -249,7 +249,7 @@ impl World {
             }
             let lost: BTreeSet<_> =
                 accepted.iter().filter(|vin| !counts.contains_key(*vin)).cloned().collect();
-            let patience = if lost.is_empty() { QUIET } else { SETTLED };
+            let patience = if lost.is_empty() { QUIET } else { PATIENCE };
             if progress.1.elapsed() > patience {
                 let rows: BTreeSet<_> =
                     self.database.texts("SELECT vin AS text FROM vehicles").await.into_iter().collect();
@@ -269,7 +269,7 @@ impl World {
         println!("\n{what}:");
         println!("{:8} vehicles accepted", load.accepted().len());
         println!("{:8} lost", verdict.lost.len());
-        println!("{:8} doubled", verdict.doubled.len());
+        println!("{:8} duplicated", verdict.doubled.len());
         println!("{:8.1} s longest time to a 201", load.longest_post().as_secs_f64());
         for ((name, status), count) in load.answers() {
             println!("{count:8} answers {status} of {name}");

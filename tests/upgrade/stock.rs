@@ -1,4 +1,4 @@
-//! A process of stock, of either release.
+//! Runs stock of either release in a process.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::engines::Engines;
 use crate::support::{BINARY, eventually, free_port, terminate, vehicle};
 
-/// How to start it, and the process while it runs.
+/// The settings of a process, and the process while it is running.
 pub struct Stock {
     binary: PathBuf,
     port: u16,
@@ -20,14 +20,14 @@ pub struct Stock {
 }
 
 impl Stock {
-    /// A process of this release, not yet started.
+    /// Returns a process of this release, not started yet.
     pub fn new(engines: &Engines, database_url: &str) -> Self {
         let mut variables = engines.variables();
         variables.push(("DATABASE_URL", database_url.to_owned()));
         Self { binary: BINARY.into(), port: free_port(), variables, log: None, child: None }
     }
 
-    /// Replaces the executable, the prefix of its topics, and where its output goes.
+    /// Replaces the executable, the topic prefix, and the log file.
     pub fn with(mut self, binary: PathBuf, prefix: &str, log: PathBuf) -> Self {
         self.binary = binary;
         self.variables.push(("KAFKA_PREFIX", prefix.to_owned()));
@@ -60,7 +60,7 @@ impl Stock {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Ends it at once (SIGKILL).
+    /// Kills the process (SIGKILL).
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().ok();
@@ -68,13 +68,13 @@ impl Stock {
         }
     }
 
-    /// Ends it gracefully (SIGTERM).
+    /// Terminates the process gracefully (SIGTERM).
     pub async fn terminate(&mut self) -> ExitStatus {
         let mut child = self.child.take().unwrap();
         terminate(&mut child).await
     }
 
-    /// What it waits for, by the answer of `/readyz`; `None` before it answers.
+    /// Returns the answer of `/readyz`, or `None` when there was none.
     pub async fn readiness(&self) -> Option<(StatusCode, Value)> {
         let answer = Client::new().get(format!("{}/readyz", self.url())).send().await.ok()?;
         Some((answer.status(), answer.json().await.ok()?))
@@ -88,7 +88,7 @@ impl Stock {
         .await;
     }
 
-    /// Waits until it has published everything, as far as it knows.
+    /// Waits until the instance reports that everything has been published.
     pub async fn await_published(&self) {
         self.await_ready().await;
         eventually("an empty outbox", async || {
@@ -97,14 +97,14 @@ impl Stock {
         .await;
     }
 
-    /// A number that it counts.
+    /// Returns the value of a metric.
     pub async fn metric(&self, name: &str) -> Option<i64> {
         let answer = Client::new().get(format!("{}/metrics", self.url())).send().await.ok()?;
         let text = answer.text().await.ok()?;
         text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
     }
 
-    /// The status that it answers to a vehicle with; `None` when there was no answer.
+    /// Posts a vehicle and returns the status, or `None` when there was no answer.
     pub async fn post(&self, vin: &str) -> Option<StatusCode> {
         let request = Client::new().post(format!("{}/stock", self.url())).json(&vehicle(vin));
         Some(request.send().await.ok()?.status())

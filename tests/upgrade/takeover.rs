@@ -1,4 +1,4 @@
-//! This release's relay takes over what the older release has left in its outbox: each event is published once.
+//! Tests that this release's relay takes over the older release's outbox and publishes each event once.
 
 use crate::database::Database;
 use crate::engines::Engines;
@@ -12,19 +12,19 @@ type Row = (&'static str, Option<i64>);
 const BY_OLDER: bool = true;
 const BY_THIS: bool = false;
 
-/// How far the older release came with a batch that it claimed.
+/// A batch that the older release claimed and published.
 struct Batch {
     number: i64,
     vins: &'static [&'static str],
 }
 
-/// An outbox, with the last batch that the older release published, if it published any.
+/// An outbox, and the last batch that the older release published, if any.
 struct Left {
     outbox: &'static [Row],
     published: Option<Batch>,
 }
 
-/// Starts this release on what the older one left, and compares what is published in the end.
+/// Starts this release on the older one's state and compares the published events.
 async fn takes_over(database: Option<Database>, left: Left, expected: &[(&str, bool)]) {
     let Some(database) = database else { return };
     let engines = Engines::embedded().await;
@@ -38,7 +38,7 @@ async fn takes_over(database: Option<Database>, left: Left, expected: &[(&str, b
     }
     run_this_release(&engines, &database).await;
     assert_published(&engines, expected).await;
-    // Nothing is remembered that would be taken over again.
+    // The takeover must not happen again.
     run_this_release(&engines, &database).await;
     assert_published(&engines, expected).await;
     engines.end().await;
@@ -56,7 +56,7 @@ async fn assert_published(engines: &Engines, expected: &[(&str, bool)]) {
     assert_eq!(published(engines).await, expected);
 }
 
-/// One test for each engine.
+/// Defines one test per engine.
 macro_rules! on_both_engines {
     ($($case:ident($left:expr, $expected:expr $(,)?);)+) => {
         mod in_sqlite {
@@ -100,21 +100,21 @@ on_both_engines! {
         [("a", BY_THIS), ("b", BY_THIS)],
     );
     of_two_claimed_batches_the_unpublished_one_is_published(
-        // Claimed in another order than inserted.
+        // Claimed in a different order than inserted.
         Left {
             outbox: &[("a", Some(5)), ("b", Some(4)), ("c", None), ("d", Some(4)), ("e", Some(5))],
             published: Some(Batch { number: 4, vins: &["b", "d"] }),
         },
         [("a", BY_THIS), ("b", BY_OLDER), ("c", BY_THIS), ("d", BY_OLDER), ("e", BY_THIS)],
     );
-    what_was_not_claimed_is_published_once(
+    unclaimed_events_are_published_once(
         Left { outbox: &[("a", None), ("b", None)], published: None },
         [("a", BY_THIS), ("b", BY_THIS)],
     );
     an_empty_outbox_has_nothing_to_take_over(Left { outbox: &[], published: None }, []);
 }
 
-/// The relay of an instance that still runs has sent its batch, but not yet committed it.
+/// The relay of a running older instance has sent its batch but not committed it.
 async fn fences_a_relay_that_is_publishing(database: Option<Database>) {
     let Some(database) = database else { return };
     let engines = Engines::embedded().await;
@@ -140,9 +140,9 @@ async fn a_relay_that_was_publishing_is_fenced_in_sqlite() {
     fences_a_relay_that_is_publishing(Some(Database::sqlite())).await;
 }
 
-/// An instance of the older release that still runs accepts vehicles, which this release publishes.
+/// An older instance that is still running accepts vehicles, which this release publishes.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_older_instance_goes_on_to_accept_is_published() {
+async fn vehicles_that_an_older_instance_accepts_are_published() {
     let Some(database) = Database::private_postgres().await else { return };
     let engines = Engines::embedded().await;
     database.create_older_tables().await;

@@ -1,20 +1,20 @@
-//! What becomes of an ad that is to be kept.
+//! Defines the outcome of inserting an ad.
 
 use std::ops::Range;
 
 use crate::database::DatabaseError;
 
-/// What a store did with an ad.
+/// The outcome of inserting an ad into a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Insertion {
     Kept,
-    /// There is an ad of its vin already.
+    /// An ad for its vin exists already.
     Known,
-    /// The store refuses this ad, and would refuse it again.
+    /// The store refuses this ad and would refuse it again.
     Refused(String),
-    /// The store refuses this ad for a reason that says nothing about the next try.
+    /// The store refuses this ad for a reason that does not predict the result of a retry.
     Doubtful(String),
-    /// The store is unavailable: nothing is said about the ad, which may have been kept.
+    /// The store is unavailable. The ad may or may not have been stored.
     Unavailable(String),
 }
 
@@ -31,14 +31,14 @@ impl From<DatabaseError> for Insertion {
     }
 }
 
-/// Inserts `count` ads by `insert`, which decides on all in a range or fails as a whole. A range that fails by an error which may
-/// be that of one ad is halved until the ads that cause it are alone.
+/// Inserts `count` ads with `insert`, which decides on every ad of a range or fails as a whole. A range whose error
+/// may be caused by a single ad is halved until each such ad is isolated.
 pub(super) async fn insert_each<F: Future<Output = Result<Vec<Insertion>, DatabaseError>>>(
     count: usize,
     insert: impl Fn(Range<usize>) -> F,
 ) -> Vec<Insertion> {
     let mut insertions = Vec::with_capacity(count);
-    // The next part is the last one.
+    // A stack: the part to insert next is the last one.
     let mut parts = Vec::from_iter((count > 0).then_some(0..count));
     while let Some(part) = parts.pop() {
         match insert(part.clone()).await {
@@ -67,7 +67,7 @@ mod tests {
 
     use super::*;
 
-    /// An ad that a store keeps, refuses without saying which it is, or is unavailable at.
+    /// An ad that a store accepts, refuses without identifying it, or fails at because of an outage.
     #[derive(Clone, Copy, Debug, PartialEq)]
     enum Fate {
         Good,
@@ -91,7 +91,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_error_that_names_no_ad_is_decided_for_each(
+        fn an_error_that_identifies_no_ad_is_resolved_for_each_ad(
             fates in proptest::collection::vec(prop_oneof![9 => Just(Fate::Good), 1 => Just(Fate::Bad)], 0..200)
         ) {
             let insertions = insert_all(&fates);
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_is_no_verdict_on_any_ad() {
+    fn an_outage_decides_on_no_ad() {
         let insertions = insert_all(&[Fate::Good, Fate::Bad, Fate::Outage]);
         assert!(
             insertions.iter().all(|insertion| matches!(insertion, Insertion::Unavailable(_))),

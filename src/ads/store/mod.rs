@@ -1,4 +1,4 @@
-//! Where ads are kept: one for each vin.
+//! Stores ads, one per vin.
 
 mod insertion;
 mod mongodb;
@@ -18,41 +18,44 @@ use crate::database::{Access, DatabaseError, DatabaseUrl, Readable, Unreadable};
 use crate::http::PageRequest;
 use uuid::Uuid;
 
-/// The text under which a store keeps an ad. This program writes UUIDs only, but others may have written.
+/// The key of an ad. This program writes only UUIDs, but other programs may write other texts.
 pub type AdKey = String;
 
-/// The ads.
+/// The published ads.
 #[async_trait]
 pub trait AdStore: Send + Sync {
-    /// Creates what is missing before the store can be used, then checks that it answers.
+    /// Creates the schema if it is missing, then checks that the store responds.
     async fn check(&self) -> Result<(), DatabaseError>;
 
-    /// Keeps those ads whose vin has none yet. Returns what became of each, in their order: no ad decides on another.
+    /// Inserts the ads whose vin has none yet. Returns the outcome of each ad, in order. No ad affects the outcome of
+    /// another.
     async fn insert(&self, ads: &[Ad]) -> Vec<Insertion>;
 
-    /// Returns up to [`PageRequest::fetch_limit`] ads, in the order of their keys: oldest first.
+    /// Returns at most [`PageRequest::fetch_limit`] ads in the order of their keys, oldest first.
     async fn page(&self, request: &PageRequest<AdKey>) -> Result<Vec<Readable<Ad, AdKey>>, DatabaseError>;
 
-    /// Returns up to `limit` entries that no page shows, because their key is no text.
+    /// Returns at most `limit` entries that no page shows because their key is not a text.
     async fn strays(&self, limit: usize) -> Result<Vec<Unreadable<AdKey>>, DatabaseError>;
 
+    /// Returns the ad with this id.
+    ///
     /// # Errors
-    /// [`DatabaseError::Unreadable`] when something else is under this id.
+    /// Returns [`DatabaseError::Unreadable`] when the id belongs to something other than an ad.
     async fn get(&self, id: Uuid) -> Result<Option<Ad>, DatabaseError>;
 
     /// Returns the ads of a vin, of which there should be at most one.
     async fn find(&self, vin: &str) -> Result<Vec<Readable<Ad, AdKey>>, DatabaseError>;
 }
 
-/// Opens the store that the scheme of `url` names.
+/// Opens the store for the scheme of `url`.
 ///
 /// # Errors
-/// When it is none of ours, or its file cannot be opened.
+/// Fails when the scheme is not supported or a file cannot be opened.
 pub async fn open(url: &DatabaseUrl, access: Access) -> anyhow::Result<Arc<dyn AdStore>> {
     Ok(match (url.scheme(), url.sqlite_path()) {
         (_, Some(path)) => Arc::new(SqliteAds::open(path.into(), access).await?),
         ("mongodb" | "mongodb+srv", None) => Arc::new(MongoAds::new(url).await?),
-        (scheme, None) => bail!("ads are kept in mongodb:// or sqlite:, not in {scheme}"),
+        (scheme, None) => bail!("ads supports mongodb:// and sqlite: databases, not {scheme}"),
     })
 }
 

@@ -1,4 +1,4 @@
-//! Ads in a SQLite file, for one process.
+//! Stores ads in a SQLite file, for one process.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -76,7 +76,7 @@ impl From<&Ad> for AdRow {
     }
 }
 
-/// Fails only on a row that another program wrote or changed.
+/// Fails only for rows that another program wrote or changed.
 impl TryFrom<AdRow> for Ad {
     type Error = Unreadable<AdKey>;
 
@@ -99,16 +99,16 @@ impl TryFrom<AdRow> for Ad {
     }
 }
 
-/// One connection for all: SQLite lets one write at a time anyway.
+/// A store with a single shared connection, as SQLite serializes writes anyway.
 pub struct SqliteAds {
     file: Arc<Mutex<SqliteFile>>,
 }
 
 impl SqliteAds {
-    /// Opens the file; its owner creates it when it is missing.
+    /// Opens the file. The owner creates a missing file.
     ///
     /// # Errors
-    /// When it cannot be opened, or another process owns it as well.
+    /// Fails when the file cannot be opened or another process owns it.
     pub async fn open(path: PathBuf, access: Access) -> anyhow::Result<Self> {
         Ok(Self { file: Arc::new(Mutex::new(open(path, MIGRATIONS, access).await?)) })
     }
@@ -125,7 +125,7 @@ impl AdStore for SqliteAds {
     async fn insert(&self, ads: &[Ad]) -> Vec<Insertion> {
         let insert = |part: Range<usize>| {
             let rows = ads.get(part).unwrap_or_default().iter().map(AdRow::from).collect();
-            // A task of its own: a caller that goes away must not leave the one connection in mid-transaction.
+            // A separate task: dropping the caller must not leave the connection in the middle of a transaction.
             let inserted = tokio::spawn(insert_together(Arc::clone(&self.file), rows));
             async { inserted.await.map_err(DatabaseError::unavailable)? }
         };
@@ -137,14 +137,14 @@ impl AdStore for SqliteAds {
         let page = || {
             ads::table
                 .filter(ads::id.gt(request.after.clone().unwrap_or_default()))
-                // What is no text sorts behind all text.
+                // Values that are not texts sort after all texts.
                 .filter(ads::id.lt(sql::<Text>("x''")))
                 .order(ads::id)
                 .limit(i64::try_from(request.fetch_limit()).unwrap_or(i64::MAX))
         };
         match page().load::<AdRow>(&mut file.connection).await {
             Ok(rows) => Ok(rows.into_iter().map(Ad::try_from).collect()),
-            // Some row is not even one in its columns' types: each is read by itself.
+            // A column of some row does not have its type, so each row is read separately.
             Err(Error::DeserializationError(_)) => {
                 let ids: Vec<String> = page().select(ads::id).load(&mut file.connection).await?;
                 let mut read = Vec::with_capacity(ids.len());
@@ -185,7 +185,7 @@ impl AdStore for SqliteAds {
         let mut file = self.file.lock().await;
         match ads::table.filter(ads::vin.eq(vin)).load::<AdRow>(&mut file.connection).await {
             Ok(rows) => Ok(rows.into_iter().map(Ad::try_from).collect()),
-            // The vin is unique, so that this is the one row.
+            // The vin is unique, so this is the only row.
             Err(Error::DeserializationError(error)) => {
                 Ok(vec![Err(Unreadable { id: format!("the ad of {vin:?}"), reason: error.to_string() })])
             }
@@ -194,7 +194,7 @@ impl AdStore for SqliteAds {
     }
 }
 
-/// Inserts rows in one transaction, whose errors name no row.
+/// Inserts rows in one transaction, whose errors do not identify a row.
 async fn insert_together(
     file: Arc<Mutex<SqliteFile>>,
     rows: Vec<AdRow>,
@@ -202,7 +202,7 @@ async fn insert_together(
     let mut file = in_time(async { Ok(file.lock().await) }).await?;
     let insert_all = async |connection: &mut _| {
         let mut insertions = Vec::with_capacity(rows.len());
-        // One by one: diesel-async cannot insert several rows at once into SQLite.
+        // diesel-async cannot insert several rows into SQLite in one statement.
         for row in rows {
             let insert = diesel::insert_into(ads::table).values(row).on_conflict(ads::vin).do_nothing();
             let inserted = insert.execute(connection).await?;

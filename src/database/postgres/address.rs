@@ -1,4 +1,4 @@
-//! Where a PostgreSQL server is and how to reach it.
+//! Parses the address of a PostgreSQL server.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ use crate::database::DatabaseUrl;
 const DEFAULT_PORT: u16 = 5432;
 const APPLICATION_NAME: &str = "vehicle-platform";
 
-/// The options of a URL, by libpq's names.
+/// The supported options of a URL, by libpq's names.
 const SUPPORTED: &[&str] = &[
     "user",
     "password",
@@ -39,22 +39,23 @@ const SUPPORTED: &[&str] = &[
     "target_session_attrs",
 ];
 
-/// Where a PostgreSQL server is and how to reach it: parsed once at start, so that what can never work ends the process.
+/// The address of a PostgreSQL server and the settings to connect to it. It is parsed once at startup, so that an
+/// unusable address ends the process.
 ///
-/// Its connections belong to the runtime on which it was parsed, not to the one that uses them: each thread of the HTTP
-/// server has its own, which ends earlier.
+/// Connections run on the runtime on which the address was parsed rather than on their caller's: each thread of the
+/// HTTP server has a runtime that ends earlier.
 #[derive(Clone)]
 pub struct PostgresAddress(pub(super) Arc<Settings>);
 
 pub(super) struct Settings {
     pub servers: Vec<Server>,
-    /// The user, the password, the database and what else is part of the startup message.
+    /// The user, the password, the database and the other parameters of the startup message.
     pub startup: tokio_postgres::Config,
     pub tls: Tls,
     pub socket: SocketOptions,
-    /// The time for one attempt on one address.
+    /// The time limit for one attempt on one address.
     pub connect_timeout: Option<Duration>,
-    /// Whether only a server that takes writes will do.
+    /// Whether connections require a server that accepts writes.
     pub read_write: bool,
     pub runtime: Option<Handle>,
 }
@@ -68,7 +69,7 @@ pub(super) struct Server {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Host {
-    /// A DNS name or an IP address, and the address to use without looking the name up.
+    /// A DNS name or an IP address. With `address`, the name is not resolved.
     Tcp { name: String, address: Option<IpAddr> },
     /// The directory of a Unix socket.
     Unix(PathBuf),
@@ -87,9 +88,8 @@ impl fmt::Display for Server {
 impl PostgresAddress {
     /// Parses `url` as libpq does, and reads the certificates that it names.
     ///
-    /// # Errors
-    /// When no server can ever be reached this way. The error names the wrong part and the way out, and never shows a
-    /// password.
+    /// Fails when no server can ever be reached this way. The error names the invalid part and the remedy, and never
+    /// shows a password.
     pub fn parse(url: &DatabaseUrl) -> anyhow::Result<Self> {
         let parse = || {
             let mut url = ConnectionString::parse(url.as_str())?;
@@ -127,7 +127,7 @@ impl Settings {
 fn servers(url: &mut ConnectionString) -> anyhow::Result<Vec<Server>> {
     let (hosts, addresses) = (url.take_list("host")?, url.take_list("hostaddr")?);
     let names = if hosts.is_empty() { &addresses } else { &hosts };
-    ensure!(!names.is_empty(), "it names no host: postgres://<user>@<host>:<port>/<database>");
+    ensure!(!names.is_empty(), "it does not name a host: postgres://<user>@<host>:<port>/<database>");
     ensure!(addresses.is_empty() || addresses.len() == names.len(), "hostaddr must list as many as host");
     let ports = url.take_list("port")?;
     ensure!(
@@ -188,7 +188,7 @@ fn startup(url: &mut ConnectionString) -> anyhow::Result<tokio_postgres::Config>
 
 fn socket_options(url: &mut ConnectionString) -> anyhow::Result<SocketOptions> {
     let mut options = SocketOptions::default();
-    // Zero means the default, as libpq has it.
+    // As in libpq, zero selects the default.
     let mut number = |name| -> anyhow::Result<Option<u32>> {
         Ok(url.take_number(name)?.filter(|number| name == "keepalives" || *number > 0))
     };
@@ -198,7 +198,7 @@ fn socket_options(url: &mut ConnectionString) -> anyhow::Result<SocketOptions> {
     options.idle = seconds("keepalives_idle")?.unwrap_or(options.idle);
     options.interval = seconds("keepalives_interval")?.unwrap_or(options.interval);
     options.count = number("keepalives_count")?.unwrap_or(options.count);
-    // libpq counts it in milliseconds.
+    // libpq specifies it in milliseconds.
     let user_timeout = number("tcp_user_timeout")?.map(|millis| Duration::from_millis(millis.into()));
     options.user_timeout = user_timeout.unwrap_or(options.user_timeout);
     Ok(options)
@@ -259,9 +259,9 @@ mod tests {
     }
 
     #[test]
-    fn what_can_never_work_is_refused_by_name() {
+    fn an_unusable_option_is_refused_by_name() {
         for (url, reason) in [
-            ("postgres:///db", "names no host"),
+            ("postgres:///db", "does not name a host"),
             ("postgres://a,,b/db", "hosts is empty"),
             ("postgres://h:0/db", "from 1 to 65535"),
             ("postgres://h:65536/db", "from 1 to 65535"),

@@ -1,4 +1,4 @@
-//! One connection to PostgreSQL.
+//! A single connection to PostgreSQL.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,11 +18,11 @@ use super::session::{Session, SessionKind};
 use super::tap::ServerReports;
 use crate::database::{DATABASE_TIMEOUT, DatabaseError};
 
-/// A connection to PostgreSQL, whose calls are bounded by time and whose errors are classified by SQLSTATE.
+/// A connection to PostgreSQL that bounds each call by time and classifies its error by SQLSTATE.
 ///
-/// Its drop closes it, and cancels what it still does.
+/// Dropping it closes the connection and cancels the running statement.
 pub struct PostgresConnection {
-    // Dropped before the driver, which so learns that nothing more is to be sent.
+    // Dropped before the driver, which then knows that no further message will be sent.
     connection: AsyncPgConnection,
     driver: Driver,
     reports: Arc<ServerReports>,
@@ -34,18 +34,19 @@ pub struct PostgresConnection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Idle,
-    /// A call runs, or its future was dropped before it was done.
+    /// A call is running, or its future was dropped before completion.
     Running,
     Broken,
 }
 
 impl PostgresAddress {
-    /// Opens a connection within [`DATABASE_TIMEOUT`]. Nothing is left behind when the caller drops the future.
+    /// Opens a connection within [`DATABASE_TIMEOUT`]. Dropping the future aborts the attempt and releases
+    /// everything.
     ///
     /// # Errors
-    /// [`DatabaseError::Unavailable`] when no server can be reached, accepts the credentials or presents a valid
-    /// certificate; [`DatabaseError::ReadOnly`] when `target_session_attrs` asks for a server that takes writes, and
-    /// none does.
+    /// Returns [`DatabaseError::Unavailable`] when no server can be reached, accepts the credentials and presents a
+    /// valid certificate. Returns [`DatabaseError::ReadOnly`] when `target_session_attrs` requires a server that
+    /// accepts writes and none does.
     pub async fn connect(&self) -> Result<PostgresConnection, DatabaseError> {
         let started = Instant::now();
         let Session { link, pooled } = self.open(SessionKind::Work).await?;
@@ -57,10 +58,10 @@ impl PostgresAddress {
 }
 
 impl PostgresConnection {
-    /// Does `work` within [`DATABASE_TIMEOUT`]; see [`Self::call_within`].
+    /// Runs `work` within [`DATABASE_TIMEOUT`]; see [`Self::call_within`].
     ///
     /// # Errors
-    /// Those of [`Self::call_within`].
+    /// Returns the errors of [`Self::call_within`].
     pub async fn call<T>(
         &mut self,
         work: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<T, DieselError>,
@@ -68,11 +69,14 @@ impl PostgresConnection {
         self.call_within(DATABASE_TIMEOUT, work).await
     }
 
-    /// Does `work` within `limit`. After a timeout, a lost connection, a read-only error or a defect, and when the
-    /// future is dropped, the connection is broken: its statement is cancelled and every further call fails.
+    /// Runs `work` within `limit`.
+    ///
+    /// A timeout, a lost connection, a read-only error, a defect or a dropped future breaks the connection: its
+    /// statement is cancelled and every further call fails.
     ///
     /// # Errors
-    /// That of the server by its SQLSTATE; [`DatabaseError::Unavailable`] when the time is up or the connection lost.
+    /// Classifies the server's error by its SQLSTATE. Returns [`DatabaseError::Unavailable`] on a timeout or a lost
+    /// connection.
     pub async fn call_within<T>(
         &mut self,
         limit: Duration,
@@ -98,25 +102,25 @@ impl PostgresConnection {
         Ok(result?)
     }
 
-    /// Whether the connection must not be used again. Costs no round trip.
+    /// Returns whether the connection must not be used again. Costs no round trip.
     pub fn is_broken(&self) -> bool {
         self.state != State::Idle || self.driver.end().is_some()
     }
 
-    /// Whether a pooler is between the process and the server: see [`refuse_shared_sessions`].
+    /// Returns whether a pooler is between the process and the server: see [`refuse_shared_sessions`].
     ///
     /// [`refuse_shared_sessions`]: super::refuse_shared_sessions
     pub fn is_pooled(&self) -> bool {
         self.pooled
     }
 
-    /// Whether diesel left a transaction open, or lost track of it.
+    /// Returns whether diesel left a transaction open or lost track of it.
     fn is_in_transaction(&mut self) -> bool {
         type Manager = <AsyncPgConnection as AsyncConnection>::TransactionManager;
         Manager::is_broken_transaction_manager(&mut self.connection)
     }
 
-    /// Cancels the running statement and closes the connection, in the task that drives it.
+    /// Cancels the running statement and closes the connection, both in the driver's task.
     fn cancel(&mut self) {
         self.state = State::Broken;
         let request = CancelRequest { route: self.route.clone(), token: self.connection.cancel_token() };
@@ -132,7 +136,7 @@ impl Drop for PostgresConnection {
     }
 }
 
-/// Hands `client` to diesel, which sets the time zone and the encoding, within `limit`.
+/// Hands `client` to diesel, which sets the time zone and the encoding, and waits at most `limit`.
 pub(super) async fn adopt(
     client: Client,
     driver: &Driver,

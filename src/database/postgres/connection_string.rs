@@ -1,4 +1,4 @@
-//! Takes a PostgreSQL URL apart (<https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS>).
+//! Parses PostgreSQL URLs (<https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS>).
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -11,13 +11,15 @@ const FORM: &str = "postgres://<user>:<password>@<host>:<port>/<database>?<optio
 /// The parameters of a URL by libpq's names, percent-decoded. Errors never show a value, which may be a password.
 pub(super) struct ConnectionString {
     parameters: BTreeMap<String, Vec<u8>>,
-    /// Whether a password with an unencoded character may have ended up among the parameters.
+    /// Whether an unencoded character may have moved the password to another parameter.
     suspicious: bool,
 }
 
 impl ConnectionString {
+    /// Parses `url`.
+    ///
     /// # Errors
-    /// When `url` does not have the form of a PostgreSQL URL.
+    /// Fails when `url` does not have the form of a PostgreSQL URL.
     pub fn parse(url: &str) -> anyhow::Result<Self> {
         let rest = ["postgres://", "postgresql://"]
             .iter()
@@ -78,7 +80,7 @@ impl ConnectionString {
         Ok(())
     }
 
-    /// Sets a parameter; an empty one counts as not given, as libpq has it.
+    /// Sets a parameter. As in libpq, an empty one counts as unset.
     fn set(&mut self, name: &str, value: &str) -> anyhow::Result<()> {
         let name = percent_decode_str(name).decode_utf8().context("the name of an option is not UTF-8")?;
         let value: Vec<u8> = percent_decode_str(value).collect();
@@ -99,25 +101,25 @@ impl ConnectionString {
     /// Removes a parameter and returns its text.
     ///
     /// # Errors
-    /// When it is not UTF-8.
+    /// Fails when it is not UTF-8.
     pub fn take(&mut self, name: &str) -> anyhow::Result<Option<String>> {
         let Some(value) = self.take_bytes(name) else { return Ok(None) };
         Ok(Some(String::from_utf8(value).map_err(|_| anyhow!("{name} is not UTF-8"))?))
     }
 
-    /// Removes a parameter that is a number and returns it.
+    /// Removes a numeric parameter and returns its value.
     ///
     /// # Errors
-    /// When it is not a number that `T` holds.
+    /// Fails when it is not a number that `T` holds.
     pub fn take_number<T: FromStr>(&mut self, name: &str) -> anyhow::Result<Option<T>> {
         let Some(value) = self.take(name)? else { return Ok(None) };
         value.parse().map(Some).map_err(|_| anyhow!("{name} must be a whole number that is not negative"))
     }
 
-    /// Removes a parameter that is a comma-separated list, and returns its elements, which may be empty.
+    /// Removes a comma-separated list and returns its elements, which may be empty.
     ///
     /// # Errors
-    /// When it is not UTF-8.
+    /// Fails when it is not UTF-8.
     pub fn take_list(&mut self, name: &str) -> anyhow::Result<Vec<String>> {
         Ok(self.take(name)?.map(|list| list.split(',').map(str::to_owned).collect()).unwrap_or_default())
     }
@@ -125,7 +127,7 @@ impl ConnectionString {
     /// Checks that every parameter was taken.
     ///
     /// # Errors
-    /// When one was not: it is none of `supported`.
+    /// Fails when a parameter is left: it is not among `supported`.
     pub fn finish(&self, supported: &[&str]) -> anyhow::Result<()> {
         match self.parameters.keys().next() {
             None => Ok(()),
@@ -136,7 +138,7 @@ impl ConnectionString {
         }
     }
 
-    /// Adds to an error that an unencoded character in the password may be its cause.
+    /// Adds to `error` that an unencoded character in the password may be the cause.
     pub fn explain(&self, error: anyhow::Error) -> anyhow::Error {
         if !self.suspicious {
             return error;

@@ -1,4 +1,4 @@
-//! Opens connections: tries the servers of an address in turn, encrypts, and authenticates.
+//! Opens connections: tries the servers of an address in turn, negotiates TLS, and authenticates.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub(super) enum Encryption {
     Always,
 }
 
-/// One way to one server.
+/// The path to one server: an endpoint and its encryption.
 #[derive(Clone)]
 pub(super) struct Route {
     settings: Arc<Settings>,
@@ -36,14 +36,14 @@ pub(super) struct Route {
 
 /// An authenticated connection without session settings.
 pub(super) struct Link {
-    // Dropped before the driver, which thereby knows that nothing more is to be sent.
+    // Dropped before the driver, which then knows that no further message will be sent.
     pub client: Client,
     pub driver: Driver,
     pub reports: Arc<ServerReports>,
     pub route: Route,
 }
 
-/// Why one attempt failed.
+/// The reason why an attempt failed.
 struct Failure {
     error: PostgresError,
     /// Whether the server may accept a connection with the other encryption.
@@ -61,19 +61,19 @@ impl Failure {
 }
 
 impl PostgresAddress {
-    /// Opens a session on the runtime of the address. The work ends when the caller drops the future.
+    /// Opens a session on the runtime of the address. Dropping the future aborts the attempt.
     pub(super) async fn open(&self, kind: SessionKind) -> Result<Session, DatabaseError> {
         let runtime = self.0.runtime.clone().map_or_else(tokio::runtime::Handle::try_current, Ok);
         let runtime = runtime.map_err(DatabaseError::internal)?;
         let opening = open_any(Arc::clone(&self.0), kind);
         let opened = AbortOnDropHandle::new(runtime.spawn(opening)).await;
-        // The task does not panic: it was cancelled together with its runtime.
+        // The task does not panic, so it was cancelled together with its runtime.
         Ok(opened.map_err(DatabaseError::unavailable)??)
     }
 }
 
-/// Divides the time that is left evenly among the attempts that are left, so that one server that does not answer
-/// leaves time for the others.
+/// Divides the remaining time evenly among the remaining attempts, so that an unresponsive server leaves time for the
+/// others.
 #[derive(Clone, Copy)]
 struct Budget(Instant);
 
@@ -84,7 +84,7 @@ impl Budget {
     }
 }
 
-/// Tries the servers in turn, within [`DATABASE_TIMEOUT`] altogether.
+/// Tries the servers in turn, within [`DATABASE_TIMEOUT`] in total.
 async fn open_any(settings: Arc<Settings>, kind: SessionKind) -> Result<Session, PostgresError> {
     let budget = Budget(Instant::now() + DATABASE_TIMEOUT);
     let mut failures = Vec::new();
@@ -147,7 +147,7 @@ async fn resolve(server: &Server) -> Result<Vec<Endpoint>, PostgresError> {
     }
 }
 
-/// Connects to one address, with or without encryption as libpq would
+/// Connects to one address, with the encryption that libpq would use
 /// (<https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-PROTECTION>).
 async fn connect(
     settings: &Arc<Settings>,
@@ -184,8 +184,8 @@ async fn connect(
 
 async fn authenticate(mut route: Route) -> Result<Link, Failure> {
     let (stream, encrypted) = route.stream_or_failure().await?;
-    let asked = route.encryption;
-    // A request to cancel goes the same way.
+    let requested = route.encryption;
+    // Requests to cancel a statement use the same encryption.
     route.encryption = if encrypted { Encryption::Always } else { Encryption::Never };
     let reports = Arc::new(ServerReports::default());
     let tap = Tap::new(stream, Arc::clone(&reports));
@@ -193,14 +193,14 @@ async fn authenticate(mut route: Route) -> Result<Link, Failure> {
         let error = PostgresError::from_driver(&error);
         // No entry of pg_hba.conf matches a connection with this encryption.
         let depends_on_encryption = error.code() == Some(SqlState::INVALID_AUTHORIZATION)
-            && (encrypted || asked == Encryption::Never);
+            && (encrypted || requested == Encryption::Never);
         Failure { error, depends_on_encryption }
     })?;
     Ok(Link { client, driver: Driver::spawn(connection), reports, route })
 }
 
 impl Route {
-    /// Connects, and returns the stream and whether it is encrypted.
+    /// Connects and returns the stream and whether it is encrypted.
     pub async fn stream(&self) -> Result<(Box<dyn Stream>, bool), PostgresError> {
         self.stream_or_failure().await.map_err(|failure| failure.error)
     }

@@ -1,4 +1,4 @@
-//! Drives one connection in a task, until it is dropped, cancelled or lost.
+//! Drives a connection in a task until it is dropped, cancelled or lost.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -11,12 +11,12 @@ use tokio_postgres::{CancelToken, Connection, NoTls};
 use super::connector::Route;
 use super::postgres_error::chain;
 
-/// How long a connection takes leave, or cancels its statement, before its socket is closed.
+/// The time for a connection to terminate gracefully or to cancel its statement before its socket is closed.
 const PARTING: Duration = Duration::from_secs(1);
 
-/// The owner's end of the task. The task ends within [`PARTING`] once this is dropped.
+/// The owner's handle of the task. The task ends within [`PARTING`] after the handle is dropped.
 pub(super) struct Driver {
-    /// Ends the task: with a request to cancel the running statement, or by its drop without one.
+    /// Ends the task. Sending a request cancels the running statement first; dropping the sender does not.
     end: Option<oneshot::Sender<CancelRequest>>,
     ended: Arc<OnceLock<String>>,
 }
@@ -34,7 +34,7 @@ impl Driver {
         Self { end: Some(end), ended }
     }
 
-    /// Returns why the connection ended, if it did.
+    /// Returns the reason why the connection ended, if it has.
     pub fn end(&self) -> Option<&str> {
         self.ended.get().map(String::as_str)
     }
@@ -42,13 +42,13 @@ impl Driver {
     /// Cancels the running statement and closes the connection.
     pub fn cancel(&mut self, request: CancelRequest) {
         if let Some(end) = self.end.take() {
-            // A task that has ended has no statement to cancel.
+            // A task that has ended has no statement to cancel, so the result is ignored.
             _ = end.send(request);
         }
     }
 }
 
-/// Says that the task has ended, in whatever way it did.
+/// Records the end of the task, even when the task panics or is aborted.
 struct Ended(Arc<OnceLock<String>>);
 
 impl Drop for Ended {
@@ -69,10 +69,10 @@ where
             ended.0.get_or_init(|| reason);
         }
         request = requested => match request {
-            // The socket stays open meanwhile: a pooler would otherwise give the session to another client, whose
+            // Keeps the socket open meanwhile. Otherwise a pooler could give the session to another client, whose
             // statement the request would then cancel.
             Ok(request) => _ = timeout(PARTING, request.send()).await,
-            // The client is dropped as well, so this sends the message that ends a session, and closes the socket.
+            // The client is dropped as well, so the connection sends the Terminate message and closes the socket.
             Err(_) => _ = timeout(PARTING, connection).await,
         },
     }
@@ -85,12 +85,12 @@ pub(super) struct CancelRequest {
 }
 
 impl CancelRequest {
-    /// Sends the request over a connection of its own, and waits until the server has received it. The request is best
+    /// Sends the request over a separate connection and waits until the server has processed it. The request is best
     /// effort: the server's `statement_timeout` ends the statement as well.
     async fn send(self) {
         let Ok((mut stream, _)) = self.route.stream().await else { return };
         if self.token.cancel_query_raw(&mut stream, NoTls).await.is_ok() {
-            // The server closes the connection once it has signalled.
+            // The server closes the connection after it has signalled.
             _ = stream.read_u8().await;
         }
     }

@@ -1,8 +1,8 @@
 //! Opens PostgreSQL connections and classifies their errors by SQLSTATE.
 //!
-//! [`PostgresAddress`] parses the URL once and opens connections: it dials, negotiates TLS and applies the session
-//! settings. [`PostgresConnection`] bounds each call by time and classifies its error; [`PostgresPool`] shares a
-//! bounded number of them. [`refuse_shared_sessions`] finds poolers that break what the product relies on.
+//! [`PostgresAddress`] parses the URL once and opens connections: it connects, negotiates TLS and applies the session
+//! settings. [`PostgresConnection`] bounds each call by time and classifies its error. [`PostgresPool`] shares a
+//! bounded number of connections. [`refuse_shared_sessions`] detects poolers that break session state.
 
 mod address;
 mod connection;

@@ -1,4 +1,4 @@
-//! A bounded number of connections that calls share.
+//! A pool of connections.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,30 +12,31 @@ use super::address::PostgresAddress;
 use super::connection::PostgresConnection;
 use crate::database::{DATABASE_TIMEOUT, DatabaseError};
 
-/// Connections that calls share, opened when they are needed. Its clones share the same connections.
+/// A bounded number of connections that calls share, opened on demand. Clones share the same connections.
 #[derive(Clone)]
 pub struct PostgresPool(Arc<Pool>);
 
 struct Pool {
     address: PostgresAddress,
     size: usize,
-    /// One permit for each connection that may be in use.
+    /// One permit per connection in use.
     permits: Semaphore,
-    /// The connection that was used last is used next, so that a dead one is found early.
+    /// Idle connections. The most recently used one is taken first, so that a dead one is found early.
     idle: Mutex<Vec<PostgresConnection>>,
 }
 
 impl PostgresPool {
-    /// Creates a pool of at most `size` connections. Connects only when it is used.
+    /// Creates a pool of at most `size` connections, none of them open yet.
     pub fn new(address: PostgresAddress, size: usize) -> Self {
         Self(Arc::new(Pool { address, size, permits: Semaphore::new(size), idle: Mutex::default() }))
     }
 
-    /// Does `work` on a connection of its own, within [`DATABASE_TIMEOUT`] each for getting one and for the work.
+    /// Runs `work` on a connection of the pool. Waits at most [`DATABASE_TIMEOUT`] for the connection and the same
+    /// time for the work.
     ///
     /// # Errors
-    /// Those of [`PostgresAddress::connect`] and [`PostgresConnection::call`]; [`DatabaseError::Unavailable`] when all
-    /// connections stay in use.
+    /// Returns the errors of [`PostgresAddress::connect`] and [`PostgresConnection::call`], and
+    /// [`DatabaseError::Unavailable`] when all connections stay in use.
     pub async fn call<T>(
         &self,
         work: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<T, DieselError>,
@@ -50,7 +51,7 @@ impl PostgresPool {
         };
         let result = connection.call(work).await;
         if matches!(result, Err(DatabaseError::ReadOnly(_))) {
-            // A failover: the others lead to the same server, and must not fail one call each.
+            // After a failover, the other connections lead to the same server and would fail one call each.
             self.0.clear();
         }
         if !connection.is_broken() {
@@ -65,7 +66,7 @@ impl Pool {
         work(&mut self.idle.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes a connection that is not known to be broken.
+    /// Takes an idle connection that is not known to be broken.
     fn take(&self) -> Option<PostgresConnection> {
         self.with_idle(|idle| {
             idle.retain(|connection| !connection.is_broken());

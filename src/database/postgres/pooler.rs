@@ -1,25 +1,25 @@
-//! Finds poolers that share server sessions between clients.
+//! Detects poolers that share server sessions between clients.
 
 use super::address::PostgresAddress;
 use super::postgres_error::PostgresError;
 use super::session::{Session, SessionKind};
 use crate::database::{DATABASE_TIMEOUT, DatabaseError};
 
-/// What an operator can do about a pooler that shares sessions.
+/// The advice to an operator whose pooler shares sessions.
 pub(super) const ADVICE: &str = "a pooler between this process and PostgreSQL shares server sessions between its \
     clients; set pool_mode = session for this database in PgBouncer, or give a database URL that leads to PostgreSQL \
     itself";
 
-/// How often the two sessions are compared.
+/// The number of comparisons of the two sessions.
 const ROUNDS: usize = 5;
 
-/// Refuses a pooler that shares server sessions between clients (transaction or statement pooling): prepared
-/// statements, settings and advisory locks belong to a session, and would be another client's.
+/// Refuses a pooler that shares server sessions between clients (transaction or statement pooling). Prepared
+/// statements, settings and advisory locks belong to a session, which would then be another client's.
 ///
-/// Leaves no setting behind in the sessions that it looks at.
+/// Changes no setting of the sessions that it probes.
 ///
 /// # Errors
-/// [`DatabaseError::Unavailable`] with what to set when sessions are shared, and those of
+/// Returns [`DatabaseError::Unavailable`] with advice when sessions are shared, and the errors of
 /// [`PostgresAddress::connect`].
 pub async fn refuse_shared_sessions(address: &PostgresAddress) -> Result<(), DatabaseError> {
     let one = address.open(SessionKind::Probe).await?;
@@ -35,8 +35,8 @@ pub async fn refuse_shared_sessions(address: &PostgresAddress) -> Result<(), Dat
     }
 }
 
-/// Whether the statements of two connections ever run in the same server process, or those of one in several. Each
-/// asks twice in a row, so that a pooler that takes its server sessions in turn is found as well.
+/// Returns whether statements of two connections ran in the same server process, or those of one connection in
+/// several. Each connection is probed twice in a row to detect a pooler that rotates its server sessions.
 async fn shares(one: &Session, other: &Session) -> Result<bool, PostgresError> {
     let mut seen: [Option<String>; 2] = [None, None];
     for _ in 0..ROUNDS {

@@ -1,4 +1,4 @@
-//! Turns what went wrong with PostgreSQL into a [`DatabaseError`].
+//! Converts errors of PostgreSQL to [`DatabaseError`].
 
 use std::error::Error;
 
@@ -8,7 +8,7 @@ use super::sqlstate::{SqlState, Verdict};
 use super::tap::{ServerReport, ServerReports};
 use crate::database::DatabaseError;
 
-/// The longest message of a server that is passed on, in characters.
+/// The maximum length of a server message in characters; longer ones are truncated.
 const LONGEST_MESSAGE: usize = 500;
 
 /// An error of PostgreSQL, or of the connection to it.
@@ -26,7 +26,7 @@ impl PostgresError {
         self.code
     }
 
-    /// An error that may pass: the server did not report it.
+    /// Creates a transient error that the server did not report.
     pub(super) fn unavailable(text: String) -> Self {
         Self { code: None, verdict: Verdict::Unavailable, text }
     }
@@ -39,7 +39,7 @@ impl PostgresError {
         Self { code: None, verdict: Verdict::Internal, text: printable(&chain(error)) }
     }
 
-    /// An error that the server reported.
+    /// Creates an error that the server reported.
     fn reported(code: SqlState, message: &str, detail: Option<&str>, hint: Option<&str>) -> Self {
         let mut text = format!("SQLSTATE {code}: {}", printable(message));
         for part in [detail, hint, code.advice()].into_iter().flatten() {
@@ -48,7 +48,7 @@ impl PostgresError {
         Self { code: Some(code), verdict: code.verdict(), text }
     }
 
-    /// The error with which the connection ended: the server's last words, or else `reason`.
+    /// Creates the error of a closed connection: the server's last FATAL report, or else `reason`.
     pub(super) fn closed(fatal: Option<&ServerReport>, reason: &str) -> Self {
         match fatal {
             Some(ServerReport { code, message, .. }) => Self::reported(*code, message, None, None),
@@ -56,7 +56,7 @@ impl PostgresError {
         }
     }
 
-    /// An error of tokio-postgres, which keeps the code.
+    /// Converts an error of tokio-postgres, which retains the code.
     pub(super) fn from_driver(error: &tokio_postgres::Error) -> Self {
         match error.as_db_error() {
             Some(reported) => match SqlState::parse(reported.code().code().as_bytes()) {
@@ -67,7 +67,7 @@ impl PostgresError {
         }
     }
 
-    /// An error of diesel, whose code diesel keeps in its kind or else `reports` has.
+    /// Converts an error of diesel. The code comes from diesel's kind or from `reports`.
     pub(super) fn from_diesel(error: &DieselError, reports: &ServerReports, end: Option<&str>) -> Self {
         match error {
             DieselError::DatabaseError(kind, information) => {
@@ -91,19 +91,19 @@ impl PostgresError {
         Self::reported(code, information.message(), information.details(), information.hint())
     }
 
-    /// Puts `context` before the text.
+    /// Prepends `context` to the text.
     pub(super) fn context(mut self, context: &str) -> Self {
         self.text = format!("{context}: {}", self.text);
         self
     }
 
-    /// Puts `advice` after the text.
+    /// Appends `advice` to the text.
     pub(super) fn advise(mut self, advice: &str) -> Self {
         self.text = format!("{} ({advice})", self.text);
         self
     }
 
-    /// Joins the errors of several attempts; a server that answers counts more than one that does not.
+    /// Joins the errors of several attempts. A server's response takes precedence over a missing one.
     pub(super) fn join(attempts: Vec<Self>) -> Self {
         let text = attempts.iter().map(|error| error.text.as_str()).collect::<Vec<_>>().join("; ");
         let rank = |error: &Self| match error.verdict {
@@ -156,7 +156,7 @@ fn is_closed(kind: &DatabaseErrorKind) -> bool {
     matches!(kind, DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection)
 }
 
-/// Returns `error` with its sources, each once.
+/// Returns the texts of `error` and its sources, each only once.
 pub(super) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -171,7 +171,7 @@ pub(super) fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// Returns at most [`LONGEST_MESSAGE`] characters of `text`, none of them a control character.
+/// Returns at most [`LONGEST_MESSAGE`] characters of `text`, with control characters replaced by spaces.
 pub(super) fn printable(text: &str) -> String {
     let printable = |character: char| if character.is_control() { ' ' } else { character };
     text.chars().take(LONGEST_MESSAGE).map(printable).collect()

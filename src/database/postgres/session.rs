@@ -1,4 +1,4 @@
-//! Applies the session settings to a new connection, and finds out what answers at its other end.
+//! Applies the session settings to a new connection and detects a pooler.
 
 use std::time::Duration;
 
@@ -8,31 +8,35 @@ use super::connector::Link;
 use super::postgres_error::PostgresError;
 use crate::database::DATABASE_TIMEOUT;
 
-/// A statement ends on the server before the client gives up waiting.
+/// Shorter than the client's timeout, so that the server ends a statement before the client gives up.
 const STATEMENT_TIMEOUT: Duration = DATABASE_TIMEOUT.saturating_sub(Duration::from_millis(500));
 const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
-/// A transaction whose client no longer acts gives up its locks after this time.
+/// The time after which an idle transaction releases its locks.
 const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a session is for.
+/// The purpose of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SessionKind {
-    /// The work of the product.
+    /// Runs the statements of the product.
     Work,
-    /// A look at the server, which changes no setting: with a shared session that would be another client's.
+    /// Inspects the server without changing a setting, which in a shared session would affect another client.
     Probe,
 }
 
 /// A connection that is ready for use.
 pub(super) struct Session {
     pub link: Link,
-    /// Whether the process at the other end is not the one that the server named first: a pooler is in between.
+    /// Whether the server process differs from the one that the server reported at startup, which means that a pooler
+    /// is in between.
     pub pooled: bool,
 }
 
 impl Session {
+    /// Applies the settings that `kind` requires and inspects the session.
+    ///
     /// # Errors
-    /// Those of the server; a read-only error when `read_write` asks for a server that takes writes.
+    /// Returns the errors of the server, and a read-only error when `read_write` requires a server that accepts
+    /// writes.
     pub async fn begin(link: Link, kind: SessionKind, read_write: bool) -> Result<Self, PostgresError> {
         let settings = match kind {
             SessionKind::Work => settings(),
@@ -53,19 +57,19 @@ impl Session {
         Ok(Self { link, pooled })
     }
 
-    /// Returns the id of the server process that runs a statement now.
+    /// Returns the id of the server process that runs the session's statements at this moment.
     pub async fn process_id(&self) -> Result<String, PostgresError> {
         Ok(query(&self.link, "SELECT pg_backend_pid()").await?.concat())
     }
 }
 
-/// The settings, each with its semicolon
+/// Returns the statements that set the session's parameters, each with its semicolon
 /// (<https://www.postgresql.org/docs/current/runtime-config-client.html>, `runtime-config-connection.html`).
 fn settings() -> String {
     let [statement, lock, idle] =
         [STATEMENT_TIMEOUT, LOCK_TIMEOUT, IDLE_IN_TRANSACTION_TIMEOUT].map(|timeout| timeout.as_millis());
-    // What was answered with a success must survive a crash of the server, whatever the default of the role is.
-    // The server notices within 20 seconds that its client has vanished. `tcp_user_timeout` is new in PostgreSQL 12.
+    // Acknowledged writes must survive a crash of the server, regardless of the role's default. With the keepalives,
+    // the server detects a vanished client within 20 seconds. `tcp_user_timeout` was added in PostgreSQL 12.
     format!(
         "SET statement_timeout = {statement}; SET lock_timeout = {lock}; \
          SET idle_in_transaction_session_timeout = {idle}; \
@@ -77,7 +81,7 @@ fn settings() -> String {
     )
 }
 
-/// Returns the columns of the last row of the answer.
+/// Returns the columns of the last row of the response.
 async fn query(link: &Link, sql: &str) -> Result<Vec<String>, PostgresError> {
     let answer = link.client.simple_query(sql).await.map_err(|error| match error.code() {
         Some(_) => PostgresError::from_driver(&error),

@@ -14,31 +14,31 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// Where one server listens.
+/// The address that a server listens on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Endpoint {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
 
-/// When a connection to a server that does not answer is given up
+/// The time limits for detecting an unresponsive server
 /// (<https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-KEEPALIVES>).
 #[derive(Clone, Debug)]
 pub(super) struct SocketOptions {
     /// Whether idle connections are probed.
     pub keepalives: bool,
-    /// How long a connection is idle before the first probe.
+    /// The idle time before the first probe.
     pub idle: Duration,
     /// The time between two probes.
     pub interval: Duration,
     /// The number of unanswered probes after which a connection is lost.
     pub count: u32,
-    /// How long data may stay unacknowledged; zero is the system's default.
+    /// The maximum time that data may stay unacknowledged; zero selects the system's default.
     pub user_timeout: Duration,
 }
 
 impl Default for SocketOptions {
-    /// Notices the loss of a server within 20 seconds.
+    /// Detects the loss of a server within 20 seconds.
     fn default() -> Self {
         Self {
             keepalives: true,

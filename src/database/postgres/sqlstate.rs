@@ -1,4 +1,4 @@
-//! What each SQLSTATE means to a caller.
+//! Classifies SQLSTATE codes.
 
 use std::fmt;
 
@@ -61,17 +61,17 @@ impl SqlState {
         }
     }
 
-    /// Whether the session is unfit for further calls although the connection may still be open.
+    /// Returns whether the session is unfit for further calls although the connection may still be open.
     pub(super) fn ends_session(self) -> bool {
         match self.verdict() {
             Verdict::ReadOnly | Verdict::Internal => true,
             Verdict::Conflict | Verdict::Refused => false,
-            // A statement that was cancelled, a lock that was not available and a full disk leave the session intact.
+            // A cancelled statement, an unavailable lock and a full disk leave the session intact.
             Verdict::Unavailable => self.class() != "53" && !matches!(self.as_str(), "57014" | "55P03"),
         }
     }
 
-    /// Returns what an operator should do, for errors whose message does not say so.
+    /// Returns advice for an operator, for errors whose message does not contain it.
     pub(super) fn advice(self) -> Option<&'static str> {
         match self.as_str() {
             "26000" | "42P05" => Some(super::pooler::ADVICE),
@@ -104,7 +104,7 @@ mod tests {
         SqlState::parse(code.as_bytes()).unwrap()
     }
 
-    /// Every class of PostgreSQL 17, with the codes that differ from their class.
+    /// Checks every class of PostgreSQL 17 and the codes that differ from their class.
     #[test]
     fn every_class_has_its_verdict() {
         let expected: &[(Verdict, &[&str])] = &[
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn only_harmless_errors_keep_the_session() {
+    fn only_harmless_errors_preserve_the_session() {
         for code in ["23505", "22012", "40001", "57014", "55P03", "53100"] {
             assert!(!state(code).ends_session(), "{code}");
         }

@@ -1,8 +1,9 @@
-//! Reads the SQLSTATE of each error off the wire.
+//! Reads the SQLSTATE of each error from the wire.
 //!
-//! diesel-async drops the code of an error for which diesel has no kind, and tokio-postgres drops the error with which
-//! a server ends an idle session. Both are in the bytes of the connection, so [`Tap`] follows their framing: one byte of
-//! type and four of length (<https://www.postgresql.org/docs/current/protocol-message-formats.html>).
+//! diesel-async drops the code of an error for which diesel has no kind, and tokio-postgres drops the error with
+//! which a server ends an idle session. Both are part of the connection's bytes. [`Tap`] therefore follows their
+//! framing: one byte for the type and four for the length
+//! (<https://www.postgresql.org/docs/current/protocol-message-formats.html>).
 
 use std::io;
 use std::pin::Pin;
@@ -14,21 +15,21 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::postgres_error::printable;
 use super::sqlstate::SqlState;
 
-/// The bytes kept of one frame. The code is among the first fields of an error.
+/// The maximum number of bytes retained per frame. The code is among the first fields of an error.
 const KEPT: usize = 1024;
 
-/// An error as the server reported it.
+/// An error reported by the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ServerReport {
     pub code: SqlState,
-    /// Whether the server ends the session with it.
+    /// Whether the error ends the session.
     pub fatal: bool,
-    /// At most [`KEPT`] bytes, printable.
+    /// The message: at most [`KEPT`] bytes, without control characters.
     pub message: String,
 }
 
 impl ServerReport {
-    /// Parses the body of an `ErrorResponse`, which may be cut short.
+    /// Parses the body of an `ErrorResponse`, which may be truncated.
     fn parse(body: &[u8]) -> Option<Self> {
         let mut fields = body.split(|byte| *byte == 0).filter_map(<[u8]>::split_first);
         let (mut code, mut fatal, mut message) = (None, false, String::new());
@@ -45,7 +46,7 @@ impl ServerReport {
     }
 }
 
-/// What the server reported on one connection.
+/// The reports of the server on one connection.
 #[derive(Default)]
 pub(super) struct ServerReports(Mutex<Reports>);
 
@@ -61,7 +62,7 @@ impl ServerReports {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets the last report, unless it ended the session.
+    /// Clears the last report. A fatal one remains available from [`Self::fatal`].
     pub fn clear(&self) {
         self.lock().last = None;
     }
@@ -76,7 +77,7 @@ impl ServerReports {
         self.lock().fatal.clone()
     }
 
-    /// Returns the process id of `BackendKeyData`: that of the server process, or one that a pooler made up.
+    /// Returns the process id of `BackendKeyData`: that of the server process, or an invented one from a pooler.
     pub fn process_id(&self) -> Option<i32> {
         self.lock().process_id
     }
@@ -97,12 +98,12 @@ impl ServerReports {
     }
 }
 
-/// Follows the framing of the bytes that a server sends, in at most [`KEPT`] bytes of memory.
+/// Follows the framing of the bytes that a server sends, using at most [`KEPT`] bytes of memory.
 #[derive(Default)]
 struct Frames {
     header: Vec<u8>,
     body: Option<Body>,
-    /// Set by a length that no frame can have: the position of the next frame is unknown.
+    /// Whether an invalid length made the position of the next frame unknown.
     lost: bool,
 }
 
@@ -115,7 +116,7 @@ struct Body {
 impl Frames {
     const HEADER: usize = 5;
 
-    /// Calls `note` with the type and the first bytes of each error and key that ends in `bytes`.
+    /// Calls `note` with the type and the first bytes of each error and key frame that ends in `bytes`.
     fn follow(&mut self, mut bytes: &[u8], mut note: impl FnMut(u8, &[u8])) {
         while !bytes.is_empty() && !self.lost {
             let Some(body) = &mut self.body else {
@@ -140,7 +141,7 @@ impl Frames {
     fn begin(&mut self) {
         let [kind, length @ ..] = self.header.as_slice() else { return };
         let Some(length) = length.first_chunk().copied().map(i32::from_be_bytes) else { return };
-        // The length counts itself.
+        // The length includes its own four bytes.
         match length.checked_sub(4).map(usize::try_from) {
             Some(Ok(left)) => self.body = Some(Body { kind: *kind, left, kept: Vec::new() }),
             _ => self.lost = true,
@@ -155,7 +156,7 @@ impl Frames {
     }
 }
 
-/// A stream to a server that notes in [`ServerReports`] what the server reports.
+/// A stream to a server that records the server's reports in [`ServerReports`].
 pub(super) struct Tap<S> {
     stream: S,
     frames: Frames,
@@ -213,7 +214,7 @@ mod tests {
         frame(b'E', body.as_bytes())
     }
 
-    /// The types and bodies noted when `bytes` arrive in chunks of the given sizes.
+    /// Returns the types and bodies noted when `bytes` arrive in chunks of the given sizes.
     fn noted(bytes: &[u8], chunks: &[usize]) -> Vec<(u8, Vec<u8>)> {
         let (mut frames, mut noted, mut rest) = (Frames::default(), Vec::new(), bytes);
         for size in chunks.iter().copied().chain([bytes.len()]) {
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_that_ends_the_session_is_kept() {
+    fn the_error_that_ends_the_session_is_retained() {
         let reports = reports(&error("FATAL", "57P01", "terminating"));
         reports.clear();
         assert_eq!(reports.fatal().unwrap().code.as_str(), "57P01");
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_error_is_cut_and_keeps_its_code() {
+    fn a_long_error_is_truncated_and_retains_its_code() {
         let long = error("ERROR", "22001", &"x".repeat(100_000));
         let reports = reports(&[long, error("ERROR", "40001", "next")].concat());
         assert_eq!(reports.last().unwrap().code.as_str(), "40001");
@@ -264,14 +265,14 @@ mod tests {
     }
 
     #[test]
-    fn a_length_that_no_frame_has_ends_the_following() {
+    fn an_invalid_length_stops_the_parser() {
         let bytes = [&[b'E', 0, 0, 0, 3][..], &error("ERROR", "22001", "late")].concat();
         assert_eq!(reports(&bytes).last(), None);
     }
 
     proptest! {
         #[test]
-        fn any_chunking_notes_the_same(
+        fn the_chunking_does_not_change_the_reports(
             bodies in prop::collection::vec(("[EKZDT]", prop::collection::vec(any::<u8>(), 0..2000)), 0..8),
             chunks in prop::collection::vec(0_usize..700, 0..40),
         ) {

@@ -1,4 +1,4 @@
-//! Encrypts a connection as libpq's `sslmode` and `sslrootcert` ask for
+//! Encrypts connections as libpq's `sslmode` and `sslrootcert` specify
 //! (<https://www.postgresql.org/docs/current/libpq-ssl.html>).
 
 use std::io;
@@ -16,7 +16,7 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStor
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// What `sslmode` may be.
+/// The values of `sslmode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SslMode {
     /// No TLS.
@@ -25,11 +25,11 @@ pub(super) enum SslMode {
     Allow,
     /// TLS when the server supports it.
     Prefer,
-    /// TLS without a check of the server's identity; with `sslrootcert` the same as [`Self::VerifyCa`].
+    /// TLS without verifying the server's identity; with `sslrootcert` the same as [`Self::VerifyCa`].
     Require,
-    /// TLS with a server whose certificate a known authority signed.
+    /// TLS with a server whose certificate is signed by a trusted authority.
     VerifyCa,
-    /// TLS with a server whose certificate a known authority signed for its host name.
+    /// TLS with a server whose certificate is signed by a trusted authority for its host name.
     VerifyFull,
 }
 
@@ -49,17 +49,17 @@ impl FromStr for SslMode {
     }
 }
 
-/// How connections are encrypted.
+/// The TLS settings of an address.
 pub(super) struct Tls {
     pub mode: SslMode,
     client: Arc<ClientConfig>,
 }
 
 impl Tls {
-    /// Reads the certificates that `mode` and `root_certificates` (a path, or `system`) ask for.
+    /// Reads the certificates that `mode` and `root_certificates` (a path, or `system`) require.
     ///
     /// # Errors
-    /// When the modes exclude each other, or there are no certificates.
+    /// Fails when the settings exclude each other or no certificate is found.
     pub fn new(mode: Option<SslMode>, root_certificates: Option<&str>) -> anyhow::Result<Self> {
         let system = root_certificates == Some("system");
         let mode = mode.unwrap_or(if system { SslMode::VerifyFull } else { SslMode::Prefer });
@@ -80,10 +80,10 @@ impl Tls {
         Ok(Self { mode, client: Arc::new(client) })
     }
 
-    /// Encrypts `stream`, on which the server agreed to do so.
+    /// Encrypts `stream` after the server has agreed to TLS.
     ///
     /// # Errors
-    /// When the handshake fails; the error says so of a certificate that is not accepted.
+    /// Fails when the handshake fails. The error explains when the certificate is not accepted.
     pub async fn encrypt(
         &self,
         name: ServerName<'static>,
@@ -121,31 +121,32 @@ fn certificates_of_the_system() -> anyhow::Result<Vec<CertificateDer<'static>>> 
     Ok(found.certs)
 }
 
-/// Returns the name that `host` must have a certificate for.
+/// Returns the name that the certificate of `host` must match.
 ///
 /// # Errors
-/// When it is neither a DNS name nor an IP address.
+/// Fails when `host` is neither a DNS name nor an IP address.
 pub(super) fn server_name(host: &str) -> anyhow::Result<ServerName<'static>> {
     ServerName::try_from(host.to_owned()).context("the host is neither a DNS name nor an IP address")
 }
 
-/// What a server answers to a request for TLS.
+/// The server's answer to a request for TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Agreed,
     Refused,
-    /// The server could not even look at the request; its text is not to be trusted (CVE-2024-10977).
+    /// The server could not process the request. Its text must not be trusted (CVE-2024-10977).
     Failed,
 }
 
-/// Asks the server for TLS.
+/// Requests TLS from the server.
 ///
 /// # Errors
-/// When the connection fails, or the answer is not one of PostgreSQL.
+/// Fails when the connection fails or the answer is not one of PostgreSQL.
 pub(super) async fn request(stream: &mut TcpStream) -> io::Result<Answer> {
     // <https://www.postgresql.org/docs/current/protocol-message-formats.html>: SSLRequest.
     stream.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).await?;
-    // Exactly one byte: what a man in the middle sends after it goes into the handshake, and fails it (CVE-2021-23222).
+    // Reads exactly one byte. Bytes that a man in the middle injects after it reach the handshake and make it fail
+    // (CVE-2021-23222).
     match stream.read_u8().await? {
         b'S' => Ok(Answer::Agreed),
         b'N' => Ok(Answer::Refused),
@@ -154,10 +155,10 @@ pub(super) async fn request(stream: &mut TcpStream) -> io::Result<Answer> {
     }
 }
 
-/// Decides whether a server is the one that is meant.
+/// Verifies the identity of a server.
 #[derive(Debug)]
 struct ServerIdentity {
-    /// The trusted certificates; without them every certificate is accepted.
+    /// The trusted certificates; `None` accepts every certificate.
     trusted: Option<(Arc<WebPkiServerVerifier>, Vec<CertificateDer<'static>>)>,
     check_name: bool,
     provider: Arc<CryptoProvider>,
@@ -172,7 +173,8 @@ impl ServerIdentity {
         let mut identity = Self { trusted: None, check_name, provider: Arc::clone(provider) };
         if !roots.is_empty() {
             let mut store = RootCertStore::empty();
-            // A system's store may hold certificates that are too old to be read; a file must hold one that is not.
+            // A system's store may contain certificates that are too old to be parsed. A file must contain at least
+            // one that is not.
             let (read, _) = store.add_parsable_certificates(roots.iter().cloned());
             ensure!(read > 0, "no root certificate can be read: they must be X.509 certificates");
             let webpki =
@@ -194,11 +196,11 @@ impl ServerCertVerifier for ServerIdentity {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let Some((webpki, roots)) = &self.trusted else { return Ok(ServerCertVerified::assertion()) };
         match webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            // The name is checked last.
+            // webpki checks the name last, so everything else is valid.
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) if !self.check_name => Ok(ServerCertVerified::assertion()),
-            // A self-signed certificate that is its own authority, which webpki takes for a misuse of an authority.
+            // A self-signed certificate that is its own authority. webpki reports it as a misuse of an authority.
             Err(rustls::Error::InvalidCertificate(CertificateError::Other(_)))
                 if roots.iter().any(|root| root == end_entity) =>
             {
@@ -231,8 +233,8 @@ impl ServerCertVerifier for ServerIdentity {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        // Without a trusted certificate the signature proves nothing, and webpki cannot read X.509 version 1, which
-        // `openssl x509 -req` makes.
+        // Without a trusted certificate the signature proves nothing, and webpki cannot parse X.509 version 1, which
+        // `openssl x509 -req` creates.
         if self.trusted.is_none() {
             return Ok(HandshakeSignatureValid::assertion());
         }

@@ -1,4 +1,4 @@
-//! The Kafka cluster that events are published to.
+//! Publishes events to a Kafka cluster.
 
 use std::time::{Duration, Instant};
 
@@ -17,22 +17,23 @@ use crate::stock::store::{LogEntry, PositionKey};
 use crate::trace::Span;
 use std::sync::Arc;
 
-/// How long to wait for the brokers or the registry before the lease goes to another relay, which may reach them.
+/// The time to wait for the brokers or the registry before releasing the lease to another relay, which may reach
+/// them.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// What the transactional ids and the groups of all relays begin with.
+/// The prefix of the transactional ids and groups of all relays.
 const NAME: &str = "ms-vehicles-stock";
 
 pub(super) struct KafkaCluster {
     kafka: KafkaArgs,
     codec: Arc<Codec>,
     topic: String,
-    /// Once it has begun.
+    /// The producer and the mark, once a session has begun.
     session: Option<(TransactionalProducer, Marker)>,
     shutdown: CancellationToken,
 }
 
-/// A record, and the step of its trace that ends when it was published.
+/// A record and the span that ends when the record is published.
 pub(super) struct TracedRecord {
     record: OutgoingRecord,
     span: Span,
@@ -44,7 +45,7 @@ impl KafkaCluster {
         Self { kafka: kafka.clone(), codec, topic, session: None, shutdown }
     }
 
-    /// Fences any other producer of the name, then reads the mark, which that can no longer move.
+    /// Fences any other producer with the same name, then reads the mark, which that producer can no longer move.
     async fn open(&self, name: String) -> anyhow::Result<(TransactionalProducer, Marker)> {
         let producer =
             TransactionalProducer::within(&self.kafka, &name, PATIENCE, self.shutdown.clone()).await?;
@@ -71,7 +72,7 @@ impl KafkaCluster {
         Ok(Ok(TracedRecord { record, span }))
     }
 
-    /// Waits a while for the registry.
+    /// Encodes an event and retries for up to [`PATIENCE`] while the registry is unavailable.
     async fn encode_patiently(&self, event: &VehicleCreated) -> anyhow::Result<Result<Vec<u8>, String>> {
         let mut backoff = Backoff::new();
         let until = Instant::now() + PATIENCE;

@@ -1,8 +1,8 @@
-//! Publishes the event log: each event once, no matter what crashes in between.
+//! Publishes each event of the log exactly once, no matter what crashes in between.
 //!
-//! Every instance of stock has a relay; the one that holds the lease publishes, and the others stand by. A lease is a
-//! row of the database, not a session of it: it ends when its holder's beat stops, also when the network between
-//! them drops every packet.
+//! Every instance of stock has a relay. The one that holds the lease publishes, and the others are on standby. A
+//! lease is a row of the database rather than a session, so it also expires when the network between the holder and
+//! the database drops every packet.
 
 mod cluster;
 mod session;
@@ -26,13 +26,13 @@ use crate::event::VEHICLE_CREATED;
 use crate::kafka::{ClusterCheck, KafkaArgs, Naming};
 use crate::registry::Codec;
 
-/// A lease whose beat has not moved for this long is free.
+/// The time after which a lease whose beat has not advanced is free.
 pub const LEASE_TIME: Duration = Duration::from_secs(5);
-/// From one look at the lease of another relay to the next.
+/// The interval at which a relay on standby reads the lease.
 const STAND_BY: Duration = Duration::from_secs(1);
-/// Longer than the others take to look at the lease: a relay that failed gives them the chance to publish.
+/// The minimum pause after a failure. It exceeds [`STAND_BY`], which gives another relay the chance to publish.
 const COOL_DOWN: Duration = Duration::from_millis(1_500);
-/// How long the transaction under way may take after the shutdown. Then the lease is given back without it: the next
+/// The time for the current transaction to complete after shutdown. The lease is then released without it, and the next
 /// relay fences its producer.
 const LAST_TRANSACTION: Duration = Duration::from_secs(1);
 
@@ -42,10 +42,10 @@ pub struct Relay {
     pub codec: Arc<Codec>,
     pub store: Arc<dyn VehicleStore>,
     pub cluster: Arc<ClusterCheck>,
-    /// Names this process among those that hold or want the lease.
+    /// The name of this process among those that compete for the lease.
     pub holder: String,
     pub settings: SessionSettings,
-    /// Notified when there is something new in the log.
+    /// Notified when events are appended to the log.
     pub arrivals: Arc<Notify>,
     pub metrics: RelayMetrics,
     pub status: RelayStatus,
@@ -53,7 +53,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Works until the shutdown.
+    /// Publishes whenever it holds the lease, until shutdown.
     pub async fn run(self) {
         let mut candidate = Candidate::new(self.holder.clone());
         let mut fencings = Fencings::default();
@@ -68,7 +68,7 @@ impl Relay {
                     Ok(()) => STAND_BY,
                     Err(error) => {
                         if self.shutdown.is_cancelled() {
-                            tracing::debug!(error = format!("{error:#}"), "the relay stops");
+                            tracing::debug!(error = format!("{error:#}"), "stopping the relay");
                             break;
                         }
                         fencings.note(&error, began.elapsed());
@@ -90,7 +90,8 @@ impl Relay {
         }
     }
 
-    /// Returns without an error when another relay holds the lease, or after the shutdown.
+    /// Tries to take the lease and publishes while it holds it. Succeeds when another relay holds the lease, or after
+    /// shutdown.
     async fn attempt(
         &self,
         log: &mut Option<Box<dyn EventLog>>,
@@ -115,7 +116,7 @@ impl Relay {
             .map_err(anyhow::Error::from)?;
         log.prove_order().await?;
         let Some(lease) = log.take(&seen, &self.holder).await? else { return Ok(()) };
-        tracing::info!(epoch = lease.epoch, "took the lease to publish");
+        tracing::info!(epoch = lease.epoch, "acquired the lease, publishing events");
         self.metrics.sessions.inc();
         self.metrics.leader.set(1);
         self.status.holding();
@@ -136,7 +137,7 @@ impl Relay {
         };
         let result = tokio::select! {
             result = session.run(replace_identity) => result,
-            () = too_late => Err(anyhow!("the brokers did not end the last transaction in time").into()),
+            () = too_late => Err(anyhow!("the brokers did not complete the last transaction in time").into()),
         };
         self.metrics.leader.set(0);
         if result.is_err() {
@@ -145,24 +146,26 @@ impl Relay {
         result
     }
 
-    /// Releases the lease on a new connection, since the session's may be what failed. When that fails, the lease expires.
+    /// Releases the lease on a new connection, since that of the session may be the one that failed. The lease
+    /// expires when this fails.
     async fn give_back(&self, lease: &Lease) {
         let release = async { self.store.event_log().await?.release(lease).await };
         if let Err(error) = release.await {
-            tracing::debug!(error = format!("{error:#}"), "cannot give the lease back, it will expire");
+            tracing::debug!(error = format!("{error:#}"), "releasing the lease failed, it will expire");
         }
     }
 }
 
-/// What the next session is to try.
+/// The parameters of the next session.
 struct Tries {
     first_batch: i64,
-    /// Once in the life of the process: a later release may be able to publish them, or other settings of the topic.
+    /// Whether to retry failed events. Once per process suffices: a retry succeeds only after an upgrade or with
+    /// other settings of the topic.
     retry_failures: bool,
 }
 
 impl Tries {
-    /// Tries a smaller transaction after one that may have been more than the brokers take in time.
+    /// Halves the next transaction after one that may have been too large for the brokers to complete in time.
     fn note(&mut self, error: &SessionError) {
         if matches!(error, SessionError::Cluster(_)) {
             self.first_batch = (self.first_batch / 2).max(1);
@@ -170,20 +173,20 @@ impl Tries {
     }
 }
 
-/// A session that lasted longer has worked well.
+/// The duration from which a session counts as successful.
 const LONG_SESSION: Duration = Duration::from_secs(60);
 
-/// Decides from how sessions ended whether another database uses the same identity.
+/// Detects, from the ends of sessions, whether another database uses the same identity.
 ///
-/// A transaction that timed out while the process was paused fences a relay, too. So the identity is replaced only when
-/// that happens again, by a session that has first found out what was published under the old one.
+/// A transaction that times out while the process is paused also fences a relay. The identity is therefore replaced
+/// only on the second fencing, by a session that has determined what was published under the old identity.
 #[derive(Debug, Default)]
 pub struct Fencings(u32);
 
 impl Fencings {
     const LIMIT: u32 = 2;
 
-    /// Notes how a session ended, and after how long.
+    /// Records how a session ended and how long it lasted.
     pub fn note(&mut self, error: &SessionError, lasted: Duration) {
         self.0 = match error {
             SessionError::Fenced(_) if lasted < LONG_SESSION => self.0 + 1,
@@ -193,14 +196,14 @@ impl Fencings {
         };
     }
 
-    /// Whether the next session has to replace the identity.
+    /// Returns whether the next session must replace the identity.
     pub fn is_shared_identity(&self) -> bool {
         self.0 >= Self::LIMIT
     }
 }
 
-/// Decides when a lease that another relay holds is free: by this process's own clock, so that no step of another clock
-/// matters.
+/// Decides when a lease that another relay holds is free. Uses only this process's monotonic clock, so that clock
+/// changes have no effect.
 pub struct Candidate {
     holder: String,
     seen: Option<(Lease, Instant)>,
@@ -211,7 +214,7 @@ impl Candidate {
         Self { holder, seen: None }
     }
 
-    /// Whether a lease that is as `now` may be taken.
+    /// Returns whether a lease in the state `now` may be taken.
     pub fn may_take(&mut self, now: &Lease) -> bool {
         if now.holder.as_ref().is_none_or(|holder| *holder == self.holder) {
             self.seen = None;

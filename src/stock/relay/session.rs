@@ -1,14 +1,16 @@
-//! One session of a relay: from the lease to the error that ends it.
+//! Runs one session of a relay: from acquiring the lease to the error that ends it.
 //!
-//! Progress is kept in two places. The *position* is an id in the database that holds the log: it is written now and
-//! then, and is never ahead of what was published, because it lives and dies with the log. The *mark* is moved by the
-//! very Kafka transaction that publishes, so it is exact, but it lives on the cluster, where a copy or an older backup
-//! of the database may have moved it. So it counts only when the log holds, under its id, the very event that it names:
-//! in an append-only log that proves that everything before it is the same, too. An event that was left out because it
-//! cannot be encoded, or because the brokers refuse it, is recorded in the database; the mark names the newest such
-//! record as well.
+//! Progress is stored in two places. The *position* is an id in the database that holds the log. It is written
+//! periodically and is never ahead of the published events, because it has the same history as the log. The *mark*
+//! moves in the Kafka transaction that publishes, so it is exact. It is on the cluster, however, where a copy or an
+//! older backup of the database may have moved it.
 //!
-//! docs/EXACTLY-ONCE.md explains what follows when the process dies between any two of these lines.
+//! The mark therefore counts only when the log holds, under its id, exactly the event that it names. In an
+//! append-only log, this proves that all earlier events are the same as well. An event that is skipped because it
+//! cannot be encoded or the brokers refuse it is recorded in the database, and the mark names the newest such record
+//! as well.
+//!
+//! docs/EXACTLY-ONCE.md describes the result of a crash between any two of these steps.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,37 +25,37 @@ use crate::database::DatabaseError;
 use crate::kafka::Mark;
 use crate::stock::store::{EventLog, LastPublished, Lease, LogEntry, LogRead, PositionKey};
 
-/// Failed events that a session tries again when it begins.
+/// The number of failed events that a session retries at a time.
 const RETRIED_FAILURES: i64 = 1_000;
-/// Events removed by one statement at most.
+/// The maximum number of events that one statement removes.
 const PRUNE_LIMIT: i64 = 5_000;
-/// From one removal to the next, when the last one left nothing to remove.
+/// The interval between removals when the last one left nothing to remove.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
-/// From one removal to the next, while there is more.
+/// The interval between removals while more events can be removed.
 const PRUNE_PAUSE: Duration = Duration::from_millis(100);
 
-/// Where events are published to.
+/// The destination of events.
 #[async_trait]
 pub trait Cluster: Send + Sync {
     /// An event that is ready to be published.
     type Record: Send;
 
-    /// Begins transactions under `identity`, which fences any other relay that uses it and ends what it left open; then
-    /// reads the mark.
+    /// Starts a producer under `identity`, which fences any other relay with that identity and aborts its open
+    /// transaction. Then reads the mark.
     async fn begin(&mut self, identity: &str) -> anyhow::Result<Begun>;
 
-    /// Encodes events. An event that no registry and no broker could ever take is an error of its own.
+    /// Encodes events. Returns an error in place of each event that no registry or broker could ever accept.
     async fn encode(&self, entries: &[LogEntry]) -> anyhow::Result<Vec<Result<Self::Record, String>>>;
 
-    /// Publishes `records` and moves the mark, both or neither.
+    /// Publishes `records` and moves the mark atomically.
     async fn publish(&mut self, records: Vec<Self::Record>, mark: Mark) -> Result<(), PublishError>;
 
-    /// Fences the relay of an older release and returns the number of the batch that it would publish next; `None` when
-    /// it has not published here.
+    /// Fences the relay of an older release and returns the number of the batch that it would publish next, or `None`
+    /// if it has not published to this cluster.
     async fn next_batch_of_older_release(&mut self, identity: &str) -> anyhow::Result<Option<i64>>;
 }
 
-/// What a cluster knows of earlier sessions.
+/// The state that earlier sessions left on a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Begun {
     pub key: PositionKey,
@@ -62,32 +64,32 @@ pub struct Begun {
 
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// Another relay began transactions under the identity.
+    /// Another relay started a producer under the same identity.
     #[error("another relay uses the same identity: {0:#}")]
     Fenced(anyhow::Error),
-    /// Nothing was published, and the brokers will never take these of the records, each for a reason.
+    /// Nothing was published. The brokers will never accept the records at these indexes, each for the given reason.
     #[error("the brokers refuse {} of the events", .0.len())]
     Refused(Vec<(usize, String)>),
-    /// Whether it was published is unknown.
+    /// It is unknown whether the records were published.
     #[error(transparent)]
     Failed(anyhow::Error),
 }
 
-/// Why a session ended.
+/// The reason why a session ended.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    #[error("another relay took the lease")]
+    #[error("another relay acquired the lease")]
     LeaseLost,
-    #[error("the log does not hold the event that was published last: its history parted")]
+    #[error("the log does not contain the last published event: its history has diverged")]
     Parted,
-    #[error("inserts do not take the lock that keeps ids in commit order")]
+    #[error("inserts do not acquire the lock that keeps ids in commit order")]
     Unordered,
     #[error("the database server is in recovery")]
     Recovering,
-    /// While it held the lease of its own database: another database uses the identity.
+    /// The session was fenced while it held the lease of its database, so another database uses the identity.
     #[error("{0}")]
     Fenced(PublishError),
-    #[error("the identity is that of another database, too, such as a copy; it was replaced")]
+    #[error("another database, such as a copy, uses the same identity; it was replaced")]
     IdentityReplaced,
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -95,35 +97,35 @@ pub enum SessionError {
     Cluster(#[from] anyhow::Error),
 }
 
-/// A relay that holds the lease.
+/// A relay session that holds the lease.
 pub struct Session<'a, C> {
     pub log: &'a mut dyn EventLog,
     pub cluster: C,
     pub lease: Lease,
     pub settings: &'a SessionSettings,
-    /// Events of the first transaction at most. After each that succeeds there may be twice as many.
+    /// The maximum number of events in the first transaction. The maximum doubles after each success.
     pub first_batch: i64,
-    /// Whether events that could not be published before are tried again.
+    /// Whether to retry events that could not be published before.
     pub retry_failures: bool,
-    /// Notified when there is something new in the log.
+    /// Notified when events are appended to the log.
     pub arrivals: Arc<Notify>,
     pub metrics: RelayMetrics,
     pub shutdown: CancellationToken,
 }
 
 impl<C: Cluster> Session<'_, C> {
-    /// Publishes until `shutdown`, then gives the lease back. `replace_identity`: whether the identity is to be
-    /// replaced once everything that was published under it is known.
+    /// Publishes until `shutdown`, then releases the lease. With `replace_identity`, replaces the identity once
+    /// everything that was published under it is known.
     ///
     /// # Errors
-    /// See [`SessionError`]. The lease is still held then, unless it was lost.
+    /// See [`SessionError`]. After an error, the lease is still held unless it was lost.
     pub async fn run(mut self, replace_identity: bool) -> Result<(), SessionError> {
         let begun = beating(self.log, &self.lease, None, self.settings.beat, {
             let (cluster, identity) = (&mut self.cluster, &self.lease.identity);
             async move { Ok(cluster.begin(identity).await?) }
         })
         .await?;
-        // Beginning may have taken longer than the lease lasts.
+        // Starting the producer may have taken longer than the lease lasts.
         self.keep(None).await?;
         self.resolve_claimed(&begun.key).await?;
         let last = self.resume(&begun).await?;
@@ -134,7 +136,8 @@ impl<C: Cluster> Session<'_, C> {
             }
             return Err(SessionError::IdentityReplaced);
         }
-        // A session that crashed before the mark moved past them recorded those; they are read again.
+        // A session that crashed before the mark moved past these events recorded their failures. The events are read
+        // again.
         self.log.forget_failures_after(&self.lease, &begun.key, last.id).await?;
         if self.retry_failures {
             self.retry_failures(&begun.key, &last).await?;
@@ -143,12 +146,12 @@ impl<C: Cluster> Session<'_, C> {
         self.publish(&begun.key, last).await
     }
 
-    /// Moves the beat, and the position if one is given.
+    /// Advances the beat, and the position if one is given.
     async fn keep(&mut self, position: Option<(&PositionKey, &LastPublished)>) -> Result<(), SessionError> {
         if self.log.renew(&self.lease, position).await? { Ok(()) } else { Err(SessionError::LeaseLost) }
     }
 
-    /// Moves the position past what an older release had claimed and published before the outbox became a log.
+    /// Moves the position past the events that an older release claimed and published before the outbox became a log.
     async fn resolve_claimed(&mut self, key: &PositionKey) -> Result<(), SessionError> {
         let Some(claimed) = self.log.claimed().await? else { return Ok(()) };
         let next = beating(self.log, &self.lease, None, self.settings.beat, {
@@ -156,11 +159,11 @@ impl<C: Cluster> Session<'_, C> {
             async move { Ok(cluster.next_batch_of_older_release(identity).await?) }
         })
         .await?;
-        // Without a mark this may be a cluster that the older release did not publish to.
+        // Without a mark, this may be a cluster that the older release did not publish to.
         let Some(next) = next else { return Ok(()) };
         let published = claimed.batches.iter().filter(|(batch, _)| *batch < next).map(|(_, last)| *last);
         let published = published.max().unwrap_or(0);
-        tracing::info!(published, "took over what an older release had claimed");
+        tracing::info!(published, "took over the events that an older release had claimed");
         if self.log.resolve_claimed(&self.lease, key, published).await? {
             Ok(())
         } else {
@@ -168,7 +171,7 @@ impl<C: Cluster> Session<'_, C> {
         }
     }
 
-    /// Returns the event up to which everything was published.
+    /// Returns the event up to which everything has been published.
     async fn resume(&mut self, begun: &Begun) -> Result<LastPublished, SessionError> {
         if let Some(Mark { offset, metadata }) = &begun.mark {
             let id = offset - 1;
@@ -181,14 +184,14 @@ impl<C: Cluster> Session<'_, C> {
             self.metrics.histories_parted.inc();
             tracing::warn!(
                 id,
-                "the mark on the cluster names an event that the log does not hold: it is of another history of this \
-                 database, such as a copy or a backup; going on from the position in the database"
+                "the mark on the cluster names an event that the log does not contain: it belongs to another history \
+                 of this database, such as a copy or a backup; continuing from the position in the database"
             );
         }
         Ok(self.log.position(&begun.key).await?)
     }
 
-    /// Appends events again that could not be encoded, and can be encoded by this release.
+    /// Appends failed events to the log again if this release can encode them.
     async fn retry_failures(&mut self, key: &PositionKey, last: &LastPublished) -> Result<(), SessionError> {
         let mut after = 0;
         loop {
@@ -207,11 +210,17 @@ impl<C: Cluster> Session<'_, C> {
                         if self.log.retry_failure(&self.lease, entry.id).await? {
                             tracing::info!(
                                 id = entry.id,
-                                "publishing an event that could not be encoded before"
+                                "a previously failed event can be encoded, publishing it"
                             );
                         }
                     }
-                    Err(reason) => tracing::warn!(id = entry.id, reason, "an event still cannot be encoded"),
+                    Err(reason) => {
+                        tracing::warn!(
+                            id = entry.id,
+                            reason,
+                            "an event still cannot be encoded, skipping it"
+                        );
+                    }
                 }
                 if kept.elapsed() >= self.settings.beat {
                     self.keep(Some((key, last))).await?;
@@ -275,7 +284,7 @@ impl<C: Cluster> Session<'_, C> {
         }
     }
 
-    /// Publishes events in one transaction and returns the last of them. Leaves out those that can never be published.
+    /// Publishes events in one transaction and returns the last of them. Skips events that can never be published.
     async fn publish_batch(
         &mut self,
         key: &PositionKey,
@@ -320,7 +329,7 @@ impl<C: Cluster> Session<'_, C> {
                 }
                 Err(PublishError::Failed(error)) => return Err(SessionError::Cluster(error)),
                 Err(error @ PublishError::Fenced(_)) => {
-                    // A relay that took the lease fences its predecessor, as it should.
+                    // A relay that acquired the lease fences its predecessor as intended.
                     self.keep(Some(position)).await?;
                     return Err(SessionError::Fenced(error));
                 }
@@ -328,8 +337,9 @@ impl<C: Cluster> Session<'_, C> {
         }
     }
 
-    /// Takes events that can never be published, each named by its index with the reason, out of `entries` and records
-    /// them. Comes before the mark moves past them: after a crash in between, they are still to be published.
+    /// Removes events that can never be published from `entries` and records them; `failed` holds their indexes and
+    /// reasons. Must precede the move of the mark past them: after a crash in between, the events are still to be
+    /// published.
     async fn leave_out(
         &mut self,
         position: (&PositionKey, &LastPublished),
@@ -340,7 +350,7 @@ impl<C: Cluster> Session<'_, C> {
         let mut kept = Instant::now();
         for (index, reason) in &failed {
             let Some(LogEntry { id, .. }) = entries.get(*index) else { continue };
-            tracing::error!(id, reason, "an event can never be published, leaving it out");
+            tracing::error!(id, reason, "an event can never be published, skipping it");
             let recorded = self.log.record_failure(&self.lease, position.0, *id, reason).await?;
             *failure = recorded.ok_or(SessionError::LeaseLost)?;
             if kept.elapsed() >= self.settings.beat {
@@ -354,7 +364,7 @@ impl<C: Cluster> Session<'_, C> {
     }
 }
 
-/// Awaits `work` while the lease beats.
+/// Awaits `work` and advances the beat meanwhile.
 async fn beating<T>(
     log: &mut dyn EventLog,
     lease: &Lease,

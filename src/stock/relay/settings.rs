@@ -1,25 +1,25 @@
-//! How a session of the relay works.
+//! The settings of relay sessions.
 
 use std::time::Duration;
 
-/// How long a published event is kept by default.
+/// The default time for which published events are retained.
 pub const DEFAULT_RETENTION: Duration = Duration::from_secs(7 * 24 * 3_600);
 
-/// How a session works.
+/// The settings of a session.
 #[derive(Clone, Debug)]
 pub struct SessionSettings {
-    /// Events published by one transaction at most.
+    /// The maximum number of events in a transaction.
     pub batch_events: i64,
-    /// Bytes of events published by one transaction at most.
+    /// The maximum total size of the events in a transaction, in bytes.
     pub batch_bytes: i64,
-    /// From one transaction to the next, unless there is more than one can take: each costs the brokers about as much as
-    /// a thousand events. A lone event leaves at once.
+    /// The minimum interval between transactions, unless more events are waiting than one can hold: a transaction
+    /// costs the brokers about as much as a thousand events. A single event is published immediately.
     pub pace: Duration,
-    /// From one beat of the lease, which takes the position along, to the next.
+    /// The interval between beats of the lease, which also store the position.
     pub beat: Duration,
-    /// How soon an event is seen that another instance wrote.
+    /// The interval at which the log is checked for events of other instances.
     pub look_again: Duration,
-    /// How long a published event is kept.
+    /// The time for which published events are retained.
     pub retention: Duration,
 }
 

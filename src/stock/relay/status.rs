@@ -1,4 +1,4 @@
-//! What a relay counts, and whether it makes progress.
+//! Provides the metrics of a relay and judges its progress.
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 
 use crate::stock::store::Backlog;
 
-/// Events that wait this long, while none is published, make a role not ready.
+/// The time after which waiting events make a role not ready when none is published.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// The metrics of a relay.
@@ -27,22 +27,22 @@ pub struct RelayMetrics {
 }
 
 impl RelayMetrics {
-    /// Metrics that are part of `registry`.
+    /// Creates the metrics and registers them in `registry`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register(
             "events_published",
-            "Events that the brokers acknowledged",
+            "Events acknowledged by the brokers",
             metrics.published.clone(),
         );
         registry.register(
             "relay_sessions",
-            "Times that this instance began to publish, after a start, an error or another instance",
+            "Relay sessions started by this instance",
             metrics.sessions.clone(),
         );
         registry.register(
             "history_parted",
-            "Times that progress kept on the cluster belonged to another history of the database",
+            "Times that the progress on the cluster belonged to another history of the database",
             metrics.histories_parted.clone(),
         );
         registry.register(
@@ -52,17 +52,17 @@ impl RelayMetrics {
         );
         registry.register(
             "outbox_depth",
-            "Events that wait to be published, counted up to 10000",
+            "Events waiting to be published, counted up to 10000",
             metrics.depth.clone(),
         );
         registry.register(
             "unpublished_oldest_seconds",
-            "Age of the oldest event that waits to be published",
+            "Age of the oldest event waiting to be published",
             metrics.oldest.clone(),
         );
         registry.register(
             "events_failed",
-            "Events that cannot be encoded, or that the brokers refuse",
+            "Events that cannot be encoded or that the brokers refuse",
             metrics.failed.clone(),
         );
         metrics
@@ -75,37 +75,37 @@ impl RelayMetrics {
     }
 }
 
-/// What a relay is doing.
+/// The state of a relay.
 #[derive(Clone, Debug)]
 enum Standing {
     Starting,
     Holding,
-    /// Another relay holds the lease, since this instance saw it first.
+    /// Another relay holds the lease; since when this instance has observed it.
     Waiting(String, Instant),
-    /// Its sessions fail, since the first that did.
+    /// Sessions fail; the latest reason and the time of the first failure.
     Blocked(String, Instant),
 }
 
 impl fmt::Display for Standing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Starting => write!(f, "the relay starts"),
+            Self::Starting => write!(f, "the relay is starting"),
             Self::Holding => write!(f, "the relay holds the lease"),
             Self::Waiting(holder, since) => {
-                write!(f, "the relay stands by for {holder}, for {} s", since.elapsed().as_secs())
+                write!(f, "the relay has been on standby for {holder} for {} s", since.elapsed().as_secs())
             }
             Self::Blocked(reason, since) => {
-                write!(f, "the relay is blocked for {} s: {reason}", since.elapsed().as_secs())
+                write!(f, "the relay has been blocked for {} s: {reason}", since.elapsed().as_secs())
             }
         }
     }
 }
 
-/// Says whether events are published, by this instance or by another.
+/// Reports whether events are being published, by this instance or another.
 #[derive(Clone)]
 pub struct RelayStatus {
     standing: Arc<Mutex<Standing>>,
-    /// Where the position was seen to move last, and when; `None` before the first look.
+    /// The last observed position and when it was first observed; `None` before the first observation.
     progress: Arc<Mutex<Option<(i64, Instant)>>>,
     metrics: RelayMetrics,
 }
@@ -125,7 +125,7 @@ impl RelayStatus {
                 Standing::Waiting(holder.to_owned(), *since)
             }
             _ => {
-                tracing::info!(holder, "another relay publishes, standing by");
+                tracing::info!(holder, "another relay holds the lease, waiting on standby");
                 Standing::Waiting(holder.to_owned(), Instant::now())
             }
         });
@@ -143,17 +143,18 @@ impl RelayStatus {
         *standing = next(&standing);
     }
 
-    /// Notes what waits, and judges whether that makes progress.
+    /// Records the backlog and checks that it makes progress.
     ///
     /// # Errors
-    /// When events wait and none was published for a while: how many, since when, and what the relay is doing.
+    /// Fails when events are waiting and none was published for 10 s. The error contains the number and age of the
+    /// events and the state of the relay.
     pub fn judge(&self, backlog: &Backlog) -> anyhow::Result<()> {
         self.metrics.observe(backlog);
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let moved = match *progress {
             Some((position, at)) if backlog.events > 0 && position == backlog.position => at,
-            // At the first look events that wait for long already get no grace.
+            // The first observation of events that have already waited too long grants no grace period.
             None if backlog.oldest_seconds >= LONGEST_WAIT.as_secs_f64() => {
                 now.checked_sub(LONGEST_WAIT).unwrap_or(now)
             }
@@ -166,7 +167,7 @@ impl RelayStatus {
         let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         let least = if backlog.events >= Backlog::MAX_EVENTS { "at least " } else { "" };
         anyhow::bail!(
-            "{least}{} events wait to be published, the oldest for {:.0} s; {standing}",
+            "{least}{} events are waiting to be published, the oldest for {:.0} s; {standing}",
             backlog.events,
             backlog.oldest_seconds
         )

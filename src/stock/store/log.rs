@@ -1,78 +1,77 @@
-//! The event log as its relay sees it: what it holds, who may publish it, and how far that has come.
+//! Defines the event log as its relay uses it: the events, the lease, and the progress of publishing.
 
 use async_trait::async_trait;
 
 use crate::database::DatabaseError;
 
-/// An event as the log holds it.
+/// An event in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
     pub id: i64,
-    /// Differs between events, also between those that two histories of one database hold under the same id.
+    /// Unique among all events, including those with the same id in another history of the database.
     pub event_id: String,
     pub vin: String,
-    /// A `VehicleCreated`, as JSON.
+    /// A `VehicleCreated` as JSON.
     pub event: String,
     pub traceparent: String,
-    /// Whether an audit appended it again.
+    /// Whether an audit appended the event again.
     pub reannounced: bool,
 }
 
-/// The last event that was published. Everything below it was published or, where it cannot be encoded, recorded as a
-/// failure.
+/// The last published event. Every earlier event was published or, if it cannot be published, recorded as a failure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LastPublished {
-    /// 0 before the first.
+    /// 0 before the first event.
     pub id: i64,
-    /// What the log held under the id; `None` when it held nothing.
+    /// The event that the log held under the id; `None` if it held none.
     pub event_id: Option<String>,
-    /// The token of the failure that was recorded last; empty when there is none.
+    /// The token of the most recent failure; empty if there is none.
     pub failure: String,
 }
 
-/// Where events are published: progress on one Kafka cluster says nothing about another.
+/// The destination of events. Progress on one Kafka cluster is independent of another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PositionKey {
     pub cluster: String,
     pub topic: String,
 }
 
-/// The row that says which relay may publish. A relay that holds it moves its beat; one that waits for it takes it
-/// when the beat does not move.
+/// The row that determines which relay may publish. The holder advances the beat; another relay takes the lease when
+/// the beat stops.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lease {
-    /// Part of the transactional id and of the consumer group of the relay.
+    /// Part of the relay's transactional id and consumer group.
     pub identity: String,
     pub holder: Option<String>,
     pub epoch: i64,
     pub beat: i64,
 }
 
-/// What one read of the log found, all of it in one snapshot.
+/// The result of reading the log, from a single snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogRead {
     /// The events after the last published one, oldest first.
     Entries(Vec<LogEntry>),
-    /// Another relay took the lease.
+    /// Another relay acquired the lease.
     LeaseLost,
-    /// The log does not hold the last published event any more, or the record of a failure: its history parted.
+    /// The log no longer contains the last published event or the record of a failure: its history has diverged.
     Parted,
-    /// Inserts do not take the lock that keeps ids in commit order.
+    /// Inserts do not acquire the lock that keeps ids in commit order.
     Unordered,
-    /// A server that recovers, such as a standby, shows a log that may lack its newest events.
+    /// The server is in recovery, as a standby is, so its log may lack the newest events.
     Recovering,
 }
 
-/// What is still to be published.
+/// The events to be published.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Backlog {
-    /// At most [`Backlog::MAX_EVENTS`], so that counting costs the same however many there are.
+    /// At most [`Backlog::MAX_EVENTS`], which bounds the cost of counting.
     pub events: i64,
-    /// The age of the oldest, in seconds; 0 when there is none.
+    /// The age of the oldest event in seconds; 0 if there is none.
     pub oldest_seconds: f64,
-    /// The id up to which events were published, on the cluster that the relay published to last.
+    /// The id up to which events were published on the cluster that the relay used last.
     pub position: i64,
-    /// Events that could not be encoded.
+    /// The number of events that could not be published.
     pub failed: i64,
 }
 
@@ -80,53 +79,54 @@ impl Backlog {
     pub const MAX_EVENTS: i64 = 10_000;
 }
 
-/// Events that an older release had claimed in numbered batches when its outbox was moved to the log.
+/// The events that an older release had claimed in numbered batches when its outbox was moved to the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimedEvents {
-    /// Part of the transactional id and of the consumer group of the older release's relay.
+    /// Part of the transactional id and consumer group of the older release's relay.
     pub identity: String,
-    /// Batch and last id of each, in their order.
+    /// The number and last id of each batch, in ascending order.
     pub batches: Vec<(i64, i64)>,
 }
 
-/// The log, on a connection of its own. After an error the connection must not be used again.
+/// The log on a dedicated connection. After an error, the connection must not be used again.
 ///
-/// What changes something takes the lease along, and does nothing when that is held by another by then: the answer is
-/// `false`.
+/// Methods that modify the database require the lease. They return `false` and change nothing if another relay has
+/// acquired it.
 #[async_trait]
 pub trait EventLog: Send {
-    /// Checks that ids become visible in the order of their numbers, and repairs what keeps them from it.
+    /// Checks that ids become visible in ascending order, and repairs what prevents it.
     async fn prove_order(&mut self) -> Result<(), DatabaseError>;
 
     async fn lease(&mut self) -> Result<Lease, DatabaseError>;
 
-    /// Takes the lease when it is still as it was `seen`.
+    /// Takes the lease if it is still in the state `seen`.
     async fn take(&mut self, seen: &Lease, holder: &str) -> Result<Option<Lease>, DatabaseError>;
 
-    /// Moves the beat and, never backwards, the position, if the log still holds what was published last.
+    /// Advances the beat and the position, which never moves backwards. The position moves only if the log still
+    /// contains the last published event.
     async fn renew(
         &mut self,
         lease: &Lease,
         position: Option<(&PositionKey, &LastPublished)>,
     ) -> Result<bool, DatabaseError>;
 
-    /// Gives the lease back.
+    /// Releases the lease.
     async fn release(&mut self, lease: &Lease) -> Result<(), DatabaseError>;
 
     /// Replaces the identity of the lease, which another database uses as well.
     async fn replace_identity(&mut self, lease: &Lease) -> Result<bool, DatabaseError>;
 
-    /// Returns the position, with the event that the log holds there and the newest failure.
+    /// Returns the position, with the event under that id and the most recent failure.
     async fn position(&mut self, key: &PositionKey) -> Result<LastPublished, DatabaseError>;
 
-    /// Returns whether the log holds the event, and the record of the failure.
+    /// Returns whether the log contains the event and the record of the failure.
     async fn holds(&mut self, last: &LastPublished) -> Result<bool, DatabaseError>;
 
-    /// Returns the token of the failure that was recorded last for this place; empty when there is none.
+    /// Returns the token of the most recent failure for this destination; empty if there is none.
     async fn last_failure(&mut self, key: &PositionKey) -> Result<String, DatabaseError>;
 
-    /// Reads up to `limit` events of at most `max_bytes` together, at least one, and proves with them, in one snapshot,
-    /// that the lease is still held and that the log still holds `last`.
+    /// Reads at most `limit` events with a total size of at most `max_bytes`, but at least one. The same snapshot
+    /// proves that the lease is still held and that the log still contains `last`.
     async fn read(
         &mut self,
         lease: &Lease,
@@ -135,7 +135,7 @@ pub trait EventLog: Send {
         max_bytes: i64,
     ) -> Result<LogRead, DatabaseError>;
 
-    /// Records that an event cannot be encoded, and returns the token of the record; `None` when the lease is lost.
+    /// Records that an event cannot be published and returns the token of the record; `None` if the lease is lost.
     async fn record_failure(
         &mut self,
         lease: &Lease,
@@ -144,7 +144,7 @@ pub trait EventLog: Send {
         reason: &str,
     ) -> Result<Option<String>, DatabaseError>;
 
-    /// Forgets the failures of events after `last`, which are still to be read.
+    /// Removes the failures of events after `last`, which will be read again.
     async fn forget_failures_after(
         &mut self,
         lease: &Lease,
@@ -152,7 +152,7 @@ pub trait EventLog: Send {
         last: i64,
     ) -> Result<(), DatabaseError>;
 
-    /// Returns up to `limit` events after the id `after` that could not be encoded for this place, oldest first.
+    /// Returns at most `limit` failed events with ids above `after` for this destination, oldest first.
     async fn failures(
         &mut self,
         key: &PositionKey,
@@ -160,11 +160,11 @@ pub trait EventLog: Send {
         limit: i64,
     ) -> Result<Vec<LogEntry>, DatabaseError>;
 
-    /// Appends an event that could not be encoded before to the end of the log, once for all places.
+    /// Appends a failed event to the end of the log, once for all destinations.
     async fn retry_failure(&mut self, lease: &Lease, id: i64) -> Result<bool, DatabaseError>;
 
-    /// Removes events older than `seconds` between the ids `after` and `last`, up to `limit`, and returns the
-    /// ids. Keeps what a relay of another Kafka cluster has still to publish.
+    /// Removes at most `limit` events that are older than `seconds` and have ids between `after` and `last`, and
+    /// returns their ids. Retains events that a relay of another Kafka cluster has yet to publish.
     async fn prune(
         &mut self,
         lease: &Lease,
@@ -174,11 +174,11 @@ pub trait EventLog: Send {
         limit: i64,
     ) -> Result<Vec<i64>, DatabaseError>;
 
-    /// Returns what an older release had claimed, when it is not yet known what of that was published.
+    /// Returns the events that an older release had claimed, while it is unknown which of them were published.
     async fn claimed(&mut self) -> Result<Option<ClaimedEvents>, DatabaseError>;
 
-    /// Moves the position to the event `published`, the last one that an older release had claimed and published, and
-    /// forgets what it had claimed.
+    /// Moves the position to `published`, the last claimed event that an older release published, and removes the
+    /// claims.
     async fn resolve_claimed(
         &mut self,
         lease: &Lease,

@@ -1,4 +1,4 @@
-//! The relay's queries, which read the same for both engines: see `vehicle_queries.rs`.
+//! Implements the relay's queries for both engines: see `vehicle_queries.rs`.
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Double, Nullable, Text};
@@ -50,7 +50,7 @@ pub(super) async fn take(
     .bind::<Nullable<Text>, _>(&seen.holder)
     .bind::<BigInt, _>(seen.epoch)
     .bind::<BigInt, _>(seen.beat)
-    // Not `get_result`, which returns before the statement is committed.
+    // `get_result` would return before the statement is committed.
     .load(connection)
     .await?;
     Ok(rows.into_iter().next().map(Lease::from))
@@ -65,11 +65,11 @@ pub(super) async fn renew(connection: &mut Connection, lease: &Lease) -> QueryRe
     Ok(moved == 1)
 }
 
-/// Holds while the log has the event under the id `$3`, and the record of the failure.
+/// A condition: the log contains the event with the id `$3` and the record of the failure.
 const PROOF: &str = "EXISTS (SELECT 1 FROM event_log WHERE id = $3 AND event_id = $4)
     AND ($5 = '' OR EXISTS (SELECT 1 FROM relay_failure WHERE token = $5))";
 
-/// Never moves it backwards. Notes the time also when it does not move, so that the newest is of the cluster in use.
+/// Moves the position, but never backwards. Always updates the time: the newest one is that of the cluster in use.
 pub(super) async fn move_position(
     connection: &mut Connection,
     lease: &Lease,
@@ -143,7 +143,7 @@ struct HeldRow {
     held: bool,
 }
 
-/// The event under `id`, as if it were the last one that was published.
+/// Returns the event with the id `id` as if it were the last published one.
 pub(super) async fn at(connection: &mut Connection, id: i64) -> QueryResult<LastPublished> {
     let rows: Vec<PositionRow> = sql("SELECT id, event_id FROM event_log WHERE id = $1")
         .bind::<BigInt, _>(id)
@@ -211,7 +211,7 @@ struct MaybeEntryRow {
 }
 
 impl MaybeEntryRow {
-    /// All columns are null in the row that stands for an empty page.
+    /// Returns `None` for the row of an empty page, whose columns are all null.
     fn into_entry(self) -> Option<LogEntry> {
         Some(LogEntry {
             id: self.id?,
@@ -231,7 +231,7 @@ pub(super) async fn read(
     limit: i64,
     max_bytes: i64,
 ) -> QueryResult<LogRead> {
-    // The page begins with the last published event, where the log holds it, and has at least one more if there is one.
+    // The page begins with the last published event, if the log contains it, and has at least one more if possible.
     let proof = i64::from(last.event_id.is_some());
     let rows: Vec<ReadRow> = sql(format!(
         "SELECT (SELECT count(*) = 1 FROM relay_lease WHERE holder = $1 AND epoch = $2) AS held,
@@ -289,7 +289,7 @@ pub(super) async fn record_failure(
     .bind::<Text, _>(&key.topic)
     .bind::<Nullable<Text>, _>(&lease.holder)
     .bind::<BigInt, _>(lease.epoch)
-    // Not `get_result`, which returns before the statement is committed.
+    // `get_result` would return before the statement is committed.
     .load(connection)
     .await?;
     Ok(rows.into_iter().next().map(|row| row.token))
@@ -345,8 +345,7 @@ pub(super) async fn prune(
     seconds: f64,
     limit: i64,
 ) -> QueryResult<Vec<i64>> {
-    // Looks at no more than `limit` events, so that a young log costs as little as a short one, and begins after those
-    // that were removed before, whose index entries are dead but still there.
+    // Looks at `limit` events at most, and only after those that were removed, whose dead index entries still exist.
     let rows: Vec<IdRow> = sql(format!(
         "DELETE FROM event_log WHERE id IN (
             SELECT id FROM (

@@ -1,7 +1,7 @@
-//! Where vehicles are kept, together with the log of the events about them.
+//! Stores vehicles together with the log of their events.
 //!
-//! The log is append-only, and its ids become visible in the order of their numbers: a reader that has read up to an id has
-//! missed nothing below it. So publishing is reading with a cursor, and progress is one id.
+//! The log is append-only, and its ids become visible in ascending order: a reader that has reached an id has missed
+//! nothing below it. Publishing is therefore reading with a cursor, and progress is a single id.
 
 mod log;
 mod postgres;
@@ -23,20 +23,23 @@ use crate::trace::TraceContext;
 use crate::vehicle::{StockedVehicle, Vehicle, VehicleId};
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 
-/// A vehicle that is to be kept, and the event that announces it.
+/// A vehicle to be stored and the event that announces it.
 #[derive(Clone, Debug)]
 pub struct NewVehicle {
     pub vehicle: Vehicle,
-    /// Millisecond precision: all that every engine keeps.
+    /// Has millisecond precision, which every engine can store.
     pub created_at: DateTime<Utc>,
-    /// The `VehicleCreated` as a JSON object without its `id`, which the database draws and puts in front.
+    /// The `VehicleCreated` as a JSON object without its `id`. The database assigns the id and inserts it as the
+    /// first field.
     pub event: String,
     pub traceparent: String,
 }
 
 impl NewVehicle {
+    /// Creates the event of a vehicle that is accepted now.
+    ///
     /// # Errors
-    /// When the event cannot be written as JSON.
+    /// Fails when the event cannot be serialized as JSON.
     pub fn new(vehicle: Vehicle, trace: TraceContext) -> Result<Self, serde_json::Error> {
         let now = Utc::now();
         let created_at = now.duration_trunc(TimeDelta::milliseconds(1)).unwrap_or(now);
@@ -49,16 +52,16 @@ impl NewVehicle {
     }
 }
 
-/// The ids of vehicles by their vin.
+/// Ids of vehicles by vin.
 pub type IdsByVin = HashMap<String, VehicleId>;
 
 /// The vehicles in stock.
 #[async_trait]
 pub trait VehicleStore: Send + Sync {
-    /// Runs pending migrations, then checks that the database can be written to.
+    /// Runs pending migrations, then checks that the database accepts writes.
     async fn check(&self) -> Result<(), DatabaseError>;
 
-    /// Returns up to [`PageRequest::fetch_limit`] vehicles, oldest first.
+    /// Returns at most [`PageRequest::fetch_limit`] vehicles, oldest first.
     async fn page(
         &self,
         request: &PageRequest<VehicleId>,
@@ -68,20 +71,20 @@ pub trait VehicleStore: Send + Sync {
 
     async fn find(&self, vin: &str) -> Result<Option<StockedVehicle>, DatabaseError>;
 
-    /// Opens a connection that vehicles are written by.
+    /// Opens a connection for writing vehicles.
     async fn appender(&self) -> Result<Box<dyn Appender>, DatabaseError>;
 
-    /// Opens a connection that the event log is read by.
+    /// Opens a connection for reading the event log.
     async fn event_log(&self) -> Result<Box<dyn EventLog>, DatabaseError>;
 
-    /// Measures what the relay has still to publish.
+    /// Returns the number and age of the events to be published.
     async fn backlog(&self) -> Result<Backlog, DatabaseError>;
 
-    /// Returns up to `limit` events after the id `after` that are still to be published, or could not be encoded,
-    /// oldest first.
+    /// Returns at most `limit` events with ids above `after` that are waiting to be published or failed, oldest
+    /// first.
     async fn unpublished(&self, after: i64, limit: i64) -> Result<Vec<UnpublishedEvent>, DatabaseError>;
 
-    /// Appends the event that announces a vehicle to the log once more.
+    /// Appends another event that announces the vehicle to the log.
     async fn reannounce(&self, stocked: &StockedVehicle) -> Result<(), DatabaseError>;
 }
 
@@ -90,38 +93,39 @@ pub trait VehicleStore: Send + Sync {
 pub struct UnpublishedEvent {
     pub id: i64,
     pub vin: String,
-    /// Why it could not be encoded, when a relay tried.
+    /// The reason why it could not be published, if a relay has tried.
     pub failure: Option<String>,
 }
 
-/// Writes vehicles, each together with its event.
+/// Writes vehicles together with their events.
 #[async_trait]
 pub trait Appender: Send {
-    /// Keeps the vehicles whose vins are new, and appends their events, all in one transaction. Returns the ids of
-    /// those that it kept. The vins of `vehicles` must differ.
+    /// Inserts the vehicles whose vins are new and appends their events, all in one transaction. Returns the ids of
+    /// the inserted vehicles. The vins of `vehicles` must be distinct.
     ///
     /// # Errors
-    /// [`DatabaseError::Unavailable`] leaves open whether the transaction was committed; after it the connection must
-    /// not be used again. After the others nothing was.
+    /// After [`DatabaseError::Unavailable`], it is unknown whether the transaction was committed, and the connection
+    /// must not be used again. Other errors mean that it was not.
     async fn append(&mut self, vehicles: &[&NewVehicle]) -> Result<IdsByVin, DatabaseError>;
 
-    /// Whether the connection is known to be lost, as one that was idle while the server restarted. Costs no round trip.
+    /// Returns whether the connection is known to be lost, for example because the server restarted. Costs no round
+    /// trip.
     fn is_broken(&self) -> bool;
 
-    /// Returns the ids of the vehicles that are there.
+    /// Returns the ids of those vehicles that exist.
     async fn ids_of(&mut self, vins: Vec<String>) -> Result<IdsByVin, DatabaseError>;
 }
 
-/// Opens the store that the scheme of `url` names.
+/// Opens the store for the scheme of `url`.
 ///
 /// # Errors
-/// When the scheme or the address can never work, or a file cannot be opened.
+/// Fails when the scheme or the address is unusable or a file cannot be opened.
 pub async fn open(url: &DatabaseUrl, access: Access) -> anyhow::Result<Arc<dyn VehicleStore>> {
     Ok(match (url.scheme(), url.sqlite_path()) {
         (_, Some(path)) => Arc::new(SqliteVehicles::open(path.into(), access).await?),
         ("postgres" | "postgresql", None) => Arc::new(PostgresVehicles::new(url, access)?),
         (scheme, None) => {
-            bail!("stock keeps vehicles in postgres:// or sqlite:, not in {scheme}")
+            bail!("stock supports postgres:// and sqlite: databases, not {scheme}")
         }
     })
 }

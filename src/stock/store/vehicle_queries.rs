@@ -1,6 +1,6 @@
-//! The queries on vehicles, and on what of their events is still to be published, which read the same for both engines.
+//! Implements the queries on vehicles and their unpublished events for both engines.
 //!
-//! Each engine compiles this file as a module of its own, next to a `dialect` that names what differs.
+//! Each engine compiles this file as its own module, next to a `dialect` module with the differences.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -44,7 +44,7 @@ struct VehicleRow {
     created_at: DateTime<Utc>,
 }
 
-/// What a row holds was parsed when it was written, so only what another program changed is unreadable.
+/// Fails only for rows that another program wrote or changed, as rows are validated when they are written.
 impl TryFrom<VehicleRow> for StockedVehicle {
     type Error = Unreadable<VehicleId>;
 
@@ -75,7 +75,7 @@ pub(super) async fn page(
         .limit(i64::try_from(request.fetch_limit()).unwrap_or(i64::MAX));
     match page.load::<VehicleRow>(connection).await {
         Ok(rows) => Ok(rows.into_iter().map(TryInto::try_into).collect()),
-        // Some row is not even one in its columns' types: each is read by itself.
+        // A column of some row does not have its type, so each row is read separately.
         Err(Error::DeserializationError(_)) => {
             let ids: Vec<i64> = page.select(vehicles::id).load(connection).await?;
             let mut vehicles = Vec::with_capacity(ids.len());
@@ -130,7 +130,7 @@ struct BacklogRow {
     failed: i64,
 }
 
-/// The position on the cluster that the relay published to last.
+/// The position on the cluster that the relay used last.
 const POSITION: &str = "COALESCE((SELECT last_id FROM relay_position ORDER BY moved_at DESC LIMIT 1), 0)";
 
 pub(super) async fn backlog(connection: &mut Connection) -> QueryResult<Backlog> {
@@ -195,7 +195,7 @@ pub(super) async fn reannounce(
     event: &str,
     traceparent: &str,
 ) -> QueryResult<usize> {
-    // Another audit may have done so, and its event still waits.
+    // Another audit may have appended the event, which is then still to be published.
     sql(format!(
         "INSERT INTO event_log (vin, event, traceparent, reannounced) SELECT $1, $2, $3, true
          WHERE NOT EXISTS (SELECT 1 FROM event_log WHERE id > {POSITION} AND vin = $1)"

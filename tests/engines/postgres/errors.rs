@@ -1,4 +1,4 @@
-//! Each error as the server reports it.
+//! Tests the classification of errors that the server reports.
 
 use async_trait::async_trait;
 use diesel_async::AsyncConnection as _;
@@ -49,7 +49,7 @@ async fn an_error_is_classified_by_its_sqlstate() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn transactions_in_each_others_way_are_told_apart() {
+async fn conflicts_between_transactions_are_classified() {
     let Some(server) = Server::start().await else { return };
     let mut one = server.address("postgres").connect().await.unwrap();
     let mut two = server.address("postgres").connect().await.unwrap();
@@ -84,7 +84,7 @@ async fn transactions_in_each_others_way_are_told_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_connection_says_why() {
+async fn a_refused_connection_reports_the_reason() {
     let Some(server) = Server::start().await else { return };
     let mut connection = server.address("postgres").connect().await.unwrap();
     execute(&mut connection, "CREATE ROLE single LOGIN CONNECTION LIMIT 1 PASSWORD 'single'").await.unwrap();
@@ -109,7 +109,7 @@ async fn a_refused_connection_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_servers_last_words_are_heard() {
+async fn the_servers_last_error_is_reported() {
     let Some(server) = Server::start().await else { return };
     let mut operator = server.address("postgres").connect().await.unwrap();
     let terminate = |application: &str| {
@@ -142,7 +142,7 @@ async fn the_servers_last_words_are_heard() {
 async fn a_transaction_rolls_back_and_reports_the_first_error() {
     let Some(server) = Server::start().await else { return };
     let mut connection = server.address("postgres").connect().await.unwrap();
-    // Inside of another task, on another thread.
+    // Runs in another task on another thread.
     let done = tokio::spawn(async move {
         let error = connection
             .call(async |connection| {
@@ -163,7 +163,7 @@ async fn a_transaction_rolls_back_and_reports_the_first_error() {
     assert_eq!(done.await.unwrap(), ("refused", "22012".to_owned(), false, "x".to_owned()));
 }
 
-/// The trait of a store: its futures must be `Send`, with borrowed arguments.
+/// Mimics the trait of a store: its futures must be `Send`, with borrowed arguments.
 #[async_trait]
 trait Names: Send + Sync {
     async fn rename(&self, name: &str) -> Result<String, DatabaseError>;
@@ -181,7 +181,7 @@ impl Names for PostgresPool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_can_be_built_upon_the_calls() {
+async fn a_store_can_be_built_on_the_calls() {
     let Some(server) = Server::start().await else { return };
     let names: Box<dyn Names> = Box::new(PostgresPool::new(server.address("postgres"), 2));
     let done = tokio::spawn(async move { names.rename("new").await.unwrap() });

@@ -1,4 +1,4 @@
-//! Servers that do not answer, and calls that take too long.
+//! Tests servers that do not answer and calls that take too long.
 
 use std::time::{Duration, Instant};
 
@@ -47,7 +47,7 @@ async fn a_call_that_takes_too_long_is_cancelled_on_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pool_drops_what_is_broken_and_reuses_what_is_not() {
+async fn a_pool_drops_broken_connections_and_reuses_the_others() {
     let Some(server) = Server::start().await else { return };
     let mut operator = server.address("postgres").connect().await.unwrap();
     let pool = PostgresPool::new(server.address("postgres?application_name=pool"), 1);
@@ -111,16 +111,16 @@ async fn connections_outlive_the_runtime_that_first_used_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_never_answers_is_given_up() {
+async fn a_server_that_never_answers_times_out() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     for mode in ["disable", "require"] {
         let address = address(&format!("postgres://me:secret@127.0.0.1:{port}/db?sslmode={mode}"));
         assert!(timeout(SHORT, address.connect()).await.is_err());
-        // The socket of the dropped attempt is closed: the rest of what it sent is followed by the end.
+        // The dropped attempt closes its socket, so its data is followed by the end of the stream.
         let (mut stream, _) = listener.accept().await.unwrap();
         let read = timeout(DEADLINE, stream.read_to_end(&mut Vec::new())).await;
-        assert!(read.is_ok(), "{mode}: the attempt was left behind");
+        assert!(read.is_ok(), "{mode}: the attempt still holds its socket");
     }
     let address = address(&format!("postgres://me:secret@127.0.0.1:{port}/db"));
     let started = Instant::now();
@@ -146,7 +146,7 @@ async fn another_host_is_tried_when_one_does_not_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_postgresql_is_said_to_be_none() {
+async fn a_server_other_than_postgresql_is_reported() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = address(&format!(
         "postgres://127.0.0.1:{}/db?sslmode=require",
@@ -161,7 +161,7 @@ async fn what_is_no_postgresql_is_said_to_be_none() {
     assert!(error.to_string().contains("not a PostgreSQL server"), "{error}");
 }
 
-/// Accepts a connection, reads what the client begins with, and answers it.
+/// Accepts a connection, reads the first message of the client, and sends `answer`.
 async fn answer(listener: &TcpListener, answer: &[u8]) -> [u8; 8] {
     let (mut stream, _) = listener.accept().await.unwrap();
     let mut first = [0; 8];
@@ -171,11 +171,11 @@ async fn answer(listener: &TcpListener, answer: &[u8]) -> [u8; 8] {
     first
 }
 
-/// An `ErrorResponse` with which a server refuses a connection.
+/// An `ErrorResponse` that refuses a connection.
 const REFUSAL: &[u8] = b"E\0\0\0\x1dSFATAL\0C53300\0Mtoo many\0\0";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_fails_to_answer_the_request_for_tls_is_asked_without() {
+async fn a_server_that_fails_to_answer_the_request_for_tls_is_retried_without() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("postgres://me@127.0.0.1:{}/db", listener.local_addr().unwrap().port());
     let request = [0, 0, 0, 8, 4, 210, 22, 47];
@@ -189,12 +189,12 @@ async fn a_server_that_fails_to_answer_the_request_for_tls_is_asked_without() {
     let require = address(&format!("{url}?sslmode=require"));
     let (error, _) = futures::future::join(require.connect(), answer(&listener, REFUSAL)).await;
     let error = error.err().unwrap();
-    // The text of an unencrypted server is not passed on.
+    // The text of an unencrypted server is not reported.
     assert!(!error.to_string().contains("too many"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bytes_smuggled_in_before_the_handshake_fail_it() {
+async fn bytes_injected_before_the_handshake_make_it_fail() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let require = address(&format!("postgres://me@127.0.0.1:{port}/db?sslmode=require"));

@@ -1,4 +1,4 @@
-//! What the connections to PostgreSQL promise, asked of servers and poolers that the tests start themselves.
+//! Tests the connections to PostgreSQL with servers and poolers that the tests start themselves.
 
 mod errors;
 mod failures;
@@ -18,7 +18,7 @@ struct Answer {
     answer: String,
 }
 
-/// The text that `sql` answers in its column `answer`.
+/// Returns the text in the column `answer` of the result.
 async fn ask(connection: &mut PostgresConnection, sql: &str) -> Result<String, DatabaseError> {
     connection.call(async |connection| Ok(first(connection, sql).await?.answer)).await
 }
@@ -31,7 +31,7 @@ async fn execute(connection: &mut PostgresConnection, sql: &str) -> Result<(), D
     connection.call(async |connection| connection.batch_execute(sql).await).await
 }
 
-/// The SQLSTATE of an error.
+/// Returns the SQLSTATE of an error.
 fn code(error: &DatabaseError) -> String {
     let (DatabaseError::Unavailable(inner)
     | DatabaseError::ReadOnly(inner)
@@ -43,7 +43,7 @@ fn code(error: &DatabaseError) -> String {
     code.map_or_else(String::new, |code| code.as_str().to_owned())
 }
 
-/// The variant of an error.
+/// Returns the variant of an error.
 fn kind(error: &DatabaseError) -> &'static str {
     match error {
         DatabaseError::Unavailable(_) => "unavailable",

@@ -1,4 +1,4 @@
-//! `PgBouncer` between the process and the server.
+//! Tests `PgBouncer` between the process and the server.
 
 use vehicle_platform::database::postgres::refuse_shared_sessions;
 
@@ -18,7 +18,7 @@ async fn a_pooler_that_shares_sessions_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pooler_that_keeps_sessions_apart_is_accepted() {
+async fn a_pooler_with_separate_sessions_is_accepted() {
     let Some(server) = Server::start().await else { return };
     let pooler = Pooler::start(&server, "session", "postgres").await;
     refuse_shared_sessions(&pooler.address("postgres")).await.unwrap();
@@ -29,7 +29,7 @@ async fn a_pooler_that_keeps_sessions_apart_is_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_that_is_read_only_is_passed_over() {
+async fn a_read_only_host_is_skipped() {
     let Some(server) = Server::start().await else { return };
     let mut operator = server.address("postgres").connect().await.unwrap();
     execute(&mut operator, "CREATE DATABASE standby").await.unwrap();

@@ -1,4 +1,4 @@
-//! Each `sslmode` against servers with and without TLS.
+//! Tests each `sslmode` against servers with and without TLS.
 
 use vehicle_platform::database::DatabaseError;
 use vehicle_platform::database::postgres::PostgresAddress;
@@ -9,7 +9,7 @@ use crate::support::postgres::{Certificate, Server, address};
 const ENCRYPTED: &str =
     "SELECT CASE WHEN ssl THEN 'yes' ELSE 'no' END AS answer FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
 
-/// Whether a connection to `url` is encrypted.
+/// Returns whether a connection to `url` is encrypted.
 async fn encrypted(url: &str) -> Result<bool, DatabaseError> {
     let mut connection = address(url).connect().await?;
     assert!(!connection.is_pooled());
@@ -17,7 +17,7 @@ async fn encrypted(url: &str) -> Result<bool, DatabaseError> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_mode_gets_what_it_asks_for() {
+async fn every_mode_is_honoured() {
     let Some(server) = Server::start().await else { return };
     let (right, wrong) = (server.file("ca.crt"), server.file("other.crt"));
     for (host, options, expected) in [
@@ -55,7 +55,7 @@ async fn every_mode_gets_what_it_asks_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_rules_of_the_server_decide_where_the_client_leaves_the_choice() {
+async fn the_servers_rules_decide_when_the_client_allows_both() {
     let Some(server) = Server::start().await else { return };
     let mut connection = server.address("postgres").connect().await.unwrap();
     for database in ["tls_only", "plain_only"] {
@@ -72,7 +72,7 @@ async fn the_rules_of_the_server_decide_where_the_client_leaves_the_choice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_without_tls_is_used_only_where_it_may_be() {
+async fn a_server_without_tls_is_used_only_when_allowed() {
     let Some(server) = Server::start_with(Certificate::None).await else { return };
     for mode in ["disable", "allow", "prefer"] {
         let url = server.url("127.0.0.1", &format!("postgres?sslmode={mode}"));

@@ -1,4 +1,4 @@
-//! A Kafka cluster as relays see it: transactions, fencing, and the mark of each identity.
+//! Models a Kafka cluster as relays see it: transactions, fencing, and the mark of each identity.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -11,15 +11,15 @@ use vehicle_platform::stock::store::{LogEntry, PositionKey};
 
 use super::gate::Gate;
 
-/// The events that a release from before a change cannot encode begin with this.
+/// The prefix of vins whose events an older release cannot encode.
 pub const UNENCODABLE: &str = "unencodable";
-/// The events that the cluster refuses until a setting of it is changed begin with this.
+/// The prefix of vins whose events the cluster refuses until its settings change.
 pub const REFUSED: &str = "refused";
 
 #[derive(Default)]
 pub struct State {
     pub name: String,
-    /// The `event_id`s, in their order.
+    /// The `event_id`s in order.
     pub published: Vec<String>,
     pub marks: HashMap<String, Mark>,
     owners: HashMap<String, u64>,
@@ -28,7 +28,7 @@ pub struct State {
     pub fail_publish: bool,
 }
 
-/// Shared by all relays that work with it.
+/// A cluster that its relays share.
 #[derive(Clone, Default)]
 pub struct ModelCluster(pub Arc<Mutex<State>>);
 
@@ -38,7 +38,7 @@ impl ModelCluster {
     }
 }
 
-/// One relay's client of the cluster.
+/// The cluster client of one relay.
 pub struct ModelProducer {
     pub cluster: ModelCluster,
     pub gate: Gate,
@@ -102,7 +102,7 @@ impl Cluster for ModelProducer {
             state.marks.insert(identity, mark);
             std::mem::take(&mut state.lose_answer)
         };
-        // A crash here is one after the commit.
+        // A crash here is a crash after the commit.
         self.gate.pass().await;
         if answer { Err(PublishError::Failed(anyhow!("the answer was lost"))) } else { Ok(()) }
     }

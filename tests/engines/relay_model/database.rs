@@ -1,4 +1,4 @@
-//! A database of the model's: it can be copied, restored and set back.
+//! Provides databases that can be copied, restored and rolled back.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,13 +25,13 @@ enum Engine {
     Postgres { server: String, name: String },
 }
 
-/// One database, open or about to be opened again.
+/// A database that is open or can be reopened.
 pub struct Database {
     engine: Engine,
     store: Option<Arc<dyn VehicleStore>>,
 }
 
-/// Where databases are made, on one engine.
+/// Creates databases on one engine.
 pub struct Maker {
     server: String,
     directory: TempDir,
@@ -40,7 +40,7 @@ pub struct Maker {
 
 impl Maker {
     pub fn new(engine: &str) -> Self {
-        // In memory where there is such a place: a flush to disk adds nothing here.
+        // Prefers memory if possible, as flushing to disk adds nothing to this test.
         let memory = Path::new("/dev/shm");
         let directory =
             if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
@@ -66,7 +66,7 @@ impl Maker {
         database
     }
 
-    /// The relays of `original` must stand still.
+    /// Copies a database, whose relays must be suspended.
     pub async fn copy(&mut self, original: &mut Database) -> Database {
         let engine = self.fresh();
         match (&original.engine, &engine) {
@@ -86,12 +86,12 @@ impl Maker {
                     postgres(server, &format!("ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true")).await;
                 }
             }
-            _ => panic!("both are of one engine"),
+            _ => panic!("both use the same engine"),
         }
         Database { engine, store: None }
     }
 
-    /// Removes what was made.
+    /// Removes the created databases.
     pub async fn clear(self) {
         if self.server != "sqlite" {
             for name in &self.made {
@@ -146,7 +146,7 @@ impl Database {
         }
     }
 
-    /// Id, `event_id` and vin of each event in the log.
+    /// Returns the id, `event_id` and vin of each event in the log.
     pub async fn events(&self) -> Vec<(i64, String, String)> {
         let rows = self.rows("SELECT id, event_id || ' ' || vin AS text FROM event_log ORDER BY id").await;
         rows.into_iter()
@@ -161,7 +161,7 @@ impl Database {
         self.rows("SELECT epoch AS id, identity AS text FROM relay_lease").await.remove(0).text
     }
 
-    /// A statement that sets the lease back to what it is now.
+    /// Returns a statement that resets the lease to its current state.
     pub async fn lease_statement(&self) -> String {
         let row = self
             .rows(
@@ -174,8 +174,8 @@ impl Database {
         row.text
     }
 
-    /// A failover to a server that lacks the newest events: ids above `kept` are drawn again. It has the record of a
-    /// failure at least when it has a position behind that, for that was written later.
+    /// Simulates a failover to a server that lacks the events after `kept`, whose ids are drawn again. The server has
+    /// the record of a failure at least when it has a later position, which was written afterwards.
     pub async fn lose_events_after(&self, kept: i64) {
         self.execute(&format!(
             "UPDATE relay_failure SET requeued = false WHERE NOT EXISTS (
@@ -193,7 +193,7 @@ impl Database {
                 self.execute(&format!("UPDATE sqlite_sequence SET seq = {kept} WHERE name = 'event_log'"))
                     .await;
             }
-            // At its first value: behind even what is kept, which the trigger has to see.
+            // Resets the sequence to its first value, below existing ids, which the trigger must detect.
             Engine::Postgres { .. } => self.execute("SELECT setval('event_log_id_seq', 1, false)").await,
         }
     }
@@ -222,7 +222,7 @@ async fn postgres_try(url: &str, statements: String) -> QueryResult<()> {
     connection.batch_execute(&statements).await
 }
 
-/// The server takes a moment to notice that connections are gone.
+/// Retries because the server takes a moment to notice closed connections.
 async fn retry<F: Future<Output = QueryResult<()>>>(mut work: impl FnMut() -> F) {
     crate::support::eventually("the database to be free", async || work().await.ok()).await;
 }

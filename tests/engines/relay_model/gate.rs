@@ -12,14 +12,14 @@ use vehicle_platform::stock::store::{
 #[derive(Default)]
 struct State {
     permits: usize,
-    /// The relay stands before a call, for which it has no permit.
+    /// Whether the relay is blocked before a call for lack of a permit.
     waits: bool,
     ended: bool,
-    /// Reads in a row that found nothing to publish.
+    /// The number of consecutive reads that found nothing to publish.
     idle_reads: usize,
 }
 
-/// Between the test and one relay.
+/// Controls the calls of one relay from the test.
 #[derive(Clone, Default)]
 pub struct Gate {
     state: Arc<Mutex<State>>,
@@ -28,7 +28,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Called by the relay before each call.
+    /// Blocks the relay before each call until it has a permit.
     pub async fn pass(&self) {
         loop {
             let granted = self.granted.notified();
@@ -46,13 +46,13 @@ impl Gate {
         }
     }
 
-    /// Called by the relay when its session is over.
+    /// Records that the relay's session is over.
     pub fn end(&self) {
         self.state.lock().unwrap().ended = true;
         self.stopped.notify_waiters();
     }
 
-    /// Lets the relay make `calls`; returns when it has made them, or has ended.
+    /// Permits the relay `calls` calls, and returns when it has made them or has ended.
     pub async fn let_pass(&self, calls: usize) {
         self.state.lock().unwrap().permits += calls;
         self.granted.notify_waiters();
@@ -72,7 +72,7 @@ impl Gate {
         self.state.lock().unwrap().ended
     }
 
-    /// Whether the relay has nothing to do.
+    /// Returns whether the relay has nothing to do.
     pub fn is_idle(&self) -> bool {
         self.state.lock().unwrap().idle_reads > 1
     }
@@ -88,7 +88,7 @@ impl Gate {
 pub struct GatedLog {
     pub inner: Box<dyn EventLog>,
     pub gate: Gate,
-    /// Whether this session gets to write its position when it beats, after the one with which it begins.
+    /// Whether beats of this session write the position after the initial one.
     pub writes_position: bool,
     pub has_written: bool,
 }

@@ -1,8 +1,8 @@
-//! The relay's logic and the real stores under random interleavings of what can happen to them.
+//! Tests the relay's logic with the real stores under random interleavings of events.
 //!
-//! A relay's session is run call by call: before each call to its log or its cluster it waits for the test's permission,
-//! so that it can crash, stand still or be overtaken at any line that matters. In the end every event that a log holds
-//! must have been published on the cluster that its relay works with; exactly once where no history parted.
+//! A relay's session runs call by call. Before each call to its log or its cluster it waits for a permit from the
+//! test, so that it can crash, be suspended or be overtaken at any relevant line. At the end, every event in a log
+//! must have been published on the cluster of its relay, and exactly once if no history diverged.
 
 mod cluster;
 mod database;
@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use world::{Action, World};
 
-/// What happens to a relay whose database and cluster have one history.
+/// Generates actions that preserve a single history of database and cluster.
 fn ordinary() -> impl Strategy<Value = Action> {
     prop_oneof![
         10 => any::<bool>().prop_map(|encodable| Action::Insert { database: 0, encodable }),
@@ -28,7 +28,7 @@ fn ordinary() -> impl Strategy<Value = Action> {
     ]
 }
 
-/// What parts histories, or takes a cluster's memory.
+/// Generates actions that make histories diverge or erase the state of a cluster.
 fn parting() -> impl Strategy<Value = Action> {
     let database = any::<usize>();
     prop_oneof![
@@ -62,7 +62,7 @@ fn run(engine: &str, cases: u32, actions: impl Strategy<Value = Vec<Action>>, ex
             for action in actions {
                 world.perform(action).await;
             }
-            world.settle().await
+            world.finish().await
         });
         prop_assert_eq!(&verdict.lost, &Vec::<String>::new());
         if exactly_once {
@@ -78,25 +78,25 @@ fn cases(default: u32) -> u32 {
 }
 
 #[test]
-fn in_one_history_every_event_is_published_exactly_once() {
+fn with_one_history_every_event_is_published_exactly_once() {
     run("sqlite", cases(150), vec(ordinary(), 20..120), true);
 }
 
 #[test]
-fn in_parted_histories_no_event_is_lost() {
+fn with_diverged_histories_no_event_is_lost() {
     let actions = vec(prop_oneof![3 => ordinary(), 1 => parting()], 20..150);
     run("sqlite", cases(150), actions, false);
 }
 
 #[test]
-fn in_one_history_every_event_is_published_exactly_once_on_postgresql() {
+fn with_one_history_every_event_is_published_exactly_once_on_postgresql() {
     if let Some(server) = address("PostgreSQL", "TEST_POSTGRES_URL") {
         run(&server, cases(150) / 10, vec(ordinary(), 20..80), true);
     }
 }
 
 #[test]
-fn in_parted_histories_no_event_is_lost_on_postgresql() {
+fn with_diverged_histories_no_event_is_lost_on_postgresql() {
     if let Some(server) = address("PostgreSQL", "TEST_POSTGRES_URL") {
         let actions = vec(prop_oneof![3 => ordinary(), 1 => parting()], 20..100);
         run(&server, cases(150) / 10, actions, false);

@@ -1,4 +1,4 @@
-//! Databases, clusters and relays, and what happens to them.
+//! Runs databases, clusters and relays, and performs actions on them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,24 +15,24 @@ use super::database::{Database, Maker};
 use super::gate::{Gate, GatedLog};
 use crate::support;
 
-/// Databases at most; relays of one database at most.
+/// The maximum number of databases, and of relays per database.
 const DATABASES: usize = 3;
 const RELAYS: usize = 3;
-/// Calls that a relay is given to publish all that waits.
+/// The maximum number of calls for a relay to publish all events.
 const PATIENCE: usize = 3_000;
 
-/// Indexes count modulo what there is.
+/// An action. Indexes are taken modulo the number of elements.
 #[derive(Clone, Debug)]
 pub enum Action {
     Insert {
         database: usize,
         encodable: bool,
     },
-    /// A relay takes the lease, whoever holds it.
+    /// A relay takes the lease, regardless of its holder.
     Start {
         database: usize,
     },
-    /// A relay makes some calls, and then stands still.
+    /// A relay makes some calls and is then suspended.
     Step {
         relay: usize,
         calls: usize,
@@ -46,11 +46,11 @@ pub enum Action {
     FailPublish {
         cluster: usize,
     },
-    /// Relays that start from now on encode everything, or not.
+    /// Sets whether relays that start from now on encode everything.
     Release {
         encodes_all: bool,
     },
-    /// A copy goes on next to the original.
+    /// A copy runs in parallel with the original.
     Copy {
         database: usize,
     },
@@ -60,7 +60,8 @@ pub enum Action {
     Restore {
         backup: usize,
     },
-    /// The newest events are lost; with them may be who took the lease last. Sessions go on, as behind a pooler.
+    /// The newest events are lost, possibly including the last change of the lease. Sessions continue, as behind a
+    /// pooler.
     Failover {
         database: usize,
         kept: usize,
@@ -76,7 +77,7 @@ pub enum Action {
     ChangeCluster {
         database: usize,
     },
-    /// The offsets of all groups go with the topic.
+    /// Removes the offsets of all groups together with the topic.
     RecreateTopic {
         cluster: usize,
     },
@@ -92,7 +93,7 @@ struct Site {
     database: Database,
     cluster: usize,
     fencings: Fencings,
-    /// What the lease was at some time.
+    /// Earlier states of the lease.
     leases: Vec<String>,
 }
 
@@ -107,7 +108,7 @@ pub struct World {
     encodes_all: bool,
 }
 
-/// What was wrong in the end.
+/// The violations found at the end.
 #[derive(Debug, Default)]
 pub struct Verdict {
     pub lost: Vec<String>,
@@ -256,7 +257,7 @@ impl World {
                     retry_failures: true,
                     settings: &SessionSettings {
                         batch_events: 3,
-                        // By the test's permission alone.
+                        // Only with a permit of the test.
                         beat: Duration::from_secs(3_600),
                         look_again: Duration::ZERO,
                         pace: Duration::ZERO,
@@ -274,7 +275,7 @@ impl World {
         self.relays.push(Relay { database: index, gate, task });
     }
 
-    /// Notes how a relay ended, if it did.
+    /// Records how a relay ended, if it has.
     async fn reap(&mut self, index: usize) {
         if !self.relays[index].gate.has_ended() {
             return;
@@ -298,8 +299,8 @@ impl World {
         self.sites[database].database.close();
     }
 
-    /// Every relay catches up, with a release that encodes everything; then compares.
-    pub async fn settle(mut self) -> Verdict {
+    /// Lets every relay catch up with a release that encodes everything, then compares the results.
+    pub async fn finish(mut self) -> Verdict {
         for relay in std::mem::take(&mut self.relays) {
             crash(relay).await;
         }
@@ -316,7 +317,7 @@ impl World {
             let mut counts = BTreeMap::<String, usize>::new();
             for (_, event_id, vin) in site.database.events().await {
                 let count = published.iter().filter(|&published| *published == event_id).count();
-                // What could not be encoded may be in the log once more, under another id.
+                // An event that could not be encoded may be in the log again under another id.
                 *counts.entry(vin).or_default() += count;
             }
             for (vin, count) in counts {
@@ -347,11 +348,11 @@ impl World {
             }
             self.reap(place).await;
         }
-        panic!("the relay of database {index} does not catch up");
+        panic!("the relay of database {index} did not catch up");
     }
 }
 
-/// Ends a relay where it stands.
+/// Aborts a relay at its current call.
 async fn crash(relay: Relay) {
     relay.task.abort();
     let _ = relay.task.await;

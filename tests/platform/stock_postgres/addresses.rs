@@ -1,4 +1,4 @@
-//! URLs of databases: TLS, and what can never work.
+//! Tests database URLs: TLS, and addresses that are unusable.
 
 use std::process::Command;
 
@@ -16,7 +16,7 @@ async fn the_role_verifies_the_server_against_a_private_authority() {
     let wrong = world.stock_at(&world.url_at(&authority, &options("other.crt"))).await;
     wrong.await_unready("database", &["certificate"]).await;
     world.post(&wrong, "refused").await.assert_unavailable();
-    // The certificate is one for localhost, not for the address.
+    // The certificate is valid for localhost, not for the IP address.
     let other_name = format!("127.0.0.1:{}", world.server.port());
     let other_name = world.stock_at(&world.url_at(&other_name, &options("ca.crt"))).await;
     other_name.await_unready("database", &["certificate"]).await;
@@ -51,7 +51,7 @@ async fn a_server_without_tls_is_refused_by_a_role_that_requires_it() {
 }
 
 #[test]
-fn what_can_never_work_ends_the_process_at_once() {
+fn an_unusable_address_ends_the_process_immediately() {
     for (url, named) in [
         ("postgres://localhost:99999/x", "port"),
         ("postgres://me:hunter2@localhost:0/x", "port"),

@@ -1,15 +1,15 @@
-//! An instance that reaches the database but not Kafka, or not the registry.
+//! Tests an instance that reaches the database but not Kafka or the registry.
 
 use std::time::{Duration, Instant};
 
 use super::world::World;
 use crate::support::free_port;
 
-/// A relay that cannot publish does not take the lease.
+/// A relay that cannot publish does not take the lease, so another publishes within this time.
 const PROMPT: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_instance_without_kafka_does_not_keep_the_others_from_publishing() {
+async fn an_instance_without_kafka_does_not_prevent_others_from_publishing() {
     let Some(world) = World::shared().await else { return };
     let nowhere = format!("127.0.0.1:{}", free_port());
     let broken = world.stock_with(&world.url(), &nowhere, world.registry()).await;
@@ -17,7 +17,7 @@ async fn an_instance_without_kafka_does_not_keep_the_others_from_publishing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_instance_without_a_registry_does_not_keep_the_others_from_publishing() {
+async fn an_instance_without_a_registry_does_not_prevent_others_from_publishing() {
     let Some(world) = World::shared().await else { return };
     let nowhere = format!("http://127.0.0.1:{}", free_port());
     let broken = world.stock_with(&world.url(), world.kafka(), &nowhere).await;

@@ -1,4 +1,4 @@
-//! Clients that go away, and servers that never answer.
+//! Tests clients that disconnect and servers that never answer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use super::world::World;
 use crate::support::{eventually, vehicle};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_that_disconnect_leave_nothing_half_done() {
+async fn clients_that_disconnect_leave_nothing_incomplete() {
     let Some(world) = World::shared().await else { return };
     let sql = world.operator().await;
     let stock = world.stock().await;
@@ -26,7 +26,7 @@ async fn clients_that_disconnect_leave_nothing_half_done() {
         );
         let mut stream = TcpStream::connect(stock.authority()).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
-        // Some of them with a reset, the others in good order.
+        // Half of them reset the connection, the others close it gracefully.
         if number.is_multiple_of(2) {
             stream.set_zero_linger().unwrap();
         }
@@ -37,7 +37,7 @@ async fn clients_that_disconnect_leave_nothing_half_done() {
     }
     assert_eq!(world.open_transactions(&sql).await, "0");
     let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
-    eventually("the locks to be given back", async || (sql.ask(waiting).await == "0").then_some(())).await;
+    eventually("the locks to be released", async || (sql.ask(waiting).await == "0").then_some(())).await;
     println!("{} of 200 vehicles were written", sql.ask("SELECT count(*) - 5 FROM vehicles").await);
     world.audit().await;
     assert_eq!(world.open_transactions(&sql).await, "0");
@@ -49,7 +49,7 @@ async fn clients_that_disconnect_leave_nothing_half_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_to_a_server_that_never_answers_do_not_pile_up() {
+async fn connections_to_a_server_that_never_answers_do_not_accumulate() {
     let Some(world) = World::shared().await else { return };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let authority = listener.local_addr().unwrap().to_string();
@@ -70,7 +70,7 @@ async fn connections_to_a_server_that_never_answers_do_not_pile_up() {
     assert!(most <= 4, "{most} connections at a time");
 }
 
-/// Connections to a server that never answers.
+/// Counts connections to a server that never answers.
 #[derive(Default)]
 struct Counts {
     made: AtomicUsize,

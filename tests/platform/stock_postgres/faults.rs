@@ -1,30 +1,30 @@
-//! A server that is read-only, crashes, or is frozen, and whose messages are in another language.
+//! Tests a server that is read-only, crashes or is suspended, with messages in another language.
 
 use super::load;
 use super::world::{Sql, World};
 use crate::support::eventually;
 use crate::support::postgres::Options;
 
-/// German messages, where the server's are installed.
+/// Selects German messages if the server's translations are installed.
 const GERMAN: Options = Options {
     certificate: crate::support::postgres::Certificate::None,
     settings: &["lc_messages=C.UTF-8"],
     environment: &[("LANGUAGE", "de")],
 };
 
-/// Says loudly when the server speaks English all the same.
+/// Reports when the server uses English despite the setting.
 async fn check_language(sql: &Sql) {
     let error = sql.try_run("SELECT 1 / 0").await.unwrap_err();
     let message = error.as_db_error().unwrap().message();
     if message != "Division durch Null" {
         use std::io::Write as _;
         let mut stderr = std::io::stderr();
-        writeln!(stderr, "not tested with translated messages: the server says {message}").unwrap();
+        writeln!(stderr, "not tested with translated messages: the server returned {message}").unwrap();
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_takes_no_writes_is_read_only_until_it_takes_them_again() {
+async fn a_server_that_accepts_no_writes_is_read_only_until_it_accepts_them_again() {
     let Some(world) = World::alone(GERMAN).await else { return };
     let sql = world.operator().await;
     check_language(&sql).await;
@@ -45,7 +45,7 @@ async fn a_server_that_takes_no_writes_is_read_only_until_it_takes_them_again() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn idle_sessions_that_the_server_ended_cost_no_request() {
+async fn idle_sessions_that_the_server_ended_fail_no_request() {
     let Some(world) = World::shared().await else { return };
     let sql = world.operator().await;
     let stock = world.stock().await;
@@ -55,7 +55,7 @@ async fn idle_sessions_that_the_server_ended_cost_no_request() {
         let sessions = format!("SELECT pid FROM pg_stat_activity WHERE usename = '{}'", world.database);
         let ended = sql.column(&sessions).await.join(", ");
         sql.run(&format!("SELECT pg_terminate_backend(pid) FROM unnest(ARRAY[{ended}]) AS pid")).await;
-        // Once the relay has opened another, the process has noticed the end of all.
+        // Once the relay has opened a new session, the process has noticed the end of all.
         eventually("the sessions to be replaced", async || {
             let old = sql.column(&format!("{sessions} AND pid IN ({ended})")).await;
             (old.is_empty() && !sql.column(&sessions).await.is_empty()).then_some(())

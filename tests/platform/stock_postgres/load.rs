@@ -1,4 +1,4 @@
-//! Clients that post all the time.
+//! Runs clients that post continuously.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,9 +9,9 @@ use super::stock::Stock;
 use super::world::World;
 use crate::support::eventually;
 
-/// Lets `clients` post one vehicle after the other while `work` lasts. Each repeats a request that was not served until
-/// it is; every answer is a 201, a proper 503, or the 409 of a vehicle whose first answer was a 503. Returns how often
-/// each was answered.
+/// Lets `clients` post one vehicle after another while `work` runs. Each client repeats a request until it is
+/// accepted. Every answer must be a 201, a valid 503, or a 409 for a vehicle whose first answer was a 503. Returns
+/// the count of each status.
 pub async fn during(
     world: &World,
     stock: &Stock,

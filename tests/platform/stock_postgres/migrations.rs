@@ -1,9 +1,9 @@
-//! Instances that migrate the schema at the same time.
+//! Tests instances that migrate the schema at the same time.
 
 use super::world::World;
 use crate::support::eventually;
 
-/// How often the logs of the instances say that a migration ran.
+/// Returns how often the logs of the instances report that a migration ran.
 fn runs(logs: &[String], version: &str) -> usize {
     let line = format!("migrated the schema version=\"{version}\"");
     logs.iter().map(|log| log.matches(&line).count()).sum()
@@ -13,7 +13,7 @@ fn runs(logs: &[String], version: &str) -> usize {
 async fn a_migration_that_waits_is_retried_and_runs_once() {
     let Some(world) = World::shared().await else { return };
     let sql = world.operator().await;
-    // A table that another session creates and has not committed: theirs waits for it.
+    // The migrations wait for a table that another session has created but not committed.
     sql.run("BEGIN; CREATE TABLE vehicles ()").await;
     let (one, other) = tokio::join!(world.stock(), world.stock());
     for stock in [&one, &other] {
@@ -44,7 +44,7 @@ async fn a_migration_waits_for_the_tables_that_it_changes() {
     first.await_ready().await;
     world.accept(&first, "before").await;
     drop(first);
-    // As an older release left it.
+    // Restores the state of an older release.
     sql.run(concat!(
         include_str!("../../../src/stock/migrations/postgres/0002_event_log/down.sql"),
         ";

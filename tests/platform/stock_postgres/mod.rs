@@ -1,8 +1,8 @@
-//! The stock role on PostgreSQL, under the faults of servers, poolers, networks, operators and clients.
+//! Tests the stock role on PostgreSQL under faults of servers, poolers, networks, operators and clients.
 //!
-//! Each test drives the executable from outside: by HTTP, signals, `/readyz` and `/metrics`. The servers are the tests'
-//! own, from the programs that are installed; where they are missing the tests say so, and fail when
-//! `REQUIRE_ENGINES=1`. What was accepted is compared in the end with the database and with the topic.
+//! Each test drives the executable from outside: by HTTP, signals, `/readyz` and `/metrics`. The tests start their
+//! own servers from installed programs. Where these are missing, the tests report that and pass, or fail when
+//! `REQUIRE_ENGINES=1`. At the end, the accepted vehicles are compared with the database and the topic.
 
 mod addresses;
 mod brokers;

@@ -1,4 +1,4 @@
-//! Ids of vehicles and events become visible in their order, whatever kind of transaction writes them.
+//! Tests that ids of vehicles and events become visible in ascending order, whatever kind of transaction writes them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,10 +10,10 @@ use super::stock::Stock;
 use super::world::{Sql, World};
 use crate::support::assert_same;
 
-/// Transactions of each foreign writer.
+/// The number of transactions of each foreign writer.
 const ROUNDS: usize = 12;
 
-/// Inserts into both tables, as `foreign-<name>`.
+/// Returns statements that insert `foreign-<name>` into both tables.
 fn insert(name: &str) -> String {
     let vehicle = "(vin, model, manufacturer, year, odometer, odometer_unit, created_at)
         VALUES ('foreign-$', 'm', 'm', 2022, 1, 'km', now())";
@@ -22,7 +22,7 @@ fn insert(name: &str) -> String {
     format!("INSERT INTO vehicles {vehicle}; INSERT INTO event_log {event};").replace('$', name)
 }
 
-/// The transactions of the writers. Each holds its rows back for a while, so that others draw ids meanwhile.
+/// Returns the transactions of a writer. Each delays its commit, so that others draw ids meanwhile.
 fn transactions(writer: &str, round: usize) -> Vec<String> {
     let row = |number: usize| insert(&format!("{writer}-{round}-{number}"));
     let pause = "SELECT pg_sleep(0.03)";
@@ -82,7 +82,7 @@ async fn copy(world: &World) {
     }
 }
 
-/// Reads `id > last` again and again until `done`, and returns every id in the order in which it was seen.
+/// Reads `id > last` repeatedly until `done`, and returns every id in the order in which it was seen.
 async fn follow_table(sql: &Sql, table: &str, done: &AtomicBool) -> Vec<i64> {
     let mut seen = Vec::new();
     loop {
@@ -98,7 +98,7 @@ async fn follow_table(sql: &Sql, table: &str, done: &AtomicBool) -> Vec<i64> {
     }
 }
 
-/// As [`follow_table`], by `GET /stock?after=`.
+/// Follows the list as [`follow_table`] does, with `GET /stock?after=`.
 async fn follow_http(stock: &Stock, done: &AtomicBool) -> Vec<i64> {
     let mut seen = Vec::new();
     loop {
@@ -114,7 +114,7 @@ async fn follow_http(stock: &Stock, done: &AtomicBool) -> Vec<i64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_follower_sees_every_row_once_whoever_writes() {
+async fn every_follower_sees_every_row_once_regardless_of_the_writer() {
     let Some(world) = World::shared().await else { return };
     let (one, other) = tokio::join!(world.stock(), world.stock());
     tokio::join!(one.await_ready(), other.await_ready());

@@ -1,4 +1,4 @@
-//! What keeps ids in commit order is repaired, and who stands in its way is named.
+//! Tests that the settings for commit order are repaired, and that sessions that block inserts are identified.
 
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,7 @@ async fn disabled_triggers_and_changed_sequences_are_repaired() {
     world.accept_eventually(&stock, "repaired").await;
     stock.await_ready().await;
 
-    // A sequence that was set back, as a restored backup may do.
+    // A sequence that was reset, as by a restored backup.
     for (number, (sequence, table)) in
         [("vehicles_id_seq", "vehicles"), ("event_log_id_seq", "event_log")].into_iter().enumerate()
     {
@@ -53,20 +53,20 @@ async fn disabled_triggers_and_changed_sequences_are_repaired() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_holds_all_inserts_back_is_named_and_ended() {
+async fn a_session_that_blocks_all_inserts_is_identified_and_ended() {
     let Some(world) = World::shared().await else { return };
     let sql = world.operator().await;
     sql.run(&format!("GRANT pg_read_all_stats TO {}", world.database)).await;
-    a_session_that_holds_all_inserts_back_is_named(&world, "idle in transaction").await;
+    a_session_that_blocks_all_inserts_is_identified(&world, "idle in transaction").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_is_named_by_a_role_that_may_not_see_its_state() {
+async fn a_session_is_identified_without_permission_to_see_its_state() {
     let Some(world) = World::shared().await else { return };
-    a_session_that_holds_all_inserts_back_is_named(&world, "pg_read_all_stats").await;
+    a_session_that_blocks_all_inserts_is_identified(&world, "pg_read_all_stats").await;
 }
 
-async fn a_session_that_holds_all_inserts_back_is_named(world: &World, state: &str) {
+async fn a_session_that_blocks_all_inserts_is_identified(world: &World, state: &str) {
     let stock = world.stock().await;
     stock.await_ready().await;
     let holder = world.operator().await;
@@ -78,8 +78,8 @@ async fn a_session_that_holds_all_inserts_back_is_named(world: &World, state: &s
         let refused = world.post(&stock, "refused").await;
         refused.assert_unavailable();
         world.accept_eventually(&stock, "held-back").await;
-        println!("inserts were held back for {:?}", began.elapsed());
-        // 10 s, and the wait of a request that began before.
+        println!("inserts were blocked for {:?}", began.elapsed());
+        // 10 s, plus the wait of a request that began before.
         assert!(began.elapsed() < Duration::from_secs(18), "{:?}", began.elapsed());
     };
     let words = [id.as_str(), "psql", state];
@@ -92,7 +92,7 @@ async fn a_session_that_holds_all_inserts_back_is_named(world: &World, state: &s
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_prepared_transaction_that_holds_all_inserts_back_is_named() {
+async fn a_prepared_transaction_that_blocks_all_inserts_is_identified() {
     let Some(world) = World::shared().await else { return };
     let stock = world.stock().await;
     stock.await_ready().await;

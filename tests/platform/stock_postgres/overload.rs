@@ -1,4 +1,4 @@
-//! More requests than a database that stands still can serve.
+//! Tests more requests than a suspended database can serve.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,11 +12,11 @@ use crate::support::eventually;
 
 const REQUESTS: usize = 5_000;
 const CONNECTIONS: usize = 1_500;
-/// What 1,500 connections with a request each may take, in MiB.
+/// The memory that 1,500 connections with one request each may take, in MiB.
 const GROWTH: u64 = 150;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_burst_on_a_frozen_server_is_refused_and_forgotten() {
+async fn a_burst_on_a_suspended_server_is_refused_and_releases_its_memory() {
     let Some(world) = World::alone(crate::support::postgres::Options::default()).await else { return };
     let stock = world.stock().await;
     stock.await_ready().await;
@@ -29,7 +29,7 @@ async fn a_burst_on_a_frozen_server_is_refused_and_forgotten() {
     world.accept_eventually(&stock, "between").await;
     stock.await_ready().await;
 
-    // The same with a lock that another holds: the statement waits on the server.
+    // Repeats the burst with a lock of another session, so that the statement waits on the server.
     let sql = world.operator().await;
     sql.run("BEGIN; LOCK TABLE vehicles IN SHARE MODE").await;
     let locked = burst(&world, &stock, "locked").await;
@@ -37,12 +37,12 @@ async fn a_burst_on_a_frozen_server_is_refused_and_forgotten() {
     assert_eq!(locked.keys().copied().collect::<Vec<_>>(), [503], "{locked:?}");
     let began = Instant::now();
     world.accept_eventually(&stock, "after").await;
-    println!("accepted {:?} after the lock was given back", began.elapsed());
+    println!("accepted {:?} after the lock was released", began.elapsed());
     stock.await_ready().await;
     world.audit().await;
 }
 
-/// Posts [`REQUESTS`] vehicles over [`CONNECTIONS`], watches the memory meanwhile, and counts the answers.
+/// Posts [`REQUESTS`] vehicles over [`CONNECTIONS`], monitors the memory, and counts the answers.
 async fn burst(world: &World, stock: &Stock, stem: &str) -> BTreeMap<u16, usize> {
     let before = stock.memory_mib();
     let most = AtomicU64::new(before);

@@ -1,4 +1,4 @@
-//! A network that drops every packet between stock and its database.
+//! Tests a network that drops every packet between stock and its database.
 
 use std::time::{Duration, Instant};
 
@@ -8,9 +8,10 @@ use super::world::World;
 use crate::support::eventually;
 use crate::support::proxy::{Line, Proxy};
 
-/// A lease of 5 s, a look every second, the begin of the session, and a busy machine.
+/// The time for a takeover: a lease of 5 s, one check per second, the start of the session, and slack for a busy
+/// machine.
 const TAKEOVER: Duration = Duration::from_secs(20);
-/// What a client may send meanwhile.
+/// The number of concurrent requests.
 const CLIENTS: usize = 40;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -28,7 +29,8 @@ async fn another_instance_publishes_while_packets_are_dropped() {
     other.await_ready().await;
     assert!(cut_off.metric("stock_relay_leader").await > 0.0);
 
-    // Some of these are under way when the line is cut: they may have been written, and their answers are lost.
+    // Some of these requests are in progress when the line is cut. They may have been written although their answers
+    // are lost.
     let under_way = join_all((0..CLIENTS).map(async |number| {
         world.post(&cut_off, &format!("under-way-{number}")).await;
     }));

@@ -1,10 +1,10 @@
-//! `PgBouncer` between stock and its database.
+//! Tests `PgBouncer` between stock and its database.
 
 use super::world::World;
 use crate::support::postgres::Pooler;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pooler_that_shares_sessions_is_named_and_nothing_is_accepted_through_it() {
+async fn a_pooler_that_shares_sessions_is_reported_and_nothing_is_accepted_through_it() {
     let Some(world) = World::shared().await else { return };
     let pooler = Pooler::start(&world.server, "transaction", &world.database).await;
     let stock = world.stock_at(&world.url_at(&format!("127.0.0.1:{}", pooler.port()), "")).await;
@@ -19,7 +19,7 @@ async fn a_pooler_that_shares_sessions_is_named_and_nothing_is_accepted_through_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_works_through_a_pooler_that_keeps_sessions_apart() {
+async fn everything_works_through_a_pooler_with_separate_sessions() {
     let Some(world) = World::shared().await else { return };
     let pooler = Pooler::start(&world.server, "session", &world.database).await;
     let url = world.url_at(&format!("127.0.0.1:{}", pooler.port()), "");

@@ -1,4 +1,4 @@
-//! A database that answers, and refuses what it is asked.
+//! Tests a database that responds but refuses statements.
 
 use std::fs;
 use std::os::unix::fs::chown;
@@ -14,7 +14,7 @@ use super::world::{World, vehicle_of};
 use crate::support::vehicle;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_without_free_connections_is_named_and_waited_for() {
+async fn a_server_without_free_connections_is_reported_and_retried() {
     let Some(world) = World::shared().await else { return };
     let sql = world.operator().await;
     let stock = world.stock().await;
@@ -34,20 +34,20 @@ async fn a_server_without_free_connections_is_named_and_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_that_an_operator_locks_is_named_and_waited_for() {
+async fn a_table_that_an_operator_locks_is_reported_and_retried() {
     let Some(world) = World::shared().await else { return };
     let sql = world.operator().await;
     let stock = world.stock().await;
     stock.await_ready().await;
     world.accept(&stock, "before").await;
     sql.run("BEGIN; LOCK TABLE vehicles").await;
-    // The lock timeout of the session.
+    // Exceeds the lock timeout of the session.
     world.await_refusal(&stock, "until").await;
     stock.await_unready("database", &["55P03", "psql"]).await;
     sql.run("ROLLBACK").await;
     world.accept_eventually(&stock, "between").await;
     stock.await_ready().await;
-    // Its statement timeout.
+    // Exceeds the statement timeout of the session.
     sql.run(
         "CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
             PERFORM pg_sleep(60);
@@ -65,13 +65,13 @@ async fn a_table_that_an_operator_locks_is_named_and_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_constraint_that_an_operator_adds_refuses_one_vehicle_and_not_its_neighbours() {
+async fn a_constraint_that_an_operator_adds_refuses_only_one_vehicle() {
     let Some(world) = World::shared().await else { return };
     let sql = world.operator().await;
     let stock = world.stock().await;
     stock.await_ready().await;
     sql.run("ALTER TABLE vehicles ADD CONSTRAINT no_bad_model CHECK (model <> 'bad')").await;
-    // A lock holds the first one back, so that the others are written together.
+    // A lock delays the first insert, so that the others are written in one batch.
     sql.run("BEGIN; LOCK TABLE vehicles IN SHARE MODE").await;
     let posts = join_all((0..50).map(async |number| {
         let vin = format!("neighbour-{number}");
@@ -90,18 +90,18 @@ async fn a_constraint_that_an_operator_adds_refuses_one_vehicle_and_not_its_neig
     };
     tokio::join!(posts, release);
     assert!(stock.metric("stock_commit_vehicles_sum").await >= 49.0);
-    assert!(stock.metric("stock_commit_vehicles_count").await < 40.0, "nothing was written together");
+    assert!(stock.metric("stock_commit_vehicles_count").await < 40.0, "nothing was written in a batch");
     stock.await_ready().await;
     world.audit().await;
 }
 
-/// A file system that is soon full, removed on drop.
+/// A small file system that is removed on drop.
 struct SmallDisk(TempDir);
 
 impl SmallDisk {
     const MIB: u64 = 24;
 
-    /// Returns `None` where file systems cannot be mounted.
+    /// Mounts the file system. Returns `None` where file systems cannot be mounted.
     fn mount() -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let mut mount = Command::new("mount");
@@ -117,7 +117,7 @@ impl SmallDisk {
         });
         let (user, group) = home?;
         chown(disk.0.path(), Some(user), Some(group)).unwrap();
-        // The directory above is the test's alone, unless others may pass through.
+        // The parent directory is private to the test unless others have permission to traverse it.
         Some(disk)
     }
 
@@ -143,7 +143,7 @@ impl Drop for SmallDisk {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_is_named_and_loses_nothing() {
+async fn a_full_disk_is_reported_and_loses_nothing() {
     let Some(world) = World::shared().await else { return };
     let sql = world.operator().await;
     let stock = world.stock().await;
@@ -196,14 +196,14 @@ async fn a_full_disk_is_named_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_201_is_flushed_to_disk_whatever_the_default_of_the_role_is() {
+async fn a_201_is_flushed_to_disk_regardless_of_the_roles_default() {
     let Some(world) = World::shared().await else { return };
     let sql = world.operator().await;
     let user = &world.database;
     sql.run(&format!("ALTER ROLE {user} SET synchronous_commit = off")).await;
     let stock = world.stock().await;
     stock.await_ready().await;
-    // A deferred trigger runs when the transaction commits, after which nothing changes the setting any more.
+    // A deferred trigger runs at commit, after which nothing changes the setting.
     sql.run(
         "CREATE TABLE seen (setting text);
          GRANT ALL ON seen TO public;
@@ -220,7 +220,7 @@ async fn a_201_is_flushed_to_disk_whatever_the_default_of_the_role_is() {
     for number in 0..3 {
         world.accept(&stock, &format!("flushed-{number}")).await;
     }
-    // A writer of another kind is bound by the same trigger.
+    // The same trigger also applies to other writers.
     sql.run("SET synchronous_commit = off").await;
     sql.run(
         "INSERT INTO vehicles (vin, model, manufacturer, year, odometer, odometer_unit, created_at)

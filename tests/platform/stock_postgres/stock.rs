@@ -1,4 +1,4 @@
-//! The stock role in a process of its own.
+//! Runs the stock role in a separate process.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -12,10 +12,10 @@ use serde_json::Value;
 
 use crate::support::{BINARY, eventually, terminate, vehicle};
 
-/// A request waits 10 s for its vehicle to be written, and then a busy machine.
+/// The time for a response: a request waits 10 s for its vehicle to be written, plus slack for a busy machine.
 pub const POST_DEADLINE: Duration = Duration::from_secs(13);
 
-/// The role, and where it listens.
+/// A stock process and its address.
 pub struct Stock {
     arguments: Vec<String>,
     child: Child,
@@ -24,7 +24,7 @@ pub struct Stock {
     client: reqwest::Client,
 }
 
-/// What a POST was answered.
+/// The answer to a POST.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
@@ -38,7 +38,7 @@ impl Answer {
         self.status == StatusCode::CREATED
     }
 
-    /// The answer says that a later request may succeed, and came within the deadline.
+    /// Asserts that the answer invites a retry and arrived within the deadline.
     pub fn assert_unavailable(&self) {
         assert_eq!(self.status, StatusCode::SERVICE_UNAVAILABLE, "{self:?}");
         assert!(self.retry_after && self.problem, "{self:?}");
@@ -47,7 +47,7 @@ impl Answer {
 }
 
 impl Stock {
-    /// Starts the role on a port of its own, and waits until it listens.
+    /// Starts the role on a free port and waits until it listens.
     pub async fn start(arguments: &[&str]) -> Self {
         let arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let (child, log) = spawn(&arguments);
@@ -67,7 +67,7 @@ impl Stock {
         .await;
     }
 
-    /// Kills the process as a power switch would, and starts it again.
+    /// Kills the process as a power failure would, and restarts it.
     pub async fn kill_and_restart(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -83,7 +83,7 @@ impl Stock {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    /// The address without the scheme.
+    /// Returns the address without the scheme.
     pub fn authority(&self) -> &str {
         self.base.strip_prefix("http://").unwrap()
     }
@@ -115,9 +115,9 @@ impl Stock {
         .await;
     }
 
-    /// Waits until the role says that it lacks `dependency`, with all of `words` in the reason.
+    /// Waits until the role reports that `dependency` is missing, with all of `words` in the reason.
     pub async fn await_unready(&self, dependency: &str, words: &[&str]) -> String {
-        eventually(&format!("readyz to say {dependency} {words:?}"), async || {
+        eventually(&format!("readyz to report {dependency} {words:?}"), async || {
             let response = self.get("/readyz").await;
             let status = response.status();
             let body: Value = response.json().await.unwrap();
@@ -134,7 +134,7 @@ impl Stock {
         line.unwrap_or_else(|| panic!("no {name} in {metrics}")).parse().unwrap()
     }
 
-    /// The memory of the process, in MiB.
+    /// Returns the resident memory of the process, in MiB.
     pub fn memory_mib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -149,7 +149,7 @@ impl Drop for Stock {
     }
 }
 
-/// Starts a process whose log goes to a file that is kept after the test.
+/// Starts a process. Its log is written to a file that remains after the test.
 fn spawn(arguments: &[String]) -> (Child, PathBuf) {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("stock_postgres");

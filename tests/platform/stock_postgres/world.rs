@@ -1,4 +1,4 @@
-//! What a test stands on: a database and topics of its own, and the record of what was accepted.
+//! Provides a separate database and topics for each test, and records the accepted vehicles.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, Weak};
@@ -15,26 +15,26 @@ use crate::support::kafka::read_all;
 use crate::support::postgres::{Options, PASSWORD, Server};
 use crate::support::{Platform, assert_same, eventually, vehicle};
 
-/// Kafka and the registry, which tests that run at the same time share.
+/// Kafka and the registry, shared by concurrent tests.
 static KAFKA: AsyncMutex<Weak<Platform>> = AsyncMutex::const_new(Weak::new());
-/// A server for those that leave it as it is.
+/// A server for tests that do not change it.
 static SERVER: AsyncMutex<Weak<Server>> = AsyncMutex::const_new(Weak::new());
 
 pub struct World {
     kafka: Arc<Platform>,
     pub server: Arc<Server>,
     pub database: String,
-    /// The vins of the vehicles that were answered 201, or 409 after a request that may have been served.
+    /// The vins of the vehicles that were answered with 201, or with 409 after a request that may have been served.
     accepted: Mutex<BTreeSet<String>>,
 }
 
 impl World {
-    /// A database on the server that tests share; `None` after saying that the test is skipped.
+    /// Creates a database on the shared server. Reports and returns `None` when the test is skipped.
     pub async fn shared() -> Option<Self> {
         Self::shared_in("").await
     }
 
-    /// As [`Self::shared`], with `clause` in the statement that creates the database.
+    /// Creates a database as [`Self::shared`] does, with `clause` in the statement that creates it.
     pub async fn shared_in(clause: &str) -> Option<Self> {
         let mut shared = SERVER.lock().await;
         let server = match shared.upgrade() {
@@ -46,7 +46,7 @@ impl World {
         Some(Self::on(server, clause).await)
     }
 
-    /// A database on a server that is the test's alone.
+    /// Creates a database on a private server.
     pub async fn alone(options: Options<'_>) -> Option<Self> {
         Some(Self::on(Arc::new(Server::start_as(options).await?), "").await)
     }
@@ -66,7 +66,7 @@ impl World {
         Self { kafka, server, database, accepted: Mutex::default() }
     }
 
-    /// The URL of the database for the product, whose user is called as the database is.
+    /// Returns the URL of the database for the product. The user has the same name as the database.
     pub fn url(&self) -> String {
         self.url_at(&format!("127.0.0.1:{}", self.server.port()), "")
     }
@@ -76,7 +76,7 @@ impl World {
         format!("postgres://{database}:{password}@{authority}/{database}{options}")
     }
 
-    /// A connection of the superuser.
+    /// Opens a connection as the superuser.
     pub async fn operator(&self) -> Sql {
         Sql::connect(&self.server.url("127.0.0.1", &self.database)).await
     }
@@ -89,7 +89,7 @@ impl World {
         self.kafka.registry()
     }
 
-    /// An instance on the database, reached directly.
+    /// Starts an instance that reaches the database directly.
     pub async fn stock(&self) -> Stock {
         self.stock_at(&self.url()).await
     }
@@ -122,7 +122,7 @@ impl World {
         .await
     }
 
-    /// Posts a vehicle, and notes it when it was accepted.
+    /// Posts a vehicle and records it when it is accepted.
     pub async fn post(&self, stock: &Stock, vin: &str) -> Answer {
         let answer = stock.post_vin(vin).await;
         if answer.is_created() {
@@ -135,13 +135,13 @@ impl World {
         assert!(self.accepted.lock().unwrap().insert(vin.to_owned()), "{vin} was accepted twice");
     }
 
-    /// Posts a vehicle that has to be accepted at once.
+    /// Posts a vehicle that must be accepted immediately.
     pub async fn accept(&self, stock: &Stock, vin: &str) {
         let answer = self.post(stock, vin).await;
         assert!(answer.is_created(), "{vin}: {answer:?}\n{}", stock.log());
     }
 
-    /// Posts a vehicle until it is there; until then every answer is a proper 503.
+    /// Posts a vehicle until it is accepted. Until then, every answer must be a valid 503.
     pub async fn accept_eventually(&self, stock: &Stock, vin: &str) {
         eventually(&format!("{vin} to be accepted"), async || {
             let answer = stock.post_vin(vin).await;
@@ -157,7 +157,7 @@ impl World {
         self.note(vin);
     }
 
-    /// Posts until a request is not served.
+    /// Posts vehicles until a request is refused.
     pub async fn await_refusal(&self, stock: &Stock, stem: &str) {
         let mut number = 0;
         eventually("a POST to be refused", async || {
@@ -172,8 +172,8 @@ impl World {
         .await;
     }
 
-    /// Waits until everything in the event log is in the topic; then each vehicle has one event, and each event one
-    /// record, and nothing that was accepted is missing.
+    /// Waits until everything in the event log is in the topic. Then checks that each vehicle has one event, each
+    /// event has one record, and no accepted vehicle is missing.
     pub async fn audit(&self) {
         let sql = self.operator().await;
         eventually("the log to be published", async || {
@@ -186,12 +186,12 @@ impl World {
         let published: Vec<_> =
             records.iter().map(|record| String::from_utf8(record.key().unwrap().to_vec()).unwrap()).collect();
         assert_same(published, sql.column("SELECT vin FROM event_log").await);
-        let apart = "SELECT vin || ' x' || count(*) FROM event_log GROUP BY vin HAVING count(*) > 1";
-        assert_eq!(sql.column(apart).await, [""; 0], "vehicles with several events");
+        let repeated = "SELECT vin || ' x' || count(*) FROM event_log GROUP BY vin HAVING count(*) > 1";
+        assert_eq!(sql.column(repeated).await, [""; 0], "vehicles with several events");
         let kept: BTreeSet<_> = sql.column("SELECT vin FROM event_log").await.into_iter().collect();
         let accepted = self.accepted.lock().unwrap().clone();
         let lost: Vec<_> = accepted.difference(&kept).collect();
-        assert!(lost.is_empty(), "accepted, and lost: {lost:?}");
+        assert!(lost.is_empty(), "accepted but lost: {lost:?}");
         let silent =
             "SELECT vin FROM vehicles WHERE vin NOT LIKE 'foreign-%' EXCEPT SELECT vin FROM event_log";
         assert_eq!(sql.column(silent).await, [""; 0], "vehicles without an event");
@@ -208,14 +208,14 @@ impl World {
     }
 }
 
-/// A vehicle with `model` changed.
+/// Returns a vehicle with another `model`.
 pub fn vehicle_of(vin: &str, model: &str) -> Value {
     let mut vehicle = vehicle(vin);
     vehicle["model"] = json!(model);
     vehicle
 }
 
-/// A connection like that of psql.
+/// A connection like psql's.
 pub struct Sql(pub tokio_postgres::Client);
 
 impl Sql {
@@ -227,7 +227,7 @@ impl Sql {
         Self(client)
     }
 
-    /// Runs statements that have to succeed.
+    /// Runs statements that must succeed.
     pub async fn run(&self, sql: &str) {
         self.try_run(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }

@@ -1,4 +1,4 @@
-//! An ad as a document.
+//! Maps ads to MongoDB documents.
 
 use std::borrow::Cow;
 
@@ -72,14 +72,14 @@ impl TryFrom<AdDocument<'_>> for Ad {
     }
 }
 
-/// Reads a document by itself. Whatever it holds, it has a name.
+/// Reads a single document. The result identifies the document whatever it contains.
 pub(super) fn read(document: &RawDocument) -> Readable<Ad, AdKey> {
     let unreadable = |reason| Unreadable { id: key_of(document), reason };
     let read: Result<AdDocument<'_>, _> = bson::deserialize_from_slice(document.as_bytes());
     read.map_err(|error| unreadable(error.to_string()))?.try_into().map_err(unreadable)
 }
 
-/// Names a document that no page shows.
+/// Identifies a document that no page shows.
 pub(super) fn stray(document: &RawDocument) -> Unreadable<AdKey> {
     let vin = document.get_str("vin").map_or_else(|_| "no vin".to_owned(), |vin| format!("the vin {vin:?}"));
     Unreadable { id: key_of(document), reason: format!("its _id is not a text, and it has {vin}") }
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_document_is_unreadable_and_named() {
+    fn a_foreign_document_is_unreadable_and_identified() {
         assert!(read_document(&document()).is_ok());
         for (field, value) in [
             ("price", Bson::from("12")),

@@ -1,6 +1,6 @@
-//! What MongoDB's errors say about an ad.
+//! Classifies the errors of MongoDB.
 //!
-//! The numbers and names are those of MongoDB's own list:
+//! The codes and names are those of MongoDB's list:
 //! <https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml>.
 
 use mongodb::error::{Error, ErrorKind};
@@ -12,22 +12,22 @@ const BSON_OBJECT_TOO_LARGE: i32 = 10_334;
 /// Classifies the error of a whole call.
 pub(super) fn database_error(error: Error) -> DatabaseError {
     match error.kind.as_ref() {
-        // Of a whole command only its size is surely a document's fault.
+        // The only error of a whole command that a document is certain to have caused is its size.
         ErrorKind::Command(failure) if failure.code == BSON_OBJECT_TOO_LARGE => {
             DatabaseError::Refused(error.into())
         }
         ErrorKind::Command(failure) if is_transient(failure.code) => DatabaseError::unavailable(error),
         ErrorKind::Command(_) => DatabaseError::internal(error),
-        // The driver does not send what is larger than the server allows, or cannot be written as BSON.
+        // The driver refuses a document that exceeds the server's limit or cannot be serialized as BSON.
         ErrorKind::InvalidArgument { .. } | ErrorKind::BsonSerialization(_) | ErrorKind::Bson(_) => {
             DatabaseError::Refused(error.into())
         }
-        // A connection, the choice of a server, a reply that makes no sense: nothing that an ad is the cause of.
+        // Connection, server selection and protocol errors are never caused by an ad.
         _ => DatabaseError::unavailable(error),
     }
 }
 
-/// Classifies the error of one document by the code that the server gave.
+/// Classifies the error of one document by its code.
 pub(super) fn by_code(code: i32, error: impl Into<anyhow::Error>) -> DatabaseError {
     if is_transient(code) {
         DatabaseError::unavailable(error)
@@ -38,7 +38,7 @@ pub(super) fn by_code(code: i32, error: impl Into<anyhow::Error>) -> DatabaseErr
     }
 }
 
-/// Whether the code is about the document: the same one will be refused again.
+/// Returns whether the code concerns the document, which the server would refuse again.
 fn is_refusal(code: i32) -> bool {
     matches!(
         code,
@@ -64,11 +64,11 @@ fn is_refusal(code: i32) -> bool {
     )
 }
 
-/// Whether the code is about the server, the cluster or this program's rights, and not about what was sent.
+/// Returns whether the code concerns the server, the cluster or this program's permissions rather than the document.
 fn is_transient(code: i32) -> bool {
     matches!(
         code,
-        // Network and time.
+        // Network errors and timeouts.
         6 // HostUnreachable
         | 7 // HostNotFound
         | 89 // NetworkTimeout
@@ -78,7 +78,7 @@ fn is_transient(code: i32) -> bool {
         | 9_001 // SocketException
         | 50 // MaxTimeMSExpired
         | 262 // ExceededTimeLimit
-        // A server that starts, stops or loses its primary.
+        // A server that is starting, stopping or no longer the primary.
         | 91 // ShutdownInProgress
         | 94 // NotYetInitialized
         | 95 // NotSecondary
@@ -93,26 +93,26 @@ fn is_transient(code: i32) -> bool {
         | 11_602 // InterruptedDueToReplStateChange
         | 13_435 // NotPrimaryNoSecondaryOk
         | 13_436 // NotPrimaryOrSecondary
-        // Replicas that do not follow.
+        // Replicas that do not acknowledge.
         | 64 // WriteConcernTimeout
         | 79 // UnknownReplWriteConcern
         | 100 // UnsatisfiableWriteConcern
-        // Locks, and what an operator is doing with the collection.
+        // Locks and administrative operations.
         | 24 // LockTimeout
         | 46 // LockBusy
         | 107 // LockFailed
         | 112 // WriteConflict
         | 117 // ConflictingOperationInProgress
         | 215 // DatabaseDropPending
-        // Shards.
+        // Sharding.
         | 63 // StaleShardVersion
         | 70 // ShardNotFound
         | 150 // StaleEpoch
         | 13_388 // StaleConfig
-        // Room.
+        // Memory and disk space.
         | 146 // ExceededMemoryLimit
         | 14_031 // OutOfDiskSpace
-        // Rights.
+        // Permissions.
         | 11 // UserNotFound
         | 13 // Unauthorized
         | 18 // AuthenticationFailed

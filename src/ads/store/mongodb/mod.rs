@@ -1,4 +1,4 @@
-//! Ads in MongoDB: the collection `ads`, with a unique index on `vin`.
+//! Stores ads in MongoDB: in the collection `ads`, with a unique index on `vin`.
 
 mod document;
 mod error;
@@ -25,32 +25,32 @@ use crate::http::PageRequest;
 use document::AdDocument;
 use error::{by_code, database_error};
 
-/// When the address names no database.
+/// The database when the address does not name one.
 const DEFAULT_DATABASE: &str = "vehicles";
 const COLLECTION: &str = "ads";
-/// DuplicateKey.
+/// The error code DuplicateKey.
 const DUPLICATE_KEY: i32 = 11_000;
-/// Ads of a vin that are looked for, of which there should be one.
+/// The maximum number of ads per vin to look for, of which there should be one.
 const MAX_OF_A_VIN: usize = 100;
 const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(3);
 
 pub struct MongoAds {
-    /// Raw, for each document is read by itself.
+    /// Returns raw documents, as each of them is deserialized separately.
     collection: Collection<RawDocumentBuf>,
     indexed: OnceCell<()>,
 }
 
 impl MongoAds {
-    /// Connects only when it is used.
+    /// Creates the store without connecting.
     ///
     /// # Errors
-    /// When the address is malformed.
+    /// Fails when the address is malformed.
     pub async fn new(url: &DatabaseUrl) -> anyhow::Result<Self> {
         let mut options = ClientOptions::parse(url.as_str()).await.context("--database-url")?;
         options.app_name.get_or_insert_with(|| "vehicle-platform".to_owned());
         options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
-        // An ad counts as kept, and its offset is committed, once no crash can take it back: without the journal
-        // a lone server answers up to 100 ms before the write is on disk.
+        // An ad counts as stored, and its offset is committed, only when no crash can undo the write. Without the
+        // journal, a standalone server responds up to 100 ms before the write is on disk.
         options.write_concern =
             Some(WriteConcern::builder().w(Some("majority".into())).journal(true).build());
         let client = Client::with_options(options).context("--database-url")?;
@@ -64,12 +64,13 @@ impl MongoAds {
         self.collection.create_index(index).await.map(drop).map_err(database_error)
     }
 
-    /// Inserts ads by one call.
+    /// Inserts ads in a single call.
     ///
     /// # Errors
-    /// Those that name no ad.
+    /// Returns errors that do not identify an ad.
     async fn insert_together(&self, ads: &[Ad]) -> Result<Vec<Insertion>, DatabaseError> {
-        // Without the index nothing would keep a second ad of a vehicle out. No ad is the cause when it cannot be created.
+        // Without the index, nothing would prevent a second ad for a vehicle. A failure to create it is not caused by
+        // an ad.
         let indexed = self.indexed.get_or_try_init(|| self.create_index()).await;
         indexed.map_err(|error| DatabaseError::unavailable(anyhow!("{error}")))?;
         let documents = self.collection.clone_with_type::<AdDocument<'_>>();
@@ -81,7 +82,7 @@ impl MongoAds {
         }
     }
 
-    /// Decides on each ad of an insert of which some part failed.
+    /// Determines the outcome of each ad of an insert that failed in part.
     async fn decide(&self, ads: &[Ad], failure: InsertManyError) -> Result<Vec<Insertion>, DatabaseError> {
         let mut insertions = vec![Insertion::Kept; ads.len()];
         let mut duplicates = Vec::new();
@@ -100,7 +101,7 @@ impl MongoAds {
             }
         }
         if let Some(error) = failure.write_concern_error {
-            // The others were written, but not to a majority: neither what is kept nor what was there is safe.
+            // The remaining ads were written, but not to a majority, so neither new nor existing ads are safe yet.
             let unsafe_yet = format!("write concern error {}: {}", error.code, error.message);
             for insertion in &mut insertions {
                 if matches!(insertion, Insertion::Kept | Insertion::Known) {
@@ -120,7 +121,7 @@ impl MongoAds {
         Ok(insertions)
     }
 
-    /// Returns those of `vins` that have an ad: an error does not say by a code which index a key is a duplicate in.
+    /// Returns those of `vins` that have an ad. The error code does not identify the index of a duplicate key.
     async fn known_vins(&self, vins: Vec<&str>) -> Result<HashSet<String>, DatabaseError> {
         let find = self.collection.find(doc! { "vin": { "$in": vins } }).projection(doc! { "vin": 1 });
         let found = find.await.map_err(database_error)?;
@@ -158,7 +159,7 @@ impl AdStore for MongoAds {
     }
 
     async fn page(&self, request: &PageRequest<AdKey>) -> Result<Vec<Readable<Ad, AdKey>>, DatabaseError> {
-        // A comparison with text finds text only:
+        // A comparison with a string matches only strings:
         // https://www.mongodb.com/docs/manual/reference/method/db.collection.find/#type-bracketing
         let after = request.after.clone().unwrap_or_default();
         let documents = self.documents(doc! { "_id": { "$gt": after } }, request.fetch_limit()).await?;

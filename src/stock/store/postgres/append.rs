@@ -1,4 +1,4 @@
-//! Many vehicles in one statement: one round trip and one flush of the write-ahead log for all of them.
+//! Inserts many vehicles in a single statement: one round trip and one flush of the write-ahead log for all of them.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -20,11 +20,11 @@ pub(super) struct PostgresAppender(pub(super) PostgresConnection);
 impl Appender for PostgresAppender {
     async fn append(&mut self, vehicles: &[&NewVehicle]) -> Result<IdsByVin, DatabaseError> {
         let statement = Append::new(vehicles);
-        // Not `get_results` of a stream: `load` returns when the server has committed.
+        // `load` returns after the server has committed; a stream of results would not wait.
         let loaded: Result<Vec<(i64, String)>, _> =
             self.0.call(async |connection| statement.load(connection).await).await;
         let rows = loaded.map_err(|error| match error {
-            // Not of the vin, whose conflicts do nothing: of an id, which is not the client's fault.
+            // A conflict on the vin raises no error, so this is a duplicate id, which the client did not cause.
             DatabaseError::Refused(error) if is_duplicate(&error) => DatabaseError::Internal(error),
             error => error,
         })?;
@@ -45,10 +45,10 @@ fn is_duplicate(error: &anyhow::Error) -> bool {
     code == Some(SqlState::UNIQUE_VIOLATION)
 }
 
-/// Inserts vehicles and the events of those that were new, in one implicit transaction: at no point does the server
-/// wait for its client with the log's lock held.
+/// Inserts vehicles and the events of the new ones in one implicit transaction. The server never waits for its client
+/// while it holds the log's lock.
 ///
-/// A query of its own type, because diesel prepares `sql_query` each time.
+/// A query type, because diesel would prepare a `sql_query` every time.
 #[derive(Default)]
 struct Append<'a> {
     vins: Vec<&'a str>,

@@ -1,4 +1,4 @@
-//! The event log in PostgreSQL, and what keeps its ids in commit order.
+//! Implements the event log in PostgreSQL and verifies that its ids are in commit order.
 
 use async_trait::async_trait;
 use diesel::prelude::*;
@@ -11,7 +11,7 @@ use crate::database::DatabaseError;
 use crate::database::postgres::PostgresConnection;
 use crate::stock::store::{ClaimedEvents, EventLog, LastPublished, Lease, LogEntry, LogRead, PositionKey};
 
-/// The key of the advisory lock that the triggers of the migration take.
+/// The key of the advisory lock that the migration's triggers acquire.
 pub(super) const LOG_LOCK: i64 = 508_692_295_527;
 
 pub(super) struct PostgresLog(pub(super) PostgresConnection);
@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lock_is_the_one_that_the_migration_takes() {
+    fn the_lock_is_the_one_that_the_migration_acquires() {
         let migration = include_str!("../../migrations/postgres/0002_event_log/up.sql");
         assert!(migration.contains(&format!("pg_advisory_xact_lock({LOG_LOCK})")));
     }

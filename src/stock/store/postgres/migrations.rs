@@ -1,4 +1,5 @@
-//! Runs the migrations of stock's database, each as one implicit transaction: a client that dies leaves none open.
+//! Runs the migrations of stock's database, each in one implicit transaction, so that a client that dies leaves none
+//! open.
 
 use std::sync::{OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,16 +15,16 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::database::DatabaseError;
 use crate::database::postgres::{PostgresAddress, refuse_shared_sessions};
 
-/// Version and script, in their order; versions as diesel's command line tool names them.
+/// The versions, as diesel's command-line tool names them, and their scripts, in order.
 const SCRIPTS: [(&str, &str); 2] = [
     ("0001", include_str!("../../migrations/postgres/0001_vehicles/up.sql")),
     ("0002", include_str!("../../migrations/postgres/0002_event_log/up.sql")),
 ];
 
-/// How long one migration may take: it moves what is still to be published.
+/// The time limit for one migration, which moves all events to be published.
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// How long a caller waits for them at a time.
+/// The time that a caller waits for the migrations.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 const JOURNAL: &str = "CREATE TABLE IF NOT EXISTS __diesel_schema_migrations (
@@ -34,10 +35,10 @@ type Task = AbortOnDropHandle<Result<(), DatabaseError>>;
 /// The migrations, which at most one task of the process runs.
 pub(super) struct Migrations {
     address: PostgresAddress,
-    /// Since when they run, if they do.
+    /// The running task and when it started.
     running: Mutex<Option<(Instant, Task)>>,
     done: OnceLock<()>,
-    /// Why they failed the last time, to be appended to a message.
+    /// The reason for the last failure, as a suffix for a message.
     failure: std::sync::Mutex<String>,
 }
 
@@ -51,14 +52,16 @@ impl Migrations {
         }
     }
 
+    /// Checks that the migrations have run.
+    ///
     /// # Errors
-    /// When they have not run yet, and why.
+    /// Fails with the reason when they have not.
     pub(super) fn check(&self) -> Result<(), DatabaseError> {
         if self.are_done() {
             return Ok(());
         }
         let failure = self.failure();
-        Err(DatabaseError::Unavailable(anyhow!("its schema is not migrated yet{failure}")))
+        Err(DatabaseError::Unavailable(anyhow!("its schema has not been migrated yet{failure}")))
     }
 
     fn failure(&self) -> String {
@@ -69,7 +72,8 @@ impl Migrations {
         self.done.get().is_some()
     }
 
-    /// Returns once all have run; until then reports that they run, so that a long one does not hold its caller.
+    /// Returns once all migrations have run. Fails after [`PATIENCE`] while they are still running, so that a long
+    /// migration does not block the caller.
     pub(super) async fn run(&self) -> Result<(), DatabaseError> {
         let mut running = self.running.lock().await;
         if self.are_done() {
@@ -85,7 +89,9 @@ impl Migrations {
         let Ok(ended) = tokio::time::timeout(PATIENCE, task).await else {
             let seconds = began.elapsed().as_secs();
             let failure = self.failure();
-            return Err(DatabaseError::Unavailable(anyhow!("migrating the schema for {seconds} s{failure}")));
+            return Err(DatabaseError::Unavailable(anyhow!(
+                "the migration of the schema has been running for {seconds} s{failure}"
+            )));
         };
         *running = None;
         let ended = ended.map_err(DatabaseError::internal).and_then(|ended| ended);
@@ -94,7 +100,7 @@ impl Migrations {
                 format!("; the last attempt failed: {error}");
         }
         ended?;
-        // Only once: nothing else sets it.
+        // Cannot fail: nothing else sets it.
         let _ = self.done.set(());
         Ok(())
     }
@@ -103,14 +109,14 @@ impl Migrations {
 async fn migrate(address: PostgresAddress) -> Result<(), DatabaseError> {
     refuse_shared_sessions(&address).await?;
     let mut connection = address.connect().await?;
-    // Two that create the table at the same time collide in the catalog, in spite of IF NOT EXISTS.
+    // Two instances that create the table at the same time conflict in the catalog despite IF NOT EXISTS.
     connection.call(async |connection| unless_duplicate(connection.batch_execute(JOURNAL).await)).await?;
     for (version, script) in SCRIPTS {
         let ran = connection.call(async |connection| has_run(connection, version).await).await?;
         if ran {
             continue;
         }
-        // Another instance that migrates at the same time waits at the first statement, which then fails.
+        // A concurrent instance waits at the first statement, which then fails.
         let script = format!(
             "INSERT INTO __diesel_schema_migrations (version) VALUES ('{version}');
              SET LOCAL statement_timeout = '{}s'; SET LOCAL lock_timeout = '3s';
@@ -134,7 +140,7 @@ async fn migrate(address: PostgresAddress) -> Result<(), DatabaseError> {
     Ok(())
 }
 
-/// Whether it succeeded, `false` when it violates a unique constraint.
+/// Returns whether the statement succeeded; `false` if it violated a unique constraint.
 fn unless_duplicate(result: QueryResult<()>) -> QueryResult<bool> {
     match result {
         Err(Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => Ok(false),

@@ -1,4 +1,4 @@
-//! Vehicles in PostgreSQL.
+//! Stores vehicles in PostgreSQL.
 
 mod append;
 mod log;
@@ -24,18 +24,18 @@ use crate::http::PageRequest;
 use crate::trace::TraceContext;
 use crate::vehicle::{StockedVehicle, VehicleId};
 
-/// What the shared queries say in PostgreSQL's words.
+/// The parts of the shared queries that are specific to PostgreSQL.
 mod dialect {
     pub(super) type Connection = diesel_async::AsyncPgConnection;
     pub(super) type CreatedAt = diesel::sql_types::Timestamptz;
     pub(super) const NOW: &str = "now()";
-    /// Seconds since an event was appended.
+    /// The age of an event in seconds.
     pub(super) const AGE: &str =
         "CAST(extract(epoch FROM clock_timestamp() - created_at) AS DOUBLE PRECISION)";
     pub(super) const OLDER_THAN: &str = "created_at < now() - make_interval(secs => $6)";
-    /// The position of a cluster that a relay worked with not long ago.
+    /// A condition: a relay used the position's cluster recently.
     pub(super) const IN_USE: &str = "moved_at > now() - interval '7 days'";
-    /// Whether inserts take the lock that keeps ids in commit order, and draw them one by one.
+    /// A condition: inserts acquire the lock that keeps ids in commit order and draw ids one by one.
     pub(super) const ORDERED: &str =
         "((SELECT count(*) = 2 FROM pg_trigger WHERE tgname = 'insert_in_commit_order'
             AND tgenabled = 'A' AND tgrelid IN ('vehicles'::regclass, 'event_log'::regclass))
@@ -48,22 +48,22 @@ mod dialect {
     pub(super) const IN_RECOVERY: &str = "pg_is_in_recovery()";
 }
 
-/// Connections that serve reads; what comes on top waits. Vehicles are written, and the log is read, by connections of
-/// their own.
+/// The number of connections for reads; further reads wait. Writing vehicles and reading the log use separate
+/// connections.
 const READERS: usize = 8;
 
 pub struct PostgresVehicles {
     address: PostgresAddress,
     readers: PostgresPool,
-    /// `None` for a process that leaves the schema as it is.
+    /// `None` for a process that does not change the schema.
     migrations: Option<Migrations>,
 }
 
 impl PostgresVehicles {
-    /// Connects only when it is used.
+    /// Creates the store without connecting.
     ///
     /// # Errors
-    /// When the address can never work.
+    /// Fails when the address is unusable.
     pub fn new(url: &DatabaseUrl, access: Access) -> anyhow::Result<Self> {
         let address = PostgresAddress::parse(url)?;
         let migrations = match access {
@@ -73,7 +73,7 @@ impl PostgresVehicles {
         Ok(Self { readers: PostgresPool::new(address.clone(), READERS), address, migrations })
     }
 
-    /// Returns once the schema is migrated; reports that it is not when that takes long.
+    /// Returns once the schema is migrated. Fails when that takes long.
     async fn migrate(&self) -> Result<(), DatabaseError> {
         match &self.migrations {
             Some(migrations) => migrations.run().await,
@@ -119,7 +119,7 @@ impl VehicleStore for PostgresVehicles {
     }
 
     async fn event_log(&self) -> Result<Box<dyn EventLog>, DatabaseError> {
-        // A relay that starts waits for the migrations instead of cooling down after a failure.
+        // A starting relay waits for the migrations rather than backing off after a failure.
         self.migrate().await?;
         Ok(Box::new(PostgresLog(self.address.connect().await?)))
     }

@@ -1,4 +1,4 @@
-//! Whether inserts succeed, and who keeps them from it.
+//! Checks that inserts succeed and identifies the transactions that block them.
 
 use diesel::prelude::*;
 use diesel::sql_query;
@@ -9,16 +9,17 @@ use super::log::LOG_LOCK;
 use crate::database::DatabaseError;
 use crate::database::postgres::{PostgresError, PostgresPool, SqlState};
 
-/// Takes the locks that an insert takes and fires its triggers, and writes nothing.
+/// Acquires the locks of an insert and fires its triggers without writing a row.
 const INSERT_NOTHING: &str = "WITH vehicle AS (
         INSERT INTO vehicles (vin, model, manufacturer, year, odometer, odometer_unit, created_at)
         SELECT '', '', '', 0, 0, '', now() WHERE false
     ) INSERT INTO event_log (vin, event, traceparent) SELECT '', '', '' WHERE false";
 
-/// Checks that the server takes inserts.
+/// Checks that the server accepts inserts.
 ///
 /// # Errors
-/// That of the server; when another transaction keeps all inserts waiting, with who that is.
+/// Returns the error of the server. When another transaction blocks all inserts, the error describes that
+/// transaction.
 pub(super) async fn check(readers: &PostgresPool) -> Result<(), DatabaseError> {
     let inserted = readers.call(async |connection| sql_query(INSERT_NOTHING).execute(connection).await).await;
     let error = match inserted {
@@ -31,7 +32,7 @@ pub(super) async fn check(readers: &PostgresPool) -> Result<(), DatabaseError> {
     }
     let holders = readers.call(async |connection| lock_holders(connection).await).await?;
     Err(DatabaseError::Unavailable(match holders {
-        Some(holders) => error.context(format!("all inserts wait for {holders}")),
+        Some(holders) => error.context(format!("all inserts are waiting for {holders}")),
         None => error,
     }))
 }
@@ -42,10 +43,10 @@ struct HoldersRow {
     holders: Option<String>,
 }
 
-/// Describes up to three transactions that hold what an insert waits for.
+/// Describes at most three transactions that hold the locks an insert waits for.
 async fn lock_holders(connection: &mut AsyncPgConnection) -> QueryResult<Option<String>> {
-    // A prepared transaction belongs to no process; its number is that of another lock of the same transaction. What
-    // another user's session does is visible only to members of pg_read_all_stats.
+    // A prepared transaction has no process id, so it is found through another lock of the same virtual transaction.
+    // The activity of another user's session is visible only to members of pg_read_all_stats.
     let row: HoldersRow = sql_query(format!(
         "WITH locks AS MATERIALIZED (SELECT * FROM pg_locks), holders AS (
             SELECT DISTINCT pid, virtualtransaction FROM locks

@@ -1,4 +1,5 @@
-//! The event log in SQLite. Its owner is the only writer, so ids become visible in the order of their numbers.
+//! Implements the event log in SQLite. The owner of the file is the only writer, so ids become visible in ascending
+//! order.
 
 use async_trait::async_trait;
 use diesel::prelude::*;

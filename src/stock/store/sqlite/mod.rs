@@ -1,4 +1,4 @@
-//! Vehicles in a SQLite file, which one process owns.
+//! Stores vehicles in a SQLite file, which one process owns.
 
 mod log;
 #[path = "../log_queries.rs"]
@@ -28,31 +28,31 @@ use crate::vehicle::{StockedVehicle, VehicleId};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("src/stock/migrations/sqlite");
 
-/// What the shared queries say in SQLite's words.
+/// The parts of the shared queries that are specific to SQLite.
 mod dialect {
     pub(super) type Connection =
         diesel_async::sync_connection_wrapper::SyncConnectionWrapper<diesel::SqliteConnection>;
     pub(super) type CreatedAt = diesel::sql_types::TimestamptzSqlite;
     pub(super) const NOW: &str = "unixepoch('subsec')";
-    /// Seconds since an event was appended.
+    /// The age of an event in seconds.
     pub(super) const AGE: &str = "unixepoch('subsec') - created_at";
     pub(super) const OLDER_THAN: &str = "created_at < unixepoch('subsec') - $6";
-    /// The position of a cluster that a relay worked with not long ago.
+    /// A condition: a relay used the position's cluster recently.
     pub(super) const IN_USE: &str = "moved_at > unixepoch() - 7 * 24 * 3600";
-    /// One writer at a time draws ids in commit order.
+    /// Always true: a single writer draws ids in commit order.
     pub(super) const ORDERED: &str = "1";
 
-    /// SQLite numbers a `$1` by its place in the statement, a `?1` by its number.
+    /// Converts `$1` to `?1`: SQLite binds `$1` by its position in the statement and `?1` by its number.
     pub(super) fn sql(statement: impl Into<String>) -> diesel::query_builder::SqlQuery {
         diesel::sql_query(statement.into().replace('$', "?"))
     }
     pub(super) const IN_RECOVERY: &str = "0";
 }
 
-/// One connection for all: SQLite lets one write at a time anyway.
+/// A single shared connection, as SQLite serializes writes anyway.
 type SharedFile = Arc<Mutex<SqliteFile>>;
 
-/// Waits for the connection, no longer than for an answer of a database.
+/// Waits for the connection, at most [`DATABASE_TIMEOUT`](crate::database::DATABASE_TIMEOUT).
 async fn lock(file: &SharedFile) -> Result<MutexGuard<'_, SqliteFile>, DatabaseError> {
     in_time(async { Ok(file.lock().await) }).await
 }
@@ -62,14 +62,14 @@ pub struct SqliteVehicles {
 }
 
 impl SqliteVehicles {
-    /// Opens the file; its owner creates it when it is missing.
+    /// Opens the file. The owner creates a missing file.
     ///
     /// # Errors
-    /// When it cannot be opened, or another process owns it as well.
+    /// Fails when the file cannot be opened or another process owns it.
     pub async fn open(path: PathBuf, access: Access) -> anyhow::Result<Self> {
         let mut file = open(path, MIGRATIONS, access).await?;
         if access == Access::Owner {
-            // The lock on the file proves that the earlier holder of the lease is gone.
+            // The lock on the file proves that the previous holder of the lease has ended.
             let free = |connection: &mut SqliteConnection| {
                 diesel::sql_query("UPDATE relay_lease SET holder = NULL").execute(connection)
             };
@@ -82,7 +82,7 @@ impl SqliteVehicles {
 #[async_trait]
 impl VehicleStore for SqliteVehicles {
     async fn check(&self) -> Result<(), DatabaseError> {
-        // Takes the lock that a write takes, and writes nothing.
+        // Acquires the write lock without writing a row.
         let check = |connection: &mut SqliteConnection| {
             transaction(connection, |connection| {
                 diesel::sql_query("UPDATE relay_lease SET beat = beat WHERE id = 0").execute(connection)
@@ -138,7 +138,7 @@ struct SqliteAppender(SharedFile);
 impl Appender for SqliteAppender {
     async fn append(&mut self, vehicles: &[&NewVehicle]) -> Result<IdsByVin, DatabaseError> {
         let vehicles: Vec<NewVehicle> = vehicles.iter().copied().cloned().collect();
-        // On one blocking thread from its first statement to its last: its caller may be dropped meanwhile.
+        // Runs entirely on one blocking thread, because the caller may be dropped meanwhile.
         let append = move |connection: &mut SqliteConnection| {
             transaction(connection, |connection| {
                 let mut kept = IdsByVin::new();

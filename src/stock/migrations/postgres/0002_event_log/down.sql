@@ -1,8 +1,8 @@
--- Gives an older release its outbox back, and removes this migration from the journal: docs/UPGRADING.md. Stop every
--- instance of this release first, with SIGTERM: the position is then exact. After a crash up to a second of events may
--- be published again.
+-- Restores the outbox for an older release and removes this migration from the journal: see docs/UPGRADING.md. First
+-- stop every instance of this release with SIGTERM, which makes the position exact. After a crash, up to one second
+-- of events may be published again.
 
--- One transaction of its own: psql goes on after an error, which must not drop what was not moved.
+-- A separate transaction: psql continues after an error, which must not drop events that were not moved.
 BEGIN;
 
 LOCK TABLE vehicles IN SHARE ROW EXCLUSIVE MODE;

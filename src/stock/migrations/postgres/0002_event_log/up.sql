@@ -1,13 +1,13 @@
--- The outbox becomes an append-only log of events. Ids of vehicles and events become visible in the order of their
--- numbers, so that a reader of `id > last` misses nothing, and nothing is updated or deleted to publish an event.
+-- The outbox becomes an append-only log of events. Ids of vehicles and events become visible in ascending order, so
+-- that a reader of `id > last` misses nothing. Publishing an event updates and deletes nothing.
 
--- In the order in which an older release takes them, which would otherwise deadlock with this.
+-- Locks the tables in the order of an older release to avoid a deadlock with it.
 LOCK TABLE vehicles IN SHARE ROW EXCLUSIVE MODE;
 LOCK TABLE outbox IN SHARE ROW EXCLUSIVE MODE;
 
 CREATE TABLE event_log (
     id          BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    -- Distinguishes this event from one that another history of this database holds under the same id.
+    -- Distinguishes this event from one with the same id in another history of this database.
     event_id    TEXT NOT NULL DEFAULT gen_random_uuid()::text,
     vin         TEXT NOT NULL,
     event       TEXT NOT NULL,
@@ -17,7 +17,7 @@ CREATE TABLE event_log (
     created_at  TIMESTAMPTZ NOT NULL DEFAULT now()
 );
 
--- The relay that may publish. It holds the lease as long as its beat moves.
+-- The relay that may publish. It holds the lease while its beat advances.
 CREATE TABLE relay_lease (
     id       INTEGER PRIMARY KEY CHECK (id = 1),
     -- Part of the relay's transactional id and of its consumer group.
@@ -28,7 +28,7 @@ CREATE TABLE relay_lease (
 );
 INSERT INTO relay_lease (id, identity) VALUES (1, gen_random_uuid()::text);
 
--- The last event that was published, for each Kafka cluster and topic.
+-- The last published event for each Kafka cluster and topic.
 CREATE TABLE relay_position (
     cluster  TEXT NOT NULL,
     topic    TEXT NOT NULL,
@@ -37,15 +37,15 @@ CREATE TABLE relay_position (
     PRIMARY KEY (cluster, topic)
 );
 
--- Events that the relay could not encode and left out. Each is tried again when a relay starts, and is requeued at the
--- end of the log when it can be encoded.
+-- Events that the relay could not encode and skipped. Each is retried when a relay starts, and is appended to the log
+-- again once it can be encoded.
 CREATE TABLE relay_failure (
     id        BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     log_id    BIGINT NOT NULL,
-    -- Where the relay published to: on another cluster the event may be still to be read.
+    -- The destination of the relay. On another cluster, the event may not have been read yet.
     cluster   TEXT NOT NULL DEFAULT '',
     topic     TEXT NOT NULL DEFAULT '',
-    -- Kept on the Kafka cluster, too, so that it is clear whether this database still has the record.
+    -- Also stored on the Kafka cluster, which shows whether this database still has the record.
     token     TEXT NOT NULL DEFAULT gen_random_uuid()::text,
     reason    TEXT NOT NULL,
     requeued  BOOLEAN NOT NULL DEFAULT false,
@@ -53,7 +53,7 @@ CREATE TABLE relay_failure (
     UNIQUE (log_id, cluster, topic)
 );
 
--- A transaction that inserts takes the lock before it draws an id, and gives it back after its rows became visible.
+-- An inserting transaction acquires the lock before it draws an id and releases it after its rows are visible.
 CREATE FUNCTION insert_in_commit_order() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     waits CONSTANT text := current_setting('lock_timeout');
@@ -65,15 +65,15 @@ BEGIN
         PERFORM pg_advisory_xact_lock(508692295527);
         PERFORM set_config('lock_timeout', waits, true);
     END IF;
-    -- While a client is idle in its transaction every other insert waits for it.
+    -- While a client is idle in its transaction, every other insert waits.
     IF current_setting('idle_in_transaction_session_timeout') <> '10s' THEN
         PERFORM set_config('idle_in_transaction_session_timeout', '10s', true);
     END IF;
-    -- A 201 must survive a crash of the server, whatever the default of the role or the database is.
+    -- A 201 must survive a crash of the server, regardless of the defaults of the role and the database.
     IF current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') THEN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
-    -- A sequence that was restored, or set back, would draw ids below those that were published.
+    -- A sequence that was restored or reset would draw ids below those that were published.
     IF TG_TABLE_NAME = 'vehicles' THEN
         SELECT (SELECT max(id) FROM vehicles), last_value + is_called::int INTO top, next FROM vehicles_id_seq;
         IF top >= next THEN PERFORM setval('vehicles_id_seq', top); END IF;
@@ -92,8 +92,8 @@ CREATE TRIGGER insert_in_commit_order BEFORE INSERT ON event_log
 ALTER TABLE vehicles ENABLE ALWAYS TRIGGER insert_in_commit_order;
 ALTER TABLE event_log ENABLE ALWAYS TRIGGER insert_in_commit_order;
 
--- What an older release had not yet published. What it had claimed comes first, for the position to move past it when
--- the number that the release keeps on the Kafka cluster shows that it was published.
+-- The events that an older release had not yet published. Its claimed events come first, so that the position can
+-- move past them when the batch number on the Kafka cluster shows that they were published.
 CREATE TABLE outbox_claim (
     log_id BIGINT PRIMARY KEY,
     batch  BIGINT NOT NULL
@@ -104,7 +104,7 @@ INSERT INTO event_log (vin, event, traceparent)
     SELECT vin, event, traceparent FROM outbox ORDER BY batch NULLS LAST, id;
 DELETE FROM outbox;
 
--- An older release that still runs goes on accepting vehicles, and its relay finds nothing to publish.
+-- An older release that is still running continues to accept vehicles, and its relay finds nothing to publish.
 CREATE FUNCTION append_to_event_log() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     INSERT INTO event_log (vin, event, traceparent) VALUES (NEW.vin, NEW.event, NEW.traceparent);

@@ -9,7 +9,8 @@ CREATE TABLE vehicles (
     created_at    TEXT NOT NULL
 );
 
--- What is still to be published. A row carries a batch from when the relay took it until the brokers have it.
+-- The events to be published. A row carries a batch number from its claim by the relay until the brokers have
+-- acknowledged it.
 CREATE TABLE outbox (
     id          INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
     vin         TEXT NOT NULL,
@@ -19,7 +20,7 @@ CREATE TABLE outbox (
 );
 CREATE INDEX outbox_batch ON outbox (batch) WHERE batch IS NOT NULL;
 
--- Tells this database's relay apart from those of other databases on the same Kafka cluster.
+-- Distinguishes this database's relay from those of other databases on the same Kafka cluster.
 CREATE TABLE outbox_identity (
     id       INTEGER PRIMARY KEY NOT NULL CHECK (id = 1),
     identity TEXT NOT NULL

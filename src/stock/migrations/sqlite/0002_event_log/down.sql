@@ -1,8 +1,9 @@
--- Gives an older release its outbox back, and removes this migration from the journal: docs/UPGRADING.md. Stop this
--- release first, with SIGTERM: the position is then exact. Run it with `sqlite3 -bail`, which stops at an error.
+-- Restores the outbox for an older release and removes this migration from the journal: see docs/UPGRADING.md. First
+-- stop this release with SIGTERM, which makes the position exact. Run the script with `sqlite3 -bail`, which stops at
+-- an error.
 BEGIN IMMEDIATE;
 
--- An older release would stop at an event that cannot be encoded: vehicle-platform audit lists them.
+-- An older release would stop at an event that cannot be encoded. `vehicle-platform audit` lists such events.
 CREATE TEMP TABLE refusal (
     unresolved INTEGER CONSTRAINT relay_failure_holds_events_that_could_not_be_encoded CHECK (unresolved = 0)
 );
