@@ -61,8 +61,8 @@ pub struct WorkArgs {
     #[arg(long, env = "MAX_IN_FLIGHT_BYTES", value_name = "BYTES", default_value = "32MiB", value_parser = parse_max_in_flight_bytes)]
     pub max_in_flight_bytes: usize,
 
-    /// Estimates that run at a time at most; other vehicles in flight wait for their turn [default: as many as may be
-    /// in flight]
+    /// Maximum number of estimates that run at the same time; other vehicles in flight wait for their turn [default: that of
+    /// --max-in-flight]
     #[arg(long, env = "MAX_CONCURRENT_ESTIMATES", value_name = "N", value_parser = parse_count)]
     pub max_concurrent_estimates: Option<usize>,
 }
