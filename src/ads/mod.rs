@@ -34,7 +34,7 @@ pub const GROUP: &str = "ms-vehicles-ads";
 /// Records that wait for the database at most.
 const MAX_IN_FLIGHT: usize = 20_000;
 /// Bytes of records that wait for the database at most: less than the 48 MB that MongoDB takes in one message.
-const MAX_IN_FLIGHT_BYTES: usize = 16 << 20;
+const MAX_IN_FLIGHT_BYTES: usize = 8 << 20;
 
 /// On this machine.
 pub const DEFAULT_DATABASE_URL: &str = "mongodb://127.0.0.1:27017/vehicles";
