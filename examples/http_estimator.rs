@@ -49,11 +49,11 @@ pub struct Cli {
 #[command(next_help_heading = "Pricing model")]
 pub struct HttpModelArgs {
     /// Where to post vehicles
-    #[arg(long, env = "MODEL_URL", value_name = "URL", value_parser = parse_url)]
+    #[arg(long, env = "MODEL_URL", hide_env_values = true, value_name = "URL", value_parser = parse_url)]
     model_url: Url,
 
     /// What answers 2xx to GET while the service can work [default: not checked]
-    #[arg(long, env = "MODEL_HEALTH_URL", value_name = "URL", value_parser = parse_url)]
+    #[arg(long, env = "MODEL_HEALTH_URL", hide_env_values = true, value_name = "URL", value_parser = parse_url)]
     model_health_url: Option<Url>,
 
     /// How long one answer may take, connecting included
@@ -116,9 +116,15 @@ impl Estimator for HttpEstimator {
         let response = request.send().await.map_err(unavailable)?;
         let (status, pause) = (response.status(), asked_pause(&response));
         match status {
-            StatusCode::OK => price(&read(response).await?),
+            StatusCode::OK => match read(response).await? {
+                (body, true) => price(&body),
+                (_, false) => Err(EstimateError::Retry(format!(
+                    "the model answered with more than {MAX_ANSWER_BYTES} bytes"
+                ))),
+            },
             StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY => {
-                let body = read(response).await?;
+                // However long it is: a verdict is no outage.
+                let (body, _) = read(response).await?;
                 let reason = String::from_utf8_lossy(&body);
                 Err(EstimateError::Reject(format!("the model answered {status}: {reason}")))
             }
@@ -132,7 +138,7 @@ impl Estimator for HttpEstimator {
     }
 
     fn max_duration(&self) -> Duration {
-        self.args.model_timeout + MAX_PAUSE
+        self.args.model_timeout.saturating_add(MAX_PAUSE)
     }
 
     async fn check(&self) -> anyhow::Result<()> {
@@ -151,16 +157,17 @@ fn price(body: &[u8]) -> Result<Price, EstimateError> {
         .map_err(|reason| EstimateError::Reject(format!("the model answered with a wrong price: {reason}")))
 }
 
-async fn read(mut response: Response) -> Result<Vec<u8>, EstimateError> {
+/// Reads at most [`MAX_ANSWER_BYTES`] of a body. Returns whether that is all of it.
+async fn read(mut response: Response) -> Result<(Vec<u8>, bool), EstimateError> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(unavailable)? {
-        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-            let reason = format!("the model answered with more than {MAX_ANSWER_BYTES} bytes");
-            return Err(EstimateError::Retry(reason));
+        let room = MAX_ANSWER_BYTES - body.len();
+        body.extend(chunk.iter().take(room));
+        if chunk.len() > room {
+            return Ok((body, false));
         }
-        body.extend_from_slice(&chunk);
     }
-    Ok(body)
+    Ok((body, true))
 }
 
 /// The pause that a `Retry-After` in seconds asks for. One that names a date counts as none.

@@ -1,12 +1,14 @@
 //! What all roles have in common: their arguments, and how their parts run and end together.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 use futures::future::{LocalBoxFuture, join_all};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
 use crate::http::{Health, HttpArgs};
 use crate::kafka::KafkaArgs;
@@ -37,29 +39,24 @@ pub struct Role<'a> {
     timeout: Duration,
     shutdown: CancellationToken,
     health: Arc<Health>,
-    parts: Vec<LocalBoxFuture<'a, anyhow::Result<()>>>,
+    parts: Vec<LocalBoxFuture<'a, ()>>,
     checks: Vec<LocalBoxFuture<'a, ()>>,
+    /// The error of the part that failed first.
+    failure: Arc<OnceLock<anyhow::Error>>,
 }
 
-/// A part of a role: when it stops, and for how long the role waits for it then.
+/// A part of a role.
 pub struct Part {
     name: &'static str,
     share: f64,
-    stop: Option<CancellationToken>,
     next: Option<CancellationToken>,
     may_be_abandoned: bool,
 }
 
 impl Part {
-    /// Names a part that the role waits for during this `share` of its shutdown timeout.
+    /// Names a part that has to end within this `share` of the shutdown timeout, counted from the role's shutdown.
     pub fn new(name: &'static str, share: f64) -> Self {
-        Self { name, share, stop: None, next: None, may_be_abandoned: false }
-    }
-
-    /// Makes `stop` what ends the part, in place of the role's shutdown.
-    #[must_use]
-    pub fn stopped_by(self, stop: &CancellationToken) -> Self {
-        Self { stop: Some(stop.clone()), ..self }
+        Self { name, share, next: None, may_be_abandoned: false }
     }
 
     /// Cancels `next` once the part has ended.
@@ -84,6 +81,7 @@ impl<'a> Role<'a> {
             health: Arc::default(),
             parts: Vec::new(),
             checks: Vec::new(),
+            failure: Arc::default(),
         }
     }
 
@@ -92,26 +90,30 @@ impl<'a> Role<'a> {
         Arc::clone(&self.health)
     }
 
-    /// Adds a part, whose `work` runs until the part is stopped.
+    /// Adds a part. Its `work` runs until the role's shutdown, or until the part before it has ended.
     pub fn run_part(&mut self, part: Part, work: impl Future<Output = anyhow::Result<()>> + 'a) {
-        let Part { name, share, stop, next, may_be_abandoned } = part;
-        let shutdown = self.shutdown.clone();
-        let stop = stop.unwrap_or_else(|| shutdown.clone());
+        let Part { name, share, next, may_be_abandoned } = part;
+        let (shutdown, failure) = (self.shutdown.clone(), Arc::clone(&self.failure));
         let limit = self.timeout.mul_f64(share);
         self.parts.push(Box::pin(async move {
             let _ending = shutdown.drop_guard_ref();
             let _next = next.as_ref().map(CancellationToken::drop_guard_ref);
-            match run_within(limit, &stop, name, work).await {
-                // A part may end a moment before it is asked to, when what it works for has ended.
-                Ok(()) => {
-                    ensure!(shutdown.is_cancelled(), "{name} ended unexpectedly");
-                    Ok(())
-                }
+            let expired = async {
+                shutdown.cancelled().await;
+                tokio::time::sleep(limit).await;
+            };
+            let ended = tokio::select! {
+                ended = work => ended.context(name),
+                () = expired => Err(anyhow!("{name} did not end within {limit:?} (--shutdown-timeout)")),
+            };
+            match ended {
+                Ok(()) if shutdown.is_cancelled() => {}
+                Ok(()) => fail(&failure, anyhow!("{name} ended unexpectedly")),
                 Err(error) if may_be_abandoned && shutdown.is_cancelled() => {
-                    tracing::warn!(%error, "ending without it");
-                    Ok(())
+                    let error = format!("{error:#}");
+                    tracing::warn!(part = name, error, "ending without it");
                 }
-                Err(error) => Err(error),
+                Err(error) => fail(&failure, error),
             }
         }));
     }
@@ -126,26 +128,74 @@ impl<'a> Role<'a> {
     /// Runs all parts until they have ended.
     ///
     /// # Errors
-    /// That of the first part that failed, with its name.
+    /// Returns the error of the part that failed first, with its name.
     pub async fn run(self) -> anyhow::Result<()> {
-        let (ended, _) = tokio::join!(join_all(self.parts), join_all(self.checks));
-        ended.into_iter().collect()
+        let Self { parts, checks, failure, .. } = self;
+        tokio::join!(join_all(parts), join_all(checks));
+        Arc::into_inner(failure).and_then(OnceLock::into_inner).map_or(Ok(()), Err)
     }
 }
 
-/// Runs `work`, and once `stop` is cancelled waits at most `limit` for its end.
-async fn run_within(
-    limit: Duration,
-    stop: &CancellationToken,
+/// Keeps the first error, which may have caused the others.
+fn fail(failure: &OnceLock<anyhow::Error>, error: anyhow::Error) {
+    if let Err(error) = failure.set(error) {
+        tracing::error!(error = format!("{error:#}"), "a further part of the role failed");
+    }
+}
+
+/// Runs `work` as a task of its own, which another thread may run, and whose panic is an error.
+///
+/// # Errors
+/// Fails when `work` panics.
+pub async fn on_its_own(
     name: &'static str,
-    work: impl Future<Output = anyhow::Result<()>>,
+    work: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
-    let expired = async {
-        stop.cancelled().await;
-        tokio::time::sleep(limit).await;
-    };
-    tokio::select! {
-        result = work => result.context(name),
-        () = expired => bail!("{name} did not end within {limit:?} (--shutdown-timeout)"),
+    let task = AbortOnDropHandle::new(tokio::spawn(work.in_current_span()));
+    task.await.with_context(|| format!("the {name} panicked"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    fn role(timeout: Duration) -> (Role<'static>, CancellationToken) {
+        let shutdown = CancellationToken::new();
+        (Role::new(&ShutdownArgs { shutdown_timeout: timeout }, shutdown.clone()), shutdown)
+    }
+
+    #[tokio::test]
+    async fn the_part_that_fails_first_ends_the_others_and_is_the_one_reported() {
+        let (mut role, shutdown) = role(Duration::from_millis(100));
+        role.run_part(Part::new("stuck", 0.5), pending());
+        role.run_part(Part::new("failing", 0.9), async { Err(anyhow!("broken")) });
+        assert_eq!(format!("{:#}", role.run().await.unwrap_err()), "failing: broken");
+        assert!(shutdown.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn a_part_that_ends_by_itself_is_an_error() {
+        let (mut role, _) = role(Duration::from_secs(5));
+        role.run_part(Part::new("short", 0.9), async { Ok(()) });
+        assert_eq!(role.run().await.unwrap_err().to_string(), "short ended unexpectedly");
+    }
+
+    #[tokio::test]
+    async fn parts_stop_one_after_the_other_and_one_that_is_stuck_may_be_abandoned() {
+        let (mut role, shutdown) = role(Duration::from_millis(100));
+        let (first_ended, stop) = (CancellationToken::new(), shutdown.clone());
+        role.run_part(Part::new("first", 0.5).then_stop(&first_ended), async move {
+            stop.cancelled().await;
+            Ok(())
+        });
+        role.run_part(Part::new("second", 0.8), async move {
+            first_ended.cancelled().await;
+            Ok(())
+        });
+        role.run_part(Part::new("stuck", 0.9).or_abandon(), pending());
+        shutdown.cancel();
+        role.run().await.unwrap();
     }
 }

@@ -23,7 +23,7 @@ use crate::event::VEHICLE_PROCESSED;
 use crate::http::{HttpServer, Port, SkippedRows};
 use crate::kafka::{ClusterCheck, GroupLag, Instance, Naming, Worker, WorkerStatus};
 use crate::registry::Codec;
-use crate::role::{Part, Role, RoleArgs};
+use crate::role::{Part, Role, RoleArgs, on_its_own};
 use crate::secret::SecretParser;
 use ingest::Ingest;
 use store::AdStore;
@@ -138,7 +138,10 @@ impl Ads {
         let serving = server.serve(role.health(), metrics, routes, shutdown.clone(), args.shutdown.grace());
         role.run_part(Part::new("requests", 0.9), serving);
         // The writer ends when the worker, which hands it the ads, has ended.
-        let working = async { tokio::join!(worker.run(), writer).0 };
+        let working = async {
+            let (worked, wrote) = tokio::join!(worker.run(), on_its_own("writer", writer));
+            worked.and(wrote)
+        };
         role.run_part(Part::new("worker", 0.9).or_abandon(), working);
         role.run_part(Part::new("lag", 0.9), async {
             lag.watch(&shutdown).await;

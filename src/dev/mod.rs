@@ -127,7 +127,7 @@ pub async fn run(args: DevArgs, shutdown: CancellationToken) -> anyhow::Result<(
     let infrastructure = CancellationToken::new();
     let mut platform = Role::new(&args.shutdown, shutdown.clone());
     let serving = registry::run(registry, &schemas, infrastructure.clone(), args.shutdown.grace());
-    platform.run_part(Part::new("registry", 1.0).stopped_by(&infrastructure), serving);
+    platform.run_part(Part::new("registry", 1.0), serving);
     platform.run_part(Part::new("roles", 1.0).then_stop(&infrastructure), async {
         // Here and not only by the roles: those that join from outside would ask for three replicas.
         ClusterCheck::new(&kafka, topics.to_vec(), None)?.check().await?;
@@ -208,16 +208,25 @@ impl Roles {
     async fn run(self, shutdown: &CancellationToken) -> anyhow::Result<()> {
         let mut running: Vec<LocalBoxFuture<'_, anyhow::Result<()>>> = Vec::new();
         if let Some(stock) = self.stock {
-            let stock = async { stock.run(shutdown.clone()).await.context("stock") };
+            let stock = async {
+                let _ending = shutdown.drop_guard_ref();
+                stock.run(shutdown.clone()).await.context("stock")
+            };
             running.push(Box::pin(stock.instrument(tracing::info_span!("stock"))));
         }
         for (number, estimator) in (1..).zip(self.estimators) {
             let model = self.model.estimator();
-            let estimator = async { estimator.run(model, shutdown.clone()).await.context("estimate") };
+            let estimator = async {
+                let _ending = shutdown.drop_guard_ref();
+                estimator.run(model, shutdown.clone()).await.context("estimate")
+            };
             running.push(Box::pin(estimator.instrument(tracing::info_span!("estimate", number))));
         }
         if let Some(ads) = self.ads {
-            let ads = async { ads.run(shutdown.clone()).await.context("ads") };
+            let ads = async {
+                let _ending = shutdown.drop_guard_ref();
+                ads.run(shutdown.clone()).await.context("ads")
+            };
             running.push(Box::pin(ads.instrument(tracing::info_span!("ads"))));
         }
         let (ended, ()) = tokio::join!(join_all(running), shutdown.cancelled());

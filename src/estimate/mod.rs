@@ -153,12 +153,12 @@ impl Estimate {
             let serving =
                 server.serve(role.health(), metrics, |_| {}, shutdown.clone(), args.shutdown.grace());
             role.run_part(Part::new("requests", 0.9), serving);
-            // Only where it can be seen.
-            role.run_part(Part::new("lag", 0.9), async {
-                lag.watch(&shutdown).await;
-                Ok(())
-            });
         }
+        // It also finds partitions that the consumer does not read.
+        role.run_part(Part::new("lag", 0.9), async {
+            lag.watch(&shutdown).await;
+            Ok(())
+        });
         role.run().await
     }
 }

@@ -17,7 +17,10 @@ pub(super) struct LogChanges {
 impl LogChanges {
     /// Notes what the group has committed.
     pub(super) fn commits(&mut self, partition: i32, committed: Option<i64>) {
-        self.committed.insert(partition, committed);
+        if self.committed.insert(partition, committed) != Some(committed) {
+            self.went_back.remove(&partition);
+            self.expired.remove(&partition);
+        }
     }
 
     /// Whether it is new that the log of a partition went back.

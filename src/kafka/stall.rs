@@ -42,6 +42,11 @@ impl StalledPartitions {
                 watched.looked = false;
             }
             watched.extent = extent;
+            if extent.next() >= extent.end {
+                // The records were deleted.
+                watched.waiting_since = None;
+                watched.looked = false;
+            }
             let is_quiet = now.saturating_duration_since(watched.since) >= QUIET;
             if extent.next() < extent.end && !watched.looked && is_quiet {
                 suspects.insert(partition, extent.next());
@@ -82,8 +87,9 @@ impl StalledPartitions {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
+        let partitions = if stalled.len() == 1 { "partition" } else { "partitions" };
         Some(format!(
-            "records wait in partition {named}{more}, and the group commits nothing there for {seconds} s"
+            "records wait in {partitions} {named}{more}, and the group commits nothing there for {seconds} s"
         ))
     }
 }
@@ -140,6 +146,18 @@ mod tests {
     }
 
     #[test]
+    fn records_that_were_deleted_do_not_wait_any_more() {
+        let mut watch = Watch::new();
+        watch.suspects(0, &[(5, 9)]);
+        watch.suspects(10, &[(5, 9)]);
+        watch.learned(10, 0, true);
+        assert!(watch.describe(80, &[0]).is_some());
+        assert!(watch.suspects(85, &[(5, 5)]).is_empty());
+        assert_eq!(watch.describe(90, &[0]), None);
+        assert_eq!(watch.suspects(95, &[(5, 6)]), [0], "a new record is looked for");
+    }
+
+    #[test]
     fn one_partition_that_stands_still_is_found_among_others_that_move() {
         let mut watch = Watch::new();
         for second in 0..=71 {
@@ -190,6 +208,6 @@ mod tests {
             watch.learned(10, partition, true);
         }
         let reason = watch.describe(100, &[]).unwrap();
-        assert!(reason.contains("partition 0, 1, 2, 3, 4 and 995 more"), "{reason}");
+        assert!(reason.contains("partitions 0, 1, 2, 3, 4 and 995 more"), "{reason}");
     }
 }

@@ -44,8 +44,10 @@ const READ_LIMIT: usize = 1_000;
 /// How long as much is in flight as may be before the partitions are paused. Until then nothing is polled: a pause makes
 /// librdkafka drop what it has fetched, and when it ends half a second passes before the next record comes.
 const PAUSE_AFTER: Duration = Duration::from_secs(1);
-/// A topic may be deleted and created again while nothing is polled for longer.
-const UNSEEN: Duration = Duration::from_secs(1);
+/// A topic may be deleted and created again while nothing is polled for longer: librdkafka pauses for 500 ms after it is gone.
+const UNSEEN: Duration = Duration::from_millis(400);
+/// How long there is always more to read before a partition from which nothing comes may just wait for its turn.
+const SATURATED_AFTER: Duration = Duration::from_secs(5);
 /// How long it may take to leave the group.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -170,6 +172,8 @@ struct Session<'a, H> {
     /// Since when as much is in flight as may be.
     full_since: Option<Instant>,
     polled: Instant,
+    /// When all that was fetched had been read, the last time.
+    drained: Instant,
     /// A partition that this client does not read any more: the session ends when its work is done.
     silent: Option<i32>,
     repeats: Repeats,
@@ -212,6 +216,7 @@ impl<'a, H: Handler> Session<'a, H> {
             paused: false,
             full_since: None,
             polled: Instant::now(),
+            drained: Instant::now(),
             silent: None,
             repeats: Repeats::default(),
         })
@@ -290,7 +295,8 @@ impl<'a, H: Handler> Session<'a, H> {
             self.handle_rebalances()?;
             match polled {
                 None => {
-                    self.in_flight.idle(Instant::now());
+                    self.drained = Instant::now();
+                    self.in_flight.idle(self.drained);
                     break;
                 }
                 Some(Ok(record)) => self.receive(record)?,
@@ -382,7 +388,7 @@ impl<'a, H: Handler> Session<'a, H> {
         let reading = Reading {
             assigned: self.in_flight.partitions(),
             idle: self.in_flight.idle_partitions(),
-            is_paused: self.paused,
+            is_saturated: self.paused || self.drained.elapsed() >= SATURATED_AFTER,
         };
         self.worker.status.observe(reading, self.in_flight.len(), self.in_flight.oldest());
     }

@@ -115,8 +115,8 @@ pub(super) struct Reading {
     pub(super) assigned: Vec<i32>,
     /// The assigned partitions that have nothing in flight.
     pub(super) idle: Vec<i32>,
-    /// Whether all are paused, because enough is in flight.
-    pub(super) is_paused: bool,
+    /// Whether records that were fetched have to wait, so that an idle partition may have some of them.
+    pub(super) is_saturated: bool,
 }
 
 impl Reading {
@@ -126,7 +126,7 @@ impl Reading {
 
     /// Whether the next record of `partition` is asked for.
     pub(super) fn is_waiting_for(&self, partition: i32) -> bool {
-        !self.is_paused && self.idle.contains(&partition)
+        !self.is_saturated && self.idle.contains(&partition)
     }
 }
 

@@ -11,7 +11,7 @@ mod reason;
 mod schema;
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use jsonschema::Validator;
 use serde::Serialize;
@@ -62,6 +62,8 @@ struct Written {
     validator: Validator,
     /// Of the schema.
     id: u32,
+    /// The schema as the registry first returned it.
+    text: OnceLock<SchemaText>,
 }
 
 /// Encodes and decodes record values against the schemas of a registry.
@@ -143,7 +145,7 @@ impl Codec {
         let (schema, schema_type) = (event_type.schema.to_owned(), "JSON".to_owned());
         let text = SchemaText { schema, schema_type, references: Vec::new() };
         let id = self.registry.register(&subject_of(topic), &text).await?;
-        let written = Arc::new(Written { validator, id });
+        let written = Arc::new(Written { validator, id, text: OnceLock::new() });
         let mut all = self.written.write().unwrap_or_else(PoisonError::into_inner);
         all.insert(topic.to_owned(), Arc::clone(&written));
         Ok(written)
@@ -312,22 +314,34 @@ impl Codec {
         }
     }
 
-    /// Checks that the registry still knows the ids that values were read or are written under. Returns how many were read.
+    /// Checks that the registry still has the schemas that values were read or are written under. Returns how many were read.
+    ///
+    /// Another registry may have other schemas under the same ids, so the schemas are compared.
     async fn check_proofs(&self) -> Result<usize, CodecError> {
         let proofs = self.proofs.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut ids = proofs.clone();
-        ids.extend(
-            self.written.read().unwrap_or_else(PoisonError::into_inner).values().map(|written| written.id),
-        );
-        for id in &ids {
-            if self.registry.by_id(*id).await?.is_none() {
-                let name = self.registry.name();
-                return Err(CodecError::Unavailable(format!(
-                    "{name} no longer knows schema {id}: it was restored from before, or is another registry"
-                )));
-            }
+        for id in &proofs {
+            let text = self.registry.by_id(*id).await?;
+            let is_known = known(&self.schemas, id).is_none_or(|schema| text.as_ref() == Some(&schema.text));
+            self.check_same(*id, is_known)?;
+        }
+        let written: Vec<_> =
+            self.written.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        for written in written {
+            let text = self.registry.by_id(written.id).await?;
+            let is_known = text.is_some_and(|text| *written.text.get_or_init(|| text.clone()) == text);
+            self.check_same(written.id, is_known)?;
         }
         Ok(proofs.len())
+    }
+
+    fn check_same(&self, id: u32, is_known: bool) -> Result<(), CodecError> {
+        if is_known {
+            return Ok(());
+        }
+        let name = self.registry.name();
+        Err(CodecError::Unavailable(format!(
+            "{name} no longer has schema {id}: it was restored from an earlier state, or is another registry"
+        )))
     }
 }
 

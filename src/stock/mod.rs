@@ -20,15 +20,13 @@ use clap::Args;
 use prometheus_client::registry::Registry;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
-use tracing::Instrument as _;
 
 use crate::database::{Access, DatabaseUrl};
 use crate::event::VEHICLE_CREATED;
 use crate::http::{HttpServer, Port, SkippedRows};
 use crate::kafka::{ClusterCheck, Instance, Naming};
 use crate::registry::Codec;
-use crate::role::{Part, Role, RoleArgs};
+use crate::role::{Part, Role, RoleArgs, on_its_own};
 use crate::secret::SecretParser;
 use api::StockApi;
 use committer::Committer;
@@ -74,15 +72,6 @@ pub struct StockArgs {
 
     #[command(flatten)]
     pub role: RoleArgs,
-}
-
-/// Runs `work` as a task of its own, which another thread may run.
-async fn on_its_own(
-    name: &'static str,
-    work: impl Future<Output = ()> + Send + 'static,
-) -> anyhow::Result<()> {
-    let task = AbortOnDropHandle::new(tokio::spawn(work.in_current_span()));
-    task.await.with_context(|| format!("the {name} panicked"))
 }
 
 /// The longest that a published event can be kept: about as long as there have been computers.
@@ -167,10 +156,10 @@ impl Stock {
         let requests = Part::new("requests", 0.75).then_stop(&all_served);
         let serving = server.serve(role.health(), metrics, api.routes(), shutdown, args.shutdown.grace());
         role.run_part(requests, serving);
-        let writing = Part::new("committer", 0.8).stopped_by(&all_served).then_stop(&all_written);
+        let writing = Part::new("committer", 0.8).then_stop(&all_written);
         let committing = on_its_own("committer", async move { committer.run(&all_served).await });
         role.run_part(writing, committing);
-        let relaying = Part::new("relay", 0.15).stopped_by(&all_written).or_abandon();
+        let relaying = Part::new("relay", 0.95).or_abandon();
         role.run_part(relaying, on_its_own("relay", relay.run()));
         role.run().await
     }

@@ -256,7 +256,7 @@ async fn a_registry_that_lost_its_schemas_gives_no_verdict_and_is_not_ready() {
     fake.becomes(Content::of(&[(1, "stock.vehicle-created-value", VEHICLE_CREATED.schema)]));
     assert_unavailable(decode(&codec, 8, &good()).await);
     let reason = codec.check(&[]).await.unwrap_err().to_string();
-    assert!(reason.contains("no longer knows schema 7"), "{reason}");
+    assert!(reason.contains("no longer has schema 7"), "{reason}");
     assert!(decode(&codec, 7, &good()).await.is_ok(), "a fetched schema remains cached");
 }
 
@@ -273,6 +273,21 @@ async fn the_registry_of_another_environment_does_not_turn_records_into_dead_let
     assert!(decode(&codec, 9, &good()).await.is_ok());
     let strange = decode(&codec, 7, &good()).await;
     assert!(matches!(strange, Err(CodecError::UnknownSchema(_))), "{strange:?}");
+}
+
+#[tokio::test]
+async fn a_registry_with_another_schema_under_a_known_id_gives_no_verdict_and_is_not_ready() {
+    let fake = Fake::start(Content::ours());
+    let codec = codec_of(&fake);
+    assert!(decode(&codec, 7, &good()).await.is_ok());
+    assert!(codec.check(&[]).await.is_ok());
+    fake.becomes(Content::of(&[
+        (7, "stock.vehicle-processed-value", VEHICLE_PROCESSED.schema),
+        (8, "stock.vehicle-created-value", VEHICLE_CREATED.schema),
+    ]));
+    assert_unavailable(decode(&codec, 9, &good()).await);
+    let reason = codec.check(&[]).await.unwrap_err().to_string();
+    assert!(reason.contains("no longer has schema 7"), "{reason}");
 }
 
 #[tokio::test]
