@@ -256,7 +256,7 @@ async fn a_registry_that_lost_its_schemas_gives_no_verdict_and_is_not_ready() {
     fake.becomes(Content::of(&[(1, "stock.vehicle-created-value", VEHICLE_CREATED.schema)]));
     assert_unavailable(decode(&codec, 8, &good()).await);
     let reason = codec.check(&[]).await.unwrap_err().to_string();
-    assert!(reason.contains("no longer knows schema 7"), "{reason}");
+    assert!(reason.contains("no longer has schema 7"), "{reason}");
     assert!(decode(&codec, 7, &good()).await.is_ok(), "a fetched schema remains cached");
 }
 
