@@ -114,7 +114,7 @@ impl RegistryClient {
     pub(super) async fn register(&self, subject: &str, schema: &SchemaText) -> Result<u32, CodecError> {
         let path = format!("{}/versions", path_of(subject));
         let registered: Option<SchemaId> = self.call(Method::POST, &path, Some(schema)).await?;
-        let not_found = || CodecError::Unavailable(format!("{} does not have the subject {subject}", self.name()));
+        let not_found = || CodecError::Unavailable(format!("{} has no subject {subject}", self.name()));
         Ok(registered.ok_or_else(not_found)?.id)
     }
 
@@ -170,7 +170,7 @@ impl RegistryClient {
         let answer = read(response).await?;
         if status.is_success() {
             let read = serde_json::from_slice(&answer).map(Some);
-            return read.map_err(|_| format!("responded {status} with a body that is not a schema registry's"));
+            return read.map_err(|_| format!("responded {status} with an unexpected body"));
         }
         let Ok(Refusal { error_code, message }) = serde_json::from_slice(&answer) else {
             return Err(format!("responded {status} without a schema registry's error code"));
