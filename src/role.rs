@@ -1,4 +1,4 @@
-//! What all roles have in common: their arguments, and how their parts run and end together.
+//! Defines the arguments that all roles share, and runs the parts of a role until they end together.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::kafka::KafkaArgs;
 use crate::registry::RegistryArgs;
 use crate::shutdown::ShutdownArgs;
 
-/// Settings that each role has.
+/// The settings that all roles share.
 #[derive(Args, Clone, Debug)]
 pub struct RoleArgs {
     #[command(flatten)]
@@ -29,11 +29,11 @@ pub struct RoleArgs {
     pub shutdown: ShutdownArgs,
 }
 
-/// A role that runs: its parts, and the checks from which its readiness follows.
+/// A running role: its parts, and the checks that determine its readiness.
 ///
-/// The role ends when its shutdown is cancelled, and cancels it when one of its parts ends by itself.
+/// The role ends when its shutdown token is cancelled. It cancels the token when one of its parts ends by itself.
 pub struct Role<'a> {
-    /// The time that the role has to end in.
+    /// The time limit for the shutdown of the role.
     timeout: Duration,
     shutdown: CancellationToken,
     health: Arc<Health>,
@@ -41,7 +41,7 @@ pub struct Role<'a> {
     checks: Vec<LocalBoxFuture<'a, ()>>,
 }
 
-/// A part of a role: when it stops, and for how long the role waits for it then.
+/// A part of a role: when it stops, and how long the role then waits for it.
 pub struct Part {
     name: &'static str,
     share: f64,
@@ -51,25 +51,25 @@ pub struct Part {
 }
 
 impl Part {
-    /// Names a part that the role waits for during this `share` of its shutdown timeout.
+    /// Creates a part that the role waits for during `share` of the shutdown timeout, from 0 to 1.
     pub fn new(name: &'static str, share: f64) -> Self {
         Self { name, share, stop: None, next: None, may_be_abandoned: false }
     }
 
-    /// Makes `stop` what ends the part, in place of the role's shutdown.
+    /// Stops the part when `stop` is cancelled instead of when the role shuts down.
     #[must_use]
     pub fn stopped_by(self, stop: &CancellationToken) -> Self {
         Self { stop: Some(stop.clone()), ..self }
     }
 
-    /// Cancels `next` once the part has ended.
+    /// Cancels `next` when the part has ended.
     #[must_use]
     pub fn then_stop(self, next: &CancellationToken) -> Self {
         Self { next: Some(next.clone()), ..self }
     }
 
-    /// Lets the role end without the part, because the next start resumes its work: an unavailable broker must not delay
-    /// the end of the process.
+    /// Allows the role to end successfully without the part, whose work the next start resumes: an unavailable broker
+    /// must not delay the end of the process.
     #[must_use]
     pub fn or_abandon(self) -> Self {
         Self { may_be_abandoned: true, ..self }
@@ -87,12 +87,12 @@ impl<'a> Role<'a> {
         }
     }
 
-    /// Returns the readiness that follows from the checks.
+    /// Returns the readiness that results from the checks.
     pub fn health(&self) -> Arc<Health> {
         Arc::clone(&self.health)
     }
 
-    /// Adds a part, whose `work` runs until the part is stopped.
+    /// Adds a part whose `work` runs until the part is stopped.
     pub fn run_part(&mut self, part: Part, work: impl Future<Output = anyhow::Result<()>> + 'a) {
         let Part { name, share, stop, next, may_be_abandoned } = part;
         let shutdown = self.shutdown.clone();
@@ -102,7 +102,7 @@ impl<'a> Role<'a> {
             let _ending = shutdown.drop_guard_ref();
             let _next = next.as_ref().map(CancellationToken::drop_guard_ref);
             match run_within(limit, &stop, name, work).await {
-                // A part may end a moment before it is asked to, when what it works for has ended.
+                // A part may end a moment before it is stopped, when the part that it depends on has ended.
                 Ok(()) => {
                     ensure!(shutdown.is_cancelled(), "{name} ended unexpectedly");
                     Ok(())
@@ -116,24 +116,24 @@ impl<'a> Role<'a> {
         }));
     }
 
-    /// Makes the role ready only while `check` succeeds, which also prepares the dependency for use.
+    /// Adds a check. The role is ready only while all checks succeed. A check also prepares its dependency for use.
     pub fn check(&mut self, name: &'static str, check: impl AsyncFn() -> anyhow::Result<()> + 'a) {
         self.health.expect(name);
         let (health, shutdown) = (self.health(), self.shutdown.clone());
         self.checks.push(Box::pin(async move { health.watch(name, &shutdown, check).await }));
     }
 
-    /// Runs all parts until they have ended.
+    /// Runs all parts and returns when all have ended.
     ///
     /// # Errors
-    /// That of the first part that failed, with its name.
+    /// Returns the error of the first failed part, with the name of the part.
     pub async fn run(self) -> anyhow::Result<()> {
         let (ended, _) = tokio::join!(join_all(self.parts), join_all(self.checks));
         ended.into_iter().collect()
     }
 }
 
-/// Runs `work`, and once `stop` is cancelled waits at most `limit` for its end.
+/// Runs `work`. After `stop` is cancelled, waits at most `limit` for it to end.
 async fn run_within(
     limit: Duration,
     stop: &CancellationToken,
