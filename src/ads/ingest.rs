@@ -43,7 +43,7 @@ impl Ingest {
 impl Handler for Ingest {
     async fn handle(&self, record: &Record, _: &TraceContext) -> Result<Option<OutgoingRecord>, Failure> {
         let stopping = || Failure::Transient("ads is stopping".to_owned());
-        let processed: VehicleProcessed = self.codec.decode(&record.topic, record.value.as_deref()).await?;
+        let processed: VehicleProcessed = self.codec.decode(&record.topic, record.value()).await?;
         let offer = Offer::try_from(processed).map_err(Failure::Poison)?;
         let (answer, decided) = oneshot::channel();
         self.offers.send((offer, answer)).await.map_err(|_| stopping())?;

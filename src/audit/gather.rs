@@ -191,9 +191,9 @@ pub(super) fn vin_of(record: &Record) -> Option<String> {
     struct Vin {
         vin: String,
     }
-    let value = record.value.as_deref().and_then(unframed);
+    let value = record.value().and_then(unframed);
     let vin = value.and_then(|json| serde_json::from_slice::<Vin>(json).ok()).map(|vin| vin.vin);
-    vin.or_else(|| String::from_utf8(record.key.clone()?).ok())
+    vin.or_else(|| String::from_utf8(record.key()?.to_vec()).ok())
 }
 
 /// Logs the progress of reading.

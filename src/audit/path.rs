@@ -43,7 +43,7 @@ impl Step {
     fn of_record(place: &'static str, record: &Record, detail: String) -> Self {
         let time = record.timestamp.and_then(DateTime::from_timestamp_millis);
         Self {
-            topic: Some(record.topic.clone()),
+            topic: Some(record.topic.to_string()),
             partition: Some(record.partition),
             offset: Some(record.offset),
             ..Self::at(place, time, detail)

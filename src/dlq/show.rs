@@ -19,15 +19,15 @@ pub(super) fn show(args: &ShowArgs) -> anyhow::Result<()> {
     let (letter, waits) = found.with_context(|| format!("dead letter {} does not exist", args.letter))?;
     let mut output = Output::stdout();
     if args.raw {
-        if let Some(left_out) = letter.left_out().filter(|_| letter.record().value.is_none()) {
+        if let Some(left_out) = letter.left_out().filter(|_| letter.record().value().is_none()) {
             bail!("{left_out} was omitted because the brokers refused it");
         }
-        output.raw(letter.record().value.as_deref().unwrap_or_default());
+        output.raw(letter.record().value().unwrap_or_default());
     } else {
         for (name, value) in describe(&letter, waits) {
             output.line(format_args!("{name:<10} {value}"));
         }
-        output.lines(&format!("{:<10} {}", "value", value(letter.record().value.as_deref())));
+        output.lines(&format!("{:<10} {}", "value", value(letter.record().value())));
     }
     Ok(output.finish()?)
 }
@@ -53,9 +53,9 @@ fn describe(letter: &DeadLetter, waits: bool) -> Vec<(&'static str, String)> {
         lines.push(("omitted", format!("{left_out}; the brokers refused the dead letter with it")));
     }
     for (name, value) in letter.own_headers() {
-        lines.push(("header", format!("{name}: {}", text(value.as_deref()))));
+        lines.push(("header", format!("{name}: {}", text(value))));
     }
-    lines.push(("key", text(record.key.as_deref())));
+    lines.push(("key", text(record.key())));
     lines
 }
 

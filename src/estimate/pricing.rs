@@ -17,7 +17,7 @@ pub(super) struct Pricing<E> {
 
 impl<E: Estimator> Handler for Pricing<E> {
     async fn handle(&self, record: &Record, trace: &TraceContext) -> Result<Option<OutgoingRecord>, Failure> {
-        let vehicle: VehicleCreated = self.codec.decode(&record.topic, record.value.as_deref()).await?;
+        let vehicle: VehicleCreated = self.codec.decode(&record.topic, record.value()).await?;
         let price = self.estimator.estimate(&vehicle).await?;
         // On the heap: otherwise each vehicle that waits would hold the room for what comes after the wait.
         Box::pin(self.announce(vehicle.priced(price), trace)).await.map(Some)

@@ -20,11 +20,11 @@ pub(super) struct Consumed {
 impl Consumed {
     pub(super) fn of(record: &Record) -> Self {
         let mut crc = 0;
-        for bytes in [&record.key, &record.value] {
+        for bytes in [record.key(), record.value()] {
             // The length separates key from value, and an empty one from a missing one.
-            let length = bytes.as_ref().map_or(u64::MAX, |bytes| bytes.len() as u64);
+            let length = bytes.map_or(u64::MAX, |bytes| bytes.len() as u64);
             crc = crc32c::crc32c_append(crc, &length.to_be_bytes());
-            crc = crc32c::crc32c_append(crc, bytes.as_deref().unwrap_or_default());
+            crc = crc32c::crc32c_append(crc, bytes.unwrap_or_default());
         }
         let timestamp = record.timestamp.unwrap_or_default().cast_unsigned() << 32;
         Self { offset: record.offset, fingerprint: timestamp | u64::from(crc) }
@@ -97,15 +97,12 @@ impl Start {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kafka::record::OutgoingRecord;
 
     fn record(key: Option<&[u8]>, value: Option<&[u8]>, timestamp: i64) -> Record {
-        Record {
-            offset: 7,
-            key: key.map(<[u8]>::to_vec),
-            value: value.map(<[u8]>::to_vec),
-            timestamp: Some(timestamp),
-            ..Record::default()
-        }
+        let (key, value) = (key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec));
+        let written = OutgoingRecord { topic: "t".to_owned(), key, value, headers: Vec::new() };
+        Record::of(&written, 0, 7, Some(timestamp))
     }
 
     #[test]

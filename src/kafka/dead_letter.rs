@@ -72,27 +72,22 @@ pub struct DeadLetter {
 
 impl DeadLetter {
     /// `record`, untouched, with headers that say why and whence it came, for its dead-letter topic.
-    pub(super) fn of(record: Record, group: &str, reason: &str) -> OutgoingRecord {
-        let mut headers = record.headers;
+    pub(super) fn of(record: &Record, group: &str, reason: &str) -> OutgoingRecord {
         let said = [
             (REASON, reason.to_owned()),
-            (TOPIC, record.topic.clone()),
+            (TOPIC, record.topic.to_string()),
             (PARTITION, record.partition.to_string()),
             (OFFSET, record.offset.to_string()),
             (TIMESTAMP, record.timestamp.map(|at| at.to_string()).unwrap_or_default()),
             (GROUP, group.to_owned()),
         ];
-        headers.extend(said.map(|(name, value)| (name.to_owned(), Some(value.into_bytes()))));
+        let mut letter = record.to_outgoing(dead_letter_topic(&record.topic));
+        letter.headers.extend(said.map(|(name, value)| (name.to_owned(), Some(value.into_bytes()))));
         if record.unreadable_headers > 0 {
             let count = record.unreadable_headers.to_string();
-            headers.push((HEADERS_UNREADABLE.to_owned(), Some(count.into_bytes())));
+            letter.headers.push((HEADERS_UNREADABLE.to_owned(), Some(count.into_bytes())));
         }
-        OutgoingRecord {
-            topic: dead_letter_topic(&record.topic),
-            key: record.key,
-            value: record.value,
-            headers,
-        }
+        letter
     }
 
     /// Leaves the value out of a letter that the brokers refuse, and says how large it was and what hash it had.
@@ -128,10 +123,11 @@ impl DeadLetter {
     /// Returns what was left out because the brokers refused it; such a letter cannot be put back. `None` when the record
     /// is complete.
     pub fn left_out(&self) -> Option<String> {
-        let said = self.record.headers.get(first_said(&self.record.headers)..)?;
+        let first = self.record.headers().enumerate().filter(|(_, (name, _))| *name == REASON).last()?.0;
+        let said = self.record.headers().skip(first);
         let said = |name| {
-            let (_, value) = said.iter().find(|(known, _)| known == name)?;
-            value.as_deref().map(|value| String::from_utf8_lossy(value).into_owned())
+            let (_, value) = said.clone().find(|(known, _)| *known == name)?;
+            value.map(|value| String::from_utf8_lossy(value).into_owned())
         };
         let value = said(VALUE_BYTES).map(|bytes| {
             let hash = said(VALUE_SHA256).unwrap_or_default();
@@ -174,8 +170,8 @@ impl DeadLetter {
     }
 
     /// The headers that the record had on its own topic.
-    pub fn own_headers(&self) -> impl Iterator<Item = &(String, Option<Vec<u8>>)> {
-        self.record.headers.iter().filter(|(name, _)| !name.starts_with(HEADERS))
+    pub fn own_headers(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
+        self.record.headers().filter(|(name, _)| !name.starts_with(HEADERS))
     }
 
     /// What settles the letter: all of it has to go out in one transaction.
@@ -196,10 +192,11 @@ impl DeadLetter {
             Settlement::Discarded => vec![settlement],
             Settlement::Replayed => vec![
                 OutgoingRecord {
-                    topic: topic.to_owned(),
-                    key: self.record.key.clone(),
-                    value: self.record.value.clone(),
-                    headers: self.own_headers().cloned().collect(),
+                    headers: self
+                        .own_headers()
+                        .map(|(name, value)| (name.to_owned(), value.map(<[u8]>::to_vec)))
+                        .collect(),
+                    ..self.record.to_outgoing(topic.to_owned())
                 },
                 settlement,
             ],
@@ -229,7 +226,7 @@ fn text(record: &Record, header: &str) -> Option<String> {
 /// The letter that `record` settles, when it is a settlement.
 fn settled(record: &Record) -> Option<Position> {
     // A letter may carry such headers of its own.
-    if record.value.is_some() || record.header(REASON).is_some() {
+    if record.value().is_some() || record.header(REASON).is_some() {
         return None;
     }
     text(record, SETTLED)?;
@@ -266,91 +263,74 @@ pub fn for_each_dead_letter(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kafka::record::RecordHeaders;
+
+    fn outgoing(key: Option<&[u8]>, value: Option<&[u8]>, headers: RecordHeaders) -> OutgoingRecord {
+        let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
+        OutgoingRecord { topic: "t".to_owned(), key: owned(key), value: owned(value), headers }
+    }
+
+    fn record() -> Record {
+        let headers = vec![("own".to_owned(), Some(b"kept".to_vec()))];
+        Record::of(&outgoing(Some(b"key"), Some(&[0, 255]), headers), 2, 41, Some(1_000))
+    }
+
+    /// The dead letter that is read after `written` was written.
+    fn read(written: &OutgoingRecord) -> DeadLetter {
+        DeadLetter { record: Record::of(written, 0, 7, Some(2_000)) }
+    }
 
     fn letter() -> DeadLetter {
-        let record = Record {
-            topic: "t".to_owned(),
-            partition: 2,
-            offset: 41,
-            timestamp: Some(1_000),
-            key: Some(b"key".to_vec()),
-            value: Some(vec![0, 255]),
-            headers: vec![("own".to_owned(), Some(b"kept".to_vec()))],
-            ..Record::default()
-        };
-        let written = DeadLetter::of(record, "group", "not framed");
+        let written = DeadLetter::of(&record(), "group", "not framed");
         assert_eq!(written.topic, "t.dlq");
-        let record = Record {
-            topic: written.topic,
-            partition: 0,
-            offset: 7,
-            timestamp: Some(2_000),
-            key: written.key,
-            value: written.value,
-            headers: written.headers,
-            ..Record::default()
-        };
-        DeadLetter { record }
+        read(&written)
     }
 
     #[test]
-    fn a_dead_letter_keeps_the_bytes_and_says_why_and_whence() {
+    fn a_dead_letter_keeps_the_bytes_and_states_the_reason_and_the_origin() {
         let letter = letter();
-        assert_eq!(letter.record().value, Some(vec![0, 255]));
+        assert_eq!(letter.record().value(), Some(&[0, 255][..]));
         assert_eq!(letter.reason(), "not framed");
         assert_eq!(letter.origin(), Some((2, 41)));
         assert_eq!(letter.written(), Some(1_000));
         assert_eq!(letter.group().as_deref(), Some("group"));
-        let own: Vec<_> = letter.own_headers().cloned().collect();
-        assert_eq!(own, [("own".to_owned(), Some(b"kept".to_vec()))]);
+        let own: Vec<_> = letter.own_headers().collect();
+        assert_eq!(own, [("own", Some(&b"kept"[..]))]);
     }
 
     #[test]
     fn a_replay_puts_back_the_record_as_it_was_and_settles_the_letter() {
         let records = letter().settle("t", Settlement::Replayed);
         let [put_back, settlement] = &records[..] else { panic!("{records:?}") };
-        assert_eq!(put_back.topic, "t");
-        assert_eq!(put_back.key.as_deref(), Some(&b"key"[..]));
-        assert_eq!(put_back.value.as_deref(), Some(&[0, 255][..]));
-        assert_eq!(put_back.headers, [("own".to_owned(), Some(b"kept".to_vec()))]);
+        assert_eq!(put_back, &record().to_outgoing("t".to_owned()));
         assert_eq!(settlement.topic, "t.dlq");
-        let record = Record { headers: settlement.headers.clone(), ..Record::default() };
-        assert_eq!(settled(&record), Some((0, 7)));
+        assert_eq!(settled(&read(settlement).record), Some((0, 7)));
     }
 
     #[test]
-    fn a_letter_whose_value_is_left_out_says_how_large_it_was_and_is_not_complete() {
-        let letter = letter();
-        assert_eq!(letter.left_out(), None);
-        let OutgoingRecord { key, value, headers, .. } = DeadLetter::without_value(OutgoingRecord {
-            topic: "t.dlq".to_owned(),
-            key: letter.record.key.clone(),
-            value: Some(b"abc".to_vec()),
-            headers: letter.record.headers.clone(),
-        });
-        assert_eq!(value, None);
-        let letter = DeadLetter { record: Record { key, value, headers, ..Record::default() } };
+    fn a_letter_without_its_value_states_its_size_and_is_not_complete() {
+        let written =
+            DeadLetter::of(&Record::of(&outgoing(None, Some(b"abc"), Vec::new()), 2, 41, None), "g", "r");
+        assert_eq!(read(&written).left_out(), None);
+        let written = DeadLetter::without_value(written);
+        assert_eq!(written.value, None);
         let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let letter = read(&written);
         assert_eq!(letter.left_out(), Some(format!("the value, of 3 bytes with the SHA-256 {hash}")));
-        assert_eq!(letter.reason(), "not framed");
-        assert_eq!(letter.own_headers().count(), 1);
+        assert_eq!(letter.reason(), "r");
     }
 
     #[test]
     fn a_letter_without_its_payload_keeps_the_reason_and_the_origin_of_this_death() {
         let forged = |name: &str| (name.to_owned(), Some(b"1".to_vec()));
         let headers = vec![forged(REASON), forged(VALUE_BYTES), forged(HEADERS_COUNT), forged(HEADERS_BYTES)];
-        let record = Record { headers, ..letter().record };
-        let written = DeadLetter::of(record.clone(), "group", "refused");
-        let whole = Record { value: written.value, headers: written.headers, ..Record::default() };
-        assert_eq!(DeadLetter { record: whole }.left_out(), None);
-        let record = Record { key: Some(vec![0; 5_000]), ..record };
-        let written = DeadLetter::without_payload(DeadLetter::of(record, "group", "refused"));
-        let record = Record { key: written.key, headers: written.headers, ..Record::default() };
-        let letter = DeadLetter { record };
+        let small = Record::of(&outgoing(Some(b"key"), Some(&[0, 255]), headers.clone()), 2, 41, None);
+        assert_eq!(read(&DeadLetter::of(&small, "group", "refused")).left_out(), None);
+        let record = Record::of(&outgoing(Some(&[0; 5_000]), Some(&[0, 255]), headers), 2, 41, None);
+        let letter = read(&DeadLetter::without_payload(DeadLetter::of(&record, "group", "refused")));
         assert_eq!(letter.reason(), "refused");
         assert_eq!(letter.group().as_deref(), Some("group"));
-        assert_eq!(letter.record.headers.iter().filter(|(name, _)| name == REASON).count(), 1);
+        assert_eq!(letter.record.headers().filter(|(name, _)| *name == REASON).count(), 1);
         let left_out = letter.left_out().unwrap();
         for part in ["the value, of 2 bytes", "4 headers, of 63 bytes", "the key, of 5000 bytes"] {
             assert!(left_out.contains(part), "{left_out}");
@@ -358,9 +338,8 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_that_failed_again_after_its_replay_tells_the_latest_reason() {
-        let again = DeadLetter::of(letter().record, "group", "still not framed");
-        let record = Record { headers: again.headers, ..Record::default() };
-        assert_eq!(DeadLetter { record }.reason(), "still not framed");
+    fn a_letter_that_failed_again_after_its_replay_states_the_latest_reason() {
+        let again = DeadLetter::of(&letter().record, "group", "still not framed");
+        assert_eq!(read(&again).reason(), "still not framed");
     }
 }

@@ -62,7 +62,7 @@ impl<H: Handler> Work<H> {
             Ok(_) => span.end(|| describe_processed(record, &self.group)),
             Err(reason) => {
                 let Record { topic, partition, offset, .. } = record;
-                tracing::error!(topic, partition, offset, reason, "a record goes to the dead-letter topic");
+                tracing::error!(%topic, partition, offset, reason, "a record goes to the dead-letter topic");
                 self.status.metrics.dead_letters.inc();
                 span.end(|| describe_processed(record, &self.group).failed(reason));
             }
@@ -117,6 +117,6 @@ fn is_over(since: &mut Option<Instant>) -> bool {
 /// For each record only at debug: when something is away, thousands wait, and what watches it has told.
 async fn wait(record: &Record, reason: &str, pause: Duration) {
     let Record { topic, partition, offset, .. } = record;
-    tracing::debug!(topic, partition, offset, reason, ?pause, "a record has to wait");
+    tracing::debug!(%topic, partition, offset, reason, ?pause, "a record has to wait");
     tokio::time::sleep(pause).await;
 }

@@ -202,7 +202,7 @@ mod tests {
     fn output(offset: i64) -> Option<WorkOutput> {
         let value = Some(offset.to_be_bytes().to_vec());
         let event = OutgoingRecord { topic: "t".to_owned(), key: None, value, headers: Vec::new() };
-        WorkOutput::of(Record::default(), Ok(Some(event)), "group")
+        WorkOutput::of(Record::of(&event, 0, offset, None), Ok(Some(event)), "group")
     }
 
     fn record(offset: i64) -> Consumed {

@@ -7,6 +7,7 @@
 mod args;
 mod client;
 mod consumed;
+mod content;
 mod dead_letter;
 mod delivery;
 mod failure;

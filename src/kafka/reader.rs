@@ -1,6 +1,7 @@
 //! Reads a topic from its first record to what is its last one when the reading begins.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -65,12 +66,13 @@ impl TopicReader {
     /// # Errors
     /// When the brokers stop answering, or those of `each`.
     pub fn for_each(mut self, mut each: impl FnMut(Record) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let topic: Arc<str> = self.topic.as_str().into();
         let mut progress = Instant::now();
         let mut last_error = None;
         while !self.left.is_empty() {
             match self.consumer.poll(POLL) {
                 Some(Ok(message)) => {
-                    let record = Record::from(&message);
+                    let record = Record::read(&message, &topic);
                     let Some(left) = self.left.get_mut(&record.partition) else { continue };
                     left.next = record.offset + 1;
                     left.doubted = false;

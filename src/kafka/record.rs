@@ -1,43 +1,108 @@
 //! A record on its way in, and on its way out.
 
+use std::sync::Arc;
+
 use rdkafka::Message;
 use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 
+use super::content::Content;
 use crate::expected_panic::catch_expected;
 use crate::trace::{Description, SpanKind, TraceContext};
 
 pub(super) type RecordHeaders = Vec<(String, Option<Vec<u8>>)>;
 
 /// A record as it was read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    pub topic: String,
+    /// Shared by the records of a topic.
+    pub topic: Arc<str>,
     pub partition: i32,
     pub offset: i64,
     /// Milliseconds since the Unix epoch, when the broker or producer stated it.
     pub timestamp: Option<i64>,
-    pub key: Option<Vec<u8>>,
-    pub value: Option<Vec<u8>>,
-    pub headers: RecordHeaders,
+    content: Content,
     /// Headers whose names are not UTF-8: librdkafka's binding can give neither their names nor their values.
-    pub unreadable_headers: usize,
+    pub unreadable_headers: u32,
 }
 
 impl Record {
-    /// The bytes of the key, the value and the headers in memory.
-    pub(super) fn bytes(&self) -> usize {
-        bytes_of(self.key.as_ref(), self.value.as_ref(), &self.headers)
+    /// Copies a message, which belongs to `topic`.
+    pub(super) fn read(message: &BorrowedMessage<'_>, topic: &Arc<str>) -> Self {
+        let mut headers = Vec::new();
+        let mut unreadable_headers = 0;
+        if let Some(read) = message.headers() {
+            headers.reserve_exact(read.count());
+            for index in 0..read.count() {
+                match catch_expected(|| read.get(index)) {
+                    Some(header) => headers.push((header.key, header.value)),
+                    None => unreadable_headers += 1,
+                }
+            }
+        }
+        Self {
+            topic: Arc::clone(topic),
+            partition: message.partition(),
+            offset: message.offset(),
+            timestamp: message.timestamp().to_millis(),
+            content: Content::new(message.key(), message.payload(), headers.iter().copied()),
+            unreadable_headers,
+        }
     }
 
+    /// Makes the record that is read when `written` lies at this position.
+    #[cfg(test)]
+    pub(super) fn of(written: &OutgoingRecord, partition: i32, offset: i64, timestamp: Option<i64>) -> Self {
+        let headers = written.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
+        Self {
+            topic: written.topic.as_str().into(),
+            partition,
+            offset,
+            timestamp,
+            content: Content::new(written.key.as_deref(), written.value.as_deref(), headers),
+            unreadable_headers: 0,
+        }
+    }
+
+    /// Returns the bytes of the key, the value and the headers in memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.content.len()
+    }
+
+    pub fn key(&self) -> Option<&[u8]> {
+        self.content.key()
+    }
+
+    pub fn value(&self) -> Option<&[u8]> {
+        self.content.value()
+    }
+
+    pub fn headers(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> + Clone {
+        self.content.headers()
+    }
+
+    /// Returns the value of the last header of this name.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
-        self.headers.iter().rfind(|(key, _)| key == name)?.1.as_deref()
+        self.headers().filter(|(known, _)| *known == name).last()?.1
+    }
+
+    /// Returns a record with the same content for another topic.
+    pub(super) fn to_outgoing(&self, topic: String) -> OutgoingRecord {
+        OutgoingRecord {
+            topic,
+            key: self.key().map(<[u8]>::to_vec),
+            value: self.value().map(<[u8]>::to_vec),
+            headers: self
+                .headers()
+                .map(|(name, value)| (name.to_owned(), value.map(<[u8]>::to_vec)))
+                .collect(),
+        }
     }
 }
 
 /// The step in which a group's member worked on a record.
 pub(super) fn describe_processed(record: &Record, group: &str) -> Description {
-    describe(SpanKind::Consumer, "process", &record.topic, record.key.as_deref())
+    describe(SpanKind::Consumer, "process", &record.topic, record.key())
         .with("messaging.consumer.group.name", group.to_owned())
         .with("messaging.destination.partition.id", record.partition.to_string())
         .with("messaging.kafka.offset", record.offset)
@@ -62,40 +127,6 @@ fn describe(kind: SpanKind, operation: &'static str, topic: &str, key: Option<&[
     }
 }
 
-impl From<&BorrowedMessage<'_>> for Record {
-    fn from(message: &BorrowedMessage<'_>) -> Self {
-        let mut headers = Vec::new();
-        let mut unreadable_headers = 0;
-        if let Some(read) = message.headers() {
-            headers.reserve_exact(read.count());
-            for index in 0..read.count() {
-                match catch_expected(|| read.get(index)) {
-                    Some(header) => headers.push((header.key.to_owned(), header.value.map(<[u8]>::to_vec))),
-                    None => unreadable_headers += 1,
-                }
-            }
-        }
-        Self {
-            topic: message.topic().to_owned(),
-            partition: message.partition(),
-            offset: message.offset(),
-            timestamp: message.timestamp().to_millis(),
-            key: message.key().map(<[u8]>::to_vec),
-            value: message.payload().map(<[u8]>::to_vec),
-            headers,
-            unreadable_headers,
-        }
-    }
-}
-
-fn bytes_of(key: Option<&Vec<u8>>, value: Option<&Vec<u8>>, headers: &RecordHeaders) -> usize {
-    let length = |bytes: Option<&Vec<u8>>| bytes.map_or(0, Vec::len);
-    // A header may be empty, and still takes its place.
-    let headers =
-        headers.iter().map(|header| size_of_val(header) + header.0.len() + length(header.1.as_ref()));
-    length(key) + length(value) + headers.sum::<usize>()
-}
-
 /// A record to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutgoingRecord {
@@ -114,7 +145,11 @@ impl OutgoingRecord {
 
     /// The bytes of the key, the value and the headers in memory.
     pub(super) fn bytes(&self) -> usize {
-        bytes_of(self.key.as_ref(), self.value.as_ref(), &self.headers)
+        let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        // A header may be empty, and still takes its place.
+        let headers =
+            self.headers.iter().map(|header| size_of_val(header) + header.0.len() + length(&header.1));
+        length(&self.key) + length(&self.value) + headers.sum::<usize>()
     }
 
     /// `index`: what the report on its delivery names it by.

@@ -6,6 +6,7 @@
 //! so a partition is never lost half-way through one.
 
 mod commit;
+mod consumer_config;
 mod reading;
 
 use std::sync::Arc;
@@ -13,16 +14,16 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::{ClientConfig, TopicPartitionList};
 use tokio::runtime::Handle;
 use tokio_util::future::FutureExt as _;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{Instrument as _, Span};
 
 use self::commit::COMMIT_LIMIT;
+pub(super) use self::consumer_config::consumer_config;
 use super::args::KafkaArgs;
-use super::client::{client_config, default_to};
 use super::handler::{Handler, Work};
 use super::in_flight::InFlight;
 use super::log_changes::LogChanges;
@@ -130,37 +131,6 @@ impl<H: Handler> Worker<H> {
     }
 }
 
-/// The settings of the consumer of `group`.
-pub(super) fn consumer_config(kafka: &KafkaArgs, group: &str) -> ClientConfig {
-    let mut config = client_config(kafka);
-    config
-        .set("group.id", group)
-        // The least that librdkafka takes, so that `fetch.max.bytes` can be small.
-        .set("message.max.bytes", "1000")
-        .set("enable.auto.commit", "false")
-        // A position that the log does not hold ends the session; the next one decides where to begin.
-        .set("auto.offset.reset", "error")
-        .set("isolation.level", "read_committed")
-        .set("partition.assignment.strategy", "cooperative-sticky");
-    for (key, value) in [
-        ("session.timeout.ms", "6000"),
-        ("heartbeat.interval.ms", "1000"),
-        ("topic.metadata.refresh.interval.ms", "10000"),
-        // A topic that is created while the group waits for it is seen this soon.
-        ("topic.metadata.refresh.fast.interval.ms", "250"),
-        // A fetch brings at least one batch (KIP-74), and hardly more: a batch that is compressed may take ten thousand
-        // times as much in memory.
-        ("fetch.max.bytes", "1024"),
-        ("max.partition.fetch.bytes", "1024"),
-        ("queued.max.messages.kbytes", "8192"),
-        // librdkafka's 1 s would be longer than it takes to work through the queue.
-        ("fetch.queue.backoff.ms", "10"),
-    ] {
-        default_to(&mut config, key, value);
-    }
-    config
-}
-
 /// The task of a record reports here.
 struct Completion {
     partition: i32,
@@ -178,16 +148,22 @@ enum Outcome {
     Aborted,
 }
 
+/// What the tasks of all records share, so that each of them is small.
+struct Shared<H> {
+    work: Work<H>,
+    done: Sender<Completion>,
+}
+
 struct Session<'a, H> {
     worker: &'a Worker<H>,
-    /// Shared by the tasks of all records, so that each of them is small.
-    work: Arc<Work<H>>,
+    topic: Arc<str>,
+    shared: Arc<Shared<H>>,
     runtime: &'a Handle,
     consumer: BaseConsumer<RebalanceLog>,
     producer: TransactionalProducer,
     in_flight: InFlight<DropGuard>,
     changes: &'a mut LogChanges,
-    done: (Sender<Completion>, Receiver<Completion>),
+    done: Receiver<Completion>,
     /// Records committed in the next transaction at most.
     commit_limit: usize,
     paused: bool,
@@ -216,20 +192,22 @@ impl<'a, H: Handler> Session<'a, H> {
             .create_with_context(RebalanceLog::default())
             .context("cannot set up a Kafka consumer; see --kafka-property")?;
         consumer.subscribe(&[&worker.topic]).context("cannot subscribe")?;
-        let work = Arc::new(Work {
+        let work = Work {
             handler: Arc::clone(&worker.handler),
             group: worker.group.clone(),
             status: worker.status.clone(),
-        });
+        };
+        let (sender, done) = mpsc::channel();
         Ok(Self {
             worker,
-            work,
+            topic: worker.topic.as_str().into(),
+            shared: Arc::new(Shared { work, done: sender }),
             runtime,
             consumer,
             producer,
             in_flight: InFlight::new(Instant::now()),
             changes,
-            done: mpsc::channel(),
+            done,
             commit_limit: COMMIT_LIMIT,
             paused: false,
             full_since: None,
@@ -304,7 +282,10 @@ impl<'a, H: Handler> Session<'a, H> {
         }
         let mut wait = POLL;
         for _ in 0..READ_LIMIT {
-            let polled = self.consumer.poll(wait).map(|result| result.map(|message| Record::from(&message)));
+            let polled = self
+                .consumer
+                .poll(wait)
+                .map(|result| result.map(|message| Record::read(&message, &self.topic)));
             // A rebalance that the poll served comes before the record that it returned.
             self.handle_rebalances()?;
             match polled {
@@ -326,13 +307,13 @@ impl<'a, H: Handler> Session<'a, H> {
 
     fn start(&self, record: Record, epoch: u64, token: CancellationToken) {
         self.worker.status.metrics.read.inc();
-        let work = Arc::clone(&self.work);
-        let done = self.done.0.clone();
+        let shared = Arc::clone(&self.shared);
         let task = async move {
+            let Shared { work, done } = &*shared;
             let handled = work.settle(&record).await;
             let Record { partition, offset, .. } = record;
             let output = WorkOutput::of(record, handled, &work.group);
-            // The session may have ended; then nobody waits for it.
+            // The session may have ended.
             let _ = done.send(Completion { partition, epoch, offset, output });
         };
         // Nothing that holds it twice, as an async function that takes it would: there may be 100,000 of them.
@@ -340,13 +321,13 @@ impl<'a, H: Handler> Session<'a, H> {
     }
 
     fn await_completion(&mut self) {
-        if let Ok(Completion { partition, epoch, offset, output }) = self.done.1.recv_timeout(POLL) {
+        if let Ok(Completion { partition, epoch, offset, output }) = self.done.recv_timeout(POLL) {
             self.in_flight.complete(partition, epoch, offset, output);
         }
     }
 
     fn collect(&mut self) {
-        for Completion { partition, epoch, offset, output } in self.done.1.try_iter() {
+        for Completion { partition, epoch, offset, output } in self.done.try_iter() {
             self.in_flight.complete(partition, epoch, offset, output);
         }
     }
