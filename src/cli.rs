@@ -11,9 +11,9 @@ use crate::audit::{self, AuditArgs};
 #[cfg(feature = "embedded")]
 use crate::dev::{self, DevArgs};
 use crate::dlq::{self, DlqArgs};
-use crate::estimate::{Estimate, EstimateArgs};
+use crate::estimate::{Estimate, EstimateArgs, ModelArgs};
 use crate::healthcheck::{self, HealthcheckArgs};
-use crate::open_files;
+use crate::open_files::{self, ROLE_FILES};
 use crate::output::Output;
 use crate::shutdown::run_until_signal;
 use crate::stock::{Stock, StockArgs};
@@ -21,8 +21,6 @@ use crate::telemetry::LogArgs;
 use crate::trace::{self, TraceArgs};
 
 const NAME: &str = "vehicle-platform";
-/// The files that a role needs: its connections to three brokers, and some for clients.
-const ROLE_FILES: u64 = 128;
 /// The files that the whole platform needs in one process: about 170, and some for clients.
 #[cfg(feature = "embedded")]
 const DEV_FILES: u64 = 256;
@@ -43,7 +41,13 @@ pub enum Command {
     /// Accept vehicles over HTTP, store them, and publish an event for each
     Stock(Traced<StockArgs>),
     /// Estimate a price for each new vehicle
-    Estimate(Traced<EstimateArgs>),
+    Estimate {
+        #[command(flatten)]
+        estimate: Traced<EstimateArgs>,
+
+        #[command(flatten)]
+        model: ModelArgs,
+    },
     /// Turn priced vehicles into ads and serve them over HTTP
     Ads(Traced<AdsArgs>),
     /// Run the whole platform in this process, without installing anything
@@ -84,7 +88,7 @@ impl Command {
     /// Returns the errors of the command.
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
-            Self::Stock(_) | Self::Estimate(_) | Self::Ads(_) => open_files::claim(ROLE_FILES)?,
+            Self::Stock(_) | Self::Estimate { .. } | Self::Ads(_) => open_files::claim(ROLE_FILES)?,
             #[cfg(feature = "embedded")]
             Self::Dev(_) => open_files::claim(DEV_FILES)?,
             _ => {}
@@ -95,10 +99,11 @@ impl Command {
                 let timeout = args.role.shutdown.shutdown_timeout;
                 run_until_signal(timeout, async |shutdown| Stock::bind(args).await?.run(shutdown).await).await
             }
-            Self::Estimate(Traced { args, trace }) => {
+            Self::Estimate { estimate: Traced { args, trace }, model } => {
                 trace::init(&trace, "estimate")?;
                 let timeout = args.role.shutdown.shutdown_timeout;
-                run_until_signal(timeout, async |shutdown| Estimate::bind(args)?.run(shutdown).await).await
+                let run = async |shutdown| Estimate::bind(args)?.run(model.estimator(), shutdown).await;
+                run_until_signal(timeout, run).await
             }
             Self::Ads(Traced { args, trace }) => {
                 trace::init(&trace, "ads")?;

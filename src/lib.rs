@@ -24,6 +24,7 @@ pub mod kafka;
 pub mod log_queue;
 pub mod open_files;
 pub mod output;
+pub mod process;
 pub mod registry;
 pub mod role;
 pub mod secret;

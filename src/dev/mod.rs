@@ -19,7 +19,7 @@ use tracing::Instrument as _;
 
 use crate::ads::{Ads, AdsArgs};
 use crate::database::DatabaseUrl;
-use crate::estimate::{Estimate, EstimateArgs, WorkArgs};
+use crate::estimate::{Estimate, EstimateArgs, ModelArgs, WorkArgs};
 use crate::event::{VEHICLE_CREATED, VEHICLE_PROCESSED};
 use crate::http::{HttpArgs, HttpServer, Port};
 use crate::kafka::{ClusterCheck, KafkaArgs};
@@ -65,6 +65,9 @@ pub struct DevArgs {
 
     #[command(flatten)]
     pub work: WorkArgs,
+
+    #[command(flatten)]
+    pub model: ModelArgs,
 
     #[command(flatten)]
     pub shutdown: ShutdownArgs,
@@ -149,6 +152,7 @@ fn check_roles(roles: &[RoleName]) -> anyhow::Result<()> {
 struct Roles {
     stock: Option<Stock>,
     estimators: Vec<Estimate>,
+    model: ModelArgs,
     ads: Option<Ads>,
 }
 
@@ -165,7 +169,7 @@ impl Roles {
             registry: RegistryArgs::at(registry)?,
             shutdown: args.shutdown.clone(),
         };
-        let mut roles = Self { stock: None, estimators: Vec::new(), ads: None };
+        let mut roles = Self { stock: None, estimators: Vec::new(), model: args.model.clone(), ads: None };
         if count(RoleName::Stock) > 0 {
             let stock = StockArgs {
                 port: args.stock_port,
@@ -207,7 +211,8 @@ impl Roles {
             running.push(Box::pin(stock.instrument(tracing::info_span!("stock"))));
         }
         for (number, estimator) in (1..).zip(self.estimators) {
-            let estimator = async { estimator.run(shutdown.clone()).await.context("estimate") };
+            let model = self.model.estimator();
+            let estimator = async { estimator.run(model, shutdown.clone()).await.context("estimate") };
             running.push(Box::pin(estimator.instrument(tracing::info_span!("estimate", number))));
         }
         if let Some(ads) = self.ads {
@@ -225,7 +230,7 @@ impl Roles {
         let mut lines = Vec::new();
         lines.extend(stock.map(|address| format!("  stock            http://{address}/stock")));
         if !self.estimators.is_empty() {
-            let time = humantime::format_duration(args.work.processing_time);
+            let time = humantime::format_duration(args.model.processing_time);
             lines.push(format!(
                 "  estimate         {} in this process, {time} per vehicle",
                 self.estimators.len()

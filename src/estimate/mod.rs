@@ -1,11 +1,13 @@
 //! Puts a price on each vehicle that stock has taken.
 
+mod bounded_estimator;
+mod estimate_error;
 mod estimator;
+mod model;
 mod pricing;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::Args;
@@ -17,7 +19,10 @@ use crate::http::{HttpServer, Port};
 use crate::kafka::{ClusterCheck, GroupLag, Instance, Naming, Worker, WorkerStatus};
 use crate::registry::Codec;
 use crate::role::{Part, Role, RoleArgs};
+use bounded_estimator::BoundedEstimator;
+pub use estimate_error::EstimateError;
 pub use estimator::{Estimator, SimulatedEstimator};
+pub use model::ModelArgs;
 use pricing::Pricing;
 
 /// The consumer group.
@@ -26,6 +31,7 @@ pub const GROUP: &str = "ms-price-estimate";
 /// A record of the largest size that topics take by default.
 const MIN_IN_FLIGHT_BYTES: usize = 1 << 20;
 
+/// The settings of the role, whatever its pricing model.
 #[derive(Args, Clone, Debug)]
 pub struct EstimateArgs {
     /// Port to serve health and metrics on [default: none]
@@ -47,20 +53,21 @@ pub struct EstimateArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Work")]
 pub struct WorkArgs {
-    /// How long the simulated estimate of one vehicle takes
-    #[arg(long, env = "PROCESSING_TIME", value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
-    pub processing_time: Duration,
-
     /// Vehicles that one estimator holds at most; beyond it, it stops reading
-    #[arg(long, env = "MAX_IN_FLIGHT", value_name = "N", default_value = "100000", value_parser = parse_max_in_flight)]
+    #[arg(long, env = "MAX_IN_FLIGHT", value_name = "N", default_value = "100000", value_parser = parse_count)]
     pub max_in_flight: usize,
 
     /// Bytes of records that one estimator holds at most, such as 32MiB; beyond it, it stops reading
     #[arg(long, env = "MAX_IN_FLIGHT_BYTES", value_name = "BYTES", default_value = "32MiB", value_parser = parse_max_in_flight_bytes)]
     pub max_in_flight_bytes: usize,
+
+    /// Maximum number of estimates that run at the same time; other vehicles in flight wait for their turn [default: that of
+    /// --max-in-flight]
+    #[arg(long, env = "MAX_CONCURRENT_ESTIMATES", value_name = "N", value_parser = parse_count)]
+    pub max_concurrent_estimates: Option<usize>,
 }
 
-fn parse_max_in_flight(text: &str) -> Result<usize, String> {
+fn parse_count(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number @ 1..=10_000_000) => Ok(number),
         _ => Err("must be an integer from 1 to 10000000".to_owned()),
@@ -101,11 +108,11 @@ impl Estimate {
         self.server.as_ref().map(HttpServer::address)
     }
 
-    /// Runs until `shutdown`, waiting for dependencies that are unavailable.
+    /// Runs with a pricing model until `shutdown`, waiting for dependencies that are unavailable.
     ///
     /// # Errors
     /// When a part of it fails.
-    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+    pub async fn run(self, estimator: impl Estimator, shutdown: CancellationToken) -> anyhow::Result<()> {
         let Self { server, codec, work, instance_id, role: args } = self;
         let naming = Naming::new(&args.kafka);
         let (created, processed) = (naming.topic(VEHICLE_CREATED), naming.topic(VEHICLE_PROCESSED));
@@ -113,8 +120,14 @@ impl Estimate {
         let instance = Instance::claim("estimate", instance_id.as_deref());
         let mut metrics = Registry::with_prefix("estimate");
         let cluster = ClusterCheck::new(&args.kafka, vec![created.clone(), processed.clone()], Some(&group))?;
-        let status = WorkerStatus::register(&mut metrics, work.processing_time);
+        let status = WorkerStatus::register(&mut metrics, estimator.max_duration());
         let lag = GroupLag::register(&cluster, &created, &status, &mut metrics);
+        let max_concurrent = work.max_concurrent_estimates.unwrap_or(work.max_in_flight);
+        let pricing = Arc::new(Pricing {
+            codec: Arc::clone(&codec),
+            estimator: BoundedEstimator::new(estimator, max_concurrent, status.clone(), &mut metrics),
+            topic: processed.clone(),
+        });
         tracing::info!(instance = instance.name(), group, "estimate starts");
 
         let worker = Worker {
@@ -124,17 +137,14 @@ impl Estimate {
             group,
             max_in_flight: work.max_in_flight,
             max_in_flight_bytes: work.max_in_flight_bytes,
-            handler: Arc::new(Pricing {
-                codec: Arc::clone(&codec),
-                estimator: SimulatedEstimator { processing_time: work.processing_time },
-                topic: processed.clone(),
-            }),
+            handler: Arc::clone(&pricing),
             status: status.clone(),
             shutdown: shutdown.clone(),
         };
 
         let mut role = Role::new(&args.shutdown, shutdown.clone());
         role.check("kafka", async || cluster.check().await);
+        role.check("model", async || pricing.estimator.check().await);
         role.check("worker", async || status.judge());
         role.check("schema-registry", async || Ok(codec.check(&[(VEHICLE_PROCESSED, &processed)]).await?));
         role.run_part(Part::new("worker", 0.9).or_abandon(), worker.run());

@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
+use super::bounded_estimator::{BoundedEstimator, MAX_REASON_CHARS};
+use super::estimate_error::EstimateError;
 use super::estimator::Estimator;
 use crate::event::{VEHICLE_PROCESSED, VehicleCreated, VehicleProcessed};
+use crate::excerpt::excerpt;
 use crate::kafka::{Failure, Handler, OutgoingRecord, Record};
 use crate::registry::Codec;
 use crate::trace::TraceContext;
 
 pub(super) struct Pricing<E> {
     pub(super) codec: Arc<Codec>,
-    pub(super) estimator: E,
+    pub(super) estimator: BoundedEstimator<E>,
     /// Where processed vehicles go.
     pub(super) topic: String,
 }
@@ -34,5 +37,14 @@ impl<E> Pricing<E> {
         // By the event and not by the record that was read: the original services write no key.
         let key = processed.vehicle.vin.into_bytes();
         Ok(OutgoingRecord::new(self.topic.clone(), key, value, trace))
+    }
+}
+
+impl From<EstimateError> for Failure {
+    fn from(error: EstimateError) -> Self {
+        match error {
+            EstimateError::Retry(reason) => Self::Transient(excerpt(&reason, MAX_REASON_CHARS)),
+            EstimateError::Reject(reason) => Self::Poison(excerpt(&reason, MAX_REASON_CHARS)),
+        }
     }
 }

@@ -86,7 +86,7 @@ impl WorkerMetrics {
 #[derive(Clone)]
 pub struct WorkerStatus {
     pub(super) metrics: WorkerMetrics,
-    /// How long a record may be in flight.
+    /// How long a record may be in flight that did not have to wait for its turn.
     patience: Duration,
     state: Arc<Mutex<State>>,
 }
@@ -97,6 +97,8 @@ struct State {
     failures: (u32, String),
     reading: Reading,
     oldest: Option<Instant>,
+    /// How long work waited for its turn, and when that was noted.
+    queue: Option<(Duration, Instant)>,
     /// Why work or its commit was last tried again.
     retrying: Option<(String, Instant)>,
     group_error: Option<GroupError>,
@@ -142,6 +144,7 @@ impl WorkerStatus {
             failures: (0, String::new()),
             reading: Reading::default(),
             oldest: None,
+            queue: None,
             retrying: None,
             group_error: None,
             unreadable: None,
@@ -157,7 +160,12 @@ impl WorkerStatus {
 
     /// How long a record may be in flight, and a group without progress while records wait.
     pub(super) fn patience(&self) -> Duration {
-        self.patience
+        self.patience_with(self.lock().queue)
+    }
+
+    fn patience_with(&self, queue: Option<(Duration, Instant)>) -> Duration {
+        let queue = queue.filter(|(_, at)| at.elapsed() <= self.patience.saturating_mul(2));
+        queue.map_or(self.patience, |(wait, _)| self.patience.saturating_add(wait))
     }
 
     pub(super) fn session_begins(&self) {
@@ -181,6 +189,16 @@ impl WorkerStatus {
     /// Notes why something is tried again.
     pub(super) fn retrying(&self, reason: &str) {
         self.lock().retrying = Some((reason.to_owned(), Instant::now()));
+    }
+
+    /// Notes that work ended well that had waited this long for its turn. A record in flight may wait as long.
+    pub fn waited(&self, wait: Duration) {
+        let mut state = self.lock();
+        // The records that waited for longest are in flight for some time after the queue became shorter.
+        let outlived = |(longest, at): (Duration, Instant)| wait >= longest || at.elapsed() > self.patience;
+        if state.queue.is_none_or(outlived) {
+            state.queue = Some((wait, Instant::now()));
+        }
     }
 
     /// Notes why the group gives this member nothing to read.
@@ -273,7 +291,8 @@ impl WorkerStatus {
             let seconds = error.first.elapsed().as_secs();
             bail!("no partition is assigned, and the group has failed for {seconds} s: {}", error.reason);
         }
-        if let Some(oldest) = state.oldest.filter(|oldest| oldest.elapsed() > self.patience) {
+        let patience = self.patience_with(state.queue);
+        if let Some(oldest) = state.oldest.filter(|oldest| oldest.elapsed() > patience) {
             let seconds = oldest.elapsed().as_secs();
             let retrying = state.retrying.as_ref().filter(|(_, at)| at.elapsed() < self.patience);
             let reason = retrying.map_or("no failure is known", |(reason, _)| reason);
@@ -333,6 +352,23 @@ mod tests {
         assert!(reason(&status).ends_with("the database is unavailable"));
         status.observe(reading(1), 0, None);
         status.judge().unwrap();
+    }
+
+    #[test]
+    fn a_record_may_wait_for_its_turn_while_others_end_well() {
+        let status = status(Duration::from_secs(10));
+        let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds));
+        status.observe(reading(1), 1, ago(130));
+        assert!(reason(&status).contains("waits for 130 s"));
+        status.waited(Duration::from_secs(100));
+        status.judge().unwrap();
+        status.waited(Duration::from_secs(5));
+        status.judge().unwrap();
+        status.lock().queue.as_mut().unwrap().1 = ago(41).unwrap();
+        status.waited(Duration::from_secs(95));
+        status.judge().unwrap();
+        status.lock().queue.as_mut().unwrap().1 = ago(81).unwrap();
+        assert!(reason(&status).contains("waits for 130 s"), "nothing ends any more");
     }
 
     #[test]

@@ -50,6 +50,7 @@ fn wrong_usage_exits_with_2_and_names_the_flag() {
     for (arguments, named) in [
         (vec!["estimate", "--processing-time", "soon"], "--processing-time"),
         (vec!["estimate", "--max-in-flight", "0"], "--max-in-flight"),
+        (vec!["estimate", "--max-concurrent-estimates", "0"], "--max-concurrent-estimates"),
         (vec!["estimate", "--topic-retention", "1s"], "--topic-retention"),
         (vec!["stock", "--database-url", "mysql://h/d"], "--database-url"),
         (vec!["stock", "--schema-registry-url", "h:8081"], "--schema-registry-url"),

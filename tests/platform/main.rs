@@ -9,6 +9,7 @@ mod commits;
 mod consumers;
 mod dashboard;
 mod http;
+mod http_estimator;
 mod operations;
 mod pipeline;
 mod refusals;

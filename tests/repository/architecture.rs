@@ -17,6 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("open_files", &[]),
     ("output", &[]),
     ("telemetry", &["expected_panic", "log_queue", "output"]),
+    ("process", &["log_queue", "output", "telemetry"]),
     ("database", &[]),
     ("trace", &["secret"]),
     ("event", &["vehicle"]),
@@ -28,7 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "stock",
         &["backoff", "database", "event", "http", "kafka", "registry", "role", "secret", "trace", "vehicle"],
     ),
-    ("estimate", &["event", "http", "kafka", "registry", "role", "trace", "vehicle"]),
+    ("estimate", &["event", "excerpt", "http", "kafka", "registry", "role", "trace", "vehicle"]),
     ("ads", &["database", "event", "http", "kafka", "registry", "role", "secret", "trace", "vehicle"]),
     (
         "dev",

@@ -1,0 +1,177 @@
+//! The estimate role with a pricing model of its own, which is a service that answers over HTTP.
+//!
+//! `cargo run --example http_estimator -- --model-url http://127.0.0.1:9000/prices` takes the place of
+//! `vehicle-platform estimate`. It posts each vehicle as JSON, as in `schemas/stock.vehicle-created.json`, and expects
+//! the answer 200 with `{"price": 12345.67}`, in US dollars. The answers 400, 413 and 422 reject a vehicle; everything
+//! else is an outage: the vehicle waits and is posted again.
+
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use clap::{Args, Parser};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Response, StatusCode, Url, header};
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+use vehicle_platform::estimate::{Estimate, EstimateArgs, EstimateError, Estimator};
+use vehicle_platform::event::VehicleCreated;
+use vehicle_platform::open_files::{self, ROLE_FILES};
+use vehicle_platform::process;
+use vehicle_platform::shutdown::run_until_signal;
+use vehicle_platform::telemetry::LogArgs;
+use vehicle_platform::trace::{self, TraceArgs};
+use vehicle_platform::vehicle::Price;
+
+/// The largest answer that is read.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
+/// How long an estimate waits at most when the service asks for a pause (`Retry-After`).
+const MAX_PAUSE: Duration = Duration::from_secs(10);
+
+/// Puts a price on each vehicle that was announced by asking a service
+#[derive(Debug, Parser)]
+#[command(name = "http_estimator", version, max_term_width = 110)]
+pub struct Cli {
+    #[command(flatten)]
+    pub estimate: EstimateArgs,
+
+    #[command(flatten)]
+    pub model: HttpModelArgs,
+
+    #[command(flatten)]
+    pub trace: TraceArgs,
+
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Pricing model")]
+pub struct HttpModelArgs {
+    /// Where to post vehicles
+    #[arg(long, env = "MODEL_URL", value_name = "URL", value_parser = parse_url)]
+    model_url: Url,
+
+    /// What answers 2xx to GET while the service can work [default: not checked]
+    #[arg(long, env = "MODEL_HEALTH_URL", value_name = "URL", value_parser = parse_url)]
+    model_health_url: Option<Url>,
+
+    /// How long one answer may take, connecting included
+    #[arg(long, env = "MODEL_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
+    model_timeout: Duration,
+}
+
+fn parse_url(text: &str) -> Result<Url, String> {
+    let url = Url::from_str(text).map_err(|error| error.to_string())?;
+    match url.scheme() {
+        "http" | "https" => Ok(url),
+        scheme => Err(format!("must begin with http:// or https://, not {scheme}:")),
+    }
+}
+
+fn main() {
+    let cli = Cli::parse();
+    let log = cli.log.clone();
+    process::run(&log, async {
+        open_files::claim(ROLE_FILES)?;
+        trace::init(&cli.trace, "estimate")?;
+        let timeout = cli.estimate.role.shutdown.shutdown_timeout;
+        run_until_signal(timeout, |shutdown| run(cli, shutdown)).await
+    });
+}
+
+/// Runs the role until `shutdown`.
+pub async fn run(cli: Cli, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let estimator = HttpEstimator::new(cli.model)?;
+    Estimate::bind(cli.estimate)?.run(estimator, shutdown).await
+}
+
+/// A pricing model behind a URL.
+struct HttpEstimator {
+    http: Client,
+    args: HttpModelArgs,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    price: f64,
+}
+
+impl HttpEstimator {
+    fn new(args: HttpModelArgs) -> anyhow::Result<Self> {
+        let http = Client::builder()
+            .connect_timeout(args.model_timeout.min(Duration::from_secs(2)))
+            .timeout(args.model_timeout)
+            // Following a redirect could turn a POST into a GET.
+            .redirect(Policy::none())
+            .build()
+            .context("cannot set up an HTTP client")?;
+        Ok(Self { http, args })
+    }
+}
+
+impl Estimator for HttpEstimator {
+    async fn estimate(&self, vehicle: &VehicleCreated) -> Result<Price, EstimateError> {
+        let request = self.http.post(self.args.model_url.clone()).json(vehicle);
+        let response = request.send().await.map_err(unavailable)?;
+        let (status, pause) = (response.status(), asked_pause(&response));
+        match status {
+            StatusCode::OK => price(&read(response).await?),
+            StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY => {
+                let body = read(response).await?;
+                let reason = String::from_utf8_lossy(&body);
+                Err(EstimateError::Reject(format!("the model answered {status}: {reason}")))
+            }
+            // A wrong URL or wrong credentials say nothing about a vehicle, just as an outage does not.
+            _ => {
+                // With its permit, so that the service gets the pause that it asks for.
+                tokio::time::sleep(pause).await;
+                Err(EstimateError::Retry(format!("the model answered {status}")))
+            }
+        }
+    }
+
+    fn max_duration(&self) -> Duration {
+        self.args.model_timeout + MAX_PAUSE
+    }
+
+    async fn check(&self) -> anyhow::Result<()> {
+        let Some(url) = &self.args.model_health_url else { return Ok(()) };
+        let response = self.http.get(url.clone()).send().await.map_err(unavailable)?;
+        ensure!(response.status().is_success(), "the model answered {}", response.status());
+        Ok(())
+    }
+}
+
+/// Reads a price, or what an outage looks like. A number that is no price is the answer for this vehicle.
+fn price(body: &[u8]) -> Result<Price, EstimateError> {
+    let Answer { price } = serde_json::from_slice(body)
+        .map_err(|error| EstimateError::Retry(format!("the model did not answer with a price: {error}")))?;
+    Price::parse(price)
+        .map_err(|reason| EstimateError::Reject(format!("the model answered with a wrong price: {reason}")))
+}
+
+async fn read(mut response: Response) -> Result<Vec<u8>, EstimateError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(unavailable)? {
+        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+            let reason = format!("the model answered with more than {MAX_ANSWER_BYTES} bytes");
+            return Err(EstimateError::Retry(reason));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// The pause that a `Retry-After` in seconds asks for. One that names a date counts as none.
+fn asked_pause(response: &Response) -> Duration {
+    let asked = response.headers().get(header::RETRY_AFTER);
+    let seconds = asked.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    seconds.map_or(Duration::ZERO, Duration::from_secs).min(MAX_PAUSE)
+}
+
+fn unavailable(error: reqwest::Error) -> EstimateError {
+    // The URL may hold a password.
+    let error = anyhow::Error::from(error.without_url());
+    EstimateError::Retry(format!("the model is unavailable: {error:#}"))
+}

@@ -1,0 +1,23 @@
+//! Which pricing model the executable uses.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::estimator::{Estimator, SimulatedEstimator};
+
+/// The settings of the pricing model.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Pricing model")]
+pub struct ModelArgs {
+    /// How long the simulated estimate of one vehicle takes
+    #[arg(long, env = "PROCESSING_TIME", value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub processing_time: Duration,
+}
+
+impl ModelArgs {
+    /// Returns the pricing model that the arguments choose.
+    pub fn estimator(&self) -> impl Estimator + use<> {
+        SimulatedEstimator { processing_time: self.processing_time }
+    }
+}

@@ -1,0 +1,39 @@
+//! How an executable of the platform begins and ends.
+
+use std::time::Duration;
+use std::{io, process};
+
+use crate::log_queue::LogQueue;
+use crate::output;
+use crate::telemetry::{self, LogArgs};
+
+/// How long the process waits at its end for the reader of its log.
+const LOG_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Runs `work` with a log and a runtime, and ends the process: with 0, or with 1 after reporting the error of `work`.
+pub fn run(log: &LogArgs, work: impl Future<Output = anyhow::Result<()>>) -> ! {
+    let log = match telemetry::init(log) {
+        Ok(log) => log,
+        Err(error) => {
+            output::report_error(io::stderr(), format_args!("cannot start the log: {error}"));
+            process::exit(1);
+        }
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let reason = format!("cannot start the async runtime: {error}");
+            end(log, Err(anyhow::Error::msg(reason)));
+        }
+    };
+    end(log, runtime.block_on(work));
+}
+
+/// Ends the process. Returning from `main` would wait for threads that are blocked in a call to an unavailable broker.
+fn end(mut log: LogQueue, result: anyhow::Result<()>) -> ! {
+    if let Err(error) = &result {
+        output::report_error(&mut log, format_args!("{error:#}"));
+    }
+    log.flush_within(LOG_TIMEOUT);
+    process::exit(i32::from(result.is_err()));
+}
