@@ -123,7 +123,9 @@ impl GroupLag {
         let measured = tokio::task::spawn_blocking(move || measure(&observer, &topic)).await;
         let measured = measured.context("measuring the lag panicked").flatten();
         measured
-            .inspect_err(|error| tracing::debug!(error = format!("{error:#}"), "lag measurement failed, will retry"))
+            .inspect_err(|error| {
+                tracing::debug!(error = format!("{error:#}"), "measuring the lag failed, will retry");
+            })
             .ok()
     }
 

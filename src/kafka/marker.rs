@@ -104,7 +104,7 @@ fn read_mark(observer: &Observer, topic: &str) -> anyhow::Result<Option<Mark>> {
     let mut list = TopicPartitionList::new();
     list.add_partition(topic, 0);
     let offsets = observer.consumer()?.committed_offsets(list, CALL_TIMEOUT)?;
-    let element = offsets.find_partition(topic, 0).context("the response does not contain the partition")?;
+    let element = offsets.find_partition(topic, 0).context("the response lacks the partition")?;
     element.error()?;
     Ok(Mark::of(&element))
 }

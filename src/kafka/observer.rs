@@ -95,7 +95,7 @@ pub(super) fn observer_config(kafka: &KafkaArgs, group: Option<&str>, isolation:
 }
 
 pub(super) fn partitions(consumer: &BaseConsumer<LoggingContext>, topic: &str) -> anyhow::Result<Vec<i32>> {
-    let metadata = consumer.fetch_metadata(Some(topic), CALL_TIMEOUT).context("no broker responds")?;
+    let metadata = consumer.fetch_metadata(Some(topic), CALL_TIMEOUT).context("no broker answers")?;
     let topic = metadata.topics().first().filter(|topic| topic.error().is_none());
     let topic = topic.context("the topic does not exist (--kafka-prefix)")?;
     Ok(topic.partitions().iter().map(|partition| partition.id()).collect())

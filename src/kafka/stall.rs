@@ -29,8 +29,8 @@ struct Watched {
 }
 
 impl StalledPartitions {
-    /// Evaluates a measurement of all partitions to judge. Returns the partitions that must be checked for records, with
-    /// the offsets to begin at.
+    /// Evaluates a measurement of all partitions to judge. Returns the partitions that must be checked for records,
+    /// with the offsets to begin at.
     pub(super) fn suspects(&mut self, extents: &BTreeMap<i32, Extent>, now: Instant) -> BTreeMap<i32, i64> {
         self.0.retain(|partition, watched| {
             extents.get(partition).is_some_and(|extent| extent.committed == watched.extent.committed)

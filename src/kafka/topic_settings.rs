@@ -98,7 +98,7 @@ pub(super) async fn report(kafka: &KafkaArgs, topics: &[(String, Purpose)]) -> a
 /// # Errors
 /// Fails when the brokers do not respond.
 pub(super) async fn is_compacted(kafka: &KafkaArgs, topic: &str) -> anyhow::Result<bool> {
-    let settings = describe(kafka, &[topic]).await?.pop().context("the response does not contain the topic")?;
+    let settings = describe(kafka, &[topic]).await?.pop().context("the response lacks the topic")?;
     let settings = match settings {
         Err(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed) => {
             return Ok(false);

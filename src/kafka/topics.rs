@@ -35,8 +35,8 @@ pub struct ClusterCheck {
 }
 
 impl ClusterCheck {
-    /// Creates a check for the `topics` of a role, to which it adds their dead-letter topics, and for the `group` of the
-    /// role, if it has one.
+    /// Creates a check for the `topics` of a role, to which it adds their dead-letter topics, and for the `group` of
+    /// the role, if it has one.
     ///
     /// # Errors
     /// Fails when librdkafka refuses the settings of any client of a role.
@@ -67,7 +67,7 @@ impl ClusterCheck {
         &self.kafka
     }
 
-    /// Creates the topics that have been missing since the process started. The check is cheap when no topic is missing.
+    /// Creates the topics that have been missing since the process started. Cheap when no topic is missing.
     ///
     /// A topic that existed and is now missing is not created again. It was deleted, and a new topic with the same name
     /// would hide the loss of its unread records.

@@ -20,8 +20,8 @@ use super::progress::Progress;
 use super::record::OutgoingRecord;
 use crate::backoff::Backoff;
 
-/// The timeout of a transaction, which normally takes milliseconds. A transaction that a killed process left open blocks
-/// readers until the process restarts under the same name, or until this timeout.
+/// The timeout of a transaction, which normally takes milliseconds. A transaction that a killed process left open
+/// blocks readers until the process restarts under the same name, or until this timeout.
 pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// More than the brokers accept.
@@ -41,7 +41,8 @@ pub enum CommitError {
     /// The transaction was aborted, so none of its records will ever be visible. It can be retried unchanged.
     #[error("the transaction was aborted: {0}")]
     Aborted(CallError),
-    /// The transaction was aborted, and the brokers will never accept exactly these records. It can commit without them.
+    /// The transaction was aborted, and the brokers will never accept exactly these records. It can commit without
+    /// them.
     #[error("the brokers refuse {} of its records: {}", .0.len(), describe(.0))]
     Refused(Vec<Refusal>),
     /// Another producer took over the transactional id. The outcome of the transaction is unknown.
@@ -262,7 +263,7 @@ impl TransactionalProducer {
         }
     }
 
-    /// Prepares a transaction up to its commit. Before the commit is requested, none of its records can become visible.
+    /// Prepares a transaction up to its commit. No record can become visible before the commit is requested.
     async fn prepare<'a>(
         &self,
         records: impl IntoIterator<Item = &'a OutgoingRecord>,
@@ -296,8 +297,8 @@ pub(super) fn producer_config(kafka: &KafkaArgs, transactional_id: &str) -> Clie
         // The brokers limit the size of a record. A limit here would block the partition instead.
         .set("message.max.bytes", MESSAGE_MAX_BYTES);
     default_to(&mut config, "linger.ms", "0");
-    // The brokers refuse some request of each transaction as too early (CONCURRENT_TRANSACTIONS), and librdkafka retries
-    // it after this time. The default of 100 ms would dominate the duration of a transaction.
+    // The brokers refuse some request of each transaction as too early (CONCURRENT_TRANSACTIONS), and librdkafka
+    // retries it after this time. The default of 100 ms would dominate the duration of a transaction.
     default_to(&mut config, "retry.backoff.ms", "10");
     config
 }
