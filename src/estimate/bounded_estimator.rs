@@ -102,10 +102,10 @@ impl<E: Estimator> BoundedEstimator<E> {
         if let Ok(permit) = self.permits.try_acquire() {
             return (Running::new(Some(permit), &self.metrics.running), Duration::ZERO);
         }
-        let asked = Instant::now();
+        let requested = Instant::now();
         // Boxed, so that vehicles with a running estimate do not reserve its size. The semaphore is never closed.
         let permit = Box::pin(self.permits.acquire()).await.ok();
-        (Running::new(permit, &self.metrics.running), asked.elapsed())
+        (Running::new(permit, &self.metrics.running), requested.elapsed())
     }
 }
 

@@ -140,7 +140,7 @@ impl RegistryClient {
         let first = self.first.load(Ordering::Relaxed);
         for index in (first..count).chain(0..first) {
             let Some(address) = self.addresses.get(index) else { continue };
-            match self.ask(method.clone(), &format!("{address}{path}"), body).await {
+            match self.send(method.clone(), &format!("{address}{path}"), body).await {
                 Ok(Some(answer)) => {
                     self.first.store(index, Ordering::Relaxed);
                     return Ok(Some(answer));
@@ -152,7 +152,7 @@ impl RegistryClient {
         if is_missing { Ok(None) } else { Err(CodecError::Unavailable(failures.join("; "))) }
     }
 
-    async fn ask<T: DeserializeOwned>(
+    async fn send<T: DeserializeOwned>(
         &self,
         method: Method,
         url: &str,

@@ -59,9 +59,9 @@ impl BatchWriter {
         }
         let vehicles: Vec<_> = batch.iter().map(|submission| &submission.new).collect();
         let outcomes = self.append(&vehicles).await;
-        let kept = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Some(_)))).count() as u64;
-        if kept > 0 {
-            self.context.accepted.inc_by(kept);
+        let written = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Some(_)))).count() as u64;
+        if written > 0 {
+            self.context.accepted.inc_by(written);
             self.context.arrivals.notify_one();
         }
         // Vehicles whose vin exists need a lookup, which may fail. The other requests do not wait for it.
