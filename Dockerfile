@@ -37,7 +37,7 @@ LABEL org.opencontainers.image.title="vehicle-platform" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.base.name="gcr.io/distroless/cc-debian13:nonroot"
 COPY --from=build /build/target/release/vehicle-platform /usr/local/bin/vehicle-platform
-# Listens on all addresses of the container. `docker run -p` determines what is reachable from outside.
+# Listens on all addresses of the container. `docker run -p` publishes its ports.
 ENV HOST=0.0.0.0
 ENTRYPOINT ["/usr/local/bin/vehicle-platform"]
 # Queries the role on PORT, which must be set.

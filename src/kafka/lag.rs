@@ -32,7 +32,7 @@ pub struct GroupLag {
     kafka: KafkaArgs,
     topic: String,
     status: WorkerStatus,
-    /// Not a number before the first measurement and after a failed one.
+    /// The lag, or NaN before the first measurement and after a failed one.
     lag: FloatGauge,
     dead_letter_offsets: FloatGauge,
 }

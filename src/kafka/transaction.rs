@@ -24,10 +24,10 @@ use crate::backoff::Backoff;
 /// blocks readers until the process restarts under the same name, or until this timeout.
 pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// More than the brokers accept.
+/// The size limit of a record in the producer, which exceeds the limits of brokers.
 const MESSAGE_MAX_BYTES: &str = "100000000";
 
-/// Longer than the transaction timeout of the brokers.
+/// The time limit of a commit, which exceeds the transaction timeout.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The longest pause between two attempts to finish a commit.
