@@ -35,7 +35,7 @@ pub const GROUP: &str = "ms-vehicles-ads";
 const MAX_IN_FLIGHT: usize = 20_000;
 /// The maximum size in bytes of the records that wait for the database: less than the 48 MB that MongoDB accepts in one
 /// message.
-const MAX_IN_FLIGHT_BYTES: usize = 16 << 20;
+const MAX_IN_FLIGHT_BYTES: usize = 8 << 20;
 
 /// The default URL: a database on this machine.
 pub const DEFAULT_DATABASE_URL: &str = "mongodb://127.0.0.1:27017/vehicles";

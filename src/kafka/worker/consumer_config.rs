@@ -27,7 +27,7 @@ pub(in crate::kafka) fn consumer_config(kafka: &KafkaArgs, group: &str) -> Clien
         // times as much in memory.
         ("fetch.max.bytes", "1024"),
         ("max.partition.fetch.bytes", "1024"),
-        ("queued.max.messages.kbytes", "8192"),
+        ("queued.max.messages.kbytes", "4096"),
         // librdkafka's 1 s would be longer than it takes to work through the queue.
         ("fetch.queue.backoff.ms", "10"),
     ] {
