@@ -35,7 +35,7 @@ mod worker_status;
 
 pub use args::KafkaArgs;
 pub use client::Naming;
-pub use dead_letter::{DeadLetter, Position, Settlement, for_each_dead_letter};
+pub use dead_letter::{DeadLetter, Position, Resolution, for_each_dead_letter};
 pub use delivery::Refusal;
 pub use failure::Failure;
 pub use handler::Handler;
