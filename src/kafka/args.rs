@@ -61,8 +61,8 @@ pub struct KafkaArgs {
     #[arg(long = "kafka-bootstrap-server", env = "KAFKA_BOOTSTRAP_SERVER", hide = true)]
     bootstrap_server: Option<String>,
 
-    /// Additional librdkafka setting, such as security.protocol=SASL_SSL; may be repeated (the variable has one
-    /// per line)
+    /// Additional librdkafka setting, such as security.protocol=SASL_SSL; may be repeated, and the variable has one
+    /// per line
     #[arg(
         long = "kafka-property",
         env = "KAFKA_PROPERTIES",

@@ -57,7 +57,7 @@ pub struct StockArgs {
     )]
     pub database_url: DatabaseUrl,
 
-    /// A file that holds the database's URL, which may be a secret
+    /// File that contains the URL of the database, which may be a secret
     #[arg(long, env = "DATABASE_URL_FILE", value_name = "PATH", help_heading = "Database")]
     pub database_url_file: Option<PathBuf>,
 
