@@ -101,8 +101,8 @@ impl<H: Handler> Session<'_, H> {
         Ok(())
     }
 
-    /// Reads a log that has changed again. If the committed offset belongs to the log, the session fails and the next
-    /// one continues at that offset. Otherwise, reading begins at the first record.
+    /// Starts over with a log that went back. If the committed offset belongs to the log, the session fails and the
+    /// next one continues at that offset. Otherwise, reading begins at the first record.
     fn go_back(&mut self, partition: i32, offset: i64) -> anyhow::Result<()> {
         let Worker { topic, group, status, .. } = self.worker;
         if self.changes.notes_went_back(partition) {
