@@ -6,7 +6,7 @@ use mongodb::bson::{self, RawDocumentBuf, doc, rawdoc};
 use mongodb::options::{ClientOptions, IndexOptions, WriteConcern};
 use mongodb::{Client, Collection, IndexModel};
 use uuid::Uuid;
-use vehicle_platform::event::{VEHICLE_PROCESSED, VehicleProcessed};
+use vehicle_platform::event::{VEHICLE_PROCESSED, VehicleCreated, VehicleProcessed};
 
 use crate::drain::{Backlog, Drained};
 use crate::machine::sample_runnable;
@@ -73,11 +73,11 @@ async fn collection(site: &Site, name: &str) -> Collection<RawDocumentBuf> {
 
 /// Returns the document that ads writes for a vehicle.
 fn document(processed: VehicleProcessed) -> RawDocumentBuf {
-    let vehicle = processed.vehicle;
+    let VehicleCreated { id, vehicle } = processed.created;
     rawdoc! {
         "_id": Uuid::now_v7().to_string(),
         "publishedAt": bson::DateTime::now(),
-        "vehicleId": vehicle.id.unwrap(),
+        "vehicleId": id.unwrap(),
         "vin": vehicle.vin,
         "model": vehicle.model,
         "manufacturer": vehicle.manufacturer,

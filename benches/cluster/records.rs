@@ -10,7 +10,7 @@ use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, Threa
 use serde::Serialize;
 use vehicle_platform::event::{EventType, VehicleCreated, VehicleProcessed};
 use vehicle_platform::registry::{Codec, RegistryArgs};
-use vehicle_platform::vehicle::Price;
+use vehicle_platform::vehicle::{PlainVehicle, Price};
 
 use crate::role::PARTITIONS;
 use crate::stats::{say, show};
@@ -24,12 +24,14 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 pub fn created(number: u64) -> VehicleCreated {
     VehicleCreated {
         id: Some(i64::try_from(number).unwrap()),
-        vin: format!("V{number:016x}"),
-        model: "model".to_owned(),
-        manufacturer: "manufacturer".to_owned(),
-        year: 2022,
-        odometer: 1_000.0,
-        odometer_unit: "km".to_owned(),
+        vehicle: PlainVehicle {
+            vin: format!("V{number:016x}"),
+            model: "model".to_owned(),
+            manufacturer: "manufacturer".to_owned(),
+            year: 2022,
+            odometer: 1_000.0,
+            odometer_unit: "km".to_owned(),
+        },
     }
 }
 
@@ -78,7 +80,7 @@ fn write_blocking(kafka: &str, topic: &str, values: &[Vec<u8>]) {
         .create()
         .unwrap();
     for (number, value) in (0..).zip(values) {
-        let key = created(number).vin;
+        let key = created(number).vehicle.vin;
         send(&producer, BaseRecord::to(topic).key(&key).payload(value).headers(trace_headers(number)));
     }
     producer.flush(TIMEOUT).expect("the brokers accept the backlog");

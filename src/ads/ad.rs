@@ -3,20 +3,16 @@
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use uuid::Uuid;
 
-use crate::event::VehicleProcessed;
-use crate::vehicle::{Odometer, Price, Vin};
+use crate::event::{VehicleCreated, VehicleProcessed};
+use crate::vehicle::{PlainVehicle, Price};
 
 /// The content of an ad. There is one ad per vin.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Offer {
     /// `None` for vehicles of the original services.
     pub vehicle_id: Option<i64>,
-    pub vin: Vin,
-    pub model: String,
-    pub manufacturer: String,
-    pub year: i32,
-    pub odometer: Odometer,
-    pub odometer_unit: String,
+    /// Its odometer reading is valid.
+    pub vehicle: PlainVehicle,
     pub price: Price,
     pub price_unit: String,
 }
@@ -26,15 +22,10 @@ impl TryFrom<VehicleProcessed> for Offer {
 
     /// Refuses only values that cannot be stored, since the record's schema has validated the rest.
     fn try_from(processed: VehicleProcessed) -> Result<Self, Self::Error> {
-        let vehicle = processed.vehicle;
+        let VehicleCreated { id, vehicle } = processed.created;
         Ok(Self {
-            vehicle_id: vehicle.id,
-            vin: Vin::from_stored(vehicle.vin),
-            model: vehicle.model,
-            manufacturer: vehicle.manufacturer,
-            year: vehicle.year,
-            odometer: Odometer::parse(vehicle.odometer).map_err(|error| format!("odometer {error}"))?,
-            odometer_unit: vehicle.odometer_unit,
+            vehicle_id: id,
+            vehicle: vehicle.checked()?,
             price: Price::parse(processed.price).map_err(|error| format!("price {error}"))?,
             price_unit: processed.price_unit,
         })

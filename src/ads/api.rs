@@ -8,11 +8,11 @@ use chrono::SecondsFormat;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::ad::Ad;
+use super::ad::{Ad, Offer};
 use super::store::{AdKey, AdStore};
 use crate::database::Unreadable;
 use crate::http::{Page, PageRequest, Problem, QueryParams, SkippedRows};
-use crate::vehicle::{Price, whole_as_integer};
+use crate::vehicle::{PlainVehicle, Price};
 
 pub(super) fn routes(
     store: Arc<dyn AdStore>,
@@ -37,33 +37,17 @@ struct AdBody {
     id: Uuid,
     published_at: String,
     vehicle_id: Option<i64>,
-    vin: String,
-    model: String,
-    manufacturer: String,
-    year: i32,
-    #[serde(serialize_with = "whole_as_integer")]
-    odometer: f64,
-    odometer_unit: String,
+    #[serde(flatten)]
+    vehicle: PlainVehicle,
     price: Price,
     price_unit: String,
 }
 
 impl From<Ad> for AdBody {
     fn from(ad: Ad) -> Self {
-        let offer = ad.offer;
-        Self {
-            id: ad.id,
-            published_at: ad.published_at.to_rfc3339_opts(SecondsFormat::Millis, true),
-            vehicle_id: offer.vehicle_id,
-            vin: offer.vin.into(),
-            model: offer.model,
-            manufacturer: offer.manufacturer,
-            year: offer.year,
-            odometer: offer.odometer.get(),
-            odometer_unit: offer.odometer_unit,
-            price: offer.price,
-            price_unit: offer.price_unit,
-        }
+        let Offer { vehicle_id, vehicle, price, price_unit } = ad.offer;
+        let published_at = ad.published_at.to_rfc3339_opts(SecondsFormat::Millis, true);
+        Self { id: ad.id, published_at, vehicle_id, vehicle, price, price_unit }
     }
 }
 

@@ -170,7 +170,7 @@ impl Gatherer<'_> {
                 match row {
                     Ok(ad) => {
                         let published_at = ad.published_at.timestamp_millis();
-                        self.scratch.see(ad.offer.vin.into(), Place::Ads, published_at, false)?;
+                        self.scratch.see(ad.offer.vehicle.vin, Place::Ads, published_at, false)?;
                     }
                     Err(row) => self.unreadable.add(|| format!("ad {row}")),
                 }

@@ -65,15 +65,15 @@ impl Estimator for SimulatedEstimator {
 
 #[cfg(test)]
 pub(super) fn vehicle() -> VehicleCreated {
-    VehicleCreated {
-        id: None,
+    let vehicle = crate::vehicle::PlainVehicle {
         vin: "v".to_owned(),
         model: "m".to_owned(),
         manufacturer: "f".to_owned(),
         year: 2022,
         odometer: 1.0,
         odometer_unit: "km".to_owned(),
-    }
+    };
+    VehicleCreated { id: None, vehicle }
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ impl<E> Pricing<E> {
     ) -> Result<OutgoingRecord, Failure> {
         let value = self.codec.encode(VEHICLE_PROCESSED, &self.topic, &processed).await?;
         // The key comes from the event, because the original services write records without a key.
-        let key = processed.vehicle.vin.into_bytes();
+        let key = processed.created.vehicle.vin.into_bytes();
         Ok(OutgoingRecord::new(self.topic.clone(), key, value, trace))
     }
 }

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::vehicle::{Price, StockedVehicle, Vehicle, integer, optional_integer, whole_as_integer};
+use crate::vehicle::{PlainVehicle, Price, StockedVehicle, Vehicle, optional_integer};
 
 /// The header that marks an event that an audit published again.
 pub const REANNOUNCED_HEADER: &str = "audit.reannounced";
@@ -30,23 +30,15 @@ pub const VEHICLE_PROCESSED: EventType = EventType {
     schema: include_str!("../../schemas/stock.vehicle-processed.json"),
 };
 
-/// The fields of a vehicle that both events share, as they are serialized.
-///
-/// Less strict than the domain: a reader accepts every value that the record's schema accepts.
+/// A vehicle that stock accepted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VehicleCreated {
     /// `None` in the records of the original services.
     #[serde(default, deserialize_with = "optional_integer", skip_serializing_if = "Option::is_none")]
     pub id: Option<i64>,
-    pub vin: String,
-    pub model: String,
-    pub manufacturer: String,
-    #[serde(deserialize_with = "integer")]
-    pub year: i32,
-    #[serde(serialize_with = "whole_as_integer")]
-    pub odometer: f64,
-    pub odometer_unit: String,
+    #[serde(flatten)]
+    pub vehicle: PlainVehicle,
 }
 
 /// A vehicle with its estimated price.
@@ -54,7 +46,7 @@ pub struct VehicleCreated {
 #[serde(rename_all = "camelCase")]
 pub struct VehicleProcessed {
     #[serde(flatten)]
-    pub vehicle: VehicleCreated,
+    pub created: VehicleCreated,
     pub price: f64,
     pub price_unit: String,
 }
@@ -62,15 +54,7 @@ pub struct VehicleProcessed {
 /// Leaves out the id, which only stock assigns.
 impl From<&Vehicle> for VehicleCreated {
     fn from(vehicle: &Vehicle) -> Self {
-        Self {
-            id: None,
-            vin: vehicle.vin.as_str().to_owned(),
-            model: vehicle.model.as_str().to_owned(),
-            manufacturer: vehicle.manufacturer.as_str().to_owned(),
-            year: vehicle.year.get(),
-            odometer: vehicle.odometer.get(),
-            odometer_unit: vehicle.odometer_unit.as_str().to_owned(),
-        }
+        Self { id: None, vehicle: vehicle.into() }
     }
 }
 
@@ -82,7 +66,7 @@ impl From<&StockedVehicle> for VehicleCreated {
 
 impl VehicleCreated {
     pub fn priced(self, price: Price) -> VehicleProcessed {
-        VehicleProcessed { vehicle: self, price: price.amount(), price_unit: Price::UNIT.to_owned() }
+        VehicleProcessed { created: self, price: price.amount(), price_unit: Price::UNIT.to_owned() }
     }
 }
 
@@ -170,14 +154,14 @@ mod tests {
             let read = serde_json::from_value::<VehicleProcessed>(value.clone());
             if validator(VEHICLE_PROCESSED).is_valid(&value) && is_held(&value) {
                 let read = read.unwrap();
-                prop_assert_eq!(json!(read.vehicle.id).as_f64(), value["id"].as_f64());
-                prop_assert_eq!(Some(f64::from(read.vehicle.year)), value["year"].as_f64());
+                prop_assert_eq!(json!(read.created.id).as_f64(), value["id"].as_f64());
+                prop_assert_eq!(Some(f64::from(read.created.vehicle.year)), value["year"].as_f64());
                 prop_assert_eq!(Some(read.price), value["price"].as_f64());
-                prop_assert_eq!(&json!(read.vehicle.vin), &value["vin"]);
+                prop_assert_eq!(&json!(read.created.vehicle.vin), &value["vin"]);
             } else if let Ok(read) = read {
                 // A value that is read although the schema refuses it still has the same numbers.
-                prop_assert_eq!(json!(read.vehicle.id).as_f64(), value["id"].as_f64());
-                prop_assert_eq!(Some(f64::from(read.vehicle.year)), value["year"].as_f64());
+                prop_assert_eq!(json!(read.created.id).as_f64(), value["id"].as_f64());
+                prop_assert_eq!(Some(f64::from(read.created.vehicle.year)), value["year"].as_f64());
             }
         }
     }
@@ -213,6 +197,19 @@ mod tests {
             "odometerUnit": "km", "price": 1234.5, "priceUnit": "USD", "extra": true
         });
         let processed: VehicleProcessed = serde_json::from_value(original).unwrap();
-        assert_eq!(processed.vehicle.id, None);
+        assert_eq!(processed.created.id, None);
+    }
+
+    #[test]
+    fn both_schemas_describe_the_fields_of_a_vehicle_in_the_same_way() {
+        let properties = |event: EventType| {
+            let mut schema: Value = serde_json::from_str(event.schema).unwrap();
+            schema["properties"].take().as_object().unwrap().clone()
+        };
+        let mut processed = properties(VEHICLE_PROCESSED);
+        for own in ["price", "priceUnit"] {
+            assert!(processed.remove(own).is_some(), "{own}");
+        }
+        assert_eq!(processed, properties(VEHICLE_CREATED));
     }
 }

@@ -13,7 +13,7 @@ use super::store::{NewVehicle, VehicleStore};
 use crate::database::DatabaseError;
 use crate::http::{Page, PageRequest, Problem, QueryParams, SkippedRows, json_document};
 use crate::trace::{Description, Span, SpanKind, TraceContext};
-use crate::vehicle::{StockedVehicle, VehicleId, parse_vehicle, whole_as_integer};
+use crate::vehicle::{PlainVehicle, StockedVehicle, VehicleId, parse_vehicle};
 
 /// The state that the routes share.
 pub struct StockApi {
@@ -54,29 +54,15 @@ impl StockApi {
 #[serde(rename_all = "camelCase")]
 struct VehicleBody {
     id: i64,
-    vin: String,
-    model: String,
-    manufacturer: String,
-    year: i32,
-    #[serde(serialize_with = "whole_as_integer")]
-    odometer: f64,
-    odometer_unit: String,
+    #[serde(flatten)]
+    vehicle: PlainVehicle,
     created_at: String,
 }
 
 impl From<StockedVehicle> for VehicleBody {
     fn from(stocked: StockedVehicle) -> Self {
-        let vehicle = stocked.vehicle;
-        Self {
-            id: stocked.id.0,
-            vin: vehicle.vin.into(),
-            model: vehicle.model.into(),
-            manufacturer: vehicle.manufacturer.into(),
-            year: vehicle.year.get(),
-            odometer: vehicle.odometer.get(),
-            odometer_unit: vehicle.odometer_unit.into(),
-            created_at: rfc3339(stocked.created_at),
-        }
+        let StockedVehicle { id, created_at, vehicle } = stocked;
+        Self { id: id.0, vehicle: (&vehicle).into(), created_at: rfc3339(created_at) }
     }
 }
 

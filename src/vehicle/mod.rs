@@ -2,11 +2,13 @@
 
 mod fields;
 mod number;
+mod plain;
 mod price;
 mod validation;
 
 pub use fields::{Manufacturer, Model, Odometer, OdometerUnit, Vin, Year};
-pub use number::{integer, optional_integer, whole_as_integer};
+pub use number::optional_integer;
+pub use plain::PlainVehicle;
 pub use price::Price;
 pub use validation::{FieldError, parse_vehicle};
 

@@ -23,7 +23,7 @@ fn ad(vin: &str) -> Ad {
 
 async fn vins_of(store: &dyn AdStore) -> Vec<String> {
     let rows = store.page(&PageRequest { limit: 1_000, after: None }).await.unwrap();
-    rows.into_iter().map(|row| row.unwrap().offer.vin.into()).collect()
+    rows.into_iter().map(|row| row.unwrap().offer.vehicle.vin).collect()
 }
 
 /// Reads all pages of one row each. Returns the vins of the ads and the keys of unreadable rows.
@@ -35,7 +35,7 @@ async fn walk(store: &dyn AdStore) -> (Vec<String>, Vec<String>) {
         let Some(row) = page.into_iter().next() else { return (vins, unreadable) };
         after = Some(match row {
             Ok(ad) => {
-                vins.push(ad.offer.vin.into());
+                vins.push(ad.offer.vehicle.vin);
                 ad.id.to_string()
             }
             Err(row) => {
@@ -64,7 +64,7 @@ async fn an_ad_too_large_for_mongodb_is_refused_and_its_batch_is_stored() {
     let Some((store, _, engine)) = mongodb().await else { return };
     let mut ads: Vec<_> = (0..20).map(|number| ad(&format!("vin-{number}"))).collect();
     for large in [3, 19] {
-        ads[large].offer.model = "x".repeat(17_500_000);
+        ads[large].offer.vehicle.model = "x".repeat(17_500_000);
     }
     let insertions = store.insert(&ads).await;
     for (number, insertion) in insertions.iter().enumerate() {
@@ -83,8 +83,8 @@ async fn an_ad_that_a_validator_or_another_index_refuses_does_not_fail_others() 
     let validator = doc! { "collMod": "ads", "validator": { "year": { "$lt": 2000 } } };
     database.run_command(validator).await.unwrap();
     let mut ads = ["old", "new", "older"].map(ad).to_vec();
-    ads[0].offer.year = 1999;
-    ads[2].offer.year = 1900;
+    ads[0].offer.vehicle.year = 1999;
+    ads[2].offer.vehicle.year = 1900;
     let insertions = store.insert(&ads).await;
     assert_eq!((&insertions[0], &insertions[2]), (&Insertion::Kept, &Insertion::Kept));
     assert_refused(&insertions[1]);
@@ -93,7 +93,7 @@ async fn an_ad_that_a_validator_or_another_index_refuses_does_not_fail_others() 
     database.run_command(index).await.unwrap();
     let mut ads = ["same-year", "old", "other-year"].map(ad).to_vec();
     for (ad, year) in ads.iter_mut().zip([1999, 1999, 1998]) {
-        ad.offer.year = year;
+        ad.offer.vehicle.year = year;
     }
     let insertions = store.insert(&ads).await;
     assert_eq!((&insertions[1], &insertions[2]), (&Insertion::Known, &Insertion::Kept));
@@ -156,9 +156,9 @@ async fn an_ad_that_sqlite_refuses_does_not_fail_others() {
     connection.batch_execute(index).unwrap();
     let mut ads: Vec<_> = (0..9).map(|number| ad(&format!("vin-{number}"))).collect();
     for (number, ad) in (1900..).zip(&mut ads) {
-        ad.offer.year = number;
+        ad.offer.vehicle.year = number;
     }
-    ads[5].offer.year = 1900;
+    ads[5].offer.vehicle.year = 1900;
     let insertions = store.insert(&ads).await;
     assert_refused(&insertions[5]);
     assert_eq!(
@@ -189,7 +189,7 @@ async fn foreign_rows_in_sqlite_are_skipped_and_identified() {
     assert_eq!(store.strays(10).await.unwrap().len(), 1);
     for unreadable in &ads[1..3] {
         assert!(matches!(store.get(unreadable.id).await, Err(DatabaseError::Unreadable(_))));
-        assert!(store.find(unreadable.offer.vin.as_str()).await.unwrap()[0].is_err());
+        assert!(store.find(&unreadable.offer.vehicle.vin).await.unwrap()[0].is_err());
     }
 }
 

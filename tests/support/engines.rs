@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 use vehicle_platform::ads::Offer;
 use vehicle_platform::database::DatabaseUrl;
-use vehicle_platform::vehicle::{Odometer, Price, Vin};
+use vehicle_platform::vehicle::{PlainVehicle, Price};
 
 /// Returns the address of an engine. Reports that the test is skipped and returns `None` when the variable is not
 /// set.
@@ -33,12 +33,14 @@ pub fn address(engine: &str, variable: &str) -> Option<String> {
 pub fn offer(vin: &str) -> Offer {
     Offer {
         vehicle_id: Some(7),
-        vin: Vin::parse(vin).unwrap(),
-        model: "model".to_owned(),
-        manufacturer: "manufacturer".to_owned(),
-        year: 2022,
-        odometer: Odometer::parse(1000.5).unwrap(),
-        odometer_unit: "km".to_owned(),
+        vehicle: PlainVehicle {
+            vin: vin.to_owned(),
+            model: "model".to_owned(),
+            manufacturer: "manufacturer".to_owned(),
+            year: 2022,
+            odometer: 1000.5,
+            odometer_unit: "km".to_owned(),
+        },
         price: Price::from_cents(1_234_567),
         price_unit: "USD".to_owned(),
     }

@@ -21,7 +21,7 @@ use crate::ads::ad::{Ad, Offer};
 use crate::database::sqlite::{SqliteFile, open};
 use crate::database::{Access, DatabaseError, Readable, Unreadable, in_time};
 use crate::http::PageRequest;
-use crate::vehicle::{Odometer, Price, Vin};
+use crate::vehicle::{PlainVehicle, Price};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("src/ads/migrations/sqlite");
 
@@ -59,19 +59,19 @@ struct AdRow {
 
 impl From<&Ad> for AdRow {
     fn from(ad: &Ad) -> Self {
-        let offer = ad.offer.clone();
+        let Offer { vehicle_id, vehicle, price, price_unit } = ad.offer.clone();
         Self {
             id: ad.id.to_string(),
             published_at: ad.published_at,
-            vehicle_id: offer.vehicle_id,
-            vin: offer.vin.into(),
-            model: offer.model,
-            manufacturer: offer.manufacturer,
-            year: offer.year,
-            odometer: offer.odometer.get(),
-            odometer_unit: offer.odometer_unit,
-            price: offer.price.amount(),
-            price_unit: offer.price_unit,
+            vehicle_id,
+            vin: vehicle.vin,
+            model: vehicle.model,
+            manufacturer: vehicle.manufacturer,
+            year: vehicle.year,
+            odometer: vehicle.odometer,
+            odometer_unit: vehicle.odometer_unit,
+            price: price.amount(),
+            price_unit,
         }
     }
 }
@@ -82,15 +82,17 @@ impl TryFrom<AdRow> for Ad {
 
     fn try_from(row: AdRow) -> Result<Self, Self::Error> {
         let unreadable = |reason| Unreadable { id: row.id.clone(), reason };
-        let offer = Offer {
-            vehicle_id: row.vehicle_id,
-            vin: Vin::from_stored(row.vin),
+        let vehicle = PlainVehicle {
+            vin: row.vin,
             model: row.model,
             manufacturer: row.manufacturer,
             year: row.year,
-            odometer: Odometer::parse(row.odometer)
-                .map_err(|error| unreadable(format!("odometer {error}")))?,
+            odometer: row.odometer,
             odometer_unit: row.odometer_unit,
+        };
+        let offer = Offer {
+            vehicle_id: row.vehicle_id,
+            vehicle: vehicle.checked().map_err(unreadable)?,
             price: Price::parse(row.price).map_err(|error| unreadable(format!("price {error}")))?,
             price_unit: row.price_unit,
         };

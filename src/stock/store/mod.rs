@@ -23,6 +23,9 @@ use crate::trace::TraceContext;
 use crate::vehicle::{StockedVehicle, Vehicle, VehicleId};
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 
+/// The columns of `vehicles` that an insert sets.
+const INSERTED_COLUMNS: &str = "vin, model, manufacturer, year, odometer, odometer_unit, created_at";
+
 /// A vehicle to be stored and the event that announces it.
 #[derive(Clone, Debug)]
 pub struct NewVehicle {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::ads::ad::{Ad, Offer};
 use crate::ads::store::AdKey;
 use crate::database::{Readable, Unreadable};
-use crate::vehicle::{Odometer, Price, Vin};
+use crate::vehicle::{PlainVehicle, Price};
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -31,19 +31,19 @@ pub(super) struct AdDocument<'a> {
 
 impl<'a> From<&'a Ad> for AdDocument<'a> {
     fn from(ad: &'a Ad) -> Self {
-        let offer = &ad.offer;
+        let Offer { vehicle_id, vehicle, price, price_unit } = &ad.offer;
         Self {
             id: ad.id.to_string().into(),
             published_at: bson::DateTime::from_millis(ad.published_at.timestamp_millis()),
-            vehicle_id: offer.vehicle_id,
-            vin: offer.vin.as_str().into(),
-            model: offer.model.as_str().into(),
-            manufacturer: offer.manufacturer.as_str().into(),
-            year: offer.year,
-            odometer: offer.odometer.get(),
-            odometer_unit: offer.odometer_unit.as_str().into(),
-            price: offer.price.amount(),
-            price_unit: offer.price_unit.as_str().into(),
+            vehicle_id: *vehicle_id,
+            vin: vehicle.vin.as_str().into(),
+            model: vehicle.model.as_str().into(),
+            manufacturer: vehicle.manufacturer.as_str().into(),
+            year: vehicle.year,
+            odometer: vehicle.odometer,
+            odometer_unit: vehicle.odometer_unit.as_str().into(),
+            price: price.amount(),
+            price_unit: price_unit.as_str().into(),
         }
     }
 }
@@ -53,14 +53,17 @@ impl TryFrom<AdDocument<'_>> for Ad {
 
     fn try_from(document: AdDocument<'_>) -> Result<Self, Self::Error> {
         let published_at = DateTime::<Utc>::from_timestamp_millis(document.published_at.timestamp_millis());
-        let offer = Offer {
-            vehicle_id: document.vehicle_id,
-            vin: Vin::from_stored(document.vin.into_owned()),
+        let vehicle = PlainVehicle {
+            vin: document.vin.into_owned(),
             model: document.model.into_owned(),
             manufacturer: document.manufacturer.into_owned(),
             year: document.year,
-            odometer: Odometer::parse(document.odometer).map_err(|error| format!("odometer {error}"))?,
+            odometer: document.odometer,
             odometer_unit: document.odometer_unit.into_owned(),
+        };
+        let offer = Offer {
+            vehicle_id: document.vehicle_id,
+            vehicle: vehicle.checked()?,
             price: Price::parse(document.price).map_err(|error| format!("price {error}"))?,
             price_unit: document.price_unit.into_owned(),
         };

@@ -96,7 +96,7 @@ impl MongoAds {
             } else {
                 let reason = anyhow!("error {}: {}", error.code, error.message);
                 *insertion =
-                    by_code(error.code, reason.context(format!("the ad of {:?}", ad.offer.vin.as_str())))
+                    by_code(error.code, reason.context(format!("the ad of {:?}", ad.offer.vehicle.vin)))
                         .into();
             }
         }
@@ -109,7 +109,7 @@ impl MongoAds {
                 }
             }
         } else if !duplicates.is_empty() {
-            let vin_of = |index: &usize| ads.get(*index).map_or("", |ad| ad.offer.vin.as_str());
+            let vin_of = |index: &usize| ads.get(*index).map_or("", |ad| ad.offer.vehicle.vin.as_str());
             let known = self.known_vins(duplicates.iter().map(vin_of).collect()).await?;
             for index in duplicates.iter().filter(|index| !known.contains(vin_of(index))) {
                 if let Some(insertion) = insertions.get_mut(*index) {

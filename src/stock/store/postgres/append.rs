@@ -11,7 +11,7 @@ use diesel_async::RunQueryDsl;
 use super::vehicle_queries;
 use crate::database::DatabaseError;
 use crate::database::postgres::{PostgresConnection, PostgresError, SqlState};
-use crate::stock::store::{Appender, IdsByVin, NewVehicle};
+use crate::stock::store::{Appender, INSERTED_COLUMNS, IdsByVin, NewVehicle};
 use crate::vehicle::VehicleId;
 
 pub(super) struct PostgresAppender(pub(super) PostgresConnection);
@@ -100,11 +100,14 @@ impl QueryFragment<Pg> for Append<'_> {
         out.push_bind_param::<Array<Text>, _>(&self.events)?;
         out.push_sql(", ");
         out.push_bind_param::<Array<Text>, _>(&self.traceparents)?;
+        out.push_sql(") AS input (");
+        out.push_sql(INSERTED_COLUMNS);
+        out.push_sql(", event, traceparent)), stocked AS (INSERT INTO vehicles (");
+        out.push_sql(INSERTED_COLUMNS);
+        out.push_sql(") SELECT ");
+        out.push_sql(INSERTED_COLUMNS);
         out.push_sql(
-            ") AS input (vin, model, manufacturer, year, odometer, odometer_unit, created_at, event, traceparent)
-            ), stocked AS (
-                INSERT INTO vehicles (vin, model, manufacturer, year, odometer, odometer_unit, created_at)
-                SELECT vin, model, manufacturer, year, odometer, odometer_unit, created_at FROM input
+            " FROM input
                 ON CONFLICT (vin) DO NOTHING
                 RETURNING id, vin
             ), logged AS (

@@ -8,12 +8,16 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use super::log::LOG_LOCK;
 use crate::database::DatabaseError;
 use crate::database::postgres::{PostgresError, PostgresPool, SqlState};
+use crate::stock::store::INSERTED_COLUMNS;
 
-/// Acquires the locks of an insert and fires its triggers without writing a row.
-const INSERT_NOTHING: &str = "WITH vehicle AS (
-        INSERT INTO vehicles (vin, model, manufacturer, year, odometer, odometer_unit, created_at)
-        SELECT '', '', '', 0, 0, '', now() WHERE false
-    ) INSERT INTO event_log (vin, event, traceparent) SELECT '', '', '' WHERE false";
+/// Returns a statement that acquires the locks of an insert and fires its triggers without writing a row.
+fn insert_nothing() -> String {
+    format!(
+        "WITH vehicle AS (
+            INSERT INTO vehicles ({INSERTED_COLUMNS}) SELECT '', '', '', 0, 0, '', now() WHERE false
+        ) INSERT INTO event_log (vin, event, traceparent) SELECT '', '', '' WHERE false"
+    )
+}
 
 /// Checks that the server accepts inserts.
 ///
@@ -21,7 +25,8 @@ const INSERT_NOTHING: &str = "WITH vehicle AS (
 /// Returns the error of the server. When another transaction blocks all inserts, the error describes that
 /// transaction.
 pub(super) async fn check(readers: &PostgresPool) -> Result<(), DatabaseError> {
-    let inserted = readers.call(async |connection| sql_query(INSERT_NOTHING).execute(connection).await).await;
+    let inserted =
+        readers.call(async |connection| sql_query(insert_nothing()).execute(connection).await).await;
     let error = match inserted {
         Err(DatabaseError::Unavailable(error)) => error,
         inserted => return inserted.map(drop),

@@ -18,7 +18,9 @@ use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use tokio::sync::{Mutex, MutexGuard};
 
 use self::log::SqliteLog;
-use super::{Appender, Backlog, EventLog, IdsByVin, NewVehicle, UnpublishedEvent, VehicleStore};
+use super::{
+    Appender, Backlog, EventLog, INSERTED_COLUMNS, IdsByVin, NewVehicle, UnpublishedEvent, VehicleStore,
+};
 use crate::database::sqlite::{SqliteFile, open, transaction};
 use crate::database::{Access, DatabaseError, Readable, in_time};
 use crate::event::VehicleCreated;
@@ -170,10 +172,10 @@ struct IdRow {
 
 fn append_one(connection: &mut SqliteConnection, new: &NewVehicle) -> QueryResult<Option<VehicleId>> {
     let NewVehicle { vehicle, created_at, event, traceparent } = new;
-    let row: Option<IdRow> = diesel::sql_query(
-        "INSERT INTO vehicles (vin, model, manufacturer, year, odometer, odometer_unit, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (vin) DO NOTHING RETURNING id",
-    )
+    let row: Option<IdRow> = diesel::sql_query(format!(
+        "INSERT INTO vehicles ({INSERTED_COLUMNS})
+         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (vin) DO NOTHING RETURNING id"
+    ))
     .bind::<Text, _>(vehicle.vin.as_str())
     .bind::<Text, _>(vehicle.model.as_str())
     .bind::<Text, _>(vehicle.manufacturer.as_str())
