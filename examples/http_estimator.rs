@@ -1,9 +1,9 @@
-//! The estimate role with a pricing model of its own, which is a service that answers over HTTP.
+//! Runs the estimate role with a pricing model that is an HTTP service.
 //!
-//! `cargo run --example http_estimator -- --model-url http://127.0.0.1:9000/prices` takes the place of
+//! `cargo run --example http_estimator -- --model-url http://127.0.0.1:9000/prices` replaces
 //! `vehicle-platform estimate`. It posts each vehicle as JSON, as in `schemas/stock.vehicle-created.json`, and expects
-//! the answer 200 with `{"price": 12345.67}`, in US dollars. The answers 400, 413 and 422 reject a vehicle; everything
-//! else is an outage: the vehicle waits and is posted again.
+//! the response 200 with `{"price": 12345.67}`, in US dollars. The responses 400, 413 and 422 reject a vehicle. Any
+//! other response is treated as an outage, and the request is retried.
 
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -23,12 +23,12 @@ use vehicle_platform::telemetry::LogArgs;
 use vehicle_platform::trace::{self, TraceArgs};
 use vehicle_platform::vehicle::Price;
 
-/// The largest answer that is read.
+/// The maximum size of a response.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
-/// How long an estimate waits at most when the service asks for a pause (`Retry-After`).
+/// The longest pause that the service can request with `Retry-After`.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
-/// Puts a price on each vehicle that was announced by asking a service
+/// Estimates a price for each created vehicle with an HTTP service
 #[derive(Debug, Parser)]
 #[command(name = "http_estimator", version, max_term_width = 110)]
 pub struct Cli {
@@ -48,15 +48,15 @@ pub struct Cli {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Pricing model")]
 pub struct HttpModelArgs {
-    /// Where to post vehicles
+    /// URL to post vehicles to
     #[arg(long, env = "MODEL_URL", hide_env_values = true, value_name = "URL", value_parser = parse_url)]
     model_url: Url,
 
-    /// What answers 2xx to GET while the service can work [default: not checked]
+    /// URL that responds to GET with 2xx while the service can work [default: not checked]
     #[arg(long, env = "MODEL_HEALTH_URL", hide_env_values = true, value_name = "URL", value_parser = parse_url)]
     model_health_url: Option<Url>,
 
-    /// How long one answer may take, connecting included
+    /// Timeout of a request, including the connection
     #[arg(long, env = "MODEL_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
     model_timeout: Duration,
 }
@@ -86,7 +86,7 @@ pub async fn run(cli: Cli, shutdown: CancellationToken) -> anyhow::Result<()> {
     Estimate::bind(cli.estimate)?.run(estimator, shutdown).await
 }
 
-/// A pricing model behind a URL.
+/// A pricing model that is an HTTP service.
 struct HttpEstimator {
     http: Client,
     args: HttpModelArgs,
@@ -102,7 +102,7 @@ impl HttpEstimator {
         let http = Client::builder()
             .connect_timeout(args.model_timeout.min(Duration::from_secs(2)))
             .timeout(args.model_timeout)
-            // Following a redirect could turn a POST into a GET.
+            // A redirect could turn a POST into a GET.
             .redirect(Policy::none())
             .build()
             .context("cannot set up an HTTP client")?;
@@ -128,9 +128,9 @@ impl Estimator for HttpEstimator {
                 let reason = String::from_utf8_lossy(&body);
                 Err(EstimateError::Reject(format!("the model answered {status}: {reason}")))
             }
-            // A wrong URL or wrong credentials say nothing about a vehicle, just as an outage does not.
+            // The vehicle is not the cause of an outage, a wrong URL or wrong credentials.
             _ => {
-                // With its permit, so that the service gets the pause that it asks for.
+                // Waiting here occupies a permit, which reduces the load on the service.
                 tokio::time::sleep(pause).await;
                 Err(EstimateError::Retry(format!("the model answered {status}")))
             }
@@ -149,12 +149,12 @@ impl Estimator for HttpEstimator {
     }
 }
 
-/// Reads a price, or what an outage looks like. A number that is no price is the answer for this vehicle.
+/// Parses the price in a response. An invalid price rejects the vehicle, and any other response counts as an outage.
 fn price(body: &[u8]) -> Result<Price, EstimateError> {
     let Answer { price } = serde_json::from_slice(body)
-        .map_err(|error| EstimateError::Retry(format!("the model did not answer with a price: {error}")))?;
+        .map_err(|error| EstimateError::Retry(format!("the model did not return a price: {error}")))?;
     Price::parse(price)
-        .map_err(|reason| EstimateError::Reject(format!("the model answered with a wrong price: {reason}")))
+        .map_err(|reason| EstimateError::Reject(format!("the model returned an invalid price: {reason}")))
 }
 
 /// Reads at most [`MAX_ANSWER_BYTES`] of a body. Returns whether that is all of it.
@@ -170,7 +170,7 @@ async fn read(mut response: Response) -> Result<(Vec<u8>, bool), EstimateError> 
     Ok((body, true))
 }
 
-/// The pause that a `Retry-After` in seconds asks for. One that names a date counts as none.
+/// Returns the pause that a `Retry-After` header in seconds requests. Ignores a header with a date.
 fn asked_pause(response: &Response) -> Duration {
     let asked = response.headers().get(header::RETRY_AFTER);
     let seconds = asked.and_then(|value| value.to_str().ok()?.trim().parse().ok());
@@ -178,7 +178,7 @@ fn asked_pause(response: &Response) -> Duration {
 }
 
 fn unavailable(error: reqwest::Error) -> EstimateError {
-    // The URL may hold a password.
+    // The URL may contain a password.
     let error = anyhow::Error::from(error.without_url());
     EstimateError::Retry(format!("the model is unavailable: {error:#}"))
 }

@@ -1,5 +1,4 @@
-//! Hands the lines of the log to a thread that writes them, so that a reader of the log that reads nothing holds up no
-//! other thread.
+//! Passes log lines to a thread that writes them, so that a slow reader of the log blocks no other thread.
 
 use std::io::{self, Write};
 use std::mem::take;
@@ -7,10 +6,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// Bytes of lines that may wait to be written. As many may be in the hands of the thread that writes.
+/// The maximum size in bytes of the lines that wait to be written. The writing thread may hold the same amount again.
 const LIMIT_BYTES: usize = 1 << 20;
 
-/// A bounded queue of lines, and the thread that writes them. Lines that find the queue full are dropped and counted.
+/// A bounded queue of lines and the thread that writes them. When the queue is full, further lines are dropped and
+/// counted.
 #[derive(Clone)]
 pub struct LogQueue {
     shared: Arc<Shared>,
@@ -19,13 +19,13 @@ pub struct LogQueue {
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Notified when lines arrive, and when they are written.
+    /// Notified when lines are added and when they have been written.
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    /// Whole lines.
+    /// Complete lines.
     waiting: Vec<u8>,
     is_writing: bool,
     dropped: u64,
@@ -38,11 +38,12 @@ impl Shared {
 }
 
 impl LogQueue {
-    /// Starts a thread that writes to `stream`. What the stream refuses is dropped. When the stream takes lines again
-    /// after some were dropped, the thread calls `report_dropped` with their number.
+    /// Starts a thread that writes to `stream` and drops lines that cannot be written. After lines were dropped because
+    /// the queue was full, the thread calls `report_dropped` with their number as soon as the stream accepts lines
+    /// again.
     ///
     /// # Errors
-    /// When the thread cannot be started.
+    /// Fails when the thread cannot be started.
     pub fn start(
         stream: impl Write + Send + 'static,
         report_dropped: impl Fn(u64) + Send + 'static,
@@ -54,7 +55,7 @@ impl LogQueue {
         Ok(queue)
     }
 
-    /// Waits until all lines are written, but at most for `timeout`.
+    /// Waits until all lines are written, for at most `timeout`.
     pub fn flush_within(&self, timeout: Duration) {
         let is_behind = |state: &mut State| state.is_writing || !state.waiting.is_empty();
         let waited = self.shared.changed.wait_timeout_while(self.shared.lock(), timeout, is_behind);
@@ -63,7 +64,7 @@ impl LogQueue {
 }
 
 impl Write for LogQueue {
-    /// Takes a whole line, and never blocks on the stream.
+    /// Queues a complete line. Never blocks on the stream.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut state = self.shared.lock();
         if state.waiting.len() + line.len() > LIMIT_BYTES {
@@ -87,7 +88,7 @@ fn write_lines(shared: &Shared, mut stream: impl Write, report_dropped: impl Fn(
         let lines = take(&mut state.waiting);
         state.is_writing = true;
         drop(state);
-        // A line that cannot be written is nothing to end a role for.
+        // A failing log must not end a role.
         let _ = stream.write_all(&lines).and_then(|()| stream.flush());
         let dropped = take(&mut shared.lock().dropped);
         if dropped > 0 {
@@ -106,7 +107,7 @@ mod tests {
 
     const DEADLINE: Duration = Duration::from_secs(60);
 
-    /// A stream that takes as much as its reader asks for.
+    /// A stream that accepts one write per permit.
     struct Slow {
         permits: Receiver<()>,
         written: Sender<Vec<u8>>,
@@ -137,7 +138,7 @@ mod tests {
     fn lines_that_are_not_read_are_dropped_and_counted_once() {
         let (mut queue, permit, lines, reports) = slow_queue();
         let line = [vec![b'x'; 999], b"\n".to_vec()].concat();
-        // The thread holds the first line, and waits for its reader.
+        // The thread holds the first line and waits for a permit.
         queue.write_all(&line).unwrap();
         permit.send(()).unwrap();
         assert_eq!(lines.recv_timeout(DEADLINE).unwrap(), line);
@@ -146,7 +147,7 @@ mod tests {
             queue.write_all(&line).unwrap();
         }
         assert!(queue.shared.lock().waiting.len() <= LIMIT_BYTES);
-        // The lines come in one batch, or in two.
+        // The lines arrive in one or two batches.
         for _ in 0..2 {
             permit.send(()).unwrap();
         }
@@ -154,11 +155,11 @@ mod tests {
         queue.flush_within(DEADLINE);
         let written: usize = lines.try_iter().map(|bytes| bytes.len() / line.len()).sum();
         assert_eq!(written as u64 + dropped, offered as u64);
-        assert!(reports.try_recv().is_err(), "they are reported once");
+        assert!(reports.try_recv().is_err(), "dropped lines are reported once");
     }
 
     #[test]
-    fn a_stream_that_fails_ends_nothing() {
+    fn a_failing_stream_does_not_end_the_thread() {
         let (mut queue, permit, lines, _) = slow_queue();
         drop((permit, lines));
         for _ in 0..3 {

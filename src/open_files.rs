@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use anyhow::ensure;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// The files that a role needs: its connections to three brokers, and some for clients.
+/// The number of open files that a role needs for its connections to three brokers and a few clients.
 pub const ROLE_FILES: u64 = 128;
 /// The limit below which a role works but has to refuse connections early.
 const COMFORTABLE: u64 = 1024;

@@ -1,15 +1,16 @@
-//! Writes text to standard output and standard error so that it can neither drive a terminal nor end the process.
+//! Writes text to standard output and standard error. The text cannot control a terminal, and a failing stream does not
+//! end the process.
 //!
-//! Text from outside (a vin, a header, the message of a driver) reaches a terminal through this module only. A macro such as
-//! `println!` panics when its stream fails, which the lints of this crate rule out.
+//! External text, such as a vin, a header or the error message of a driver, reaches a terminal only through this
+//! module. Macros such as `println!` panic when their stream fails, so the lints of this crate forbid them.
 
 use std::fmt::{Arguments, Display, Write as _};
 use std::io::{self, ErrorKind, Stdout, Write};
 
 use serde::Serialize;
 
-/// Whether a terminal may act on `character`, or a reader may be misled by it: control characters (Unicode's Cc), characters that
-/// reorder text or separate lines, and characters without a width.
+/// Returns whether a terminal may act on `character` or a reader may be misled by it. These are control characters
+/// (Unicode's Cc), characters that reorder text or separate lines, and characters without a width.
 pub fn is_unprintable(character: char) -> bool {
     character.is_control()
         || matches!(character,
@@ -17,7 +18,7 @@ pub fn is_unprintable(character: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Escapes what is unprintable in `text`, line breaks too, as Rust does: `\n`, `\u{1b}`.
+/// Escapes the unprintable characters in `text`, including line breaks, in Rust's notation: `\n`, `\u{1b}`.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -30,7 +31,8 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
-/// Escapes what is unprintable in a JSON document as JSON does: `\u001b`. The line breaks and blanks between its tokens stay.
+/// Escapes the unprintable characters in a JSON document in JSON's notation: `\u001b`. Preserves line breaks and tabs,
+/// which occur only between tokens.
 pub fn escape_json(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for character in json.chars() {
@@ -46,9 +48,10 @@ pub fn escape_json(json: &str) -> String {
     escaped
 }
 
-/// Standard output of a tool.
+/// The standard output of a tool.
 ///
-/// Writing never stops the tool: the first error is kept for [`Self::finish`], and from then on nothing is written.
+/// A failing stream does not interrupt the tool. [`Self::finish`] returns the first error, and nothing is written after
+/// it.
 pub struct Output<W = Stdout> {
     stream: W,
     failure: Option<io::Error>,
@@ -65,19 +68,19 @@ impl<W: Write> Output<W> {
         Self { stream, failure: None }
     }
 
-    /// Writes `text` as one line, whatever is in it.
+    /// Writes `text` as exactly one line and escapes line breaks in it.
     pub fn line(&mut self, text: Arguments<'_>) {
         self.raw(format!("{}\n", escape(&text.to_string())).as_bytes());
     }
 
-    /// Writes text of several lines.
+    /// Writes `text`, which may have several lines.
     pub fn lines(&mut self, text: &str) {
         for line in text.split('\n') {
             self.line(format_args!("{line}"));
         }
     }
 
-    /// Writes `value` as JSON on a line of its own.
+    /// Writes `value` as one line of JSON.
     pub fn json(&mut self, value: &impl Serialize) {
         self.document(serde_json::to_string(value));
     }
@@ -94,22 +97,22 @@ impl<W: Write> Output<W> {
         }
     }
 
-    /// Writes bytes as they are: for a program that reads them.
+    /// Writes `bytes` without escaping, for a program that reads them.
     pub fn raw(&mut self, bytes: &[u8]) {
         if self.failure.is_none() {
             self.failure = self.stream.write_all(bytes).and_then(|()| self.stream.flush()).err();
         }
     }
 
-    /// Whether nothing that follows will be read.
+    /// Returns whether the stream has failed, so that further text would be discarded.
     pub fn is_closed(&self) -> bool {
         self.failure.is_some()
     }
 
-    /// Says whether all was written.
+    /// Ends the output and returns whether everything was written.
     ///
     /// # Errors
-    /// The first error of the stream, unless its reader has closed it, who has read enough.
+    /// Returns the first error of the stream. A stream closed by its reader is not an error.
     pub fn finish(self) -> io::Result<()> {
         match self.failure {
             Some(error) if error.kind() != ErrorKind::BrokenPipe => {
@@ -120,13 +123,13 @@ impl<W: Write> Output<W> {
     }
 }
 
-/// Reports why the command failed to `stream`.
+/// Writes the reason why a command failed to `stream`.
 pub fn report_error(mut stream: impl Write, error: impl Display) {
     let line = format!("{}\n", escape(&format!("error: {error}")));
     let _ = stream.write_all(line.as_bytes());
 }
 
-/// Writes a line about a failure to standard error; the exit code says so too when nothing can be written there.
+/// Writes one line about a failure to standard error. Ignores errors, because the exit code also reports the failure.
 pub fn report(text: Arguments<'_>) {
     let _ = writeln!(io::stderr(), "{}", escape(&text.to_string()));
 }
@@ -148,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_one_line_that_shows_what_it_hides() {
+    fn a_line_stays_one_line_with_its_unprintable_characters_escaped() {
         let line = written(|output| output.line(format_args!("{NASTY}")));
         let shown =
             "a\\u{1b}[31m\\u{7}\\n\\u{9b}0m\\u{7f}\\u{202e}\\u{2066}\\u{61c}\\u{200f}\\u{2028}\\u{e0041}b\n";
@@ -156,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_known_at_the_end_unless_the_reader_has_gone() {
+    fn a_write_error_is_reported_at_the_end_unless_the_reader_closed_the_stream() {
         struct Broken(ErrorKind);
         impl Write for Broken {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {
@@ -176,7 +179,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_unprintable_is_written_and_json_stays_what_it_was(text in any::<String>()) {
+        fn unprintable_characters_are_escaped_and_json_keeps_its_value(text in any::<String>()) {
             let text = text + NASTY;
             let line = written(|output| output.line(format_args!("{text}")));
             prop_assert!(!line.trim_end_matches('\n').contains(is_unprintable), "{line:?}");

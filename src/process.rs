@@ -1,4 +1,4 @@
-//! How an executable of the platform begins and ends.
+//! Starts and ends an executable of the platform.
 
 use std::time::Duration;
 use std::{io, process};
@@ -7,10 +7,11 @@ use crate::log_queue::LogQueue;
 use crate::output;
 use crate::telemetry::{self, LogArgs};
 
-/// How long the process waits at its end for the reader of its log.
+/// The time that the process waits at its end for the reader of its log.
 const LOG_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Runs `work` with a log and a runtime, and ends the process: with 0, or with 1 after reporting the error of `work`.
+/// Runs `work` with a log and an async runtime, then ends the process. The exit code is 0, or 1 after reporting the
+/// error of `work`.
 pub fn run(log: &LogArgs, work: impl Future<Output = anyhow::Result<()>>) -> ! {
     let log = match telemetry::init(log) {
         Ok(log) => log,
@@ -29,7 +30,8 @@ pub fn run(log: &LogArgs, work: impl Future<Output = anyhow::Result<()>>) -> ! {
     end(log, runtime.block_on(work));
 }
 
-/// Ends the process. Returning from `main` would wait for threads that are blocked in a call to an unavailable broker.
+/// Reports the error, if any, and ends the process. Returning from `main` instead would wait for threads that are
+/// blocked in calls to an unavailable broker.
 fn end(mut log: LogQueue, result: anyhow::Result<()>) -> ! {
     if let Err(error) = &result {
         output::report_error(&mut log, format_args!("{error:#}"));

@@ -1,4 +1,4 @@
-//! What all roles have in common: their arguments, and how their parts run and end together.
+//! Defines the arguments that all roles share, and runs the parts of a role until they end together.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::kafka::KafkaArgs;
 use crate::registry::RegistryArgs;
 use crate::shutdown::ShutdownArgs;
 
-/// Settings that each role has.
+/// The settings that all roles share.
 #[derive(Args, Clone, Debug)]
 pub struct RoleArgs {
     #[command(flatten)]
@@ -31,11 +31,11 @@ pub struct RoleArgs {
     pub shutdown: ShutdownArgs,
 }
 
-/// A role that runs: its parts, and the checks from which its readiness follows.
+/// A running role: its parts, and the checks that determine its readiness.
 ///
-/// The role ends when its shutdown is cancelled, and cancels it when one of its parts ends by itself.
+/// The role ends when its shutdown token is cancelled. It cancels the token when one of its parts ends by itself.
 pub struct Role<'a> {
-    /// The time that the role has to end in.
+    /// The time limit for the shutdown of the role.
     timeout: Duration,
     shutdown: CancellationToken,
     health: Arc<Health>,
@@ -54,19 +54,19 @@ pub struct Part {
 }
 
 impl Part {
-    /// Names a part that has to end within this `share` of the shutdown timeout, counted from the role's shutdown.
+    /// Creates a part that has to end within `share` of the shutdown timeout, from 0 to 1, after the role's shutdown.
     pub fn new(name: &'static str, share: f64) -> Self {
         Self { name, share, next: None, may_be_abandoned: false }
     }
 
-    /// Cancels `next` once the part has ended.
+    /// Cancels `next` when the part has ended.
     #[must_use]
     pub fn then_stop(self, next: &CancellationToken) -> Self {
         Self { next: Some(next.clone()), ..self }
     }
 
-    /// Lets the role end without the part, because the next start resumes its work: an unavailable broker must not delay
-    /// the end of the process.
+    /// Allows the role to end successfully without the part, whose work the next start resumes: an unavailable broker
+    /// must not delay the end of the process.
     #[must_use]
     pub fn or_abandon(self) -> Self {
         Self { may_be_abandoned: true, ..self }
@@ -85,7 +85,7 @@ impl<'a> Role<'a> {
         }
     }
 
-    /// Returns the readiness that follows from the checks.
+    /// Returns the readiness that results from the checks.
     pub fn health(&self) -> Arc<Health> {
         Arc::clone(&self.health)
     }
@@ -118,17 +118,17 @@ impl<'a> Role<'a> {
         }));
     }
 
-    /// Makes the role ready only while `check` succeeds, which also prepares the dependency for use.
+    /// Adds a check. The role is ready only while all checks succeed. A check also prepares its dependency for use.
     pub fn check(&mut self, name: &'static str, check: impl AsyncFn() -> anyhow::Result<()> + 'a) {
         self.health.expect(name);
         let (health, shutdown) = (self.health(), self.shutdown.clone());
         self.checks.push(Box::pin(async move { health.watch(name, &shutdown, check).await }));
     }
 
-    /// Runs all parts until they have ended.
+    /// Runs all parts and returns when all have ended.
     ///
     /// # Errors
-    /// Returns the error of the part that failed first, with its name.
+    /// Returns the error of the part that failed first, with the name of the part.
     pub async fn run(self) -> anyhow::Result<()> {
         let Self { parts, checks, failure, .. } = self;
         tokio::join!(join_all(parts), join_all(checks));
@@ -143,10 +143,10 @@ fn fail(failure: &OnceLock<anyhow::Error>, error: anyhow::Error) {
     }
 }
 
-/// Runs `work` as a task of its own, which another thread may run, and whose panic is an error.
+/// Runs `work` as a separate task, which another thread may run.
 ///
 /// # Errors
-/// Fails when `work` panics.
+/// Fails when the task panics.
 pub async fn on_its_own(
     name: &'static str,
     work: impl Future<Output = ()> + Send + 'static,

@@ -1,4 +1,4 @@
-//! The log: for people on a terminal, for programs as JSON.
+//! Sets up the log, as text for people or as JSON for programs.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::{fmt, panic};
@@ -17,11 +17,11 @@ use crate::output::{escape, escape_json};
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Log")]
 pub struct LogArgs {
-    /// What to log: a level, or tracing directives such as info,librdkafka=debug
+    /// Filter of the log: a level, or tracing directives such as info,librdkafka=debug
     #[arg(long, env = "LOG", value_name = "FILTER", default_value = "info,actix_server=warn", value_parser = parse_filter, global = true)]
     pub log: String,
 
-    /// How to write it
+    /// Format of the log
     #[arg(long, env = "LOG_FORMAT", value_name = "FORMAT", default_value = "text", global = true)]
     pub log_format: LogFormat,
 }
@@ -36,18 +36,18 @@ fn parse_filter(text: &str) -> Result<String, ParseError> {
     text.parse::<EnvFilter>().map(|_| text.to_owned())
 }
 
-/// Sends the log of the whole process to standard error, panics too. Lines that cannot be written are dropped. Returns
-/// the queue that they go through.
+/// Sends the log of the whole process, including panics, to standard error. Returns the queue that the lines pass
+/// through. Lines that cannot be written are dropped.
 ///
 /// # Errors
-/// When the thread that writes them cannot be started.
+/// Fails when the thread that writes the lines cannot be started.
 pub fn init(args: &LogArgs) -> io::Result<LogQueue> {
     let queue = LogQueue::start(io::stderr(), |dropped| {
-        tracing::warn!(dropped, "lines of the log were dropped, because its reader was too slow");
+        tracing::warn!(dropped, "dropped log lines because the reader of the log was too slow");
     })?;
     let writer = queue.clone();
     let filter = EnvFilter::new(&args.log);
-    // Otherwise a failing stream is reported by `eprintln!`, which panics when standard error fails.
+    // By default, tracing reports a failing stream with `eprintln!`, which panics when standard error fails.
     let builder = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     match args.log_format {
         LogFormat::Text => builder
@@ -68,7 +68,8 @@ pub fn init(args: &LogArgs) -> io::Result<LogQueue> {
     Ok(queue)
 }
 
-/// Writes the fields of an event or a span, which may hold text from outside, on one line and without control characters.
+/// A formatter that writes the fields of an event or a span, which may contain external text, on one line and without
+/// control characters.
 struct PrintableFields;
 
 impl<'writer> FormatFields<'writer> for PrintableFields {
@@ -79,7 +80,7 @@ impl<'writer> FormatFields<'writer> for PrintableFields {
     }
 }
 
-/// Writes a line of JSON without control characters.
+/// A writer that escapes the control characters in lines of JSON.
 struct PrintableJson<W>(W);
 
 impl<W: Write> Write for PrintableJson<W> {
@@ -112,24 +113,24 @@ mod tests {
         }
     }
 
-    fn log_what_is_nasty() {
+    fn log_nasty_text() {
         let nasty = "a\u{1b}[31m\n\u{9b}\u{202e}\u{2028}b";
         let _span = tracing::info_span!("span", text = %nasty).entered();
         tracing::info!(text = nasty, shown = %nasty, debugged = ?nasty, "{nasty}");
     }
 
     #[test]
-    fn no_field_message_or_span_forges_a_line_or_drives_a_terminal() {
+    fn no_field_message_or_span_can_forge_a_line_or_control_a_terminal() {
         let text = Buffer::default();
         let writer = text.clone();
         let subscriber = tracing_subscriber::fmt().with_ansi(false).fmt_fields(PrintableFields);
         let subscriber = subscriber.with_writer(move || writer.clone()).finish();
-        tracing::subscriber::with_default(subscriber, log_what_is_nasty);
+        tracing::subscriber::with_default(subscriber, log_nasty_text);
         let json = Buffer::default();
         let writer = json.clone();
         let subscriber = tracing_subscriber::fmt().json();
         let subscriber = subscriber.with_writer(move || PrintableJson(writer.clone())).finish();
-        tracing::subscriber::with_default(subscriber, log_what_is_nasty);
+        tracing::subscriber::with_default(subscriber, log_nasty_text);
         for buffer in [&text, &json] {
             let log = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
             assert_eq!(log.matches('\n').count(), 1, "{log}");

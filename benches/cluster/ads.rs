@@ -16,7 +16,7 @@ use crate::role::Role;
 use crate::stats::{say, show};
 use crate::workspace::{Site, Workspace};
 
-/// Documents per insert of the limit.
+/// Documents per insert in the measurement of the limit.
 const BATCH: usize = 500;
 
 pub async fn ads(workspace: &Workspace, report: &mut Report) {
@@ -45,8 +45,8 @@ pub async fn ads(workspace: &Workspace, report: &mut Report) {
     report.add_cpu(CpuTable { work, rounds: cpu });
 }
 
-/// Inserts the documents of all ads into a collection of its own, one batch after the other. Returns the documents per
-/// second; building them does not count.
+/// Inserts the documents of all ads into a separate collection, one batch after the other. Returns the documents per
+/// second, not counting the time to build them.
 async fn insert(site: &Site, count: u64) -> f64 {
     let collection = collection(site, "limit").await;
     let unique = IndexOptions::builder().unique(true).build();
@@ -58,7 +58,7 @@ async fn insert(site: &Site, count: u64) -> f64 {
         collection.insert_many(batch).ordered(false).await.unwrap();
     }
     let elapsed = started.elapsed().as_secs_f64();
-    // Its next checkpoint would compete with ads.
+    // The next checkpoint of the collection would compete with ads.
     collection.drop().await.unwrap();
     count as f64 / elapsed
 }
@@ -96,8 +96,8 @@ async fn drain(workspace: &Workspace, report: &mut Report, site: &Site) -> Optio
         Backlog { what: "ads", begun: "ads_records_read_total", done: "ads_records_committed_total", count };
     let drained = backlog.drain(workspace, report, &mut ads).await;
     if drained.is_some() {
-        let kept = collection(site, "ads").await.count_documents(doc! {}).await.unwrap();
-        assert_eq!(kept, count, "ads committed all offsets, but MongoDB has another number of ads");
+        let stored = collection(site, "ads").await.count_documents(doc! {}).await.unwrap();
+        assert_eq!(stored, count, "ads committed all offsets, but MongoDB has another number of ads");
     }
     ads.stop().await;
     drained

@@ -1,7 +1,7 @@
-//! The limits for estimate: librdkafka alone, which consumes records and produces others of the size of estimate's.
+//! Measures the limits for estimate: librdkafka alone consumes records and produces records of the size of estimate's.
 //!
-//! One thread polls and produces with librdkafka's defaults, `acks=all` and no compression. It copies key, headers and value
-//! and appends the price to the value as text: it neither decodes JSON nor checks a schema.
+//! One thread polls and produces with librdkafka's defaults, `acks=all` and no compression. It copies key, headers and
+//! value and appends the price to the value as text. It neither decodes JSON nor checks a schema.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -20,9 +20,9 @@ const PRICE: &[u8] = br#","price":25000.55,"priceUnit":"USD"}"#;
 /// How the loop commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Commits {
-    /// It commits its offsets once, at the end, when all records are acknowledged.
+    /// Commits the offsets once, at the end, when all records are acknowledged.
     AtTheEnd,
-    /// It produces each 5,000 records and commits their offsets in a transaction.
+    /// Produces every 5,000 records and commits their offsets in one transaction.
     Transactions,
 }
 
@@ -92,7 +92,7 @@ impl CopyLoop {
         let mut config = self.config();
         config.set("acks", "all");
         if self.commits == Commits::Transactions {
-            // As estimate has it: the default of 100 ms would dominate the duration of each transaction.
+            // The same value as in estimate. The default of 100 ms would dominate the duration of each transaction.
             config.set("transactional.id", &self.to).set("retry.backoff.ms", "10");
         }
         let producer: Producer = config.create().unwrap();
@@ -104,13 +104,13 @@ impl CopyLoop {
 
     fn read<'a>(&self, consumer: &'a BaseConsumer) -> BorrowedMessage<'a> {
         let deadline = Instant::now() + TIMEOUT;
-        // It returns early, without a record, when partitions are assigned.
+        // A poll returns early without a record when partitions are assigned.
         while Instant::now() < deadline {
             if let Some(message) = consumer.poll(TIMEOUT) {
                 return message.unwrap();
             }
         }
-        panic!("no record of {} came within {TIMEOUT:?}", self.from);
+        panic!("no record of {} arrived within {TIMEOUT:?}", self.from);
     }
 
     fn copy(&self, producer: &Producer, message: &BorrowedMessage<'_>, value: &mut Vec<u8>) {

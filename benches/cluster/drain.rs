@@ -1,4 +1,4 @@
-//! Waits until a role has worked off a backlog, by its metrics.
+//! Waits until the metrics of a role show that it has processed a backlog.
 
 use std::time::{Duration, Instant};
 
@@ -11,26 +11,26 @@ use crate::workspace::Workspace;
 const POLL: Duration = Duration::from_millis(20);
 const SAY: Duration = Duration::from_secs(5);
 
-/// A backlog and the metrics that show the work on it.
+/// A backlog and the metrics that show its progress.
 pub struct Backlog<'a> {
-    /// What works on it, for messages.
+    /// The name of the work, for messages.
     pub what: &'a str,
-    /// A counter that leaves 0 when the work begins.
+    /// A counter that is above 0 once the work has begun.
     pub begun: &'a str,
-    /// A counter of what is done.
+    /// A counter of the completed records.
     pub done: &'a str,
     pub count: u64,
 }
 
-/// How fast a backlog was worked off.
+/// The rate at which a backlog was processed, and its processor time.
 pub struct Drained {
     pub per_second: f64,
     pub cpu: CpuRound,
 }
 
 impl Backlog<'_> {
-    /// Waits until all is done. Returns the rate and the processor time since the work began, which is noticed within
-    /// 20 ms, or `None` after a timeout, which it notes in the report.
+    /// Waits until all records are done. Returns the rate and the processor time since the work began, which is
+    /// detected within 20 ms. After a timeout, adds a note to the report and returns `None`.
     pub async fn drain(
         &self,
         workspace: &Workspace,

@@ -12,7 +12,7 @@ use crate::stats::{say, show};
 use crate::transactions::BATCH;
 use crate::workspace::{Site, Workspace};
 
-/// In each round both loops and estimate read the same backlog.
+/// Measures both loops and estimate on the same backlog in each round.
 pub async fn estimate(workspace: &Workspace, report: &mut Report) {
     let count = workspace.settings.records;
     let (mut rates, mut cpu) = (Vec::new(), Vec::new());
@@ -53,7 +53,7 @@ async fn copy(workspace: &Workspace, site: &Site, commits: Commits) -> f64 {
     let (kafka, from) = (workspace.kafka.clone(), site.topic(VEHICLE_CREATED.topic));
     let count = workspace.settings.records;
     let rate = CopyLoop { kafka, from, to: to.clone(), count, commits }.run().await;
-    // The ends of transactions take offsets, too.
+    // Transaction markers also occupy offsets.
     assert!(records::end(workspace, &to).await >= count, "the loop did not write all records");
     rate
 }

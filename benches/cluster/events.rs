@@ -1,4 +1,4 @@
-//! The events table of a stock database, in its old or its new schema.
+//! Reads and fills the events table of a stock database, in its old or its new schema.
 
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ impl Events {
         .await
     }
 
-    /// Waits until all events are published and returns how long it took, or `None` after `patience`.
+    /// Waits until all events are published and returns the elapsed time, or `None` after `patience`.
     pub async fn await_published(self, sql: &mut Sql, patience: Duration) -> Option<Duration> {
         let started = Instant::now();
         while self.depth(sql).await > 0 {
@@ -77,12 +77,12 @@ impl Events {
             .await;
         })
         .await;
-        sql.settle(&["vehicles", table]).await;
+        sql.vacuum(&["vehicles", table]).await;
     }
 
     /// Inserts events and moves the relay's position past them.
     pub async fn add_published(self, sql: &mut Sql, count: u64) {
-        assert_eq!(self, Self::Log, "the outbox does not keep published events");
+        assert_eq!(self, Self::Log, "the outbox does not retain published events");
         in_chunks("published", count, async |first, last| {
             sql.run(&format!(
                 "INSERT INTO event_log (vin, event, traceparent) SELECT vin, {EVENT}, {TRACEPARENT} \
@@ -92,9 +92,9 @@ impl Events {
         })
         .await;
         sql.run("UPDATE relay_position SET last_id = (SELECT max(id) FROM event_log)").await;
-        // Under another identity there is no mark on the cluster, which would beat the position.
+        // The mark on the cluster overrides the position. A new identity has no mark.
         sql.run("UPDATE relay_lease SET identity = gen_random_uuid()::text").await;
-        sql.settle(&["event_log"]).await;
+        sql.vacuum(&["event_log"]).await;
         assert_eq!(self.depth(sql).await, 0, "the relay's position did not move past all events");
     }
 
@@ -109,7 +109,7 @@ impl Events {
 /// Inserts vehicles without events.
 pub async fn add_vehicles(sql: &mut Sql, count: u64) {
     in_chunks("stocked", count, async |first, last| sql.run(&vehicles(first, last)).await).await;
-    sql.settle(&["vehicles"]).await;
+    sql.vacuum(&["vehicles"]).await;
 }
 
 /// SQL expressions over the columns id and vin.

@@ -10,7 +10,7 @@ use tokio::time::sleep_until;
 use crate::http::Connection;
 use crate::stats::{say, show};
 
-/// From one poll to the next; with the time that a response takes, the resolution of what is recorded.
+/// The interval between polls. Together with the time of a response, it determines the resolution of the times.
 pub const PAUSE: Duration = Duration::from_millis(10);
 const LIMIT: usize = 1_000;
 /// How often and how far back the list is read again, for ads that appear before the cursor.
@@ -66,7 +66,7 @@ impl Follower {
         self.seen.get(&vin).copied()
     }
 
-    /// Starts new figures.
+    /// Resets the figures.
     pub fn reset(&mut self) {
         self.gaps.clear();
         self.skipped = 0;
@@ -74,7 +74,7 @@ impl Follower {
 
     /// Follows the list until `work` is done.
     pub async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
-        // A connection of its own, for the last response may be left unread.
+        // A separate connection, because the last response may remain unread.
         let mut connection = self.connect().await;
         let follow = async {
             loop {
@@ -160,7 +160,7 @@ impl Follower {
         loop {
             let page = read_page(connection, &from).await;
             let received = Instant::now();
-            // UUIDs of version 7 sort as their texts do.
+            // UUIDs of version 7 sort in the same order as their texts.
             for ad in page.iter().filter(|ad| ad.id <= self.cursor) {
                 self.seen.entry(number(&ad.vin)).or_insert_with(|| {
                     self.skipped += 1;
@@ -178,7 +178,7 @@ impl Follower {
 async fn read_page(connection: &mut Connection, after: &str) -> Vec<Ad> {
     let after = if after.is_empty() { String::new() } else { format!("&after={after}") };
     let path = format!("/ads?limit={LIMIT}{after}");
-    let answer = connection.get(&path).await.expect("ads answers, see ads.log if not");
+    let answer = connection.get(&path).await.expect("ads responds, see ads.log");
     let body = connection.body(answer);
     assert_eq!(answer.status, 200, "{path}: {}", String::from_utf8_lossy(body));
     serde_json::from_slice(body).unwrap()

@@ -1,4 +1,4 @@
-//! A minimal HTTP/1.1 client. It shares the processor with the processes it measures, so it has to be cheap.
+//! A minimal HTTP/1.1 client. It shares the processor with the measured processes, so it must use little of it.
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;

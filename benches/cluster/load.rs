@@ -26,9 +26,9 @@ pub struct Tally {
     pub failed: u64,
     /// Latency of each accepted request, from when it was sent.
     pub from_send: Vec<Duration>,
-    /// Latency of each accepted request, from when the schedule had it due.
+    /// Latency of each accepted request, from its scheduled time.
     pub from_schedule: Vec<Duration>,
-    /// The number in the VIN of each accepted request, and when its response came.
+    /// The number in the VIN of each accepted request, and when its response arrived.
     pub accepted_at: Vec<(u64, Instant)>,
     pub elapsed: Duration,
 }

@@ -1,7 +1,7 @@
 //! Measures the platform on the cluster of tests/cluster and compares it with what its engines can do alone.
 //!
 //! `make bench` runs it. It observes the platform from outside: over HTTP, PostgreSQL, Kafka and /proc. It creates
-//! databases and topics of its own and removes them at the end, even after a failed measure.
+//! separate databases and topics and removes them at the end, even after a failed measure.
 
 #![allow(
     clippy::cast_precision_loss,

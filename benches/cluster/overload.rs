@@ -37,7 +37,7 @@ impl Memory {
     }
 }
 
-/// Measures the overload; `rate` is the result of the closed loop, if it ran.
+/// Measures stock under overload; `rate` is the result of the closed loop, if it ran.
 pub async fn overload(workspace: &Workspace, report: &mut Report, rate: Option<f64>) {
     let settings = &workspace.settings;
     let site = workspace.site().await;
@@ -112,13 +112,13 @@ pub async fn overload(workspace: &Workspace, report: &mut Report, rate: Option<f
         Row::new("Overload: other responses or none", "", each(&rounds, |tally, _| tally.failed as f64))
             .goal(Goal::AtMost(0.0)),
         Row::new(
-            "Overload: p99 of the accepted, from the send",
+            "Overload: p99 of accepted requests, from sending",
             "ms",
             each(&rounds, |tally, _| percentile(&tally.from_send, 99)),
         )
         .goal(Goal::AtMost(100.0)),
         Row::new(
-            "Overload: p99 of the accepted, from the schedule",
+            "Overload: p99 of accepted requests, from the schedule",
             "ms",
             each(&rounds, |tally, _| percentile(&tally.from_schedule, 99)),
         ),
@@ -130,7 +130,7 @@ pub async fn overload(workspace: &Workspace, report: &mut Report, rate: Option<f
         .limit("before the first round", vec![rounds[0].1.before]),
         Row::new("Overload: memory of stock 2 s later", "MiB", each(&rounds, |_, memory| memory.after)),
         Row::new(
-            "Overload: peak memory in the last third by that in the first",
+            "Overload: peak memory in the last third divided by that in the first",
             "",
             each(&rounds, |_, memory| memory.growth()),
         )

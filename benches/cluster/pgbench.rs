@@ -1,4 +1,4 @@
-//! The limit for POST: pgbench running a transaction of two inserts.
+//! Measures the limit for POST: pgbench runs a transaction of two inserts.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -26,7 +26,7 @@ CREATE TABLE outbox (
     traceparent TEXT NOT NULL
 );";
 
-/// VINs arrive in random order, as they do from the load generator.
+/// The transaction. Its VINs arrive in random order, as those of the load generator do.
 const SCRIPT: &str = r#"\set n random(1, 9000000000000000000)
 BEGIN;
 INSERT INTO vehicles (vin, model, manufacturer, year, odometer, odometer_unit, created_at) VALUES ('V' || lpad(to_hex(:n::bigint), 16, '0'), 'model', 'manufacturer', 2022, 1000, 'km', now());
@@ -59,7 +59,7 @@ pub struct Outcome {
     pub mean_milliseconds: f64,
 }
 
-/// pgbench with a database of its own.
+/// pgbench with its own database.
 pub struct Pgbench {
     pub site: Rc<Site>,
     script: PathBuf,
@@ -83,12 +83,12 @@ impl Pgbench {
             .arg(&self.script)
             .arg(self.site.url());
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap();
-        let output = output.expect("pgbench, of PostgreSQL's client packages, is installed");
-        let (said, complained) =
+        let output = output.expect("pgbench from PostgreSQL's packages is installed");
+        let (stdout, stderr) =
             (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "pgbench failed: {complained}");
+        assert!(output.status.success(), "pgbench failed: {stderr}");
         let number = |start: &str| {
-            let rest = said.lines().find_map(|line| line.strip_prefix(start)).unwrap();
+            let rest = stdout.lines().find_map(|line| line.strip_prefix(start)).unwrap();
             rest.split_whitespace().next().unwrap().parse().unwrap()
         };
         Outcome { per_second: number("tps = "), mean_milliseconds: number("latency average = ") }

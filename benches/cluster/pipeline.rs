@@ -13,7 +13,7 @@ use crate::stock;
 use crate::workspace::{Site, Workspace};
 
 const WARM_UP: Duration = Duration::from_secs(2);
-/// Longest wait for the last ads of a round, besides the processing time.
+/// Longest wait for the last ads of a round, in addition to the processing time.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The figures of one round.
@@ -27,7 +27,7 @@ struct Round {
     resolution: f64,
 }
 
-/// The roles that a vehicle passes.
+/// The roles that a vehicle passes through.
 struct Pipeline {
     stock: Role,
     estimators: Vec<Role>,
@@ -165,9 +165,10 @@ fn add_rows(workspace: &Workspace, report: &mut Report, rounds: &[Round], cpu: V
             .goal(Goal::AtMost(0.0)),
     ]);
     report.notes.push(format!(
-        "Pipeline: GET /ads is polled every {PAUSE:?} by `after`, on a connection of its own. An ad counts as visible when the \
-         response that contains it is received. The resolution is the time from sending a poll to the response of the \
-         next one: a time is too long by at most that. An ad that `after` skipped is found about 100 ms later."
+        "Pipeline: GET /ads is polled every {PAUSE:?} with `after`, on a separate connection. An ad counts as visible \
+         when the response that contains it is received. The resolution is the time from sending a poll to the \
+         response of the next one: each time is too long by at most this. An ad that `after` skipped is found about \
+         100 ms later."
     ));
     report.add_cpu(CpuTable { work: format!("{work}, until the last ad is visible"), rounds: cpu });
 }

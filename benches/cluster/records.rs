@@ -20,7 +20,7 @@ pub type Producer = ThreadedProducer<DefaultProducerContext>;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Returns the event of a vehicle that stock accepted, in the size of those of the relay measure.
+/// Returns the event of a vehicle that stock accepted, of the same size as the events of the relay measure.
 pub fn created(number: u64) -> VehicleCreated {
     VehicleCreated {
         id: Some(i64::try_from(number).unwrap()),
@@ -41,8 +41,8 @@ pub fn processed(number: u64) -> VehicleProcessed {
     created(number).priced(Price::from_cents(1_000_00 + cents))
 }
 
-/// Creates the topic of an event type and writes `count` valid events to it. They are framed and checked by the platform's
-/// codec, which registers the schema, and have the key and the headers that the platform gives them.
+/// Creates the topic of an event type and writes `count` valid events to it. The platform's codec registers the schema
+/// and encodes the events, which have the same key and headers as on the platform.
 pub async fn write<E: Serialize>(
     workspace: &Workspace,
     site: &Site,
@@ -58,13 +58,13 @@ pub async fn write<E: Serialize>(
     let mut values = Vec::new();
     for number in 0..count {
         let value = codec.encode(event_type, &topic, &event(number)).await;
-        values.push(value.expect("the registry accepts the schema, and the event keeps to it"));
+        values.push(value.expect("the registry accepts the schema and the event conforms to it"));
     }
     let kafka = workspace.kafka.clone();
     let written = topic.clone();
     tokio::task::spawn_blocking(move || write_blocking(&kafka, &written, &values)).await.unwrap();
-    // Without transactions each offset is a record.
-    assert_eq!(end(workspace, &topic).await, count, "{topic} does not hold the backlog");
+    // Without transactions, each offset is a record.
+    assert_eq!(end(workspace, &topic).await, count, "{topic} does not contain the backlog");
     say(&format!(
         "  wrote {} records to {} in {:.1} s",
         show(count as f64),
@@ -83,7 +83,7 @@ fn write_blocking(kafka: &str, topic: &str, values: &[Vec<u8>]) {
         let key = created(number).vehicle.vin;
         send(&producer, BaseRecord::to(topic).key(&key).payload(value).headers(trace_headers(number)));
     }
-    producer.flush(TIMEOUT).expect("the brokers take the backlog");
+    producer.flush(TIMEOUT).expect("the brokers accept the backlog");
 }
 
 /// Queues a record, waiting while the queue is full.

@@ -1,4 +1,4 @@
-//! Measures the relay alone: stock starts with a backlog of events.
+//! Measures the relay alone on a backlog that exists when stock starts.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::workspace::{Site, Workspace};
 /// The metric that counts events whose transaction has committed.
 const PUBLISHED: &str = "stock_events_published_total";
 
-/// The state of the database besides the backlog.
+/// The state of the database in addition to the backlog.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Case {
     Plain,
@@ -88,13 +88,13 @@ pub async fn relay(workspace: &Workspace, report: &mut Report) {
     }
 }
 
-/// Creates a database with a history. Returns `None` when the schema does not keep published events.
+/// Creates a database with a history. Returns `None` when the schema does not retain published events.
 async fn history(workspace: &Workspace, report: &mut Report) -> Option<Rc<Site>> {
     let site = workspace.site().await;
     let events = stock::create_tables(workspace, &site).await;
     if events == Events::Outbox {
         report.notes.push(
-            "The relay was not measured after a history: the outbox does not keep published events."
+            "The relay was not measured after a history: the outbox does not retain published events."
                 .to_owned(),
         );
         workspace.remove(site).await;

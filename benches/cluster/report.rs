@@ -10,7 +10,7 @@ use crate::stats::{median, show};
 /// Share of a core that processes outside a measure may use: idle registries and `ZooKeeper`.
 const QUIET: f64 = 0.2;
 
-/// What a measure must reach.
+/// The goal of a measure.
 #[derive(Clone, Copy, Debug)]
 pub enum Goal {
     AtMost(f64),
@@ -19,7 +19,7 @@ pub enum Goal {
     AtLeast(f64),
 }
 
-/// What an engine does alone, measured in the same run.
+/// The result of an engine alone, measured in the same run.
 pub struct Limit {
     pub what: String,
     pub rounds: Vec<f64>,
@@ -123,7 +123,7 @@ pub struct CpuRound {
     pub during_load: CpuUse,
     /// Includes the time after the load, in which the last events are published.
     pub in_all: CpuUse,
-    /// Vehicles that were accepted or worked on.
+    /// Vehicles that were accepted or processed.
     pub vehicles: u64,
 }
 

@@ -83,7 +83,7 @@ impl Role {
     }
 }
 
-/// Waits until the roles, instances of one, share the partitions of their topic.
+/// Waits until the instances of a role share the partitions of their topic.
 pub async fn await_assigned(roles: &[Role]) {
     let share = PARTITIONS / roles.len();
     eventually("the partitions to be assigned", async || {
@@ -107,7 +107,7 @@ impl Drop for Role {
     }
 }
 
-/// What /metrics returned.
+/// The response of /metrics.
 pub struct Metrics(String);
 
 impl Metrics {

@@ -43,7 +43,7 @@ pub struct Settings {
     #[arg(long, env = "BENCH_HISTORY", default_value_t = 10_000_000)]
     pub history: u64,
 
-    /// Timeout for working off one backlog, in seconds
+    /// Timeout for processing one backlog, in seconds
     #[arg(long, env = "BENCH_RELAY_SECONDS", default_value_t = 180)]
     pub relay_seconds: u64,
 

@@ -23,7 +23,7 @@ impl Sql {
     }
 
     /// Vacuums and analyzes tables and writes a checkpoint, so that none of this happens during a measure.
-    pub async fn settle(&mut self, tables: &[&str]) {
+    pub async fn vacuum(&mut self, tables: &[&str]) {
         for table in tables {
             self.run(&format!("VACUUM ANALYZE {table}")).await;
         }

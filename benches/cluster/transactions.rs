@@ -1,4 +1,4 @@
-//! The limit for the relay: Kafka transactions written by librdkafka alone.
+//! Measures the limit for the relay: Kafka transactions written by librdkafka alone.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Measures the memory of an estimator in which vehicles wait.
+//! Measures the memory of an estimator that holds waiting vehicles.
 
 use std::fs;
 use std::path::Path;
@@ -14,10 +14,10 @@ use crate::role::Role;
 use crate::stats::{say, show};
 use crate::workspace::{Site, Workspace};
 
-/// Longer than the measure takes.
+/// The processing time, longer than the measure.
 const PROCESSING_TIME: &str = "10m";
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Time after all vehicles were read in which the largest memory counts.
+/// The period after all vehicles were read for which the largest memory is reported.
 const SETTLE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(100);
 const SAY: Duration = Duration::from_secs(5);
@@ -35,7 +35,7 @@ pub async fn waiting(workspace: &Workspace, report: &mut Report) {
     let site = workspace.site().await;
     records::write(workspace, &site, VEHICLE_CREATED, count, created).await;
     let mut rounds = Vec::new();
-    // Nothing is committed, so that each round reads the same vehicles.
+    // Nothing is committed, so each round reads the same vehicles.
     for round in 1..=workspace.settings.rounds {
         sample_runnable();
         let memory = one_round(workspace, report, &site, round == 1).await;

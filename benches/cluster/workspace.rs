@@ -31,7 +31,7 @@ pub struct Workspace {
     created: Cell<u32>,
 }
 
-/// Databases and a topic prefix of its own.
+/// A pair of databases and a topic prefix for one measure.
 pub struct Site {
     pub database: PostgresDatabase,
     ads: MongoDatabase,
@@ -72,8 +72,8 @@ impl Workspace {
     pub async fn site(&self) -> Rc<Site> {
         let number = self.created.get() + 1;
         self.created.set(number);
-        let database = PostgresDatabase::create().await.expect("PostgreSQL is there");
-        let ads = MongoDatabase::create().await.expect("MongoDB is there");
+        let database = PostgresDatabase::create().await.expect("PostgreSQL is available");
+        let ads = MongoDatabase::create().await.expect("MongoDB is available");
         let site = Rc::new(Site { database, ads, prefix: format!("{}.{number}.", self.name) });
         self.sites.borrow_mut().push(Rc::clone(&site));
         site

@@ -1,4 +1,4 @@
-//! Turns processed vehicles into ads, and serves them.
+//! Turns processed vehicles into ads and serves them over HTTP.
 
 mod ad;
 mod api;
@@ -31,12 +31,13 @@ use store::AdStore;
 /// The consumer group.
 pub const GROUP: &str = "ms-vehicles-ads";
 
-/// Records that wait for the database at most.
+/// The maximum number of records that wait for the database.
 const MAX_IN_FLIGHT: usize = 20_000;
-/// Bytes of records that wait for the database at most: less than the 48 MB that MongoDB takes in one message.
+/// The maximum size in bytes of the records that wait for the database: less than the 48 MB that MongoDB accepts in one
+/// message.
 const MAX_IN_FLIGHT_BYTES: usize = 8 << 20;
 
-/// On this machine.
+/// The default URL: a database on this machine.
 pub const DEFAULT_DATABASE_URL: &str = "mongodb://127.0.0.1:27017/vehicles";
 
 #[derive(Args, Clone, Debug)]
@@ -45,7 +46,7 @@ pub struct AdsArgs {
     #[arg(long, env = "PORT", value_name = "PORT", default_value_t = Port::new(3003), value_parser = Port::parser())]
     pub port: Port,
 
-    /// Where to keep ads: mongodb://user:password@host/database or sqlite:PATH
+    /// Database to store ads in: mongodb://user:password@host/database or sqlite:PATH
     #[arg(
         long,
         env = "DATABASE_URL",
@@ -57,12 +58,12 @@ pub struct AdsArgs {
     )]
     pub database_url: DatabaseUrl,
 
-    /// A file that holds the database's URL, which may be a secret
+    /// File that contains the URL of the database, which may be a secret
     #[arg(long, env = "DATABASE_URL_FILE", value_name = "PATH", help_heading = "Database")]
     pub database_url_file: Option<PathBuf>,
 
-    /// Name that tells this instance apart and stays the same when it restarts [default: the host's name and a
-    /// number that is free on this machine]
+    /// Name that identifies this instance and stays the same across restarts [default: the host's name and a number
+    /// that is free on this machine]
     #[arg(long, env = "INSTANCE_ID", value_name = "NAME", help_heading = "Kafka")]
     pub instance_id: Option<String>,
 
@@ -70,7 +71,7 @@ pub struct AdsArgs {
     pub role: RoleArgs,
 }
 
-/// The ads role, which listens and does not serve yet.
+/// The ads role, bound to its address but not running yet.
 pub struct Ads {
     server: HttpServer,
     store: Arc<dyn AdStore>,
@@ -80,10 +81,10 @@ pub struct Ads {
 }
 
 impl Ads {
-    /// Listens, and checks the arguments. Connects to nothing.
+    /// Binds the listener and checks the arguments. Does not connect to any dependency.
     ///
     /// # Errors
-    /// When the port is taken, or an argument can never work.
+    /// Fails when the port is in use, or an argument can never work.
     pub async fn bind(args: AdsArgs) -> anyhow::Result<Self> {
         let server = HttpServer::bind(args.role.http.host, args.port)?;
         let database_url = DatabaseUrl::resolve(&args.database_url, args.database_url_file.as_ref())?;
@@ -92,15 +93,15 @@ impl Ads {
         Ok(Self { server, store, codec, instance_id: args.instance_id, role: args.role })
     }
 
-    /// Returns the address that it listens on.
+    /// Returns the address that the role listens on.
     pub fn address(&self) -> SocketAddr {
         self.server.address()
     }
 
-    /// Runs until `shutdown`, waiting for dependencies that are unavailable.
+    /// Runs the role until `shutdown` and waits for dependencies that are unavailable.
     ///
     /// # Errors
-    /// When a part of it fails.
+    /// Fails when a part of the role fails.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let Self { server, store, codec, instance_id, role: args } = self;
         let naming = Naming::new(&args.kafka);
@@ -137,7 +138,7 @@ impl Ads {
         let routes = api::routes(Arc::clone(&store), Arc::clone(&skipped));
         let serving = server.serve(role.health(), metrics, routes, shutdown.clone(), args.shutdown.grace());
         role.run_part(Part::new("requests", 0.9), serving);
-        // The writer ends when the worker, which hands it the ads, has ended.
+        // The writer ends after the worker, which sends it the ads.
         let working = async {
             let (worked, wrote) = tokio::join!(worker.run(), on_its_own("writer", writer));
             worked.and(wrote)

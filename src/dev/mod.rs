@@ -1,7 +1,7 @@
-//! The whole platform in one process, with nothing installed.
+//! Runs the whole platform in one process, without installing anything.
 //!
-//! The infrastructure is embedded: a Kafka broker, a schema registry, SQLite files. The roles are the very ones
-//! that run alone, and reach the infrastructure over the network, so others can join in from outside.
+//! The infrastructure is embedded: a Kafka broker, a schema registry, SQLite files. The roles are the same ones that
+//! run alone. They reach the infrastructure over the network, so roles in other processes can join.
 
 mod registry;
 
@@ -33,12 +33,11 @@ const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 #[derive(Args, Clone, Debug)]
 pub struct DevArgs {
-    /// Directory that keeps everything
+    /// Directory for all data
     #[arg(long, env = "DATA_DIR", value_name = "PATH", default_value = "./data")]
     pub data_dir: PathBuf,
 
-    /// Roles to run in this process, estimate as often as there are to be estimators; none for the infrastructure
-    /// alone
+    /// Roles to run in this process; repeat estimate for more estimators, and use none for only the infrastructure
     #[arg(
         long,
         env = "ROLES",
@@ -48,19 +47,19 @@ pub struct DevArgs {
     )]
     pub roles: Vec<RoleName>,
 
-    /// Port of stock
+    /// Port to serve stock on
     #[arg(long, env = "STOCK_PORT", value_name = "PORT", default_value_t = Port::new(3002), value_parser = Port::parser_of("--stock-port"), help_heading = "Ports")]
     pub stock_port: Port,
 
-    /// Port of ads
+    /// Port to serve ads on
     #[arg(long, env = "ADS_PORT", value_name = "PORT", default_value_t = Port::new(3003), value_parser = Port::parser_of("--ads-port"), help_heading = "Ports")]
     pub ads_port: Port,
 
-    /// Port of the Kafka broker
+    /// Port to serve the Kafka broker on
     #[arg(long, env = "KAFKA_PORT", value_name = "PORT", default_value_t = Port::new(9092), value_parser = Port::parser_of("--kafka-port"), help_heading = "Ports")]
     pub kafka_port: Port,
 
-    /// Port of the schema registry
+    /// Port to serve the schema registry on
     #[arg(long, env = "REGISTRY_PORT", value_name = "PORT", default_value_t = Port::new(8081), value_parser = Port::parser_of("--registry-port"), help_heading = "Ports")]
     pub registry_port: Port,
 
@@ -100,7 +99,7 @@ fn lock(data_dir: &Path) -> anyhow::Result<File> {
 /// Runs the platform until `shutdown`.
 ///
 /// # Errors
-/// When a port or the data directory is taken, or a part of the platform fails.
+/// Fails when a port or the data directory is in use, or a part of the platform fails.
 pub async fn run(args: DevArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
     check_roles(&args.roles)?;
     let _lock = lock(&args.data_dir)?;
@@ -109,14 +108,14 @@ pub async fn run(args: DevArgs, shutdown: CancellationToken) -> anyhow::Result<(
         .with_context(|| args.kafka_port.cannot_listen(LOOPBACK))?;
     let registry = HttpServer::bind(LOOPBACK, args.registry_port)?;
     let roles = Roles::bind(&args, kafka.local_addr()?, registry.address()).await?;
-    // From here on all that has to be free is ours.
+    // All ports and the data directory are reserved from here on.
     let broker = Broker::builder()
         .listener(kafka)
         .data_dir(args.data_dir.join("kafka"))
         .start()
         .await
         .context("cannot start the Kafka broker")?;
-    // The platform runs whether this is read or not: a pipe that is full blocks its writer.
+    // A separate thread, because a full pipe blocks its writer.
     let description = roles.describe(&args, broker.address(), registry.address());
     std::thread::spawn(move || Output::stdout().lines(&description));
 
@@ -129,7 +128,7 @@ pub async fn run(args: DevArgs, shutdown: CancellationToken) -> anyhow::Result<(
     let serving = registry::run(registry, &schemas, infrastructure.clone(), args.shutdown.grace());
     platform.run_part(Part::new("registry", 1.0), serving);
     platform.run_part(Part::new("roles", 1.0).then_stop(&infrastructure), async {
-        // Here and not only by the roles: those that join from outside would ask for three replicas.
+        // Creates the topics here, because roles that join from other processes would request three replicas.
         ClusterCheck::new(&kafka, topics.to_vec(), None)?.check().await?;
         roles.run(&shutdown).await
     });
@@ -141,15 +140,15 @@ pub async fn run(args: DevArgs, shutdown: CancellationToken) -> anyhow::Result<(
 fn check_roles(roles: &[RoleName]) -> anyhow::Result<()> {
     let count = |wanted| roles.iter().filter(|role| **role == wanted).count();
     if count(RoleName::None) > 0 && roles.len() > 1 {
-        bail!("--roles: none stands alone");
+        bail!("--roles: none cannot be combined with other roles");
     }
     if count(RoleName::Stock) > 1 || count(RoleName::Ads) > 1 {
-        bail!("--roles: only estimate can be there more than once");
+        bail!("--roles: only estimate can be repeated");
     }
     Ok(())
 }
 
-/// The roles of this process, which listen.
+/// The roles of this process, bound to their addresses.
 struct Roles {
     stock: Option<Stock>,
     estimators: Vec<Estimate>,
@@ -195,7 +194,7 @@ impl Roles {
             let estimate = EstimateArgs {
                 port: None,
                 work: args.work.clone(),
-                // The name is the platform's own: it does not depend on what else runs on this machine.
+                // A fixed name, independent of the other processes on this machine.
                 instance_id: Some(format!("dev-{number}")),
                 role: role.clone(),
             };
@@ -204,7 +203,7 @@ impl Roles {
         Ok(roles)
     }
 
-    /// Runs them until `shutdown`; when one ends, all end.
+    /// Runs the roles until `shutdown`. When one ends, all end.
     async fn run(self, shutdown: &CancellationToken) -> anyhow::Result<()> {
         let mut running: Vec<LocalBoxFuture<'_, anyhow::Result<()>>> = Vec::new();
         if let Some(stock) = self.stock {
@@ -233,7 +232,7 @@ impl Roles {
         ended.into_iter().collect()
     }
 
-    /// Says what listens where, and what to do with it.
+    /// Describes the addresses of the platform and the first commands to try.
     fn describe(&self, args: &DevArgs, kafka: SocketAddr, registry: SocketAddr) -> String {
         let stock = self.stock.as_ref().map(Stock::address);
         let ads = self.ads.as_ref().map(Ads::address);
@@ -242,7 +241,7 @@ impl Roles {
         if !self.estimators.is_empty() {
             let time = humantime::format_duration(args.model.processing_time);
             lines.push(format!(
-                "  estimate         {} in this process, {time} a vehicle",
+                "  estimate         {} in this process, {time} per vehicle",
                 self.estimators.len()
             ));
         }
@@ -265,8 +264,8 @@ impl Roles {
         if registry.port() != 8081 {
             join.push_str(&format!(" --schema-registry-url http://{registry}"));
         }
-        lines.push(format!("{join}   # in another terminal: one more estimator"));
-        lines.push("\nCtrl-C ends it; what was answered 201 is kept.\n".to_owned());
+        lines.push(format!("{join}   # in another terminal: starts one more estimator"));
+        lines.push("\nPress Ctrl-C to stop. The data directory retains every accepted vehicle.\n".to_owned());
         lines.join("\n")
     }
 }

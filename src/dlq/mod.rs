@@ -1,7 +1,7 @@
 //! Lists, shows and resolves dead letters.
 
 mod letter_id;
-mod settle;
+mod resolve;
 mod show;
 
 use anyhow::{Context as _, bail};
@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::event::{VEHICLE_CREATED, VEHICLE_PROCESSED};
-use crate::kafka::{DeadLetter, KafkaArgs, Naming, Settlement, for_each_dead_letter};
+use crate::kafka::{DeadLetter, KafkaArgs, Naming, Resolution, for_each_dead_letter};
 use crate::output::Output;
 use letter_id::LetterId;
 
@@ -28,9 +28,9 @@ pub enum DlqCommand {
     Show(ShowArgs),
     /// Put records back on their topic, each exactly once. Fix the cause first, or they become dead letters again. A
     /// dead letter that cannot be put back is reported and skipped, and the exit code is 1
-    Replay(SettleArgs),
+    Replay(ResolveArgs),
     /// Resolve dead letters without putting anything back. `audit --repair` publishes such a vehicle again
-    Discard(SettleArgs),
+    Discard(ResolveArgs),
 }
 
 #[derive(Args, Clone, Debug)]
@@ -62,7 +62,7 @@ pub struct ShowArgs {
 }
 
 #[derive(Args, Clone, Debug)]
-pub struct SettleArgs {
+pub struct ResolveArgs {
     /// Dead letters, as `list` prints them, such as stock.vehicle-created/0/12
     #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
     pub letters: Vec<LetterId>,
@@ -83,8 +83,8 @@ pub async fn run(args: DlqArgs) -> anyhow::Result<()> {
     let work = move || match args.command {
         DlqCommand::List(args) => list(&args),
         DlqCommand::Show(args) => show::show(&args),
-        DlqCommand::Replay(args) => settle::settle(&args, Settlement::Replayed),
-        DlqCommand::Discard(args) => settle::settle(&args, Settlement::Discarded),
+        DlqCommand::Replay(args) => resolve::resolve(&args, Resolution::Replayed),
+        DlqCommand::Discard(args) => resolve::resolve(&args, Resolution::Discarded),
     };
     tokio::task::spawn_blocking(work).await.context("the command panicked")?
 }
@@ -112,28 +112,28 @@ fn list(args: &ListArgs) -> anyhow::Result<()> {
         if !waits && !args.all {
             return Ok(());
         }
-        let died = time(letter.record().timestamp);
+        let created = time(letter.record().timestamp);
         if args.json {
             let origin = letter
                 .origin()
                 .map(|(partition, offset)| json!({ "partition": partition, "offset": offset }));
             let line = json!({
-                "letter": id.to_string(), "waits": waits, "died": died, "reason": letter.reason(),
+                "letter": id.to_string(), "waits": waits, "died": created, "reason": letter.reason(),
                 "group": letter.group(), "origin": origin, "written": time(letter.written()),
                 "leftOut": letter.left_out(),
             });
             output.json(&line);
         } else {
             if listed == 0 {
-                let (letter, died, state, origin) = ("DEAD LETTER", "CREATED", "STATE", "ORIGIN");
-                output.line(format_args!("{letter:<36}  {died:<24}  {state:<9}  {origin:<14}  REASON"));
+                let (letter, created, state, origin) = ("DEAD LETTER", "CREATED", "STATE", "ORIGIN");
+                output.line(format_args!("{letter:<36}  {created:<24}  {state:<9}  {origin:<14}  REASON"));
             }
             let state = if waits { "waiting" } else { "resolved" };
             let origin =
                 letter.origin().map_or("-".to_owned(), |(partition, offset)| format!("{partition}/{offset}"));
-            let died = died.unwrap_or_default();
+            let created = created.unwrap_or_default();
             let reason = letter.reason();
-            output.line(format_args!("{id:<36}  {died:<24}  {state:<9}  {origin:<14}  {reason}"));
+            output.line(format_args!("{id:<36}  {created:<24}  {state:<9}  {origin:<14}  {reason}"));
         }
         listed += 1;
         Ok(())

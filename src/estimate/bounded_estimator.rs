@@ -1,4 +1,4 @@
-//! Runs a pricing model within limits of number and time, and counts what it does.
+//! Limits the number and the duration of concurrent estimates of a pricing model, and measures them.
 
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
@@ -17,9 +17,9 @@ use crate::excerpt::excerpt;
 use crate::kafka::WorkerStatus;
 use crate::vehicle::Price;
 
-/// How much longer than [`Estimator::max_duration`] an estimate may take before it is dropped.
+/// The time beyond [`Estimator::max_duration`] after which an estimate is dropped.
 const GRACE: Duration = Duration::from_secs(30);
-/// The longest reason of a model that is kept. It may quote an answer of any length.
+/// The maximum number of characters of a model's reason, which may quote a response of any length.
 pub(super) const MAX_REASON_CHARS: usize = 1_000;
 
 /// The metrics of estimates.
@@ -32,7 +32,7 @@ struct EstimateMetrics {
 impl EstimateMetrics {
     fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        registry.register("running", "Estimates that run at this moment", metrics.running.clone());
+        registry.register("running", "Estimates that are running", metrics.running.clone());
         registry.register("retries", "Estimates that failed and are retried", metrics.retries.clone());
         metrics
     }
@@ -41,7 +41,7 @@ impl EstimateMetrics {
 /// A pricing model with its limits.
 pub(super) struct BoundedEstimator<E> {
     estimator: E,
-    /// One for each estimate that may run. They are given out in the order in which they are asked for.
+    /// One permit for each estimate that may run. Permits are granted in the order of the requests.
     permits: Semaphore,
     time_limit: Duration,
     status: WorkerStatus,
@@ -49,8 +49,8 @@ pub(super) struct BoundedEstimator<E> {
 }
 
 impl<E: Estimator> BoundedEstimator<E> {
-    /// Has `estimator` make `max_concurrent` estimates at a time, with metrics in `registry`. `status` is that of the
-    /// worker that asks for them.
+    /// Limits `estimator` to `max_concurrent` estimates at a time and registers its metrics. `status` is the status of
+    /// the worker that requests the estimates.
     pub(super) fn new(
         estimator: E,
         max_concurrent: usize,
@@ -66,7 +66,10 @@ impl<E: Estimator> BoundedEstimator<E> {
         }
     }
 
-    /// Waits for a turn, then asks the model.
+    /// Waits for a permit, then estimates a price.
+    ///
+    /// # Errors
+    /// Returns the error of the model, or [`EstimateError::Retry`] when it takes too long.
     pub(super) async fn estimate(&self, vehicle: &VehicleCreated) -> Result<Price, EstimateError> {
         let (running, waited) = self.begin().await;
         let estimated = tokio::time::timeout(self.time_limit, self.estimator.estimate(vehicle)).await;
@@ -86,7 +89,7 @@ impl<E: Estimator> BoundedEstimator<E> {
     /// Checks whether the model can work.
     ///
     /// # Errors
-    /// When it cannot, or its check panicked.
+    /// Returns the reason when the model cannot work. A panic of the check is also an error.
     pub(super) async fn check(&self) -> anyhow::Result<()> {
         let check = async { self.estimator.check().await };
         let checked = AssertUnwindSafe(check).catch_unwind().await;
@@ -94,19 +97,19 @@ impl<E: Estimator> BoundedEstimator<E> {
         checked.map_err(|error| anyhow!(excerpt(&format!("{error:#}"), MAX_REASON_CHARS)))
     }
 
-    /// Returns a permit to run, and how long it took to get it.
+    /// Waits for a permit and returns it with the time that this took.
     async fn begin(&self) -> (Running<'_>, Duration) {
         if let Ok(permit) = self.permits.try_acquire() {
             return (Running::new(Some(permit), &self.metrics.running), Duration::ZERO);
         }
-        let asked = Instant::now();
-        // On the heap, so that a vehicle whose estimate runs does not hold the room for it. The semaphore is never closed.
+        let requested = Instant::now();
+        // Boxed, so that vehicles with a running estimate do not reserve its size. The semaphore is never closed.
         let permit = Box::pin(self.permits.acquire()).await.ok();
-        (Running::new(permit, &self.metrics.running), asked.elapsed())
+        (Running::new(permit, &self.metrics.running), requested.elapsed())
     }
 }
 
-/// An estimate that runs, until it is dropped.
+/// A guard that counts an estimate as running until it is dropped.
 struct Running<'a> {
     _permit: Option<SemaphorePermit<'a>>,
     gauge: &'a Gauge,
@@ -133,7 +136,7 @@ mod tests {
     use super::super::estimator::vehicle;
     use super::*;
 
-    /// Returns the next of its answers, from the last to the first, and never returns after those.
+    /// A model that returns its answers from the last to the first, and then never completes.
     struct Script(Mutex<Vec<Result<Price, EstimateError>>>);
 
     impl Estimator for Script {
@@ -153,7 +156,7 @@ mod tests {
             match self.0.lock().unwrap().pop() {
                 Some(Err(error)) => Err(error.into()),
                 Some(Ok(_)) => Ok(()),
-                None => panic!("nothing to say"),
+                None => panic!("no answer is left"),
             }
         }
     }
@@ -168,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn an_estimate_runs_only_with_a_permit_and_one_that_is_dropped_returns_it() {
+    fn an_estimate_runs_only_with_a_permit_and_returns_it_when_it_is_dropped() {
         let price = Price::from_cents(1_00);
         let bounded = bounded(1, Vec::new());
         let vehicle = vehicle();
@@ -198,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_failures_that_may_pass_count_as_retries() {
+    async fn only_transient_failures_count_as_retries() {
         let answers = vec![
             Ok(Price::from_cents(1_00)),
             Err(EstimateError::Reject("no".to_owned())),
@@ -212,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn neither_a_long_reason_nor_a_panic_of_its_check_harms_the_role() {
+    async fn a_check_shortens_a_long_reason_and_reports_a_panic() {
         let reason = "x".repeat(100_000);
         let bounded = bounded(1, vec![Err(EstimateError::Retry(reason)), Ok(Price::from_cents(1_00))]);
         bounded.check().await.unwrap();

@@ -1,4 +1,4 @@
-//! Where prices come from.
+//! Defines the interface of pricing models, and the simulated model.
 
 use std::time::Duration;
 
@@ -8,39 +8,40 @@ use crate::vehicle::Price;
 
 /// A pricing model.
 ///
-/// The role calls it for each vehicle and does the rest: it reads and writes Kafka, retries, keeps dead letters, and
-/// publishes each price exactly once.
+/// The role calls the model for each vehicle and does everything else: it reads and writes Kafka, retries, writes dead
+/// letters, and publishes each price exactly once.
 pub trait Estimator: Send + Sync + 'static {
     /// Returns a price for a vehicle.
     ///
-    /// Many calls run concurrently, at most `--max-concurrent-estimates`. A call may be dropped at any `await`, when its
-    /// partition moves to another instance or its time is over, and the same vehicle may be asked for again, here or in
-    /// another process: side effects must tolerate that. A call that blocks its thread delays all others; use
-    /// [`tokio::task::spawn_blocking`] for long computations. A panic rejects the vehicle.
+    /// At most `--max-concurrent-estimates` calls run concurrently. A call may be dropped at any `await`, when its
+    /// partition moves to another instance or its time limit expires. The same vehicle may then be estimated again, in
+    /// this process or another one, and side effects must tolerate that. A call that blocks its thread delays all
+    /// others; use [`tokio::task::spawn_blocking`] for long computations. A panic rejects the vehicle.
     ///
     /// # Errors
-    /// [`EstimateError::Retry`] when the model may answer later, [`EstimateError::Reject`] when it can never price this
-    /// vehicle. Reject only for what is wrong with the vehicle: an outage must not turn vehicles into dead letters.
+    /// Return [`EstimateError::Retry`] when a retry may succeed, and [`EstimateError::Reject`] when the model can never
+    /// price this vehicle. Reject only a vehicle that is itself the cause: an outage must not turn vehicles into dead
+    /// letters.
     fn estimate(&self, vehicle: &VehicleCreated)
     -> impl Future<Output = Result<Price, EstimateError>> + Send;
 
-    /// Returns how long one call of [`Self::estimate`] takes at most.
+    /// Returns the maximum duration of one call of [`Self::estimate`].
     ///
-    /// A call that takes 30 s longer is dropped and retried, and a vehicle that is in flight for 30 s longer makes the
-    /// role report on `/readyz` that it makes no progress.
+    /// A call that exceeds it by 30 s is dropped and retried. When a vehicle is in flight for 30 s longer than this,
+    /// the role reports on `/readyz` that it makes no progress.
     fn max_duration(&self) -> Duration;
 
     /// Checks whether the model can work. The role calls this every few seconds and shows the result as `model` on
-    /// `/readyz`; a check that takes more than 6 s has failed. Estimates go on meanwhile.
+    /// `/readyz`. A check that takes more than 6 s fails. Estimates continue in the meantime.
     ///
     /// # Errors
-    /// When the model cannot work now: the reason.
+    /// Return the reason when the model cannot work now.
     fn check(&self) -> impl Future<Output = anyhow::Result<()>> + Send {
         async { Ok(()) }
     }
 }
 
-/// Waits for a fixed time, then draws a price.
+/// A model that waits for a fixed time, then draws a random price.
 #[derive(Clone, Debug)]
 pub struct SimulatedEstimator {
     pub processing_time: Duration,
@@ -80,7 +81,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_price_is_from_1000_to_50000() {
+    async fn a_price_is_between_1000_and_50000() {
         let estimator = SimulatedEstimator { processing_time: Duration::ZERO };
         for _ in 0..1_000 {
             let amount = estimator.estimate(&vehicle()).await.unwrap().amount();

@@ -1,4 +1,4 @@
-//! Puts a price on each vehicle that stock has taken.
+//! Estimates a price for each vehicle that stock has accepted.
 
 mod bounded_estimator;
 mod estimate_error;
@@ -28,10 +28,10 @@ use pricing::Pricing;
 /// The consumer group.
 pub const GROUP: &str = "ms-price-estimate";
 
-/// A record of the largest size that topics take by default.
+/// The lower limit of `--max-in-flight-bytes`: the largest record that topics accept by default.
 const MIN_IN_FLIGHT_BYTES: usize = 1 << 20;
 
-/// The settings of the role, whatever its pricing model.
+/// The settings of the role, independent of its pricing model.
 #[derive(Args, Clone, Debug)]
 pub struct EstimateArgs {
     /// Port to serve health and metrics on [default: none]
@@ -41,8 +41,8 @@ pub struct EstimateArgs {
     #[command(flatten)]
     pub work: WorkArgs,
 
-    /// Name that tells this instance apart and stays the same when it restarts [default: the host's name and a
-    /// number that is free on this machine]
+    /// Name that identifies this instance and stays the same across restarts [default: the host's name and a number
+    /// that is free on this machine]
     #[arg(long, env = "INSTANCE_ID", value_name = "NAME", help_heading = "Kafka")]
     pub instance_id: Option<String>,
 
@@ -53,15 +53,15 @@ pub struct EstimateArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Work")]
 pub struct WorkArgs {
-    /// Vehicles that one estimator holds at most; beyond it, it stops reading
+    /// Maximum number of vehicles that one estimator holds; at the limit, it stops reading
     #[arg(long, env = "MAX_IN_FLIGHT", value_name = "N", default_value = "100000", value_parser = parse_count)]
     pub max_in_flight: usize,
 
-    /// Bytes of records that one estimator holds at most, such as 32MiB; beyond it, it stops reading
+    /// Maximum size of the records that one estimator holds, such as 32MiB; at the limit, it stops reading
     #[arg(long, env = "MAX_IN_FLIGHT_BYTES", value_name = "BYTES", default_value = "32MiB", value_parser = parse_max_in_flight_bytes)]
     pub max_in_flight_bytes: usize,
 
-    /// Maximum number of estimates that run at the same time; other vehicles in flight wait for their turn [default: that of
+    /// Maximum number of estimates that run at the same time; other vehicles in flight wait [default: that of
     /// --max-in-flight]
     #[arg(long, env = "MAX_CONCURRENT_ESTIMATES", value_name = "N", value_parser = parse_count)]
     pub max_concurrent_estimates: Option<usize>,
@@ -82,7 +82,7 @@ fn parse_max_in_flight_bytes(text: &str) -> Result<usize, String> {
     }
 }
 
-/// The estimate role, which listens, if it has a port, and does not work yet.
+/// The estimate role, bound to its address if it has a port, but not running yet.
 pub struct Estimate {
     server: Option<HttpServer>,
     codec: Arc<Codec>,
@@ -92,10 +92,10 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// Listens, and checks the arguments. Connects to nothing.
+    /// Binds the listener, if the role has a port, and checks the arguments. Does not connect to any dependency.
     ///
     /// # Errors
-    /// When the port is taken, or an argument can never work.
+    /// Fails when the port is in use, or an argument can never work.
     pub fn bind(args: EstimateArgs) -> anyhow::Result<Self> {
         let host = args.role.http.host;
         let server = args.port.map(|port| HttpServer::bind(host, port)).transpose()?;
@@ -103,15 +103,15 @@ impl Estimate {
         Ok(Self { server, codec, work: args.work, instance_id: args.instance_id, role: args.role })
     }
 
-    /// Returns the address that it listens on.
+    /// Returns the address that the role listens on, if it has a port.
     pub fn address(&self) -> Option<SocketAddr> {
         self.server.as_ref().map(HttpServer::address)
     }
 
-    /// Runs with a pricing model until `shutdown`, waiting for dependencies that are unavailable.
+    /// Runs the role with a pricing model until `shutdown` and waits for dependencies that are unavailable.
     ///
     /// # Errors
-    /// When a part of it fails.
+    /// Fails when a part of the role fails.
     pub async fn run(self, estimator: impl Estimator, shutdown: CancellationToken) -> anyhow::Result<()> {
         let Self { server, codec, work, instance_id, role: args } = self;
         let naming = Naming::new(&args.kafka);

@@ -1,4 +1,4 @@
-//! Which pricing model the executable uses.
+//! Selects the pricing model of the executable.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use super::estimator::{Estimator, SimulatedEstimator};
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Pricing model")]
 pub struct ModelArgs {
-    /// How long the simulated estimate of one vehicle takes
+    /// Duration of the simulated estimate of one vehicle
     #[arg(long, env = "PROCESSING_TIME", value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
     pub processing_time: Duration,
 }
 
 impl ModelArgs {
-    /// Returns the pricing model that the arguments choose.
+    /// Returns the pricing model that the arguments select.
     pub fn estimator(&self) -> impl Estimator + use<> {
         SimulatedEstimator { processing_time: self.processing_time }
     }

@@ -1,4 +1,4 @@
-//! From a vehicle that was created to a vehicle that was processed.
+//! Handles a created vehicle: estimates its price and returns a processed vehicle.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::trace::TraceContext;
 pub(super) struct Pricing<E> {
     pub(super) codec: Arc<Codec>,
     pub(super) estimator: BoundedEstimator<E>,
-    /// Where processed vehicles go.
+    /// The topic of processed vehicles.
     pub(super) topic: String,
 }
 
@@ -22,7 +22,7 @@ impl<E: Estimator> Handler for Pricing<E> {
     async fn handle(&self, record: &Record, trace: &TraceContext) -> Result<Option<OutgoingRecord>, Failure> {
         let vehicle: VehicleCreated = self.codec.decode(&record.topic, record.value()).await?;
         let price = self.estimator.estimate(&vehicle).await?;
-        // On the heap: otherwise each vehicle that waits would hold the room for what comes after the wait.
+        // Boxed, because every waiting vehicle would otherwise reserve the size of this future.
         Box::pin(self.announce(vehicle.priced(price), trace)).await.map(Some)
     }
 }
@@ -34,7 +34,7 @@ impl<E> Pricing<E> {
         trace: &TraceContext,
     ) -> Result<OutgoingRecord, Failure> {
         let value = self.codec.encode(VEHICLE_PROCESSED, &self.topic, &processed).await?;
-        // By the event and not by the record that was read: the original services write no key.
+        // The key comes from the event, because the original services write records without a key.
         let key = processed.created.vehicle.vin.into_bytes();
         Ok(OutgoingRecord::new(self.topic.clone(), key, value, trace))
     }

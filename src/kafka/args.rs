@@ -1,4 +1,4 @@
-//! Where Kafka is, and how to speak to it.
+//! The settings of the connection to Kafka.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -10,33 +10,33 @@ use crate::secret::SecretParser;
 
 const DEFAULT_BOOTSTRAP_SERVERS: &str = "127.0.0.1:9092";
 
-/// Properties on which the guarantees rest, and what to use instead of setting them.
+/// The properties that the guarantees depend on, and the reason or the flag to use instead.
 const RESERVED: &[(&str, &str)] = &[
-    ("acks", "a record counts as written when all replicas in sync have it (--topic-min-insync-replicas)"),
+    ("acks", "all in-sync replicas must acknowledge a record (--topic-min-insync-replicas)"),
     ("allow.auto.create.topics", "a role creates its topics itself (--topic-partitions)"),
-    ("auto.offset.reset", "a group that has committed nothing begins with the first record"),
+    ("auto.offset.reset", "a group without committed offsets begins with the first record"),
     ("bootstrap.servers", "use --kafka-bootstrap-servers"),
-    ("client.id", "quotas and logs of the brokers know all roles by one name"),
+    ("client.id", "all roles use the same name in the brokers' quotas and logs"),
     ("enable.auto.commit", "offsets are committed with the work in one transaction"),
     ("enable.auto.offset.store", "offsets are committed with the work in one transaction"),
     ("enable.idempotence", "transactions need it"),
-    ("enable.partition.eof", "only tools need it, and set it"),
-    ("fetch.error.backoff.ms", "a topic that was created again is recognised by this pause"),
+    ("enable.partition.eof", "tools that need it set it themselves"),
+    ("fetch.error.backoff.ms", "the detection of recreated topics depends on it"),
     ("group.id", "use --kafka-prefix to separate groups"),
-    ("group.instance.id", "a member that restarts is another member"),
-    ("group.protocol", "the group rebalances by the classic protocol"),
+    ("group.instance.id", "static membership is not supported"),
+    ("group.protocol", "the consumer groups use the classic protocol"),
     ("isolation.level", "only committed records are read"),
     ("log_level", "use --log"),
     ("max.in.flight.requests.per.connection", "transactions need the default"),
-    ("message.max.bytes", "the brokers decide how large a record may be"),
-    ("partition.assignment.strategy", "all members of a group need the same"),
+    ("message.max.bytes", "the brokers limit the size of a record"),
+    ("partition.assignment.strategy", "all members of a group must use the same strategy"),
     ("retries", "transactions need the default"),
-    ("statistics.interval.ms", "nothing reads them; see /metrics"),
-    ("transaction.timeout.ms", "timeouts of ours are derived from it"),
-    ("transactional.id", "it comes from --instance-id, or from the database of stock"),
+    ("statistics.interval.ms", "the statistics are not used; see /metrics"),
+    ("transaction.timeout.ms", "other timeouts depend on it"),
+    ("transactional.id", "it is derived from --instance-id or from the database of stock"),
 ];
 
-/// Other names that librdkafka has for a property.
+/// The aliases of properties in librdkafka.
 const ALIASES: &[(&str, &str)] = &[
     ("auto.commit.enable", "enable.auto.commit"),
     ("compression.codec", "compression.type"),
@@ -53,16 +53,16 @@ const ALIASES: &[(&str, &str)] = &[
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Kafka")]
 pub struct KafkaArgs {
-    /// Brokers to find the cluster through [default: 127.0.0.1:9092]
+    /// Brokers for the initial connection to the cluster [default: 127.0.0.1:9092]
     #[arg(long = "kafka-bootstrap-servers", env = "KAFKA_BOOTSTRAP_SERVERS", value_name = "HOST:PORT,...")]
     bootstrap_servers: Option<String>,
 
-    /// The name that the original services gave the variable.
+    /// The name of the variable in the original services.
     #[arg(long = "kafka-bootstrap-server", env = "KAFKA_BOOTSTRAP_SERVER", hide = true)]
     bootstrap_server: Option<String>,
 
-    /// Any further librdkafka setting, such as security.protocol=SASL_SSL; may be repeated (in the variable: one
-    /// a line)
+    /// Additional librdkafka setting, such as security.protocol=SASL_SSL; may be repeated, and the variable has one
+    /// per line
     #[arg(
         long = "kafka-property",
         env = "KAFKA_PROPERTIES",
@@ -73,33 +73,33 @@ pub struct KafkaArgs {
     )]
     pub properties: Vec<Property>,
 
-    /// Text put before the name of every topic, group and transactional id, so that platforms can share a cluster
+    /// Prefix of every topic, group and transactional id, which allows platforms to share a cluster
     #[arg(long = "kafka-prefix", env = "KAFKA_PREFIX", value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = parse_prefix)]
     pub prefix: String,
 
-    /// Partitions of a topic that has to be created
+    /// Number of partitions of new topics
     #[arg(long, env = "TOPIC_PARTITIONS", value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=10_000))]
     pub topic_partitions: i32,
 
-    /// Replicas of a topic that has to be created
+    /// Number of replicas of new topics
     #[arg(long, env = "TOPIC_REPLICATION_FACTOR", value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=100))]
     pub topic_replication_factor: i32,
 
-    /// min.insync.replicas of a topic that has to be created: so many hold a record before it counts as written
+    /// min.insync.replicas of new topics: replicas that must acknowledge a record
     #[arg(long, env = "TOPIC_MIN_INSYNC_REPLICAS", value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(i32).range(1..=100))]
     pub topic_min_insync_replicas: i32,
 
-    /// How long a data topic that has to be created keeps its records, read or unread: forever, or a duration
+    /// Time for which new data topics retain records, read or unread: forever, or a duration of at least 1m
     #[arg(long, env = "TOPIC_RETENTION", value_name = "DURATION", default_value = "forever")]
     pub topic_retention: TopicRetention,
 }
 
-/// How long a topic keeps a record.
+/// The time for which a topic retains records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TopicRetention(Option<Duration>);
 
 impl TopicRetention {
-    /// As Kafka has it: milliseconds, or -1 for ever.
+    /// Returns the value for Kafka: milliseconds, or -1 for no limit.
     pub(super) fn millis(self) -> i64 {
         self.0.map_or(-1, |retention| i64::try_from(retention.as_millis()).unwrap_or(i64::MAX))
     }
@@ -121,7 +121,7 @@ impl std::str::FromStr for TopicRetention {
 }
 
 impl KafkaArgs {
-    /// The lone broker at `address`.
+    /// Returns the arguments for a cluster of one broker at `address`.
     pub fn single_node(address: SocketAddr) -> Self {
         Self {
             bootstrap_servers: Some(address.to_string()),
@@ -140,7 +140,7 @@ impl KafkaArgs {
     }
 }
 
-/// A librdkafka setting. Its value may be a secret: it is never shown.
+/// A librdkafka setting. Its value may be a secret and is never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Property {
     pub key: String,
@@ -170,7 +170,7 @@ impl std::str::FromStr for Property {
     }
 }
 
-/// What Kafka allows in the name of a topic, with room for the longest of ours.
+/// Parses a prefix: characters that Kafka allows in the name of a topic, short enough for the longest name.
 fn parse_prefix(text: &str) -> Result<String, String> {
     let legal = |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-');
     if text.len() <= 200 && text.chars().all(legal) {
@@ -185,14 +185,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_property_keeps_what_follows_the_first_equals_sign_and_hides_it() {
+    fn the_value_of_a_property_begins_after_the_first_equals_sign_and_is_not_shown() {
         let property: Property = "sasl.jaas.config=a=b".parse().unwrap();
         assert_eq!(property.value, "a=b");
         assert_eq!(format!("{property:?}"), "sasl.jaas.config=***");
     }
 
     #[test]
-    fn settings_that_carry_the_guarantees_cannot_be_changed() {
+    fn properties_that_the_guarantees_depend_on_cannot_be_changed() {
         for text in ["isolation.level=read_uncommitted", "transactional.id=x", "acks=0", "=x", "x"] {
             assert!(text.parse::<Property>().is_err(), "{text}");
         }

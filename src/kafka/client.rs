@@ -1,4 +1,4 @@
-//! What all our clients of the brokers have in common: settings, names, and where their log goes.
+//! Defines what all Kafka clients of the platform share: settings, names and logging.
 
 use anyhow::Context as _;
 use rdkafka::ClientConfig;
@@ -9,7 +9,7 @@ use rdkafka::error::KafkaError;
 use super::args::KafkaArgs;
 use crate::event::EventType;
 
-/// What things are called on the cluster.
+/// The names of topics and groups on the cluster.
 #[derive(Clone, Debug)]
 pub struct Naming {
     prefix: String,
@@ -24,14 +24,14 @@ impl Naming {
         format!("{}{}", self.prefix, event.topic)
     }
 
-    /// The name of a consumer group, or of a transactional id.
+    /// Returns the name of a consumer group or a transactional id, with the prefix.
     pub fn group(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
 }
 
-/// The settings of any client: the user's, and ours. What is set here and not by [`default_to`] is reserved: a user's
-/// value for it is refused at the start.
+/// Returns the settings of every client: those of the user and those of the platform. The properties that are set here
+/// without [`default_to`] are reserved, and a user's value for them is refused at startup.
 pub(super) fn client_config(kafka: &KafkaArgs) -> ClientConfig {
     let mut config = ClientConfig::new();
     for property in &kafka.properties {
@@ -42,22 +42,22 @@ pub(super) fn client_config(kafka: &KafkaArgs) -> ClientConfig {
         .set("client.id", "vehicle-platform")
         .set("allow.auto.create.topics", "false")
         .set_log_level(RDKafkaLogLevel::Info);
-    // A restarted broker is worth another try at once.
+    // Reconnect to a restarted broker soon.
     default_to(&mut config, "reconnect.backoff.max.ms", "2000");
     config
 }
 
-/// Sets what the user has not set.
+/// Sets a property unless the user has set it.
 pub(super) fn default_to(config: &mut ClientConfig, key: &str, value: &str) {
     if config.get(key).is_none() {
         config.set(key, value);
     }
 }
 
-/// A client that is closed on a thread of its own: with the brokers away librdkafka takes its time, and whoever drops
-/// it may be an async thread.
+/// A client that is closed on a separate thread. While the brokers are unavailable, closing it takes long, and the
+/// client may be dropped on a thread of the async runtime.
 pub(super) struct ClosedElsewhere<C: Send + 'static> {
-    /// `None` only while it is dropped.
+    /// `None` only during the drop.
     client: Option<C>,
 }
 
@@ -78,8 +78,8 @@ impl<C: Send + 'static> Drop for ClosedElsewhere<C> {
     }
 }
 
-/// Sends what librdkafka reports to our log, at the level that it has for us: lost connections are mended by
-/// librdkafka itself, and told by the role that waits for them.
+/// Forwards the log of librdkafka to the log of the platform. Lost connections are logged at debug level, because
+/// librdkafka reconnects by itself and the role that waits reports the reason.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct LoggingContext;
 
@@ -87,7 +87,7 @@ impl ClientContext for LoggingContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-                tracing::error!(target: "librdkafka", facility, message, "client failure");
+                tracing::error!(target: "librdkafka", facility, message, "librdkafka reported a critical error");
             }
             _ => tracing::debug!(target: "librdkafka", facility, message, "client log"),
         }
@@ -109,7 +109,7 @@ mod tests {
     use crate::kafka::transaction::producer_config;
     use crate::kafka::worker::consumer_config;
 
-    /// The settings of each kind of client that there is.
+    /// Returns the settings of each kind of client.
     fn configs(properties: Vec<Property>) -> Vec<ClientConfig> {
         let mut kafka = KafkaArgs::default();
         kafka.properties = properties;
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn every_property_that_we_set_is_refused_or_the_users_value_wins() {
+    fn every_property_of_the_platform_is_refused_or_overridden_by_the_users_value() {
         let ours = configs(Vec::new());
         let keys: std::collections::BTreeSet<_> =
             ours.iter().flat_map(|config| config.config_map().into_keys()).collect();
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alias_is_the_property_that_it_names() {
+    fn an_alias_sets_the_property_that_it_stands_for() {
         for (alias, key) in [
             ("queue.buffering.max.ms", "linger.ms"),
             ("fetch.message.max.bytes", "max.partition.fetch.bytes"),

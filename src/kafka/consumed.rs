@@ -1,19 +1,19 @@
-//! Recognises a log by the last record that was consumed from it, and decides where reading a partition begins.
+//! Identifies a log by the last record that was consumed from it, and determines where reading a partition begins.
 //!
-//! An offset alone proves nothing: a topic that was deleted and created again, or that lost its end in an unclean
-//! election, has other records under the same offsets. So each committed offset keeps the fingerprint of the last
-//! record below it as its metadata, and reading begins with that record.
+//! An offset alone does not identify a record. A topic that was recreated, or that lost its end in an unclean election,
+//! has different records at the same offsets. The metadata of each committed offset therefore contains the fingerprint
+//! of the last record before it, and reading begins with that record.
 
 use super::record::Record;
 
-/// What the metadata of a committed offset begins with when it is ours.
+/// The prefix of the metadata that the platform commits.
 const METADATA: &str = "last-consumed-v1";
 
-/// A record that was consumed: its offset, and a fingerprint of its content.
+/// The offset and the fingerprint of a consumed record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Consumed {
     pub(super) offset: i64,
-    /// 32 bits of the timestamp, then the CRC-32C of key and value.
+    /// The lower 32 bits of the timestamp, followed by the CRC-32C of key and value.
     pub(super) fingerprint: u64,
 }
 
@@ -21,7 +21,7 @@ impl Consumed {
     pub(super) fn of(record: &Record) -> Self {
         let mut crc = 0;
         for bytes in [record.key(), record.value()] {
-            // The length separates key from value, and an empty one from a missing one.
+            // The length separates the key from the value, and an empty field from a missing one.
             let length = bytes.map_or(u64::MAX, |bytes| bytes.len() as u64);
             crc = crc32c::crc32c_append(crc, &length.to_be_bytes());
             crc = crc32c::crc32c_append(crc, bytes.unwrap_or_default());
@@ -30,51 +30,51 @@ impl Consumed {
         Self { offset: record.offset, fingerprint: timestamp | u64::from(crc) }
     }
 
-    /// The text that is committed with the offset that follows.
+    /// Returns the metadata that is committed with the next offset.
     pub(super) fn as_metadata(self) -> String {
         format!("{METADATA} {} {:016x}", self.offset, self.fingerprint)
     }
 
-    /// Returns `None` for the metadata of other programs and of older releases.
+    /// Parses metadata. Returns `None` for that of other programs and of older releases.
     pub(super) fn from_metadata(text: &str) -> Option<Self> {
         let (offset, fingerprint) = text.strip_prefix(METADATA)?.trim_start().split_once(' ')?;
         Some(Self { offset: offset.parse().ok()?, fingerprint: u64::from_str_radix(fingerprint, 16).ok()? })
     }
 }
 
-/// What a group has committed for a partition.
+/// The committed offset of a group in a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Committed {
     pub(super) next: i64,
-    /// `None` when it was committed without our metadata.
+    /// `None` when it was committed without metadata of the platform.
     pub(super) last: Option<Consumed>,
 }
 
-/// Where reading a partition begins.
+/// The position at which reading a partition begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Start {
     pub(super) partition: i32,
-    /// What the group has committed.
+    /// The offset that the group has committed.
     pub(super) committed: Option<i64>,
     pub(super) offset: i64,
-    /// The record that has to come first if the log is still the one that was read.
+    /// The record that must come first if the log is still the same one.
     pub(super) expected: Option<Consumed>,
     pub(super) found: Found,
 }
 
-/// What the bounds of a log say about the offset that is committed for it.
+/// The relation of a committed offset to the bounds of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// It is the next offset to read.
+    /// The committed offset is the next one to read.
     Within,
-    /// The log ends before it, so it is another log, or has lost its end.
+    /// The log ends before the committed offset: it is another log, or has lost its end.
     WentBack { end: i64 },
-    /// The log begins after it: this many offsets were deleted before they were read.
+    /// The log begins after the committed offset: this number of offsets was deleted before they were read.
     Expired { offsets: i64 },
 }
 
 impl Start {
-    /// Decides from what is committed and from the first offset of the log and its end.
+    /// Determines the position from the committed offset, the first offset of the log and its end.
     pub(super) fn decide(partition: i32, committed: Option<Committed>, (first, end): (i64, i64)) -> Self {
         let next = committed.map(|committed| committed.next);
         let start = |offset, expected, found| Self { partition, committed: next, offset, expected, found };
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fingerprint_tells_records_apart_by_time_key_and_value() {
+    fn a_fingerprint_distinguishes_records_by_time_key_and_value() {
         let records = [
             record(Some(b"ab"), Some(b"c"), 1),
             record(Some(b"a"), Some(b"bc"), 1),
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_is_read_back_and_that_of_others_is_not_ours() {
+    fn metadata_is_read_back_and_that_of_other_programs_is_ignored() {
         let consumed = Consumed::of(&record(Some(b"k"), Some(b"v"), 1_700_000_000_000));
         assert_eq!(Consumed::from_metadata(&consumed.as_metadata()), Some(consumed));
         for foreign in
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_begins_with_the_last_consumed_record_while_the_log_may_hold_it() {
+    fn reading_begins_with_the_last_consumed_record_while_the_log_may_contain_it() {
         let last = Consumed { offset: 8, fingerprint: 1 };
         let marked = Some(Committed { next: 10, last: Some(last) });
         let unmarked = Some(Committed { next: 10, last: None });
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(decide(marked, (0, 20)), (8, Some(last), Found::Within));
         assert_eq!(decide(marked, (0, 10)), (8, Some(last), Found::Within));
         assert_eq!(decide(unmarked, (0, 10)), (10, None, Found::Within));
-        // The last consumed record expired, but nothing that was unread.
+        // The last consumed record has expired, but no unread one has.
         assert_eq!(decide(marked, (9, 20)), (10, None, Found::Within));
         assert_eq!(decide(marked, (10, 20)), (10, None, Found::Within));
         for committed in [marked, unmarked] {

@@ -1,12 +1,12 @@
-//! The key, the value and the headers of a record, in one buffer.
+//! Stores the key, the value and the headers of a record in one buffer.
 
-/// The length that stands for a field without a value.
+/// The length that represents a null field.
 const NULL: u32 = u32::MAX;
 
 /// The key, the value and the headers of a record.
 ///
-/// They share one allocation, since an estimator may hold 100,000 records. Each field is preceded by its length in four bytes:
-/// the key, the value, then the name and the value of each header.
+/// They share one allocation, because an estimator may hold 100,000 records. Each field is preceded by its length in
+/// four bytes: the key, the value, then the name and the value of each header.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Content(Box<[u8]>);
 
@@ -55,7 +55,7 @@ impl Content {
     }
 }
 
-/// The fields that are still to be read.
+/// An iterator over the remaining fields.
 #[derive(Clone)]
 struct Fields<'a>(&'a [u8]);
 
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_content_has_no_field() {
+    fn empty_content_has_no_fields() {
         let content = Content::default();
         assert_eq!((content.key(), content.value(), content.headers().count()), (None, None, 0));
     }

@@ -1,8 +1,8 @@
-//! Dead letters: how they are written, read again, and settled.
+//! Writes, reads and resolves dead letters.
 //!
-//! A dead-letter topic only grows. That a letter was put back on its topic, or given up, is told by a further record
-//! without a value, its settlement, which goes out in the same transaction as the record that was put back. So a letter
-//! is put back once, whatever dies in between.
+//! A dead-letter topic is append-only. Resolving a dead letter, by putting its record back or by discarding it, appends
+//! a record without a value, its resolution. The resolution is written in the same transaction as the record that is
+//! put back, so a dead letter is put back only once, no matter what crashes.
 
 use std::collections::HashSet;
 
@@ -13,7 +13,7 @@ use super::args::KafkaArgs;
 use super::reader::TopicReader;
 use super::record::{OutgoingRecord, Record};
 
-/// Before all headers that tell of a dead letter.
+/// The prefix of all headers that describe a dead letter.
 const HEADERS: &str = "dlq.";
 const REASON: &str = "dlq.reason";
 const TOPIC: &str = "dlq.topic";
@@ -28,30 +28,30 @@ const KEY_SHA256: &str = "dlq.key.sha256";
 const HEADERS_COUNT: &str = "dlq.headers.count";
 const HEADERS_BYTES: &str = "dlq.headers.bytes";
 const HEADERS_SHA256: &str = "dlq.headers.sha256";
-/// Headers of the record whose names are not UTF-8, which the letter does not have.
+/// The number of headers of the record whose names are not UTF-8, which the dead letter omits.
 const HEADERS_UNREADABLE: &str = "dlq.headers.unreadable";
 const SETTLED: &str = "dlq.settled";
 const SETTLED_PARTITION: &str = "dlq.settled.partition";
 const SETTLED_OFFSET: &str = "dlq.settled.offset";
 
-/// A key of more bytes is left out with the headers.
-const KEPT_KEY_BYTES: usize = 1_024;
+/// The maximum size of a key that is retained when the headers are omitted.
+const RETAINED_KEY_BYTES: usize = 1_024;
 
-/// The dead-letter topic of `topic`.
+/// Returns the name of the dead-letter topic of `topic`.
 pub(super) fn dead_letter_topic(topic: &str) -> String {
     format!("{topic}.dlq")
 }
 
-/// What became of a letter.
+/// The way in which a dead letter was resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Settlement {
-    /// The record is on its topic again.
+pub enum Resolution {
+    /// The record was put back on its topic.
     Replayed,
-    /// It was given up.
+    /// The record was not put back.
     Discarded,
 }
 
-impl Settlement {
+impl Resolution {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Replayed => "replayed",
@@ -60,20 +60,21 @@ impl Settlement {
     }
 }
 
-/// Where a record lies on its topic: partition and offset.
+/// The position of a record in its topic: partition and offset.
 pub type Position = (i32, i64);
 
 /// A record in a dead-letter topic.
 #[derive(Clone, Debug)]
 pub struct DeadLetter {
-    /// As it lies in the dead-letter topic.
+    /// The record in the dead-letter topic.
     record: Record,
 }
 
 impl DeadLetter {
-    /// `record`, untouched, with headers that say why and whence it came, for its dead-letter topic.
+    /// Returns `record`, unchanged but for additional headers with the reason and the origin, for its dead-letter
+    /// topic.
     pub(super) fn of(record: &Record, group: &str, reason: &str) -> OutgoingRecord {
-        let said = [
+        let added = [
             (REASON, reason.to_owned()),
             (TOPIC, record.topic.to_string()),
             (PARTITION, record.partition.to_string()),
@@ -82,7 +83,7 @@ impl DeadLetter {
             (GROUP, group.to_owned()),
         ];
         let mut letter = record.to_outgoing(dead_letter_topic(&record.topic));
-        letter.headers.extend(said.map(|(name, value)| (name.to_owned(), Some(value.into_bytes()))));
+        letter.headers.extend(added.map(|(name, value)| (name.to_owned(), Some(value.into_bytes()))));
         if record.unreadable_headers > 0 {
             let count = record.unreadable_headers.to_string();
             letter.headers.push((HEADERS_UNREADABLE.to_owned(), Some(count.into_bytes())));
@@ -90,7 +91,7 @@ impl DeadLetter {
         letter
     }
 
-    /// Leaves the value out of a letter that the brokers refuse, and says how large it was and what hash it had.
+    /// Omits the value of a dead letter that the brokers refuse, and adds its size and hash as headers.
     pub(super) fn without_value(mut letter: OutgoingRecord) -> OutgoingRecord {
         if let Some(value) = letter.value.take() {
             letter.headers.extend(described(&value, VALUE_BYTES, VALUE_SHA256));
@@ -98,11 +99,11 @@ impl DeadLetter {
         letter
     }
 
-    /// Leaves a large key and the record's own headers out, too, which bounds the size of the letter.
+    /// Omits the value, the record's own headers and a large key, which bounds the size of the dead letter.
     pub(super) fn without_payload(letter: OutgoingRecord) -> OutgoingRecord {
         let mut letter = Self::without_value(letter);
         let mut own = letter.headers;
-        let mut said = own.split_off(first_said(&own));
+        let mut added = own.split_off(first_added(&own));
         if !own.is_empty() {
             let bytes: Vec<u8> = own
                 .iter()
@@ -110,42 +111,42 @@ impl DeadLetter {
                 .flatten()
                 .copied()
                 .collect();
-            said.push((HEADERS_COUNT.to_owned(), Some(own.len().to_string().into_bytes())));
-            said.extend(described(&bytes, HEADERS_BYTES, HEADERS_SHA256));
+            added.push((HEADERS_COUNT.to_owned(), Some(own.len().to_string().into_bytes())));
+            added.extend(described(&bytes, HEADERS_BYTES, HEADERS_SHA256));
         }
-        if let Some(key) = letter.key.take_if(|key| key.len() > KEPT_KEY_BYTES) {
-            said.extend(described(&key, KEY_BYTES, KEY_SHA256));
+        if let Some(key) = letter.key.take_if(|key| key.len() > RETAINED_KEY_BYTES) {
+            added.extend(described(&key, KEY_BYTES, KEY_SHA256));
         }
-        letter.headers = said;
+        letter.headers = added;
         letter
     }
 
-    /// Returns what was left out because the brokers refused it; such a letter cannot be put back. `None` when the record
-    /// is complete.
+    /// Describes the parts that were omitted because the brokers refused them. Such a dead letter cannot be put back.
+    /// Returns `None` when the record is complete.
     pub fn left_out(&self) -> Option<String> {
         let first = self.record.headers().enumerate().filter(|(_, (name, _))| *name == REASON).last()?.0;
-        let said = self.record.headers().skip(first);
-        let said = |name| {
-            let (_, value) = said.clone().find(|(known, _)| *known == name)?;
+        let added = self.record.headers().skip(first);
+        let added = |name| {
+            let (_, value) = added.clone().find(|(known, _)| *known == name)?;
             value.map(|value| String::from_utf8_lossy(value).into_owned())
         };
-        let value = said(VALUE_BYTES).map(|bytes| {
-            let hash = said(VALUE_SHA256).unwrap_or_default();
+        let value = added(VALUE_BYTES).map(|bytes| {
+            let hash = added(VALUE_SHA256).unwrap_or_default();
             format!("the value, of {bytes} bytes with the SHA-256 {hash}")
         });
-        let headers = said(HEADERS_COUNT).zip(said(HEADERS_BYTES));
+        let headers = added(HEADERS_COUNT).zip(added(HEADERS_BYTES));
         let headers = headers.map(|(count, bytes)| format!("{count} headers, of {bytes} bytes"));
-        let key = said(KEY_BYTES).map(|bytes| format!("the key, of {bytes} bytes"));
+        let key = added(KEY_BYTES).map(|bytes| format!("the key, of {bytes} bytes"));
         let parts: Vec<_> = [value, headers, key].into_iter().flatten().collect();
         (!parts.is_empty()).then(|| parts.join("; "))
     }
 
-    /// The record as it is in the dead-letter topic.
+    /// Returns the record in the dead-letter topic.
     pub fn record(&self) -> &Record {
         &self.record
     }
 
-    /// Where the letter lies in the dead-letter topic.
+    /// Returns the position in the dead-letter topic.
     pub fn position(&self) -> Position {
         (self.record.partition, self.record.offset)
     }
@@ -154,43 +155,43 @@ impl DeadLetter {
         self.text(REASON).unwrap_or_else(|| "unknown".to_owned())
     }
 
-    /// The group whose member could not read the record.
+    /// Returns the group whose member could not process the record.
     pub fn group(&self) -> Option<String> {
         self.text(GROUP)
     }
 
-    /// Where the record lay on its own topic.
+    /// Returns the position of the record in its own topic.
     pub fn origin(&self) -> Option<Position> {
         Some((self.text(PARTITION)?.parse().ok()?, self.text(OFFSET)?.parse().ok()?))
     }
 
-    /// When the record was written to its own topic, in milliseconds since the Unix epoch.
+    /// Returns when the record was written to its own topic, in milliseconds since the Unix epoch.
     pub fn written(&self) -> Option<i64> {
         self.text(TIMESTAMP)?.parse().ok()
     }
 
-    /// The headers that the record had on its own topic.
+    /// Returns the headers that the record had in its own topic.
     pub fn own_headers(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
         self.record.headers().filter(|(name, _)| !name.starts_with(HEADERS))
     }
 
-    /// What settles the letter: all of it has to go out in one transaction.
-    pub fn settle(&self, topic: &str, how: Settlement) -> Vec<OutgoingRecord> {
+    /// Returns the records that resolve the dead letter. They must be written in one transaction.
+    pub fn resolve(&self, topic: &str, how: Resolution) -> Vec<OutgoingRecord> {
         let (partition, offset) = self.position();
-        let said = [
+        let added = [
             (SETTLED, how.as_str().to_owned()),
             (SETTLED_PARTITION, partition.to_string()),
             (SETTLED_OFFSET, offset.to_string()),
         ];
-        let settlement = OutgoingRecord {
+        let resolution = OutgoingRecord {
             topic: dead_letter_topic(topic),
             key: None,
             value: None,
-            headers: said.map(|(name, value)| (name.to_owned(), Some(value.into_bytes()))).to_vec(),
+            headers: added.map(|(name, value)| (name.to_owned(), Some(value.into_bytes()))).to_vec(),
         };
         match how {
-            Settlement::Discarded => vec![settlement],
-            Settlement::Replayed => vec![
+            Resolution::Discarded => vec![resolution],
+            Resolution::Replayed => vec![
                 OutgoingRecord {
                     headers: self
                         .own_headers()
@@ -198,7 +199,7 @@ impl DeadLetter {
                         .collect(),
                     ..self.record.to_outgoing(topic.to_owned())
                 },
-                settlement,
+                resolution,
             ],
         }
     }
@@ -208,12 +209,13 @@ impl DeadLetter {
     }
 }
 
-/// Where the headers begin that a letter was given, after those of its record, which may have had such headers itself.
-fn first_said(headers: &[(String, Option<Vec<u8>>)]) -> usize {
+/// Returns the index of the first header that was added to the record. The record may have had headers with the same
+/// names.
+fn first_added(headers: &[(String, Option<Vec<u8>>)]) -> usize {
     headers.iter().rposition(|(name, _)| name == REASON).unwrap_or(headers.len())
 }
 
-/// Headers that give the size and the hash of what is left out.
+/// Returns headers with the size and the hash of an omitted part.
 fn described(bytes: &[u8], size: &str, hash: &str) -> [(String, Option<Vec<u8>>); 2] {
     let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     [(size.to_owned(), Some(bytes.len().to_string().into_bytes())), (hash.to_owned(), Some(hex.into_bytes()))]
@@ -223,9 +225,9 @@ fn text(record: &Record, header: &str) -> Option<String> {
     record.header(header).map(|value| String::from_utf8_lossy(value).into_owned())
 }
 
-/// The letter that `record` settles, when it is a settlement.
-fn settled(record: &Record) -> Option<Position> {
-    // A letter may carry such headers of its own.
+/// Returns the position of the dead letter that `record` resolves, or `None` when it is not a resolution.
+fn resolved(record: &Record) -> Option<Position> {
+    // The record of a dead letter may itself have such headers.
     if record.value().is_some() || record.header(REASON).is_some() {
         return None;
     }
@@ -233,28 +235,30 @@ fn settled(record: &Record) -> Option<Position> {
     Some((text(record, SETTLED_PARTITION)?.parse().ok()?, text(record, SETTLED_OFFSET)?.parse().ok()?))
 }
 
-/// Reads the dead letters of `topic`, settled ones too, in the order of each partition; tells with each whether it
-/// still waits. Holds the positions of what was settled in memory, and nothing else. Blocks.
+/// Calls `each` for the dead letters of `topic`, including resolved ones, in order within a partition. Its second
+/// argument is whether the dead letter is unresolved.
+///
+/// This call blocks. It holds only the positions of the resolved dead letters in memory.
 ///
 /// # Errors
-/// When the brokers do not tell, or those of `each`.
+/// Fails when the brokers do not respond or `each` fails.
 pub fn for_each_dead_letter(
     kafka: &KafkaArgs,
     topic: &str,
     mut each: impl FnMut(DeadLetter, bool) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let topic = dead_letter_topic(topic);
-    let mut settlements = HashSet::new();
+    let mut resolutions = HashSet::new();
     TopicReader::open(kafka, &topic)?.for_each(|record| {
-        settlements.extend(settled(&record));
+        resolutions.extend(resolved(&record));
         Ok(())
     })?;
     let read = TopicReader::open(kafka, &topic)?.for_each(|record| {
-        if settled(&record).is_some() {
+        if resolved(&record).is_some() {
             return Ok(());
         }
         let letter = DeadLetter { record };
-        let waits = !settlements.contains(&letter.position());
+        let waits = !resolutions.contains(&letter.position());
         each(letter, waits)
     });
     read.with_context(|| format!("cannot read {topic}"))
@@ -287,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_letter_keeps_the_bytes_and_states_the_reason_and_the_origin() {
+    fn a_dead_letter_has_the_bytes_of_the_record_and_states_the_reason_and_the_origin() {
         let letter = letter();
         assert_eq!(letter.record().value(), Some(&[0, 255][..]));
         assert_eq!(letter.reason(), "not framed");
@@ -299,16 +303,16 @@ mod tests {
     }
 
     #[test]
-    fn a_replay_puts_back_the_record_as_it_was_and_settles_the_letter() {
-        let records = letter().settle("t", Settlement::Replayed);
-        let [put_back, settlement] = &records[..] else { panic!("{records:?}") };
+    fn a_replay_puts_back_the_original_record_and_resolves_the_dead_letter() {
+        let records = letter().resolve("t", Resolution::Replayed);
+        let [put_back, resolution] = &records[..] else { panic!("{records:?}") };
         assert_eq!(put_back, &record().to_outgoing("t".to_owned()));
-        assert_eq!(settlement.topic, "t.dlq");
-        assert_eq!(settled(&read(settlement).record), Some((0, 7)));
+        assert_eq!(resolution.topic, "t.dlq");
+        assert_eq!(resolved(&read(resolution).record), Some((0, 7)));
     }
 
     #[test]
-    fn a_letter_without_its_value_states_its_size_and_is_not_complete() {
+    fn a_dead_letter_without_its_value_states_its_size_and_is_incomplete() {
         let written =
             DeadLetter::of(&Record::of(&outgoing(None, Some(b"abc"), Vec::new()), 2, 41, None), "g", "r");
         assert_eq!(read(&written).left_out(), None);
@@ -321,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_without_its_payload_keeps_the_reason_and_the_origin_of_this_death() {
+    fn a_dead_letter_without_its_payload_keeps_the_reason_and_the_origin_of_its_own_failure() {
         let forged = |name: &str| (name.to_owned(), Some(b"1".to_vec()));
         let headers = vec![forged(REASON), forged(VALUE_BYTES), forged(HEADERS_COUNT), forged(HEADERS_BYTES)];
         let small = Record::of(&outgoing(Some(b"key"), Some(&[0, 255]), headers.clone()), 2, 41, None);
@@ -338,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_that_failed_again_after_its_replay_states_the_latest_reason() {
+    fn a_dead_letter_that_failed_again_after_its_replay_states_the_latest_reason() {
         let again = DeadLetter::of(&letter().record, "group", "still not framed");
         assert_eq!(read(&again).reason(), "still not framed");
     }

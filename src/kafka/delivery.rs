@@ -1,4 +1,4 @@
-//! What became of the records of a transaction: which of them the brokers refused, and whether for ever.
+//! Tracks the delivery of the records of a transaction: which of them the brokers refused, and whether permanently.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,23 +10,23 @@ use rdkafka::producer::{DeliveryResult, ProducerContext};
 
 use super::client::LoggingContext;
 
-/// A record that the brokers will never take.
+/// A record that the brokers will never accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// Its position among the records of the transaction.
+    /// The position of the record in the transaction.
     pub index: usize,
     pub code: RDKafkaErrorCode,
 }
 
-/// Whether the error code of a record that was not written says that it, or another record of its batch, can never be
-/// written.
+/// Returns whether an error code means that the record, or another record of its batch, can never be written.
 ///
-/// [Apache Kafka's error codes](https://kafka.apache.org/protocol#protocol_error_codes), and librdkafka's own, which
-/// are negative. Not of the record, although the same record would fail again now:
-/// - an unknown topic, a missing authorization or a policy: an operator repairs them, and the record can be written;
-/// - a timestamp out of range: a record is stamped as it is sent, so the clock of this machine is wrong for all records;
-/// - a damaged message (2): its checksum did not match, so it changed on the way;
-/// - an unsupported compression or message format: a setting of the producer or the topic.
+/// The code is one of [Apache Kafka's](https://kafka.apache.org/protocol#protocol_error_codes) or one of librdkafka's
+/// own, which are negative. The following errors are not final, although the same record would fail again now:
+/// - an unknown topic, a missing authorization or a policy: an operator can fix it;
+/// - a timestamp out of range: a record is stamped when it is sent, so the clock of this machine is wrong for all
+///   records;
+/// - a corrupt message (2): its checksum did not match, so it changed in transit;
+/// - an unsupported compression or message format: a setting of the producer or the topic causes it.
 pub(super) fn is_final(code: RDKafkaErrorCode) -> bool {
     matches!(
         code,
@@ -35,21 +35,21 @@ pub(super) fn is_final(code: RDKafkaErrorCode) -> bool {
             // segment.bytes of the topic.
             | RDKafkaErrorCode::MessageBatchTooLarge
             | RDKafkaErrorCode::InvalidMessageSize
-            // No key, where the topic is compacted, or what else the brokers validate.
+            // A missing key on a compacted topic, or another validation of the brokers.
             | RDKafkaErrorCode::InvalidRecord
             // The brokers refused another record of the batch.
             | RDKafkaErrorCode::InvalidDifferentRecord
     )
 }
 
-/// Takes a note of each record of a transaction that was not written.
+/// A log of the records of a transaction that were not written.
 #[derive(Debug, Default)]
 pub(super) struct DeliveryLog {
     failed: Mutex<BTreeMap<usize, RDKafkaErrorCode>>,
 }
 
 impl DeliveryLog {
-    /// Returns the records that were not written so far, by their position.
+    /// Returns the records that have failed so far, by their position in the transaction.
     pub(super) fn failed(&self) -> BTreeMap<usize, RDKafkaErrorCode> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_that_is_too_large_or_invalid_is_refused_for_ever() {
+    fn a_record_that_is_too_large_or_invalid_is_refused_permanently() {
         for code in [
             RDKafkaErrorCode::MessageSizeTooLarge,
             RDKafkaErrorCode::MessageBatchTooLarge,
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_operator_or_time_repairs_is_not_of_the_record() {
+    fn an_error_that_an_operator_can_fix_or_that_passes_is_not_final() {
         for code in [
             RDKafkaErrorCode::TopicAuthorizationFailed,
             RDKafkaErrorCode::UnknownTopicOrPartition,

@@ -1,17 +1,17 @@
-//! Whether a record that failed is worth another try.
+//! Classifies failures of the work on a record by whether a retry can succeed.
 
 use crate::registry::CodecError;
 
-/// Why the work on a record failed.
+/// The reason why the work on a record failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The record would fail the same way again: it belongs in the dead-letter topic.
+    /// The record would fail again. It belongs in the dead-letter topic.
     #[error("{0}")]
     Poison(String),
-    /// The record may be understood a little later; if it is not, it is poison.
+    /// The record may succeed a little later. Otherwise, it is treated as poison.
     #[error("{0}")]
     Unknown(String),
-    /// Something that the work depends on is away: the record waits for it.
+    /// A dependency is unavailable. The record waits until it is available.
     #[error("{0}")]
     Transient(String),
 }

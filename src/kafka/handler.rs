@@ -1,4 +1,4 @@
-//! The work on one record, tried until it is done or proven hopeless.
+//! Processes one record, and retries until the work succeeds or can never succeed.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -13,17 +13,18 @@ use crate::backoff::Backoff;
 use crate::excerpt::excerpt;
 use crate::trace::{Span, TraceContext};
 
-/// How long a registry may take to learn of the schema that a record names, before the record counts as poison.
+/// The time limit for a registry to receive the schema that a record names. After it, the record counts as poison.
 const UNKNOWN_LIMIT: Duration = Duration::from_secs(60);
 
-/// Of the reason of a dead letter: an error may quote the whole value.
+/// The maximum number of characters in the reason of a dead letter. An error may quote the whole value.
 const MAX_REASON_CHARS: usize = 1_000;
 
-/// The work that is done on each record.
+/// The work on each record.
 pub trait Handler: Send + Sync + 'static {
-    /// Does the work, as this step of a `trace`: what is to be written, if anything. Runs concurrently for many
-    /// records, and again for the same record after a failure that may pass, or when a process died before it was
-    /// committed.
+    /// Processes a record as a step of `trace`, and returns the record to write, if any.
+    ///
+    /// Runs concurrently for many records. Runs again for the same record after a transient failure, or when a process
+    /// ended before it committed the record.
     fn handle(
         &self,
         record: &Record,
@@ -31,7 +32,7 @@ pub trait Handler: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<OutgoingRecord>, Failure>> + Send;
 }
 
-/// What a worker works on each of its records with.
+/// The work of a worker: the handler, and where to report its failures.
 pub(super) struct Work<H> {
     pub(super) handler: Arc<H>,
     pub(super) group: String,
@@ -39,14 +40,15 @@ pub(super) struct Work<H> {
 }
 
 impl<H: Handler> Work<H> {
-    /// Tries until the record is done or proven poison: what is to be written, or why it is poison.
-    pub(super) async fn settle(&self, record: &Record) -> Result<Option<OutgoingRecord>, String> {
+    /// Processes a record until it succeeds or proves to be poison. Returns the record to write, if any, or the reason
+    /// why it is poison.
+    pub(super) async fn process(&self, record: &Record) -> Result<Option<OutgoingRecord>, String> {
         let span = Span::follow(record.header(TraceContext::HEADER));
         let failure = match self.attempt(record, span.context()).await {
             Ok(output) => return self.finish(record, span, Ok(output)),
             Err(failure) => failure,
         };
-        // On the heap: few records need it, and each that waits would hold the room for it.
+        // Boxed, because few records need this future, and every record in flight would reserve its size.
         let handled = Box::pin(self.persist(record, span.context(), failure)).await;
         self.finish(record, span, handled)
     }
@@ -62,7 +64,7 @@ impl<H: Handler> Work<H> {
             Ok(_) => span.end(|| describe_processed(record, &self.group)),
             Err(reason) => {
                 let Record { topic, partition, offset, .. } = record;
-                tracing::error!(%topic, partition, offset, reason, "a record goes to the dead-letter topic");
+                tracing::error!(%topic, partition, offset, reason, "record failed, sending it to the dead-letter topic");
                 self.status.metrics.dead_letters.inc();
                 span.end(|| describe_processed(record, &self.group).failed(reason));
             }
@@ -76,11 +78,11 @@ impl<H: Handler> Work<H> {
         trace: &TraceContext,
     ) -> Result<Option<OutgoingRecord>, Failure> {
         let handled = AssertUnwindSafe(self.handler.handle(record, trace)).catch_unwind().await;
-        // Without an answer the partition would wait for ever behind a record that makes its handler panic.
-        handled.unwrap_or_else(|_| Err(Failure::Poison("the work on it panicked".to_owned())))
+        // Without a result, a record that makes its handler panic would block its partition permanently.
+        handled.unwrap_or_else(|_| Err(Failure::Poison("the handler panicked".to_owned())))
     }
 
-    /// Tries again after a failure; in the end, why the record is poison.
+    /// Retries after a failure. Returns the reason when the record proves to be poison.
     async fn persist(
         &self,
         record: &Record,
@@ -109,14 +111,15 @@ impl<H: Handler> Work<H> {
     }
 }
 
-/// Whether [`UNKNOWN_LIMIT`] has passed `since` the first call.
+/// Returns whether [`UNKNOWN_LIMIT`] has passed since the first call.
 fn is_over(since: &mut Option<Instant>) -> bool {
     since.get_or_insert_with(Instant::now).elapsed() >= UNKNOWN_LIMIT
 }
 
-/// For each record only at debug: when something is away, thousands wait, and what watches it has told.
+/// Waits before a retry. Logs only at debug level: while a dependency is unavailable, thousands of records may wait,
+/// and the check of the dependency reports it.
 async fn wait(record: &Record, reason: &str, pause: Duration) {
     let Record { topic, partition, offset, .. } = record;
-    tracing::debug!(%topic, partition, offset, reason, ?pause, "a record has to wait");
+    tracing::debug!(%topic, partition, offset, reason, ?pause, "processing failed, will retry");
     tokio::time::sleep(pause).await;
 }

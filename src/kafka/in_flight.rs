@@ -1,4 +1,4 @@
-//! What was read and is not yet committed: per partition, in the order of the offsets.
+//! Tracks the records that were read and are not yet committed, per partition and in the order of their offsets.
 
 mod lane;
 
@@ -20,7 +20,7 @@ pub(super) struct InFlight<T> {
     len: usize,
     bytes: usize,
     began: Instant,
-    /// When there was nothing to read, the last time.
+    /// The last time at which no partition had a record to read.
     idle: Instant,
 }
 
@@ -29,23 +29,23 @@ impl<T> InFlight<T> {
         Self { lanes: HashMap::new(), next_epoch: 0, len: 0, bytes: 0, began, idle: began }
     }
 
-    /// Records admitted and not yet committed.
+    /// Returns the number of records that were admitted and are not yet committed.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// The bytes of their keys, values and headers, and of their outputs.
+    /// Returns the size in bytes of the records in flight and of their outputs.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// When the oldest record in flight was admitted, to the second.
+    /// Returns when the oldest record in flight was admitted, to the second.
     pub(super) fn oldest(&self) -> Option<Instant> {
         let oldest = self.lanes.values().filter_map(|lane| Some(lane.entries.front()?.admitted)).min()?;
         Some(self.began + Duration::from_secs(oldest.into()))
     }
 
-    /// Begins a partition with the record that is `expected` to come first, if any.
+    /// Adds a partition. `expected` is the record that must come first, if any.
     pub(super) fn assign(&mut self, partition: i32, guard: T, expected: Option<Consumed>, now: Instant) {
         self.revoke(partition);
         self.next_epoch += 1;
@@ -53,7 +53,7 @@ impl<T> InFlight<T> {
         self.lanes.insert(partition, lane);
     }
 
-    /// Drops all that is in flight from a partition; how much that was.
+    /// Drops the records in flight from a partition and returns their number.
     pub(super) fn revoke(&mut self, partition: i32) -> usize {
         let Some(lane) = self.lanes.remove(&partition) else { return 0 };
         let dropped = lane.entries.len();
@@ -66,28 +66,28 @@ impl<T> InFlight<T> {
         self.lanes.keys().copied().collect()
     }
 
-    /// The partitions of which nothing is in flight.
+    /// Returns the partitions without records in flight.
     pub(super) fn idle_partitions(&self) -> Vec<i32> {
         let idle = self.lanes.iter().filter(|(_, lane)| lane.entries.is_empty());
         idle.map(|(partition, _)| *partition).collect()
     }
 
-    /// The partitions from which records came, and the offset of the newest.
+    /// Returns the partitions from which records came, with the offset of the newest record.
     pub(super) fn last_offsets(&self) -> impl Iterator<Item = (i32, i64)> {
         self.lanes.iter().filter_map(|(partition, lane)| Some((*partition, lane.last?.offset)))
     }
 
-    /// Whether the log of a partition was found to be the one that its committed offset belongs to.
+    /// Returns whether the log of a partition is known to be the one that its committed offset belongs to.
     pub(super) fn is_proven(&self, partition: i32) -> bool {
         self.lanes.get(&partition).is_some_and(|lane| lane.proven)
     }
 
-    /// Notes that there is nothing to read from any partition.
+    /// Records that no partition has a record to read.
     pub(super) fn idle(&mut self, now: Instant) {
         self.idle = now;
     }
 
-    /// Takes a record of `bytes` in, if it is new.
+    /// Admits a record of `bytes` if it is new.
     pub(super) fn admit(
         &mut self,
         partition: i32,
@@ -105,7 +105,7 @@ impl<T> InFlight<T> {
         admission
     }
 
-    /// Notes that the work on a record is done. Ignored when its partition was lost in the meantime.
+    /// Stores the output of a record whose work is done. Ignores it when its partition was lost in the meantime.
     pub(super) fn complete(&mut self, partition: i32, epoch: u64, offset: i64, output: Option<WorkOutput>) {
         let Some(lane) = self.lanes.get_mut(&partition).filter(|lane| lane.epoch == epoch) else {
             return;
@@ -117,7 +117,7 @@ impl<T> InFlight<T> {
         entry.output = Some(output.map(Box::new));
     }
 
-    /// Returns the finished heads of all partitions up to `limit`, but at least one record: what may be committed.
+    /// Returns what may be committed: the finished heads of all partitions up to `limit`, but at least one record.
     pub(super) fn finished(&self, limit: Limit) -> Finished<'_> {
         let mut finished = Finished::default();
         let mut bytes = 0;
@@ -143,7 +143,7 @@ impl<T> InFlight<T> {
         finished
     }
 
-    /// Replaces the output of a record by what `instead` makes of it, unless that is nothing; whether it did.
+    /// Replaces the output of a record by the one that `instead` returns for it, if any. Returns whether it did.
     pub(super) fn replace(
         &mut self,
         (partition, offset): Position,
@@ -156,7 +156,7 @@ impl<T> InFlight<T> {
         true
     }
 
-    /// Forgets what was committed.
+    /// Removes the records that were committed.
     pub(super) fn advance(&mut self, next: &[(i32, Mark)]) {
         for (partition, next) in next {
             let Some(lane) = self.lanes.get_mut(partition) else { continue };
@@ -169,23 +169,23 @@ impl<T> InFlight<T> {
     }
 }
 
-/// What is committed in one transaction at most.
+/// The limits of one transaction.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limit {
     pub(super) records: usize,
-    /// Of records and their outputs.
+    /// The size of the records and their outputs.
     pub(super) bytes: usize,
 }
 
-/// What may be committed.
+/// The finished records that may be committed.
 #[derive(Debug, Default)]
 pub(super) struct Finished<'a> {
     pub(super) records: usize,
-    /// Whether more is finished than the limit let through.
+    /// Whether more records are finished than the limit allows.
     pub(super) is_limited: bool,
-    /// Each with the record that it is the output of.
+    /// The outputs with the positions of their records.
     pub(super) outputs: Vec<(Position, &'a WorkOutput)>,
-    /// Partition, and its next offset with the record before it.
+    /// The partitions with their next offsets and the record before each.
     pub(super) next: Vec<(i32, Mark)>,
 }
 
@@ -209,7 +209,7 @@ mod tests {
         Consumed { offset, fingerprint: offset.cast_unsigned() * 31 }
     }
 
-    /// In flight of partition 0, with the record that is expected.
+    /// Returns a tracker with partition 0 assigned, and the time of the assignment.
     fn assigned(expected: Option<Consumed>) -> (InFlight<()>, Instant) {
         let now = Instant::now();
         let mut in_flight = InFlight::new(now);
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_partition_takes_nothing_from_the_others() {
+    fn a_lost_partition_does_not_affect_the_others() {
         let (mut in_flight, now) = assigned(None);
         in_flight.assign(1, (), None, now);
         let epoch = take(&mut in_flight, 0, 0, now);
@@ -270,13 +270,13 @@ mod tests {
         assert_eq!(
             in_flight.admit(0, record(5), BYTES, now),
             Admission::Known,
-            "not even after it was committed"
+            "also after it was committed"
         );
         take(&mut in_flight, 0, 6, now);
     }
 
     #[test]
-    fn other_content_or_an_offset_below_what_was_committed_is_a_log_that_went_back() {
+    fn other_content_or_an_offset_below_the_committed_one_shows_that_the_log_went_back() {
         let (mut in_flight, now) = assigned(None);
         let epoch = take(&mut in_flight, 0, 3, now);
         take(&mut in_flight, 0, 5, now);
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_silence_the_last_record_has_to_come_again_first() {
+    fn after_a_silence_the_last_record_must_be_read_again_first() {
         let (mut in_flight, now) = assigned(None);
         take(&mut in_flight, 0, 3, now);
         let later = now + SILENCE;
@@ -323,14 +323,14 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_that_waited_for_others_was_not_silent() {
+    fn a_partition_is_not_silent_while_others_are_read() {
         let (mut in_flight, now) = assigned(None);
         take(&mut in_flight, 0, 3, now);
         take(&mut in_flight, 0, 4, now + 2 * SILENCE);
     }
 
     #[test]
-    fn the_oldest_is_the_first_that_is_not_committed() {
+    fn the_oldest_record_is_the_first_one_that_is_not_committed() {
         let (mut in_flight, now) = assigned(None);
         assert_eq!(in_flight.oldest(), None);
         let epoch = take(&mut in_flight, 0, 1, now);
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_output_is_replaced_and_the_others_stay() {
+    fn a_refused_output_is_replaced_and_the_others_are_unchanged() {
         let (mut in_flight, now) = assigned(None);
         for offset in [3, 5] {
             let epoch = take(&mut in_flight, 0, offset, now);

@@ -1,26 +1,25 @@
-//! Which of several instances of a role this process is.
+//! Determines the name of this process among the instances of a role.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 
-/// More than anyone runs on one machine.
+/// The maximum number of instances of a role on one machine.
 const MAX_SLOTS: u32 = 1_000;
 
-/// A name that is this instance's alone while it runs, and is the next one's to take when it ended.
+/// A name that belongs to this instance while it runs and that another one can claim afterwards.
 ///
-/// The name becomes part of the transactional id, which has to be stable: a producer that takes over the id of a
-/// killed one ends the transaction that was left open, for which all readers would otherwise wait until it
-/// times out.
+/// The name is part of the transactional id, which must be stable. A producer that takes over the id of a killed
+/// process ends the transaction that was left open. Otherwise, all readers would wait until the transaction times out.
 #[derive(Debug)]
 pub struct Instance {
     name: String,
-    /// The lock ends with the process, however that ends.
+    /// The lock, which the operating system releases when the process ends.
     _slot: Option<File>,
 }
 
 impl Instance {
-    /// `name` when one is given; otherwise the host's name and the lowest number that no other instance of `role`
-    /// holds on this machine.
+    /// Returns an instance with the given `name`. Without one, its name is the host's name and the lowest number that
+    /// no other instance of `role` on this machine has claimed.
     pub fn claim(role: &str, name: Option<&str>) -> Self {
         if let Some(name) = name {
             return Self { name: name.to_owned(), _slot: None };
@@ -30,24 +29,24 @@ impl Instance {
             let path = std::env::temp_dir().join(format!("vehicle-platform-{role}-{slot}.lock"));
             match lock(&path) {
                 Ok(file) => return Self { name: format!("{host}-{slot}"), _slot: Some(file) },
-                // Held by another instance, or by another user's.
+                // Locked by another instance, or owned by another user.
                 Err(error)
                     if matches!(
                         error.kind(),
                         io::ErrorKind::WouldBlock | io::ErrorKind::PermissionDenied
                     ) => {}
                 Err(error) => {
-                    tracing::debug!(%error, path = %path.display(), "cannot lock a file, taking a random name");
+                    tracing::debug!(%error, path = %path.display(), "cannot lock a file, using a random name");
                     break;
                 }
             }
         }
-        // Not the bare host's name: nothing would keep another process from it.
+        // The host's name alone is not sufficient, because another process could use it too.
         Self { name: Self::unique_name(), _slot: None }
     }
 
-    /// A name that no other process has: the host's name, the process's id, and random digits, for two hosts may have
-    /// one name.
+    /// Returns a name that no other process has: the host's name, the process id and random digits, because two hosts
+    /// may have the same name.
     pub fn unique_name() -> String {
         format!("{}-{}-{:08x}", host_name(), std::process::id(), rand::random::<u32>())
     }
@@ -77,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn instances_that_run_together_differ_and_a_successor_takes_the_name_over() {
+    fn concurrent_instances_have_different_names_and_a_successor_reuses_a_released_name() {
         let role = format!("test-{}", std::process::id());
         let first = Instance::claim(&role, None);
         let second = Instance::claim(&role, None);
@@ -88,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_given_name_is_taken_as_it_stands() {
+    fn a_given_name_is_used_unchanged() {
         assert_eq!(Instance::claim("estimate", Some("blue")).name(), "blue");
     }
 }

@@ -1,4 +1,4 @@
-//! How far a consumer group is behind the end of its topic, and whether it moves at all.
+//! Measures how far a consumer group is behind the end of its topic, and detects partitions without progress.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,28 +20,28 @@ use super::stall::StalledPartitions;
 use super::topics::ClusterCheck;
 use super::worker_status::WorkerStatus;
 
-/// From one measurement to the next.
+/// The interval between measurements.
 const PAUSE: Duration = Duration::from_secs(5);
 
 type FloatGauge = Gauge<f64, AtomicU64>;
 
-/// Measures the lag of a group by asking the brokers, as Kafka's own tools do: so it is right, too, when no member
-/// reads. What ends a transaction takes an offset, and counts.
+/// Measures the lag of a group by querying the brokers, as Kafka's own tools do, so it is also correct when no member
+/// reads. Transaction markers occupy offsets, so they are included.
 pub struct GroupLag {
     observer: Arc<Observer>,
     kafka: KafkaArgs,
     topic: String,
     status: WorkerStatus,
-    /// Not a number before it is known, and after the brokers did not tell.
+    /// The lag, or NaN before the first measurement and after a failed one.
     lag: FloatGauge,
     dead_letter_offsets: FloatGauge,
 }
 
-/// What the brokers say of a group and its topic.
+/// The offsets of a group and its topics, as the brokers return them.
 #[derive(Debug)]
 struct Measured {
     committed: BTreeMap<i32, i64>,
-    /// The first offset, and the next one to be written.
+    /// The first offset and the next one to be written.
     bounds: BTreeMap<i32, (i64, i64)>,
     dead_letters: i64,
 }
@@ -55,7 +55,7 @@ impl Measured {
 
     fn lag(&self) -> i64 {
         let behind = self.bounds.iter().map(|(partition, (first, end))| {
-            // A group that has committed nothing begins with the first record.
+            // A group without a committed offset begins with the first record.
             let next = self.committed.get(partition).map_or(first, |next| next.max(first));
             (end - next).max(0)
         });
@@ -64,7 +64,8 @@ impl Measured {
 }
 
 impl GroupLag {
-    /// Registers the metrics of the group that `cluster` names in `registry`. `status` is that of its member.
+    /// Creates a measurement of the group that `cluster` was created with and registers its metrics. `status` is the
+    /// status of this process's member.
     pub fn register(
         cluster: &ClusterCheck,
         topic: &str,
@@ -76,13 +77,13 @@ impl GroupLag {
         dead_letter_offsets.set(f64::NAN);
         registry.register(
             "group_lag",
-            "Offsets between what the whole group has committed and the end of its topic",
+            "Offsets between those that the whole group has committed and the end of its topic",
             lag.clone(),
         );
         registry.register(
             "dead_letter_offsets",
-            "Offsets in the dead-letter topic: at least as many as letters that wait, for resolutions and ends of \
-             transactions count, too",
+            "Offsets in the dead-letter topic: at least the number of unresolved dead letters, because resolutions and \
+             transaction markers are included",
             dead_letter_offsets.clone(),
         );
         Self {
@@ -95,7 +96,7 @@ impl GroupLag {
         }
     }
 
-    /// Measures now and then, until `shutdown`.
+    /// Measures the lag every 5 s until `shutdown`.
     pub async fn watch(&self, shutdown: &CancellationToken) {
         let work = async {
             let mut stalled = StalledPartitions::default();
@@ -116,13 +117,15 @@ impl GroupLag {
         }
     }
 
-    /// Returns `None` when the brokers do not answer, which what watches the cluster reports.
+    /// Measures the offsets. Returns `None` when the brokers do not respond, which the cluster check reports.
     async fn measure(&self) -> Option<Measured> {
         let (observer, topic) = (Arc::clone(&self.observer), self.topic.clone());
         let measured = tokio::task::spawn_blocking(move || measure(&observer, &topic)).await;
         let measured = measured.context("measuring the lag panicked").flatten();
         measured
-            .inspect_err(|error| tracing::debug!(error = format!("{error:#}"), "the lag is not known"))
+            .inspect_err(|error| {
+                tracing::debug!(error = format!("{error:#}"), "measuring the lag failed, will retry");
+            })
             .ok()
     }
 
@@ -132,7 +135,7 @@ impl GroupLag {
         self.dead_letter_offsets.set(measured.map_or(f64::NAN, |measured| measured.dead_letters as f64));
     }
 
-    /// Looks for partitions that this member does not read although records wait there.
+    /// Detects partitions that this member does not read although records wait there.
     async fn listen(&self, silent: &mut SilentPartitions, measured: &Measured) {
         let reading = self.status.reading();
         let extents: BTreeMap<_, _> =
@@ -152,7 +155,7 @@ impl GroupLag {
             return None;
         };
         let reading = self.status.reading();
-        // What this member has in flight is judged by its age.
+        // Partitions with records in flight are judged by the age of these records.
         let extents: BTreeMap<_, _> =
             measured.extents().filter(|(partition, _)| !reading.is_working_on(*partition)).collect();
         let suspects = stalled.suspects(&extents, Instant::now());
@@ -169,14 +172,15 @@ impl GroupLag {
         ))
     }
 
-    /// Returns the partitions of which it is known whether a committed record waits there, from an offset on.
+    /// Reads the partitions from the given offsets and returns whether a committed record waits there. Omits partitions
+    /// for which this cannot be determined.
     async fn look_for_records(&self, from: BTreeMap<i32, i64>) -> BTreeMap<i32, bool> {
         let (kafka, topic) = (self.kafka.clone(), self.topic.clone());
         let looked = tokio::task::spawn_blocking(move || records_wait(&kafka, &topic, &from)).await;
         let looked = looked.context("looking for records panicked").flatten();
         looked
             .inspect_err(|error| {
-                tracing::debug!(error = format!("{error:#}"), "it is not known whether records wait");
+                tracing::debug!(error = format!("{error:#}"), "looking for records failed, will retry");
             })
             .unwrap_or_default()
     }

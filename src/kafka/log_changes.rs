@@ -1,21 +1,21 @@
-//! Counts each change of a log once: it is found again by each session and each assignment, until something is
+//! Counts each change of a log once, although each session and each assignment detects it again until something is
 //! committed.
 
 use std::collections::HashMap;
 
-/// What was noted of the logs that a group reads, by partition.
+/// The recorded changes of the logs that a group reads, by partition.
 #[derive(Debug, Default)]
 pub(super) struct LogChanges {
-    /// What the group has committed, as far as this process knows.
+    /// The offsets that the group has committed, as far as this process knows.
     committed: HashMap<i32, Option<i64>>,
-    /// What was committed when the log was found to have gone back.
+    /// The offsets that were committed when the log was found to have gone back.
     went_back: HashMap<i32, Option<i64>>,
-    /// What was committed when records were found to be deleted, and the first offset of the log.
+    /// The offsets that were committed when records were found to be deleted, with the first offset of the log.
     expired: HashMap<i32, (Option<i64>, i64)>,
 }
 
 impl LogChanges {
-    /// Notes what the group has committed.
+    /// Records the offset that the group has committed.
     pub(super) fn commits(&mut self, partition: i32, committed: Option<i64>) {
         if self.committed.insert(partition, committed) != Some(committed) {
             self.went_back.remove(&partition);
@@ -23,13 +23,13 @@ impl LogChanges {
         }
     }
 
-    /// Whether it is new that the log of a partition went back.
+    /// Records that the log of a partition went back, and returns whether this is new.
     pub(super) fn notes_went_back(&mut self, partition: i32) -> bool {
         let committed = self.committed(partition);
         self.went_back.insert(partition, committed) != Some(committed)
     }
 
-    /// Returns how many of the `offsets` that were deleted before `first` are new.
+    /// Records that `offsets` before `first` were deleted, and returns how many of them are new.
     pub(super) fn notes_expired(&mut self, partition: i32, first: i64, offsets: i64) -> i64 {
         let committed = self.committed(partition);
         match self.expired.insert(partition, (committed, first)) {
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_that_went_back_is_new_once_until_something_is_committed() {
+    fn a_log_that_went_back_is_counted_once_until_something_is_committed() {
         let mut changes = LogChanges::default();
         changes.commits(0, Some(7));
         assert!(changes.notes_went_back(0));
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn each_deleted_offset_is_new_once() {
+    fn each_deleted_offset_is_counted_once() {
         let mut changes = LogChanges::default();
         changes.commits(0, Some(7));
         assert_eq!(changes.notes_expired(0, 10, 3), 3);

@@ -1,7 +1,7 @@
-//! A mark of progress that is kept on the cluster and moved by a transaction: the committed offset of a group that has
-//! no members, with text of ours as its metadata.
+//! Stores a mark of progress on the cluster, which a transaction can move: the committed offset of a group without
+//! members, with text of the platform as its metadata.
 //!
-//! The brokers forget the offsets of such a group `offsets.retention.minutes` (7 days) after its last commit.
+//! The brokers delete the offsets of such a group `offsets.retention.minutes` (7 days) after its last commit.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,19 +18,19 @@ use super::progress::Progress;
 use super::transaction::TRANSACTION_TIMEOUT;
 use crate::expected_panic::catch_expected;
 
-/// From one attempt to read a mark to the next.
+/// The pause between attempts to read a mark.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// A committed offset and its metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
     pub offset: i64,
-    /// `None` when it is not UTF-8, and so not ours.
+    /// `None` when it is not UTF-8, and was thus written by another program.
     pub metadata: Option<String>,
 }
 
 impl Mark {
-    /// Reads a committed offset; `None` when nothing is committed.
+    /// Returns a committed offset, or `None` when nothing is committed.
     pub(super) fn of(element: &TopicPartitionListElem<'_>) -> Option<Self> {
         let Offset::Offset(offset) = element.offset() else { return None };
         // The accessor panics when another program committed metadata that is not UTF-8.
@@ -48,11 +48,11 @@ pub struct Marker {
 }
 
 impl Marker {
-    /// Reads the mark of `group`. Waits for a transaction of another producer that is about to move it, but no longer
-    /// than two transaction timeouts: after that there is no mark. Blocks.
+    /// Reads the mark of `group`. This call blocks. It waits at most two transaction timeouts for a transaction of
+    /// another producer that is about to move the mark. After that, there is no mark.
     ///
     /// # Errors
-    /// When the brokers do not answer, or a setting is not one of librdkafka's.
+    /// Fails when the brokers do not respond, or librdkafka rejects a setting.
     pub fn read(kafka: &KafkaArgs, group: &str, topic: &str) -> anyhow::Result<Self> {
         let observer = Observer::new(kafka, Some(group), Isolation::ReadCommitted)?;
         let consumer = observer.consumer()?;
@@ -66,7 +66,7 @@ impl Marker {
                 Err(_) if Instant::now() < until && is_unstable(kafka, group, topic) => pause(),
                 Err(error) if Instant::now() < until => return Err(error).context(unknown),
                 Err(error) => {
-                    tracing::warn!(group, %error, "the mark stays unstable, going on without it");
+                    tracing::warn!(group, %error, "the mark is still blocked by a transaction, continuing without it");
                     break None;
                 }
             }
@@ -75,17 +75,17 @@ impl Marker {
         Ok(Self { topic: topic.to_owned(), group: Arc::new(group), cluster_id, mark })
     }
 
-    /// The mark as it was read, or `None` when there is none.
+    /// Returns the mark that was read, or `None` when there is none.
     pub fn mark(&self) -> Option<&Mark> {
         self.mark.as_ref()
     }
 
-    /// Names the cluster; stays the same for its life.
+    /// Returns the id of the cluster, which never changes.
     pub fn cluster_id(&self) -> &str {
         &self.cluster_id
     }
 
-    /// Returns what moves the mark.
+    /// Returns the progress that moves the mark to `mark`.
     pub fn progress(&self, mark: Mark) -> Progress {
         Progress { topic: self.topic.clone(), next: vec![(0, mark)] }
     }
@@ -104,12 +104,12 @@ fn read_mark(observer: &Observer, topic: &str) -> anyhow::Result<Option<Mark>> {
     let mut list = TopicPartitionList::new();
     list.add_partition(topic, 0);
     let offsets = observer.consumer()?.committed_offsets(list, CALL_TIMEOUT)?;
-    let element = offsets.find_partition(topic, 0).context("the answer has no such partition")?;
+    let element = offsets.find_partition(topic, 0).context("the response lacks the partition")?;
     element.error()?;
     Ok(Mark::of(&element))
 }
 
-/// Whether the brokers answer, but not while they wait for a transaction to end.
+/// Returns whether the brokers return the mark only to readers that do not wait for open transactions.
 fn is_unstable(kafka: &KafkaArgs, group: &str, topic: &str) -> bool {
     let observer = Observer::new(kafka, Some(group), Isolation::ReadUncommitted);
     observer.and_then(|observer| read_mark(&observer, topic)).is_ok()

@@ -1,8 +1,8 @@
-//! Everything between a service and the brokers.
+//! Connects the services to the Kafka brokers.
 //!
-//! All that a service writes to Kafka, records and consumed offsets alike, goes through one
-//! [`TransactionalProducer`]; all that it reads goes through one [`Worker`]. Both block in librdkafka, so each
-//! has a thread of its own, off the async runtime.
+//! A service writes everything to Kafka, both records and consumed offsets, through one [`TransactionalProducer`] and
+//! reads everything through one [`Worker`]. Calls that block in librdkafka run on separate threads, outside the async
+//! runtime.
 
 mod args;
 mod client;
@@ -35,7 +35,7 @@ mod worker_status;
 
 pub use args::KafkaArgs;
 pub use client::Naming;
-pub use dead_letter::{DeadLetter, Position, Settlement, for_each_dead_letter};
+pub use dead_letter::{DeadLetter, Position, Resolution, for_each_dead_letter};
 pub use delivery::Refusal;
 pub use failure::Failure;
 pub use handler::Handler;
@@ -50,5 +50,5 @@ pub use transaction::{CommitError, TransactionalProducer};
 pub use worker::Worker;
 pub use worker_status::WorkerStatus;
 
-/// How long one call to the brokers may take before it is tried again.
+/// The timeout of one call to the brokers, after which it is retried.
 const CALL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);

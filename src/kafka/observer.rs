@@ -1,4 +1,4 @@
-//! A client that asks the brokers about topics and groups, and is no member of any group.
+//! Queries the brokers about topics and groups without joining a group.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,21 +12,21 @@ use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
 use super::client::{ClosedElsewhere, LoggingContext, client_config};
 
-/// What counts as written, and as committed.
+/// The records and offsets that are visible to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Isolation {
-    /// Waits for transactions under way, whose outcome decides the offsets (KIP-447).
+    /// Those of committed transactions. Reading an offset waits for an open transaction that moves it (KIP-447).
     ReadCommitted,
     ReadUncommitted,
 }
 
-/// Asks, and forgets the answers. Every call blocks.
+/// A client that queries the brokers. It caches no results, and every call blocks.
 pub(super) struct Observer {
     consumer: ClosedElsewhere<BaseConsumer<LoggingContext>>,
 }
 
 impl Observer {
-    /// `group`: whose offsets it will ask for, if it does.
+    /// Creates a client that can read the committed offsets of `group`, if there is one.
     pub(super) fn new(kafka: &KafkaArgs, group: Option<&str>, isolation: Isolation) -> anyhow::Result<Self> {
         let consumer = observer_config(kafka, group, isolation)
             .create_with_context(LoggingContext)
@@ -36,12 +36,12 @@ impl Observer {
 
     pub(super) fn consumer(&self) -> anyhow::Result<&BaseConsumer<LoggingContext>> {
         let consumer = self.consumer.get()?;
-        // What it was told since the last time, such as that brokers are away.
+        // Discard the events since the last call, such as lost connections.
         while consumer.poll(Duration::ZERO).is_some() {}
         Ok(consumer)
     }
 
-    /// Whether there is such a topic.
+    /// Returns whether the topic exists.
     pub(super) fn has_topic(&self, topic: &str) -> anyhow::Result<bool> {
         let metadata = self.consumer()?.fetch_metadata(Some(topic), CALL_TIMEOUT)?;
         let error = metadata.topics().iter().find_map(|topic| topic.error());
@@ -52,7 +52,8 @@ impl Observer {
         }
     }
 
-    /// What the group has committed in each partition that it ever read: the next offset that it will read.
+    /// Returns the committed offset of the group in each partition that it ever read: the next offset that it will
+    /// read.
     pub(super) fn committed(&self, topic: &str, patience: Duration) -> anyhow::Result<BTreeMap<i32, i64>> {
         let consumer = self.consumer()?;
         let mut list = TopicPartitionList::new();
@@ -69,7 +70,7 @@ impl Observer {
         Ok(committed)
     }
 
-    /// The first offset, and the next one to be written, of each partition.
+    /// Returns the first offset and the next one to be written of each partition.
     pub(super) fn bounds(&self, topic: &str) -> anyhow::Result<BTreeMap<i32, (i64, i64)>> {
         let consumer = self.consumer()?;
         let mut bounds = BTreeMap::new();
@@ -96,6 +97,6 @@ pub(super) fn observer_config(kafka: &KafkaArgs, group: Option<&str>, isolation:
 pub(super) fn partitions(consumer: &BaseConsumer<LoggingContext>, topic: &str) -> anyhow::Result<Vec<i32>> {
     let metadata = consumer.fetch_metadata(Some(topic), CALL_TIMEOUT).context("no broker answers")?;
     let topic = metadata.topics().first().filter(|topic| topic.error().is_none());
-    let topic = topic.context("there is no such topic (--kafka-prefix)")?;
+    let topic = topic.context("the topic does not exist (--kafka-prefix)")?;
     Ok(topic.partitions().iter().map(|partition| partition.id()).collect())
 }

@@ -1,4 +1,4 @@
-//! One producer of librdkafka, from its creation until it is given up for another.
+//! Wraps one producer of librdkafka, from its creation until another one replaces it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,18 +15,19 @@ use super::client::default_to;
 use super::delivery::{DeliveryLog, Refusal, is_final};
 use super::record::OutgoingRecord;
 
-/// What a call may take beyond its timeout before it counts as stuck.
+/// The time beyond its timeout after which a call counts as stuck.
 const OVERTIME: Duration = Duration::from_secs(5);
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(10);
 const DELIVERY_PAUSE: Duration = Duration::from_millis(1);
-/// Longer than librdkafka keeps a record, which is as long as the transaction may take.
+/// The limit for the delivery of all records. It is longer than librdkafka holds a record, which is at most the
+/// transaction timeout.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(25);
-/// How long the answers take to requests that were under way when the first was refused.
+/// The time to wait for the responses to the requests that were in flight when the first one was refused.
 const REFUSAL_PAUSE: Duration = Duration::from_millis(20);
-/// For each call on the way out.
+/// The timeout of each call during the shutdown.
 pub(super) const LAST_CALL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why a call to librdkafka did not succeed.
+/// The reason why a call to librdkafka did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     #[error(transparent)]
@@ -35,23 +36,23 @@ pub enum CallError {
     Stuck(&'static str, Duration),
 }
 
-/// How records are sent to a partition.
+/// The way records are sent to a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Batching {
     Together,
-    /// Each in a batch of its own, and compressed. That is slow, but brokers refuse a whole batch for one of its records
-    /// or for the size of them all, and a record that was small because it was compressed has to fit again.
+    /// Sends each record in a separate, compressed batch. This is slow, but brokers refuse a whole batch for one of its
+    /// records or for its total size. Compression is needed for a record that fits only when it is compressed.
     Alone,
 }
 
-/// Every client library reads it without a further one.
+/// The codec that every client library supports without additional dependencies.
 const COMPRESSION: &str = "gzip";
 
 pub(super) type Inner = ThreadedProducer<DeliveryLog>;
 
-/// A producer and how it sends.
+/// A producer with its way of sending records.
 pub(super) struct Producer {
-    /// `None` only while it is dropped.
+    /// `None` only during the drop.
     inner: Option<Arc<Inner>>,
     pub(super) batching: Batching,
     shutdown: CancellationToken,
@@ -65,7 +66,7 @@ impl Producer {
     ) -> Result<Self, KafkaError> {
         let mut config = config.clone();
         if batching == Batching::Alone {
-            // Whatever the user has set: until a transaction commits.
+            // Overrides the user's value until a transaction commits.
             config.set("batch.num.messages", "1");
             default_to(&mut config, "compression.type", COMPRESSION);
         }
@@ -81,14 +82,14 @@ impl Producer {
         self.inner()?.begin_transaction()
     }
 
-    /// The error that ended the producer for good.
+    /// Returns the error after which the producer cannot be used any more.
     pub(super) fn fatal_error(&self) -> Option<RDKafkaErrorCode> {
         self.inner().ok()?.client().fatal_error().map(|(code, _)| code)
     }
 
-    /// Makes a call that has a `limit` of its own, on a thread of its own: `rd_kafka_send_offsets_to_transaction` of
-    /// librdkafka 2.12 may never return after a coordinator was lost. The thread and its producer are left behind
-    /// then.
+    /// Makes a call that has its own time `limit`, on a separate thread. `rd_kafka_send_offsets_to_transaction` of
+    /// librdkafka 2.12 may never return after a coordinator was lost. In this case, the thread and its producer are
+    /// abandoned.
     pub(super) async fn call(
         &self,
         name: &'static str,
@@ -99,25 +100,25 @@ impl Producer {
         let producer = Arc::clone(self.inner()?);
         std::thread::spawn(move || {
             let result = call(&producer);
-            // Before the answer, so that its receiver holds the only reference.
+            // Drop it before the result is sent, so that the receiver holds the only reference.
             drop(producer);
-            // The caller may have given up.
+            // The caller may have stopped waiting.
             let _ = done.send(result);
         });
         let limit = limit + OVERTIME;
         match timeout(limit, returned).await {
             Ok(Ok(result)) => Ok(result?),
-            // Late, or it panicked.
+            // The call timed out or panicked.
             Ok(Err(_)) | Err(_) => Err(CallError::Stuck(name, limit)),
         }
     }
 
-    /// Returns the records that `error` is about and that the brokers will never take; when they were not sent alone,
-    /// the other records of their batches, too.
+    /// Returns the records that caused `error` and that the brokers will never accept. Unless records are sent alone,
+    /// the result includes the other records of their batches.
     pub(super) async fn refused(&self, error: &CallError) -> Vec<Refusal> {
         let Ok(producer) = self.inner() else { return Vec::new() };
         let log = producer.context();
-        // The transaction may have failed before the report on the record arrived that made it fail.
+        // The transaction may have failed before the delivery report of the record that caused the failure arrived.
         if let CallError::Kafka(error) = error
             && error
                 .rdkafka_error_code()
@@ -135,13 +136,13 @@ impl Producer {
         failed.map(|(index, code)| Refusal { index, code }).collect()
     }
 
-    /// Hands a record over to librdkafka; waits while its queue is full. `index`: what the report on it names it by.
+    /// Passes a record to librdkafka, and waits while its queue is full. The delivery report refers to it by `index`.
     pub(super) async fn enqueue(&self, index: usize, record: &OutgoingRecord) -> Result<(), KafkaError> {
         let producer = self.inner()?;
         loop {
             match producer.send(record.as_base_record(index)) {
                 Ok(()) => return Ok(()),
-                // Nothing leaves the queue any more.
+                // After a failure, librdkafka sends no more records from the queue.
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _))
                     if producer.context().has_failures() =>
                 {
@@ -162,8 +163,8 @@ impl Producer {
         }
     }
 
-    /// Waits until the brokers have all records, or until one of them failed: from then on librdkafka sends no more of
-    /// this transaction.
+    /// Waits until the brokers have acknowledged all records or one has failed. After a failure, librdkafka sends no
+    /// more records of this transaction.
     pub(super) async fn await_deliveries(&self) -> Result<(), CallError> {
         let producer = self.inner()?;
         let began = Instant::now();
@@ -177,7 +178,7 @@ impl Producer {
         if producer.context().has_failures() { Err(self.failure().into()) } else { Ok(()) }
     }
 
-    /// The error of a record that was not written.
+    /// Returns the error of a record that was not written.
     fn failure(&self) -> KafkaError {
         let failed = self.inner().map(|producer| producer.context().failed()).unwrap_or_default();
         let code = failed.into_values().next().unwrap_or(RDKafkaErrorCode::Unknown);
@@ -186,7 +187,7 @@ impl Producer {
 }
 
 impl Drop for Producer {
-    /// On a thread of its own: with the brokers unavailable librdkafka takes its time to close.
+    /// Closes the producer on a separate thread, because closing takes long while the brokers are unavailable.
     fn drop(&mut self) {
         let inner = self.inner.take();
         std::thread::spawn(move || drop(inner));

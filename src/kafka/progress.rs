@@ -1,4 +1,4 @@
-//! How far a group has read, as a transaction moves it.
+//! Describes how a transaction moves the progress of a group.
 
 use std::collections::HashMap;
 
@@ -7,11 +7,11 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::marker::Mark;
 
-/// The next offset to read, for each partition of one topic that moves.
+/// The next offset to read in each partition of a topic that a transaction moves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     pub topic: String,
-    /// Partition, and what is committed for it.
+    /// The partitions with the offset and metadata to commit.
     pub next: Vec<(i32, Mark)>,
 }
 
@@ -29,8 +29,8 @@ impl Progress {
         Ok(list)
     }
 
-    /// Decides from what the group has committed by now whether the one transaction that moves this progress was
-    /// committed.
+    /// Determines from the offsets that the group has committed by now whether the transaction that moves this progress
+    /// was committed.
     pub(super) fn outcome(&self, committed: &HashMap<i32, Mark>) -> TransactionOutcome {
         let is_at = |(partition, next): &(i32, Mark)| committed.get(partition) == Some(next);
         let is_before = |(partition, next): &(i32, Mark)| {
@@ -46,12 +46,12 @@ impl Progress {
     }
 }
 
-/// How a transaction ended that moved progress.
+/// The outcome of a transaction that moves progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TransactionOutcome {
     Committed,
     Aborted,
-    /// Another member took a partition over and moved it, or it is not the log that the group read before.
+    /// Another member took over a partition and moved its offset, or the log is not the one that the group read before.
     Unclear,
 }
 
@@ -79,20 +79,20 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_of_whose_offsets_none_is_reached_was_aborted() {
+    fn a_transaction_none_of_whose_offsets_was_reached_was_aborted() {
         assert_eq!(outcome(&[(0, 9), (2, 29)]), TransactionOutcome::Aborted);
         assert_eq!(outcome(&[]), TransactionOutcome::Aborted);
     }
 
     #[test]
-    fn other_offsets_say_nothing() {
+    fn other_offsets_leave_the_outcome_unclear() {
         assert_eq!(outcome(&[(0, 10), (2, 29)]), TransactionOutcome::Unclear);
         assert_eq!(outcome(&[(2, 30)]), TransactionOutcome::Unclear);
         assert_eq!(outcome(&[(0, 10), (2, 31)]), TransactionOutcome::Unclear);
     }
 
     #[test]
-    fn the_same_offsets_of_another_log_say_nothing() {
+    fn the_same_offsets_of_another_log_leave_the_outcome_unclear() {
         assert_eq!(outcome_in("other", &[(0, 10), (2, 30)]), TransactionOutcome::Unclear);
     }
 }

@@ -1,4 +1,4 @@
-//! Reads a topic from its first record to what is its last one when the reading begins.
+//! Reads a topic from its first record to the record that is the last one when reading begins.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,32 +15,32 @@ use super::client::{LoggingContext, client_config, default_to};
 use super::observer::{Isolation, Observer, partitions};
 use super::record::Record;
 
-/// How long nothing may come. A transaction that its producer left open holds readers back until it times out,
-/// which ours do after 20 s.
+/// The time without a record after which reading fails. A transaction that its producer left open blocks readers until
+/// it times out, after 20 s for transactions of the platform.
 const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
 
-/// The committed records of a topic at one moment. Belongs to no group, and changes nothing.
+/// A reader of the records that are committed when it is opened. It joins no group and commits no offsets.
 pub struct TopicReader {
     consumer: BaseConsumer<LoggingContext>,
     topic: String,
-    /// The partitions of which something is left to be read.
+    /// The partitions that were not read to their end yet.
     left: BTreeMap<i32, Left>,
 }
 
-/// What is left to be read of a partition.
+/// The remaining offsets of a partition.
 struct Left {
     next: i64,
     end: i64,
-    /// Whether the brokers said that there is no more, and were asked again.
+    /// Whether the brokers have reported the end once and were queried again.
     doubted: bool,
 }
 
 impl TopicReader {
-    /// Waits until the transactions are over that are open now, and may hold records back. Blocks.
+    /// Opens a reader. This call blocks until the transactions that are open now have ended.
     ///
     /// # Errors
-    /// When there is no such topic, or the brokers do not answer.
+    /// Fails when the topic does not exist, the brokers do not respond, or a transaction stays open for a minute.
     pub fn open(kafka: &KafkaArgs, topic: &str) -> anyhow::Result<Self> {
         let unreadable = || format!("cannot read {topic}");
         let everything = consumer(kafka, "read_uncommitted").with_context(unreadable)?;
@@ -61,10 +61,10 @@ impl TopicReader {
         Ok(Self { consumer: committed, topic: topic.to_owned(), left })
     }
 
-    /// Hands each record over, those of a partition in their order.
+    /// Calls `each` for every record, in order within a partition.
     ///
     /// # Errors
-    /// When the brokers stop answering, or those of `each`.
+    /// Fails when the brokers stop responding or `each` fails.
     pub fn for_each(mut self, mut each: impl FnMut(Record) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let topic: Arc<str> = self.topic.as_str().into();
         let mut progress = Instant::now();
@@ -85,14 +85,14 @@ impl TopicReader {
                     }
                     progress = Instant::now();
                 }
-                // What lies between the last record and the end are the marks of transactions, which nobody is shown.
+                // Only transaction markers, which are not visible to consumers, follow the last record.
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     let was_left = self.doubt(partition)?;
                     if was_left {
                         progress = Instant::now();
                     }
                 }
-                // The brokers removed records that were still to be read.
+                // The brokers deleted records that were not read yet.
                 Some(Err(error))
                     if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset)
                         || self.consumer.client().fatal_error().is_some() =>
@@ -107,16 +107,18 @@ impl TopicReader {
                 bail!(
                     "cannot read {}: {}",
                     self.topic,
-                    reason.as_deref().unwrap_or("the brokers do not answer")
+                    reason.as_deref().unwrap_or("the brokers do not respond")
                 );
             }
         }
         Ok(())
     }
 
-    /// A broker that has just become the leader may not yet know how much of what it holds is committed, and takes
-    /// its records for all there is. So the end is believed when it is said once more, after the leader has told that
-    /// it knows of ours. Tells whether something was left of the partition.
+    /// Handles the reported end of a partition, and returns whether the partition was not finished.
+    ///
+    /// A broker that has just become the leader may not know yet which of its records are committed, and may report the
+    /// end too early. The reader therefore waits until the leader knows the expected end, reads again, and accepts the
+    /// end only when it is reported a second time.
     fn doubt(&mut self, partition: i32) -> anyhow::Result<bool> {
         let Some(left) = self.left.get_mut(&partition) else { return Ok(false) };
         if left.doubted {
@@ -132,22 +134,22 @@ impl TopicReader {
     }
 }
 
-/// What a group has committed in each partition of a topic that it ever read: the next offset that it will read.
-/// Waits for transactions under way, which may move it. Blocks.
+/// Returns the offset that a group has committed in each partition that it ever read: the next offset that it will
+/// read. This call blocks until open transactions, which may move the offsets, have ended.
 ///
 /// # Errors
-/// When the brokers do not tell.
+/// Fails when the brokers do not return the offsets within a minute.
 pub fn committed_offsets(kafka: &KafkaArgs, group: &str, topic: &str) -> anyhow::Result<BTreeMap<i32, i64>> {
     Observer::new(kafka, Some(group), Isolation::ReadCommitted)?
         .committed(topic, PATIENCE)
-        .with_context(|| format!("the brokers do not tell what {group} has committed"))
+        .with_context(|| format!("the brokers did not return the committed offsets of {group}"))
 }
 
-/// Looks for a committed record at or after an offset of each partition in `from`. Returns the partitions of which it was
-/// found out in time whether there is one. Blocks.
+/// Returns whether a committed record exists at or after the given offset of each partition in `from`. Omits partitions
+/// for which this could not be determined within 5 s. This call blocks.
 ///
 /// # Errors
-/// When the client cannot be set up.
+/// Fails when the client cannot be set up.
 pub(super) fn records_wait(
     kafka: &KafkaArgs,
     topic: &str,
@@ -165,7 +167,7 @@ pub(super) fn records_wait(
         match consumer.poll(POLL) {
             Some(Ok(message)) => {
                 found.insert(message.partition(), true);
-                // The others are not to wait behind its records.
+                // Do not let its records delay the other partitions.
                 let mut list = TopicPartitionList::new();
                 list.add_partition(topic, message.partition());
                 consumer.pause(&list)?;
@@ -188,19 +190,19 @@ fn consumer(kafka: &KafkaArgs, isolation_level: &str) -> anyhow::Result<BaseCons
 pub(super) fn reader_config(kafka: &KafkaArgs, isolation_level: &str) -> ClientConfig {
     let mut config = client_config(kafka);
     config
-        // librdkafka asks for one, even of a consumer that never joins it.
+        // librdkafka requires a group, even for a consumer that never joins it.
         .set("group.id", "vehicle-platform-reader")
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
         .set("auto.offset.reset", "error")
         .set("isolation.level", isolation_level);
-    // An answer without records marks the end, so there is nothing to wait for.
+    // A response without records marks the end, so waiting for more is not useful.
     default_to(&mut config, "fetch.wait.max.ms", "10");
     default_to(&mut config, "queued.max.messages.kbytes", "16384");
     config
 }
 
-/// Until all that lies before `end` is committed or aborted, and its leader knows that.
+/// Waits until all records before `end` are committed or aborted and the leader of the partition knows this.
 #[expect(clippy::disallowed_methods, reason = "a blocking call")]
 fn await_stable(
     committed: &BaseConsumer<LoggingContext>,
@@ -214,10 +216,10 @@ fn await_stable(
         let stable = committed.fetch_watermarks(topic, partition, CALL_TIMEOUT);
         match stable {
             Ok((_, stable)) if stable >= end => return Ok(()),
-            Ok(_) if began.elapsed() > PATIENCE => bail!(
-                "partition {partition} has a transaction that was left open; try again when it has timed out"
-            ),
-            // A leader that was just elected does not tell until it has caught up (KIP-207).
+            Ok(_) if began.elapsed() > PATIENCE => {
+                bail!("partition {partition} has an open transaction; retry after it has timed out")
+            }
+            // A newly elected leader returns an error until it has caught up (KIP-207).
             Err(error) if began.elapsed() > PATIENCE => return Err(error.into()),
             Ok(_) | Err(_) => std::thread::sleep(POLL),
         }

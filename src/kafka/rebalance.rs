@@ -1,5 +1,5 @@
-//! Takes note of rebalances inside librdkafka's callback, for the worker's loop to handle, and decides there where
-//! reading a new partition begins.
+//! Records rebalances in librdkafka's callback, for the worker's loop to handle. The callback also determines the
+//! offset at which reading a new partition begins.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -17,20 +17,20 @@ use super::consumed::{Committed, Consumed, Start};
 use super::marker::Mark;
 use super::transaction::TRANSACTION_TIMEOUT;
 
-/// How long the brokers may take to say where to begin. A transaction that a killed member left open holds back what is
-/// committed until it times out, and a partition may wait about as long for a new leader.
+/// The time limit for determining where to begin. A transaction that a killed member left open blocks the committed
+/// offsets until it times out, and a partition may wait about as long for a new leader.
 const START_TIMEOUT: Duration = TRANSACTION_TIMEOUT.saturating_add(CALL_TIMEOUT);
 
-/// What happened to the assignment, in the order in which it happened.
+/// A change of the assignment.
 pub(super) enum RebalanceEvent {
     Assigned(Vec<Start>),
-    /// Partitions were assigned, but the brokers did not say where to begin.
+    /// Partitions were assigned, but the brokers did not return the offsets at which to begin.
     Unknown(KafkaError),
     Revoked(Vec<i32>),
     Failed(KafkaError),
 }
 
-/// Notes rebalances for the loop.
+/// The rebalances that the loop has not handled yet, in the order of their occurrence.
 #[derive(Default)]
 pub(super) struct RebalanceLog {
     events: Mutex<VecDeque<RebalanceEvent>>,
@@ -69,7 +69,7 @@ impl ConsumerContext for RebalanceLog {
     }
 }
 
-/// Sets the offset at which each partition of `list` begins to be read.
+/// Sets the offset at which reading each partition of `list` begins.
 fn begin(consumer: &BaseConsumer<RebalanceLog>, list: &TopicPartitionList) -> KafkaResult<Vec<Start>> {
     if list.count() == 0 {
         return Ok(Vec::new());

@@ -1,4 +1,4 @@
-//! A record on its way in, and on its way out.
+//! Defines records as they are read and as they are written.
 
 use std::sync::Arc;
 
@@ -12,22 +12,23 @@ use crate::trace::{Description, SpanKind, TraceContext};
 
 pub(super) type RecordHeaders = Vec<(String, Option<Vec<u8>>)>;
 
-/// A record as it was read.
+/// A record that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Shared by the records of a topic.
+    /// The name of the topic, shared by its records.
     pub topic: Arc<str>,
     pub partition: i32,
     pub offset: i64,
-    /// Milliseconds since the Unix epoch, when the broker or producer stated it.
+    /// The timestamp in milliseconds since the Unix epoch, if the record has one.
     pub timestamp: Option<i64>,
     content: Content,
-    /// Headers whose names are not UTF-8: librdkafka's binding can give neither their names nor their values.
+    /// The number of headers whose names are not UTF-8. The Rust binding of librdkafka can return neither their names
+    /// nor their values.
     pub unreadable_headers: u32,
 }
 
 impl Record {
-    /// Copies a message, which belongs to `topic`.
+    /// Copies a message of `topic`.
     pub(super) fn read(message: &BorrowedMessage<'_>, topic: &Arc<str>) -> Self {
         let mut headers = Vec::new();
         let mut unreadable_headers = 0;
@@ -50,7 +51,7 @@ impl Record {
         }
     }
 
-    /// Makes the record that is read when `written` lies at this position.
+    /// Returns the record that is read after `written` was written to this position.
     #[cfg(test)]
     pub(super) fn of(written: &OutgoingRecord, partition: i32, offset: i64, timestamp: Option<i64>) -> Self {
         let headers = written.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
@@ -64,7 +65,7 @@ impl Record {
         }
     }
 
-    /// Returns the bytes of the key, the value and the headers in memory.
+    /// Returns the size of the key, the value and the headers in memory, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.content.len()
     }
@@ -81,7 +82,7 @@ impl Record {
         self.content.headers()
     }
 
-    /// Returns the value of the last header of this name.
+    /// Returns the value of the last header with this name.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         self.headers().filter(|(known, _)| *known == name).last()?.1
     }
@@ -100,7 +101,7 @@ impl Record {
     }
 }
 
-/// The step in which a group's member worked on a record.
+/// Describes the trace step in which a member of `group` processed a record.
 pub(super) fn describe_processed(record: &Record, group: &str) -> Description {
     describe(SpanKind::Consumer, "process", &record.topic, record.key())
         .with("messaging.consumer.group.name", group.to_owned())
@@ -108,7 +109,7 @@ pub(super) fn describe_processed(record: &Record, group: &str) -> Description {
         .with("messaging.kafka.offset", record.offset)
 }
 
-/// The step in which a record was written.
+/// Describes the trace step in which a record was written.
 pub fn describe_sent(record: &OutgoingRecord) -> Description {
     describe(SpanKind::Producer, "send", &record.topic, record.key.as_deref())
 }
@@ -127,7 +128,7 @@ fn describe(kind: SpanKind, operation: &'static str, topic: &str, key: Option<&[
     }
 }
 
-/// A record to be written.
+/// A record to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutgoingRecord {
     pub topic: String,
@@ -137,22 +138,22 @@ pub struct OutgoingRecord {
 }
 
 impl OutgoingRecord {
-    /// A keyed value that belongs to a trace.
+    /// Creates a record with a key, a value and a trace context.
     pub fn new(topic: String, key: Vec<u8>, value: Vec<u8>, trace: &TraceContext) -> Self {
         let header = (TraceContext::HEADER.to_owned(), Some(trace.to_string().into_bytes()));
         Self { topic, key: Some(key), value: Some(value), headers: vec![header] }
     }
 
-    /// The bytes of the key, the value and the headers in memory.
+    /// Returns the size of the key, the value and the headers in memory, in bytes.
     pub(super) fn bytes(&self) -> usize {
         let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
-        // A header may be empty, and still takes its place.
+        // An empty header also occupies memory.
         let headers =
             self.headers.iter().map(|header| size_of_val(header) + header.0.len() + length(&header.1));
         length(&self.key) + length(&self.value) + headers.sum::<usize>()
     }
 
-    /// `index`: what the report on its delivery names it by.
+    /// Returns the record for librdkafka. The delivery report refers to it by `index`.
     pub(super) fn as_base_record(&self, index: usize) -> BaseRecord<'_, [u8], [u8], usize> {
         let headers = self
             .headers

@@ -1,19 +1,19 @@
-//! Keeps a failure that repeats from filling the log.
+//! Limits how often a repeated failure is logged.
 
 use std::time::{Duration, Instant};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
-/// Decides which repetitions of a message are worth a line: the first, and then some at pauses that double from 10 s to
-/// 10 minutes. Another message begins again.
+/// Decides which repetitions of a message are logged: the first one, and then some at intervals that double from 10 s
+/// to 10 minutes. A different message starts over.
 #[derive(Debug, Default)]
 pub(super) struct Repeats {
     last: Option<(String, Instant, Duration)>,
 }
 
 impl Repeats {
-    /// Whether `message` is to be logged.
+    /// Returns whether `message` should be logged now.
     pub(super) fn is_due(&mut self, message: &str) -> bool {
         self.is_due_at(message, Instant::now())
     }
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_that_repeats_each_second_is_due_at_growing_pauses() {
+    fn a_message_that_repeats_every_second_is_due_at_growing_intervals() {
         let (mut repeats, began) = (Repeats::default(), Instant::now());
         let due =
             |repeats: &mut Repeats, second| repeats.is_due_at("same", began + Duration::from_secs(second));

@@ -1,12 +1,12 @@
-//! Finds partitions from which a consumer reads nothing although records wait there.
+//! Detects partitions from which a consumer reads nothing although records wait there.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// A fetch, a metadata refresh or a leader that moves takes less.
+/// The time after which a partition is suspected: longer than a fetch, a metadata refresh or a change of the leader.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// What is known of a partition.
+/// The offsets of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Extent {
     /// `None` when nothing is committed.
@@ -17,23 +17,24 @@ pub(super) struct Extent {
 }
 
 impl Extent {
-    /// Where reading has to go on: at the beginning when the log does not reach as far as what is committed.
+    /// Returns the offset at which reading continues: the committed one, or the first one when the log does not contain
+    /// it.
     pub(super) fn next(self) -> i64 {
         self.committed.filter(|next| (self.first..=self.end).contains(next)).unwrap_or(self.first)
     }
 }
 
-/// Since when each partition is silent.
+/// The partitions that seem to be silent, with the time since when.
 ///
-/// A client may never read from a partition again. librdkafka ignores a leader whose epoch is lower than the last one
-/// that it knew, and the epochs of a topic that was deleted and created again begin with 0
-/// (`rd_kafka_toppar_leader_update`); only another client reads it.
+/// A client may stop reading from a partition permanently. librdkafka ignores a leader whose epoch is lower than the
+/// last one that it knew (`rd_kafka_toppar_leader_update`), and the epochs of a recreated topic begin with 0. Only a
+/// new client reads the partition.
 #[derive(Debug, Default)]
 pub(super) struct SilentPartitions(BTreeMap<i32, (Option<i64>, Instant)>);
 
 impl SilentPartitions {
-    /// Takes in what is known of the partitions that are assigned to this member and have nothing in flight. Returns one
-    /// that has been so for long, seems to have records, and whose committed offset did not move.
+    /// Evaluates the partitions that are assigned to this member and have no records in flight. Returns a partition
+    /// that has been in this state for 20 s, seems to have records, and whose committed offset did not move.
     pub(super) fn suspect(&mut self, idle: &BTreeMap<i32, Extent>, now: Instant) -> Option<i32> {
         let behind = |extent: &Extent| extent.next() < extent.end;
         self.0.retain(|partition, (committed, _)| {
@@ -47,7 +48,7 @@ impl SilentPartitions {
         Some(*partition)
     }
 
-    /// Begins to wait again.
+    /// Restarts the waiting time of a partition.
     pub(super) fn forget(&mut self, partition: i32) {
         self.0.remove(&partition);
     }
@@ -62,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_with_records_from_which_nothing_comes_is_suspected_after_a_while() {
+    fn a_partition_with_records_that_are_not_read_is_suspected_after_a_while() {
         for committed in [None, Some(3), Some(900)] {
             let (mut silent, began) = (SilentPartitions::default(), Instant::now());
             assert_eq!(silent.suspect(&idle(committed, 5), began), None);

@@ -1,35 +1,36 @@
-//! Finds partitions in which records wait and a group commits nothing.
+//! Detects partitions in which records wait and a group commits nothing.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::silence::Extent;
 
-/// A partition in which the group is behind and commits nothing for this long is looked at closely.
+/// The time without a commit after which a partition in which the group is behind is checked for records.
 const QUIET: Duration = Duration::from_secs(10);
-/// Partitions that a message names.
+/// The maximum number of partitions that a message names.
 const MAX_NAMED: usize = 5;
 
-/// Watches each partition on its own: one that stands still is not hidden by others that move.
+/// The state of each partition. The partitions are watched separately, so that progress in one does not hide a stall in
+/// another.
 ///
-/// An offset that is not committed may belong to the end of a transaction, which is never read: so a group that seems to
-/// be behind is only suspected, until a record was seen that waits for it.
+/// An uncommitted offset may belong to a transaction marker, which is never read. A group that seems to be behind is
+/// therefore only suspected, until a waiting record was found.
 #[derive(Debug, Default)]
 pub(super) struct StalledPartitions(BTreeMap<i32, Watched>);
 
 #[derive(Debug)]
 struct Watched {
     extent: Extent,
-    /// When its committed offset was first seen.
+    /// When the current committed offset was first seen.
     since: Instant,
-    /// Whether a record was looked for since the last change, or found.
+    /// Whether the partition was checked for records since the last change, or has one.
     looked: bool,
     waiting_since: Option<Instant>,
 }
 
 impl StalledPartitions {
-    /// Takes a measurement in, of all partitions that are to be judged. Returns those in which a record has to be looked
-    /// for, and from where on.
+    /// Evaluates a measurement of all partitions to judge. Returns the partitions that must be checked for records,
+    /// with the offsets to begin at.
     pub(super) fn suspects(&mut self, extents: &BTreeMap<i32, Extent>, now: Instant) -> BTreeMap<i32, i64> {
         self.0.retain(|partition, watched| {
             extents.get(partition).is_some_and(|extent| extent.committed == watched.extent.committed)
@@ -55,7 +56,7 @@ impl StalledPartitions {
         suspects
     }
 
-    /// Takes in whether a record waits in a partition.
+    /// Records whether a record waits in a partition.
     pub(super) fn learned(&mut self, partition: i32, waits: bool, now: Instant) {
         if let Some(watched) = self.0.get_mut(&partition) {
             watched.looked = true;
@@ -63,8 +64,8 @@ impl StalledPartitions {
         }
     }
 
-    /// Describes the partitions in which records wait and nothing was committed for longer than `patience`: those that
-    /// are `assigned` to this member, and those of others, unless the others commit in some partition.
+    /// Describes the partitions in which records wait and nothing was committed for longer than `patience`. It includes
+    /// those that are `assigned` to this member, and those of other members unless these commit in some partition.
     pub(super) fn describe(&self, assigned: &[i32], patience: Duration, now: Instant) -> Option<String> {
         let is_long = |since: Instant| now.saturating_duration_since(since) > patience;
         let others_stand_still = self
@@ -100,7 +101,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
-    /// Partitions from 0 on, each by what is committed and its end.
+    /// Returns partitions numbered from 0, each with the given committed offset and end.
     fn extents(partitions: &[(i64, i64)]) -> BTreeMap<i32, Extent> {
         let extent = |&(committed, end)| Extent { committed: Some(committed), first: 0, end };
         (0..).zip(partitions.iter().map(extent)).collect()
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_partition_is_looked_at_once_until_something_changes() {
+    fn a_quiet_partition_is_checked_once_until_something_changes() {
         let mut watch = Watch::new();
         assert!(watch.suspects(0, &[(5, 6)]).is_empty());
         assert_eq!(watch.suspects(10, &[(5, 6)]), [0]);
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn records_that_were_deleted_do_not_wait_any_more() {
+    fn records_that_were_deleted_are_no_longer_waiting() {
         let mut watch = Watch::new();
         watch.suspects(0, &[(5, 9)]);
         watch.suspects(10, &[(5, 9)]);
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn one_partition_that_stands_still_is_found_among_others_that_move() {
+    fn one_stalled_partition_is_found_among_others_that_make_progress() {
         let mut watch = Watch::new();
         for second in 0..=71 {
             let moving = i64::try_from(second).unwrap();
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn partitions_that_no_member_reads_are_reported_by_those_that_have_others() {
+    fn partitions_that_no_member_reads_are_reported_by_the_members_of_other_partitions() {
         let mut watch = Watch::new();
         for second in 0..=71 {
             let moving = i64::try_from(second).unwrap();
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_that_has_read_everything_or_is_worked_on_is_not_suspected() {
+    fn a_partition_that_was_read_completely_or_is_in_work_is_not_suspected() {
         let mut watch = Watch::new();
         for seconds in [0, 60] {
             assert!(watch.suspects(seconds, &[(6, 6)]).is_empty());

@@ -1,4 +1,4 @@
-//! How the topics of a role are set up, and how existing topics differ from that.
+//! Defines the settings of the topics of a role, and reports existing topics that deviate from them.
 
 use std::collections::HashMap;
 
@@ -10,23 +10,24 @@ use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
 use super::client::{ClosedElsewhere, LoggingContext, client_config};
 
-/// A dead letter is its record and some headers more: the limit of Apache Kafka, and room for these.
+/// The size limit of a dead letter, which consists of its record and additional headers: the default limit of Apache
+/// Kafka and room for the headers.
 const DEAD_LETTER_MAX_BYTES: i64 = 2_097_152;
 const FOREVER: i64 = -1;
 
-/// What a topic is for.
+/// The purpose of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     Data,
     DeadLetters,
 }
 
-/// The settings that a topic needs. Clocks of producers must not decide how long a record is kept, so the brokers stamp
-/// it; and what was not read is kept.
+/// Returns the settings that a topic needs. Unread records are retained. The brokers set the timestamps, so that the
+/// clocks of producers do not affect the retention.
 pub(super) fn needed(kafka: &KafkaArgs, purpose: Purpose) -> Vec<(&'static str, String)> {
     let retention = match purpose {
         Purpose::Data => kafka.topic_retention.millis(),
-        // A letter waits until someone resolves it.
+        // A dead letter waits until an operator resolves it.
         Purpose::DeadLetters => FOREVER,
     };
     let mut settings = vec![
@@ -41,7 +42,7 @@ pub(super) fn needed(kafka: &KafkaArgs, purpose: Purpose) -> Vec<(&'static str, 
     settings
 }
 
-/// Whether a setting that a topic has does what the needed one would.
+/// Returns whether the actual value of a setting satisfies the needed one.
 fn serves(name: &str, needed: &str, actual: &str) -> bool {
     let (Ok(needed_number), Ok(number)) = (needed.parse::<i64>(), actual.parse::<i64>()) else {
         return needed == actual;
@@ -51,10 +52,11 @@ fn serves(name: &str, needed: &str, actual: &str) -> bool {
     unlimited(number) >= unlimited(needed_number)
 }
 
-/// Logs how existing topics differ from what they need. They are left as they are: they are the operator's.
+/// Logs the settings of existing topics that do not satisfy the needed ones. Does not change them, because the operator
+/// owns them.
 ///
 /// # Errors
-/// When the brokers do not answer.
+/// Fails when the brokers do not respond.
 pub(super) async fn report(kafka: &KafkaArgs, topics: &[(String, Purpose)]) -> anyhow::Result<()> {
     let names: Vec<_> = topics.iter().map(|(name, _)| name.as_str()).collect();
     for ((topic, purpose), described) in topics.iter().zip(describe(kafka, &names).await?) {
@@ -84,19 +86,19 @@ pub(super) async fn report(kafka: &KafkaArgs, topics: &[(String, Purpose)]) -> a
             topic,
             has,
             command,
-            "the topic may lose records that are unread, change its settings"
+            "the topic may lose unread records, change its settings with the command"
         );
     }
     Ok(())
 }
 
-/// Whether the brokers remove records of a topic that have a successor of the same key. Where this process may not ask
-/// they do not, as in the topics that roles create.
+/// Returns whether the brokers compact a topic: whether they remove records that have a successor with the same key.
+/// Without the permission to read the settings, returns false, which is correct for the topics that roles create.
 ///
 /// # Errors
-/// When the brokers do not answer.
+/// Fails when the brokers do not respond.
 pub(super) async fn is_compacted(kafka: &KafkaArgs, topic: &str) -> anyhow::Result<bool> {
-    let settings = describe(kafka, &[topic]).await?.pop().context("the answer has no such topic")?;
+    let settings = describe(kafka, &[topic]).await?.pop().context("the response lacks the topic")?;
     let settings = match settings {
         Err(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed) => {
             return Ok(false);
@@ -121,7 +123,7 @@ async fn describe(
     Ok(described.into_iter().map(|result| result.map(as_map)).collect())
 }
 
-/// Seldom needed, and holds some megabytes: so it is made when it is needed.
+/// Creates an admin client. It is rarely needed and occupies some megabytes, so it is created on demand.
 pub(super) fn admin(kafka: &KafkaArgs) -> anyhow::Result<ClosedElsewhere<AdminClient<LoggingContext>>> {
     let admin = client_config(kafka).create_with_context(LoggingContext);
     Ok(ClosedElsewhere::new(admin.context("cannot set up a Kafka client; see --kafka-property")?))
@@ -132,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_setting_serves_when_it_keeps_at_least_as_much() {
+    fn a_setting_serves_when_it_retains_at_least_as_much() {
         for (name, needed, actual, serving) in [
             ("retention.ms", "-1", "604800000", false),
             ("retention.ms", "-1", "-1", true),

@@ -1,4 +1,4 @@
-//! Whether the cluster can be used: it answers, and has the topics that a role needs.
+//! Checks that the cluster can be used: that it responds and has the topics that a role needs.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,24 +21,25 @@ use super::topic_settings::{self, Purpose};
 use super::transaction::producer_config;
 use super::worker::consumer_config;
 
-/// A broker that has just started may not know of a topic for a moment.
+/// The time after which a missing topic counts as deleted. A broker that has just started may not know a topic yet.
 const GONE_LIMIT: Duration = Duration::from_secs(3);
 
-/// Creates the topics of a role, and looks whether the cluster answers.
+/// A check of the cluster that also creates the topics of a role.
 pub struct ClusterCheck {
     kafka: KafkaArgs,
     topics: Vec<(String, Purpose)>,
-    /// The topics that were there, and since when they are not.
+    /// The topics that existed, and since when they have been missing.
     seen: Mutex<HashMap<String, Option<Instant>>>,
     reported: AtomicBool,
     observer: Arc<Observer>,
 }
 
 impl ClusterCheck {
-    /// `topics`: those that the role needs, without their dead-letter topics; `group`: the role's, if it reads.
+    /// Creates a check for the `topics` of a role, to which it adds their dead-letter topics, and for the `group` of
+    /// the role, if it has one.
     ///
     /// # Errors
-    /// When librdkafka refuses the settings of any client that a role has.
+    /// Fails when librdkafka refuses the settings of any client of a role.
     pub fn new(kafka: &KafkaArgs, topics: Vec<String>, group: Option<&str>) -> anyhow::Result<Self> {
         let context = "the settings cannot work together; see --kafka-property";
         let producer = producer_config(kafka, "check").create_with_context(DeliveryLog::default());
@@ -66,28 +67,28 @@ impl ClusterCheck {
         &self.kafka
     }
 
-    /// Creates the topics that are missing since the process started. Cheap when nothing is missing.
+    /// Creates the topics that have been missing since the process started. Cheap when no topic is missing.
     ///
-    /// A topic that was there and is gone is not created again: someone deleted it, and a new one under the same name
-    /// would hide that its unread records are lost.
+    /// A topic that existed and is now missing is not created again. It was deleted, and a new topic with the same name
+    /// would hide the loss of its unread records.
     ///
     /// # Errors
-    /// When the brokers do not answer, refuse to create a topic, or have lost one; another try may succeed.
+    /// Fails when the brokers do not respond or refuse to create a topic, or a topic was deleted. A retry may succeed.
     pub async fn check(&self) -> anyhow::Result<()> {
         let mut missing = Vec::new();
         let mut gone = Vec::new();
         for (name, purpose) in &self.topics {
             let exists = self.exists(name.clone()).await?;
             match self.note(name, exists) {
-                Presence::There => {}
+                Presence::Exists => {}
                 Presence::Missing => missing.push((name, *purpose)),
-                Presence::Gone => gone.push(name.as_str()),
+                Presence::Deleted => gone.push(name.as_str()),
             }
         }
         if !gone.is_empty() {
             bail!(
-                "{} was deleted; create it again, or restart this role, which creates it (records that were unread \
-                 are lost: vehicle-platform audit finds them)",
+                "{} was deleted; create it again, or restart this role, which creates it (unread records are lost: \
+                 vehicle-platform audit finds them)",
                 gone.join(", ")
             );
         }
@@ -105,18 +106,18 @@ impl ClusterCheck {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if exists {
             seen.insert(topic.to_owned(), None);
-            return Presence::There;
+            return Presence::Exists;
         }
         let Some(since) = seen.get_mut(topic) else { return Presence::Missing };
         let gone = since.get_or_insert_with(Instant::now).elapsed() >= GONE_LIMIT;
-        if gone { Presence::Gone } else { Presence::There }
+        if gone { Presence::Deleted } else { Presence::Exists }
     }
 
     async fn exists(&self, topic: String) -> anyhow::Result<bool> {
         let observer = Arc::clone(&self.observer);
         tokio::task::spawn_blocking(move || observer.has_topic(&topic))
             .await
-            .context("asking for metadata panicked")?
+            .context("reading the metadata panicked")?
             .with_context(|| self.no_answer())
     }
 
@@ -143,8 +144,8 @@ impl ClusterCheck {
         let mut refused = Vec::new();
         for result in results {
             match result {
-                Ok(topic) => tracing::info!(topic, "created a topic"),
-                // By another role, at the same time.
+                Ok(topic) => tracing::info!(topic, "created topic"),
+                // Another role created it at the same time.
                 Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
                 Err((topic, RDKafkaErrorCode::InvalidReplicationFactor)) => {
                     let factor = kafka.topic_replication_factor;
@@ -166,11 +167,11 @@ impl ClusterCheck {
     }
 }
 
-/// Whether a topic is there.
+/// Whether a topic exists.
 enum Presence {
-    There,
-    /// It was not there since the process started.
+    Exists,
+    /// The topic has not existed since the process started.
     Missing,
-    /// It was there before.
-    Gone,
+    /// The topic existed before.
+    Deleted,
 }

@@ -1,4 +1,4 @@
-//! The one way to write to Kafka: records, and progress if there is any, in a single transaction.
+//! Writes records and the progress of a group to Kafka in a single transaction. The platform writes in no other way.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,34 +20,35 @@ use super::progress::Progress;
 use super::record::OutgoingRecord;
 use crate::backoff::Backoff;
 
-/// A transaction here takes milliseconds. One that a killed process left open holds its readers back until the
-/// process returns under its name, or for this long.
+/// The timeout of a transaction, which normally takes milliseconds. A transaction that a killed process left open
+/// blocks readers until the process restarts under the same name, or until this timeout.
 pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// More than the brokers take.
+/// The size limit of a record in the producer, which exceeds the limits of brokers.
 const MESSAGE_MAX_BYTES: &str = "100000000";
 
-/// Longer than the brokers let a transaction stay open.
+/// The time limit of a commit, which exceeds the transaction timeout.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The longest pause between two attempts to finish a commit.
 const COMMIT_PAUSE: Duration = Duration::from_millis(500);
-/// How long a tool waits for the brokers to begin: somebody sits before it.
+/// The time that a tool waits for the brokers. It is limited, because an operator waits for the tool.
 const TOOL_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Why a transaction did not commit.
+/// The reason why a transaction did not commit.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    /// It was aborted, so nothing of it will ever be seen: it can be tried again as it was.
+    /// The transaction was aborted, so none of its records will ever be visible. It can be retried unchanged.
     #[error("the transaction was aborted: {0}")]
     Aborted(CallError),
-    /// It was aborted, and the brokers will never take these records: exactly these, so that it can commit without them.
+    /// The transaction was aborted, and the brokers will never accept exactly these records. It can commit without
+    /// them.
     #[error("the brokers refuse {} of its records: {}", .0.len(), describe(.0))]
     Refused(Vec<Refusal>),
-    /// Another producer took over the transactional id. Its outcome is unknown.
+    /// Another producer took over the transactional id. The outcome of the transaction is unknown.
     #[error("another producer uses the transactional id: {0}")]
     Fenced(CallError),
-    /// Its outcome is unknown: make a new producer and ask the cluster what was committed.
+    /// The outcome of the transaction is unknown. A new producer must query the cluster for the committed offsets.
     #[error("the outcome of the transaction is unknown: {0}")]
     Unknown(CallError),
 }
@@ -60,19 +61,19 @@ fn describe(refusals: &[Refusal]) -> String {
 pub struct TransactionalProducer {
     config: ClientConfig,
     producer: Producer,
-    /// How the next transaction is sent: [`Batching::Alone`] from a refusal until a transaction commits.
+    /// The batching of the next transaction: [`Batching::Alone`] from a refusal until a transaction commits.
     batching: Batching,
-    /// How long to wait for the brokers to begin.
+    /// The time to wait for the brokers before the first transaction.
     patience: Duration,
     shutdown: CancellationToken,
 }
 
 impl TransactionalProducer {
-    /// Fences any earlier producer of the same id, and ends the transaction that it left open. Waits for the
-    /// brokers as long as it takes, or until `shutdown`.
+    /// Creates a producer, fences any earlier producer with the same id, and ends the transaction that it left open.
+    /// Waits for the brokers without a time limit until `shutdown`.
     ///
     /// # Errors
-    /// When a setting is wrong, the brokers refuse, or on `shutdown`.
+    /// Fails when a setting is invalid, the brokers refuse, or on `shutdown`.
     pub async fn new(
         kafka: &KafkaArgs,
         transactional_id: &str,
@@ -81,18 +82,18 @@ impl TransactionalProducer {
         Self::within(kafka, transactional_id, Duration::MAX, shutdown).await
     }
 
-    /// As [`Self::new`], but gives up after a minute, and runs until it is dropped.
+    /// Creates a producer as [`Self::new`] does, but gives up after a minute. The producer has no shutdown token.
     ///
     /// # Errors
-    /// As [`Self::new`], and when the brokers do not answer.
+    /// Fails as [`Self::new`] does, and when the brokers do not respond.
     pub async fn of_tool(kafka: &KafkaArgs, transactional_id: &str) -> anyhow::Result<Self> {
         Self::within(kafka, transactional_id, TOOL_PATIENCE, CancellationToken::new()).await
     }
 
-    /// As [`Self::new`], but makes no further attempt to begin after `patience`.
+    /// Creates a producer as [`Self::new`] does, but makes no further attempt to connect after `patience`.
     ///
     /// # Errors
-    /// As [`Self::new`], and when the brokers do not answer.
+    /// Fails as [`Self::new`] does, and when the brokers do not respond.
     pub async fn within(
         kafka: &KafkaArgs,
         transactional_id: &str,
@@ -104,7 +105,7 @@ impl TransactionalProducer {
         let producer = Producer::new(&config, batching, shutdown.clone())
             .context("cannot set up a Kafka producer; see --kafka-property")?;
         let mut producer = Self { config, producer, batching, patience, shutdown };
-        producer.begin().await.context("cannot begin transactions")?;
+        producer.begin().await.context("cannot initialize transactions")?;
         Ok(producer)
     }
 
@@ -123,7 +124,7 @@ impl TransactionalProducer {
                         && !self.shutdown.is_cancelled()
                         && started.elapsed() < self.patience =>
                 {
-                    tracing::warn!(%error, "waiting for the brokers to begin transactions");
+                    tracing::warn!(%error, "initializing transactions failed, will retry");
                     if matches!(error, CallError::Stuck(..)) {
                         self.replace()?;
                     }
@@ -137,16 +138,16 @@ impl TransactionalProducer {
         }
     }
 
-    /// Begins again with a new producer that takes over the id. A transaction that the old one left open is aborted; one
-    /// whose outcome is unknown has ended, one way or the other, when this returns.
+    /// Replaces the producer by a new one that takes over the id. A transaction that the old one left open is aborted.
+    /// A transaction whose outcome is unknown has either committed or aborted when this returns.
     ///
-    /// `abort_transaction` would lose records of the next transaction: librdkafka gives them the sequence numbers of
-    /// records that it had sent and, with no answer yet, queued to send again. A broker that has those takes the new
-    /// ones for duplicates, and says that they are written (`rd_kafka_toppar_purge_queues` in librdkafka 2.12). A new
-    /// producer has a new epoch, in which the numbers begin again.
+    /// `abort_transaction` would lose records of the next transaction. librdkafka gives them the sequence numbers of
+    /// records that it had sent and, before a response arrived, queued to send again. A broker that has these records
+    /// takes the new ones for duplicates and acknowledges them (`rd_kafka_toppar_purge_queues` in librdkafka 2.12). A
+    /// new producer has a new epoch, in which the sequence numbers start over.
     ///
     /// # Errors
-    /// As [`Self::new`].
+    /// Fails as [`Self::new`] does.
     pub(super) async fn restart(&mut self) -> Result<(), CallError> {
         self.replace()?;
         self.begin().await
@@ -157,9 +158,9 @@ impl TransactionalProducer {
         Ok(())
     }
 
-    /// Writes `records` and moves `progress` of the group, both or neither.
+    /// Writes `records` and moves the `progress` of the group, both or neither.
     ///
-    /// A group that is no longer the one `group` describes (KIP-447) aborts it.
+    /// The transaction is aborted when `group` no longer describes the current state of the group (KIP-447).
     ///
     /// # Errors
     /// See [`CommitError`].
@@ -192,7 +193,7 @@ impl TransactionalProducer {
             self.restart().await.map_err(|error| self.outcome_unknown(error))?;
         }
         while let Err(error) = self.prepare(records.clone(), consumed).await {
-            // On the way out there is no time to abort: the successor does it when it takes over the id.
+            // There is no time to abort during the shutdown. The successor does it when it takes over the id.
             if self.is_lost(&error) || self.shutdown.is_cancelled() {
                 return Err(self.outcome_unknown(error));
             }
@@ -208,16 +209,15 @@ impl TransactionalProducer {
             if are_exact {
                 return Err(CommitError::Refused(refused));
             }
-            tracing::debug!(%error, "some records are refused, sending each alone to find out which");
+            tracing::debug!(%error, "the brokers refused records, sending each record alone to identify them");
         }
-        // From here on the brokers may have committed it, even when librdkafka says that it has to be aborted.
+        // From here on, the brokers may have committed it, even when librdkafka reports that it must be aborted.
         self.end().await.map_err(|error| self.outcome_unknown(error))?;
         self.batching = Batching::Together;
         Ok(())
     }
 
-    /// Commits the transaction that was prepared. librdkafka goes on with a commit that it was not able to finish when
-    /// it is called again.
+    /// Commits the prepared transaction. Another call makes librdkafka continue a commit that it could not finish.
     async fn end(&self) -> Result<(), CallError> {
         let began = Instant::now();
         let mut backoff = Backoff::new();
@@ -233,7 +233,7 @@ impl TransactionalProducer {
                         && !self.shutdown.is_cancelled()
                         && began.elapsed() < COMMIT_TIMEOUT =>
                 {
-                    tracing::debug!(%error, "the commit is not finished, going on with it");
+                    tracing::debug!(%error, "the commit did not finish, will retry");
                     sleep(backoff.next_pause().min(COMMIT_PAUSE)).await;
                 }
                 result => return result,
@@ -241,7 +241,7 @@ impl TransactionalProducer {
         }
     }
 
-    /// Whether the producer failed for good, which is how a newer one of the same id shows.
+    /// Returns whether the producer failed permanently, as it does when a newer producer has the same id.
     fn is_lost(&self, error: &CallError) -> bool {
         let is_fatal = match error {
             CallError::Kafka(KafkaError::Transaction(error)) => error.is_fatal(),
@@ -263,7 +263,7 @@ impl TransactionalProducer {
         }
     }
 
-    /// Everything but the commit: until that is asked for nothing can become visible.
+    /// Prepares a transaction up to its commit. No record can become visible before the commit is requested.
     async fn prepare<'a>(
         &self,
         records: impl IntoIterator<Item = &'a OutgoingRecord>,
@@ -294,16 +294,16 @@ pub(super) fn producer_config(kafka: &KafkaArgs, transactional_id: &str) -> Clie
     config
         .set("transactional.id", transactional_id)
         .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string())
-        // The brokers judge how large a record may be: to refuse one here would only stop the line.
+        // The brokers limit the size of a record. A limit here would block the partition instead.
         .set("message.max.bytes", MESSAGE_MAX_BYTES);
     default_to(&mut config, "linger.ms", "0");
-    // Some request of each transaction is refused as too early (CONCURRENT_TRANSACTIONS) and made again after this.
-    // librdkafka's 100 ms would be most of the time that a transaction takes.
+    // The brokers refuse some request of each transaction as too early (CONCURRENT_TRANSACTIONS), and librdkafka
+    // retries it after this time. The default of 100 ms would dominate the duration of a transaction.
     default_to(&mut config, "retry.backoff.ms", "10");
     config
 }
 
-/// Whether an error says that another producer took over the transactional id.
+/// Returns whether an error means that another producer took over the transactional id.
 pub(super) fn is_fenced(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let fenced = |error: &KafkaError| match error {
@@ -325,7 +325,7 @@ fn is_fencing(code: RDKafkaErrorCode) -> bool {
     )
 }
 
-/// Whether librdkafka goes on with it when it is called again, or has to be given up for a new producer.
+/// Returns whether a retry can succeed, either with the same producer or, after a stuck call, with a new one.
 fn is_retriable(error: &CallError) -> bool {
     match error {
         CallError::Kafka(KafkaError::Transaction(error)) => error.is_retriable(),

@@ -1,31 +1,31 @@
-//! What is written for a record, and what is written instead when the brokers refuse that for ever.
+//! Defines the output that is written for a record, and its replacement when the brokers refuse it permanently.
 
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::dead_letter::DeadLetter;
 use super::record::{OutgoingRecord, Record};
 
-/// What is written for a record that was worked on.
+/// The output of a processed record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct WorkOutput {
     record: OutgoingRecord,
     form: Form,
 }
 
-/// What an output is, from what the work makes of a record down to what always fits.
+/// The form of an output, from the event to a dead letter that always fits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Form {
-    /// What the work made of this record.
+    /// The event that resulted from this record.
     Event(Record),
     Letter,
     LetterWithoutValue,
-    /// A dead letter of a few kilobytes, whatever the record was.
+    /// A dead letter of at most a few kilobytes.
     LetterWithoutPayload,
 }
 
 impl WorkOutput {
-    /// What is written for `input`, if anything: what the work made of it, or a dead letter that gives the reason why it
-    /// cannot be worked on.
+    /// Returns the output for `input`, if any: the record that the handler returned, or a dead letter with the reason
+    /// why the input cannot be processed.
     pub(super) fn of(
         input: Record,
         handled: Result<Option<OutgoingRecord>, String>,
@@ -41,7 +41,7 @@ impl WorkOutput {
         &self.record
     }
 
-    /// The bytes of the output, and of the input while it may still be needed.
+    /// Returns the size in bytes of the output, and of the input while it may still be needed.
     pub(super) fn bytes(&self) -> usize {
         let input = match &self.form {
             Form::Event(input) => input.bytes(),
@@ -50,13 +50,13 @@ impl WorkOutput {
         self.record.bytes() + input
     }
 
-    /// Returns what is written instead, after the brokers refused it: a dead letter of the input, and then that letter
-    /// without its value, its key and its headers. `None` when there is nothing smaller: then no record is at fault but
-    /// the topic of the dead letters.
+    /// Returns the replacement of an output that the brokers refused: first a dead letter of the input, then the dead
+    /// letter without its value, then also without its headers and a large key. Returns `None` when there is no smaller
+    /// replacement. The cause is then the dead-letter topic and not the record.
     pub(super) fn instead(&self, code: RDKafkaErrorCode, group: &str) -> Option<Self> {
         let (record, form) = match &self.form {
             Form::Event(input) => {
-                let reason = format!("the brokers refuse what it became for {}: {code}", self.record.topic);
+                let reason = format!("the brokers refuse its output for {}: {code}", self.record.topic);
                 (DeadLetter::of(input, group, &reason), Form::Letter)
             }
             Form::Letter => (DeadLetter::without_value(self.record.clone()), Form::LetterWithoutValue),
@@ -68,7 +68,7 @@ impl WorkOutput {
         Some(Self { record, form })
     }
 
-    /// Whether it is written because the record cannot be worked on.
+    /// Returns whether the output is a dead letter.
     pub(super) fn is_letter(&self) -> bool {
         !matches!(self.form, Form::Event(_))
     }
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_instead_ends_with_a_letter_of_bounded_size() {
+    fn the_last_replacement_is_a_dead_letter_of_bounded_size() {
         let event = OutgoingRecord { topic: "next".to_owned(), key: None, value: None, headers: Vec::new() };
         let mut output = WorkOutput::of(input(), Ok(Some(event)), "group").unwrap();
         let mut steps = 0;
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_without_an_output_leaves_nothing_to_be_refused() {
+    fn a_record_may_have_no_output() {
         assert_eq!(WorkOutput::of(input(), Ok(None), "group"), None);
     }
 }

@@ -1,9 +1,8 @@
-//! Reads a topic as a member of a group, has the work done on each record, and commits what is finished.
+//! Reads a topic as a member of a group, runs the handler on each record, and commits finished records.
 //!
-//! One loop on one thread owns the consumer, the producer and what is in flight; the work itself runs as tasks of
-//! the async runtime and reports back over a channel. Nothing happens inside librdkafka's callbacks but taking a
-//! note of a rebalance, which the loop handles before anything else. No transaction is open while the loop polls,
-//! so a partition is never lost half-way through one.
+//! One loop on one thread owns the consumer, the producer and the records in flight. The handler runs in tasks of the
+//! async runtime, which report back over a channel. The callbacks of librdkafka only record rebalances, which the loop
+//! handles before anything else. No transaction is open while the loop polls, so a partition is never lost during one.
 
 mod commit;
 mod consumer_config;
@@ -35,20 +34,22 @@ use super::work_output::WorkOutput;
 use super::worker_status::{Reading, WorkerStatus};
 use crate::backoff::Backoff;
 
-/// How long the loop waits for a record before it looks at what else there is to do.
+/// The time that the loop waits for a record before it does its other work.
 const POLL: Duration = Duration::from_millis(20);
-/// From one transaction to the next: work that finishes in between is committed together.
+/// The interval between transactions. Records that finish in between are committed together.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
-/// Records read in a row before the loop looks at what else there is to do.
+/// The maximum number of records that the loop reads before it does its other work.
 const READ_LIMIT: usize = 1_000;
-/// How long as much is in flight as may be before the partitions are paused. Until then nothing is polled: a pause makes
-/// librdkafka drop what it has fetched, and when it ends half a second passes before the next record comes.
+/// The time at the limit of records in flight after which the partitions are paused. Until then, the loop does not
+/// poll: a pause makes librdkafka drop the fetched records, and after it the next record takes half a second.
 const PAUSE_AFTER: Duration = Duration::from_secs(1);
-/// A topic may be deleted and created again while nothing is polled for longer: librdkafka pauses for 500 ms after it is gone.
+/// The time without a poll after which the topic may have been recreated unnoticed. It is shorter than the 500 ms for which
+/// librdkafka pauses after an error of a fetch.
 const UNSEEN: Duration = Duration::from_millis(400);
-/// How long there is always more to read before a partition from which nothing comes may just wait for its turn.
+/// The time during which fetched records always wait, after which an idle partition is not judged: its records may be
+/// among them.
 const SATURATED_AFTER: Duration = Duration::from_secs(5);
-/// How long it may take to leave the group.
+/// The time limit for leaving the group.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A member of a consumer group.
@@ -56,11 +57,11 @@ pub struct Worker<H> {
     pub kafka: KafkaArgs,
     pub topic: String,
     pub group: String,
-    /// Names the transactions of this instance; no other instance has the same.
+    /// The transactional id of this instance. It must be unique among the running instances.
     pub transactional_id: String,
-    /// Records held at most; beyond it the partitions are paused.
+    /// The maximum number of records in flight. At the limit, the worker stops reading.
     pub max_in_flight: usize,
-    /// Bytes held at most, of records and what becomes of them: the same.
+    /// The maximum size in bytes of the records in flight and their outputs. At the limit, the worker stops reading.
     pub max_in_flight_bytes: usize,
     pub handler: Arc<H>,
     pub status: WorkerStatus,
@@ -68,10 +69,10 @@ pub struct Worker<H> {
 }
 
 impl<H: Handler> Worker<H> {
-    /// Works until the shutdown is cancelled, on a thread of its own. On the way out finished work is committed.
+    /// Runs the worker on a separate thread until the shutdown token is cancelled, then commits the finished records.
     ///
     /// # Errors
-    /// When it panicked.
+    /// Fails when the worker panics.
     pub async fn run(self) -> anyhow::Result<()> {
         let runtime = Handle::current();
         let span = Span::current();
@@ -80,8 +81,8 @@ impl<H: Handler> Worker<H> {
             .context("the worker panicked")?
     }
 
-    /// A session ends when the producer is lost or the log went back; the next begins from what the cluster holds as
-    /// committed.
+    /// Runs one session after the other. A session ends when the producer is lost or the log went back, and the next
+    /// one begins at the committed offsets.
     fn run_sessions(self, runtime: &Handle) -> anyhow::Result<()> {
         let mut backoff = Backoff::new();
         let mut repeats = Repeats::default();
@@ -102,8 +103,8 @@ impl<H: Handler> Worker<H> {
             let reason = format!("{error:#}");
             self.status.session_failed(reason.clone());
             if is_fenced(&error) {
-                // Two processes with one name would fence each other for ever. A transaction that timed out while this
-                // process was paused fences it, too; then the new name does no harm.
+                // Two processes with the same name would fence each other forever. A transaction that timed out while
+                // this process was suspended also fences it. In this case, the new name is harmless.
                 let taken = std::mem::replace(
                     &mut transactional_id,
                     format!("{}-{:08x}", self.transactional_id, rand::random::<u32>()),
@@ -133,7 +134,7 @@ impl<H: Handler> Worker<H> {
     }
 }
 
-/// The task of a record reports here.
+/// The report of a task that its record is processed.
 struct Completion {
     partition: i32,
     epoch: u64,
@@ -141,16 +142,17 @@ struct Completion {
     output: Option<WorkOutput>,
 }
 
-/// How an attempt to commit ended, with the session going on.
+/// The outcome of an attempt to commit after which the session continues.
 enum Outcome {
-    Settled,
-    /// As [`Self::Settled`], and more is finished than one transaction takes.
+    /// The finished records were committed or their outputs replaced, or there were none.
+    Progressed,
+    /// A full transaction was committed, and more records are finished.
     Limited,
-    /// What is finished is still in flight, and is committed later.
+    /// The finished records are still in flight and will be committed later.
     Aborted,
 }
 
-/// What the tasks of all records share, so that each of them is small.
+/// The state that the tasks of all records share, which keeps each task small.
 struct Shared<H> {
     work: Work<H>,
     done: Sender<Completion>,
@@ -166,15 +168,15 @@ struct Session<'a, H> {
     in_flight: InFlight<DropGuard>,
     changes: &'a mut LogChanges,
     done: Receiver<Completion>,
-    /// Records committed in the next transaction at most.
+    /// The maximum number of records in the next transaction.
     commit_limit: usize,
     paused: bool,
-    /// Since when as much is in flight as may be.
+    /// Since when the limit of records in flight has been reached.
     full_since: Option<Instant>,
     polled: Instant,
-    /// When all that was fetched had been read, the last time.
+    /// The last time at which no fetched record was waiting.
     drained: Instant,
-    /// A partition that this client does not read any more: the session ends when its work is done.
+    /// A partition that this client no longer reads. The session ends when no record is in flight.
     silent: Option<i32>,
     repeats: Repeats,
 }
@@ -186,7 +188,8 @@ impl<'a, H: Handler> Session<'a, H> {
         runtime: &'a Handle,
         changes: &'a mut LogChanges,
     ) -> anyhow::Result<Self> {
-        // First the producer: it settles what a predecessor left open, on which the committed offsets depend.
+        // The producer comes first: it ends the transaction that a predecessor left open, which the committed offsets
+        // depend on.
         let producer = runtime.block_on(TransactionalProducer::new(
             &worker.kafka,
             transactional_id,
@@ -241,7 +244,7 @@ impl<'a, H: Handler> Session<'a, H> {
             let began = Instant::now();
             if began >= commit_at {
                 let pause = match self.commit()? {
-                    Outcome::Settled => {
+                    Outcome::Progressed => {
                         backoff = Backoff::new();
                         COMMIT_INTERVAL
                     }
@@ -261,22 +264,22 @@ impl<'a, H: Handler> Session<'a, H> {
         self.commit().map(drop)
     }
 
-    /// Leaves the group and closes the clients, on a thread of its own: with the brokers away librdkafka takes
-    /// its time, for which a process that ends need not wait.
+    /// Leaves the group and closes the clients on a separate thread. While the brokers are unavailable, this takes
+    /// long, and the end of the process need not wait for it.
     fn leave(self) {
         let Self { consumer, producer, .. } = self;
         let (left, closed) = mpsc::channel();
         std::thread::spawn(move || {
-            // A member leaves its group first.
+            // Leave the group first.
             drop(consumer);
             drop(producer);
-            // Nobody may be waiting any more.
+            // The receiver may have timed out.
             let _ = left.send(());
         });
         if closed.recv_timeout(LEAVE_TIMEOUT).is_err() {
             tracing::warn!(
                 group = self.worker.group,
-                "the brokers do not answer, so the group is left without a word"
+                "the brokers do not respond, ending without leaving the group"
             );
         }
     }
@@ -291,7 +294,7 @@ impl<'a, H: Handler> Session<'a, H> {
                 .consumer
                 .poll(wait)
                 .map(|result| result.map(|message| Record::read(&message, &self.topic)));
-            // A rebalance that the poll served comes before the record that it returned.
+            // A rebalance that the poll handled precedes the record that it returned.
             self.handle_rebalances()?;
             match polled {
                 None => {
@@ -316,13 +319,13 @@ impl<'a, H: Handler> Session<'a, H> {
         let shared = Arc::clone(&self.shared);
         let task = async move {
             let Shared { work, done } = &*shared;
-            let handled = work.settle(&record).await;
+            let handled = work.process(&record).await;
             let Record { partition, offset, .. } = record;
             let output = WorkOutput::of(record, handled, &work.group);
             // The session may have ended.
             let _ = done.send(Completion { partition, epoch, offset, output });
         };
-        // Nothing that holds it twice, as an async function that takes it would: there may be 100,000 of them.
+        // Not an async function, which would store the record twice. There may be 100,000 of these tasks.
         self.runtime.spawn(task.in_current_span().with_cancellation_token_owned(token));
     }
 
@@ -338,7 +341,7 @@ impl<'a, H: Handler> Session<'a, H> {
         }
     }
 
-    /// Finishes what is in flight and ends the session when a partition is silent: another client will read it.
+    /// Ends the session when a partition is silent and no record is in flight. The client of the next session reads it.
     fn end_when_silent(&mut self) -> anyhow::Result<()> {
         let Worker { topic, status, .. } = self.worker;
         self.silent = self.silent.or_else(|| status.take_silent());

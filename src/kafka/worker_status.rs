@@ -1,4 +1,4 @@
-//! What a worker counts, and whether it makes progress.
+//! Counts the work of a worker and judges whether it makes progress.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,14 +9,14 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// How much longer than its work a record may be in flight: for retries and commits, for a coordinator or a leader that
-/// moves, and for a rebalance.
+/// The time beyond its work for which a record may be in flight. It covers retries and commits, a change of the
+/// coordinator or of a leader, and a rebalance.
 pub const MARGIN: Duration = Duration::from_secs(30);
-/// Sessions that fail in a row before a worker is not ready.
+/// The number of consecutive failed sessions after which a worker is not ready.
 const MAX_FAILURES: u32 = 3;
-/// An error of the group that repeats for this long makes a worker not ready that has no partition.
+/// The time for which an error of the group must repeat until a worker without a partition is not ready.
 const GROUP_ERROR_LIMIT: Duration = Duration::from_secs(10);
-/// An error that does not repeat for this long is over.
+/// The time after which an error that did not repeat no longer counts.
 const GROUP_ERROR_MEMORY: Duration = Duration::from_secs(30);
 
 /// The metrics of a worker.
@@ -39,10 +39,10 @@ impl WorkerMetrics {
         let counters = [
             (
                 "records_read",
-                "Records taken in; again those whose partition was lost before they were committed",
+                "Records read, including repetitions after a partition was lost before the commit",
                 &metrics.read,
             ),
-            ("records_committed", "Records read, worked on and committed", &metrics.committed),
+            ("records_committed", "Records read, processed and committed", &metrics.committed),
             ("dead_letters", "Records sent to the dead-letter topic", &metrics.dead_letters),
             (
                 "session_failures",
@@ -51,12 +51,12 @@ impl WorkerMetrics {
             ),
             (
                 "log_went_back",
-                "Times that a partition was found to hold other records than those consumed",
+                "Times that a partition had other records than those consumed",
                 &metrics.log_went_back,
             ),
             (
                 "records_expired",
-                "Offsets that the brokers deleted before the group had read them",
+                "Offsets that the brokers deleted before the group read them",
                 &metrics.expired,
             ),
         ];
@@ -70,52 +70,52 @@ impl WorkerMetrics {
         );
         registry.register(
             "oldest_in_flight_seconds",
-            "Age of the oldest record that was read and is not yet committed",
+            "Age of the oldest record that is not yet committed",
             metrics.oldest.clone(),
         );
         registry.register(
             "partitions_assigned",
-            "Partitions read by this instance",
+            "Partitions that this instance reads",
             metrics.partitions.clone(),
         );
         metrics
     }
 }
 
-/// Says whether a worker makes progress, or why not.
+/// The status of a worker: whether it makes progress, or why not.
 #[derive(Clone)]
 pub struct WorkerStatus {
     pub(super) metrics: WorkerMetrics,
-    /// How long a record may be in flight that did not have to wait for its turn.
+    /// The time for which a record that did not wait for its turn may be in flight.
     patience: Duration,
     state: Arc<Mutex<State>>,
 }
 
 struct State {
     session_began: Instant,
-    /// Sessions that failed in a row, and the last reason.
+    /// The number of consecutive failed sessions, and the last reason.
     failures: (u32, String),
     reading: Reading,
     oldest: Option<Instant>,
-    /// How long work waited for its turn, and when that was noted.
+    /// How long work waited for its turn, and when this was recorded.
     queue: Option<(Duration, Instant)>,
-    /// Why work or its commit was last tried again.
+    /// Why work or its commit was last retried, and when.
     retrying: Option<(String, Instant)>,
     group_error: Option<GroupError>,
-    /// Why a batch cannot be read, and when that was seen last.
+    /// Why a batch cannot be read, and when this last occurred.
     unreadable: Option<(String, Instant)>,
     stall: Option<String>,
-    /// A partition that another client has to read.
+    /// A partition that only a new client can read.
     silent: Option<i32>,
 }
 
-/// What a member reads.
+/// The partitions that a member reads.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reading {
     pub(super) assigned: Vec<i32>,
     /// The assigned partitions that have nothing in flight.
     pub(super) idle: Vec<i32>,
-    /// Whether records that were fetched have to wait, so that an idle partition may have some of them.
+    /// Whether fetched records are waiting, perhaps those of an idle partition.
     pub(super) is_saturated: bool,
 }
 
@@ -124,7 +124,7 @@ impl Reading {
         self.assigned.contains(&partition) && !self.idle.contains(&partition)
     }
 
-    /// Whether the next record of `partition` is asked for.
+    /// Returns whether the member is waiting for the next record of `partition`.
     pub(super) fn is_waiting_for(&self, partition: i32) -> bool {
         !self.is_saturated && self.idle.contains(&partition)
     }
@@ -137,7 +137,7 @@ struct GroupError {
 }
 
 impl WorkerStatus {
-    /// With metrics that are part of `registry`, for a worker whose work on a record takes `work_time`.
+    /// Creates the status of a worker whose work on a record takes `work_time`, and registers its metrics.
     pub fn register(registry: &mut Registry, work_time: Duration) -> Self {
         let state = State {
             session_began: Instant::now(),
@@ -158,7 +158,7 @@ impl WorkerStatus {
         }
     }
 
-    /// How long a record may be in flight, and a group without progress while records wait.
+    /// Returns the time for which a record may be in flight or a group with waiting records may make no progress.
     pub(super) fn patience(&self) -> Duration {
         self.patience_with(self.lock().queue)
     }
@@ -172,7 +172,7 @@ impl WorkerStatus {
         self.lock().session_began = Instant::now();
     }
 
-    /// Notes that a session failed, which does not count when the one before it worked for long.
+    /// Records that a session failed. Restarts the count of failures when the session worked for a long time.
     pub(super) fn session_failed(&self, reason: String) {
         self.metrics.session_failures.inc();
         let mut state = self.lock();
@@ -186,22 +186,22 @@ impl WorkerStatus {
         self.show(0, 0, None);
     }
 
-    /// Notes why something is tried again.
+    /// Records why work is retried.
     pub(super) fn retrying(&self, reason: &str) {
         self.lock().retrying = Some((reason.to_owned(), Instant::now()));
     }
 
-    /// Notes that work ended well that had waited this long for its turn. A record in flight may wait as long.
+    /// Records that work succeeded after it waited this long for its turn. A record in flight may wait as long.
     pub fn waited(&self, wait: Duration) {
         let mut state = self.lock();
-        // The records that waited for longest are in flight for some time after the queue became shorter.
+        // The records that waited longest are still in flight for some time after the queue became shorter.
         let outlived = |(longest, at): (Duration, Instant)| wait >= longest || at.elapsed() > self.patience;
         if state.queue.is_none_or(outlived) {
             state.queue = Some((wait, Instant::now()));
         }
     }
 
-    /// Notes why the group gives this member nothing to read.
+    /// Records why the group assigns no partition to this member.
     pub(super) fn group_failed(&self, reason: &str) {
         let now = Instant::now();
         let mut state = self.lock();
@@ -212,27 +212,27 @@ impl WorkerStatus {
         state.group_error = Some(GroupError { reason: reason.to_owned(), first, last: now });
     }
 
-    /// Notes why a batch cannot be read, which the client tries for ever.
+    /// Records why a batch cannot be read, which the client retries indefinitely.
     pub(super) fn found_unreadable(&self, reason: &str) {
         self.lock().unreadable = Some((reason.to_owned(), Instant::now()));
     }
 
-    /// Notes that the group works.
+    /// Records that the group works.
     pub(super) fn group_recovered(&self) {
         self.lock().group_error = None;
     }
 
-    /// Notes why the group makes no progress in a partition, if so.
+    /// Records why the group makes no progress in a partition, or `None` when it does.
     pub(super) fn stalled(&self, reason: Option<String>) {
         self.lock().stall = reason;
     }
 
-    /// Notes that nothing comes from a partition although records wait there.
+    /// Records that this member reads nothing from a partition although records wait there.
     pub(super) fn found_silent(&self, partition: i32) {
         self.lock().silent = Some(partition);
     }
 
-    /// Returns a partition that was found to be silent, once.
+    /// Returns a partition that was found to be silent, and resets it.
     pub(super) fn take_silent(&self) -> Option<i32> {
         self.lock().silent.take()
     }
@@ -270,14 +270,14 @@ impl WorkerStatus {
     /// Judges whether the worker makes progress.
     ///
     /// # Errors
-    /// When it does not: why.
+    /// Returns the reason when it makes no progress.
     pub fn judge(&self) -> anyhow::Result<()> {
         let state = self.lock();
         self.show_oldest(state.oldest);
         if let Some((reason, at)) = &state.unreadable
             && at.elapsed() < GROUP_ERROR_MEMORY
         {
-            bail!("a partition holds a batch that cannot be read: {reason}");
+            bail!("a partition contains a batch that cannot be read: {reason}");
         }
         let (failures, reason) = &state.failures;
         if *failures >= MAX_FAILURES && state.session_began.elapsed() < self.patience {
@@ -296,7 +296,7 @@ impl WorkerStatus {
             let seconds = oldest.elapsed().as_secs();
             let retrying = state.retrying.as_ref().filter(|(_, at)| at.elapsed() < self.patience);
             let reason = retrying.map_or("no failure is known", |(reason, _)| reason);
-            bail!("the oldest record in flight waits for {seconds} s: {reason}");
+            bail!("the oldest record in flight has waited for {seconds} s: {reason}");
         }
         match &state.stall {
             Some(reason) => bail!("{reason}"),
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn single_failures_are_ordinary_and_failures_in_a_row_are_not() {
+    fn single_failures_are_tolerated_and_consecutive_failures_are_not() {
         let status = status(Duration::ZERO);
         for _ in 1..MAX_FAILURES {
             status.session_failed("the cause".to_owned());
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_may_be_in_flight_for_its_work_and_a_margin_and_no_longer() {
+    fn a_record_may_be_in_flight_for_its_work_and_a_margin() {
         let status = status(Duration::from_secs(60));
         let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds));
         status.observe(reading(1), 1, ago(80));
@@ -355,11 +355,11 @@ mod tests {
     }
 
     #[test]
-    fn a_record_may_wait_for_its_turn_while_others_end_well() {
+    fn a_record_may_wait_for_its_turn_while_other_work_succeeds() {
         let status = status(Duration::from_secs(10));
         let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds));
         status.observe(reading(1), 1, ago(130));
-        assert!(reason(&status).contains("waits for 130 s"));
+        assert!(reason(&status).contains("has waited for 130 s"));
         status.waited(Duration::from_secs(100));
         status.judge().unwrap();
         status.waited(Duration::from_secs(5));
@@ -368,7 +368,7 @@ mod tests {
         status.waited(Duration::from_secs(95));
         status.judge().unwrap();
         status.lock().queue.as_mut().unwrap().1 = ago(81).unwrap();
-        assert!(reason(&status).contains("waits for 130 s"), "nothing ends any more");
+        assert!(reason(&status).contains("has waited for 130 s"), "no work succeeds any more");
     }
 
     #[test]
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_cannot_be_read_counts_at_once_and_while_it_is_tried() {
+    fn an_unreadable_batch_counts_immediately_and_while_it_is_retried() {
         let status = status(Duration::ZERO);
         status.observe(reading(1), 0, None);
         status.found_unreadable("bad compression");

@@ -1,4 +1,4 @@
-//! Where the schema registry is.
+//! The settings of the connection to the schema registry.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use crate::secret::SecretParser;
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Schema registry")]
 pub struct RegistryArgs {
-    /// Addresses of the schema registry, tried in order; user and password, and a base path, may be part of them
+    /// Addresses of the schema registry, tried in order; each may contain a user, a password and a base path
     #[arg(
         id = "schema_registry_url",
         long = "schema-registry-url",
@@ -28,24 +28,26 @@ pub struct RegistryArgs {
 }
 
 impl RegistryArgs {
-    /// The one registry at `address`.
+    /// Returns the arguments for a single registry at `address`.
     ///
     /// # Errors
-    /// Never for an address that a socket has.
+    /// Never fails for the address of a socket.
     pub fn at(address: SocketAddr) -> anyhow::Result<Self> {
         let url = parse_url(&format!("http://{address}")).map_err(anyhow::Error::msg)?;
         Ok(Self { urls: vec![url] })
     }
 
+    /// Checks that the addresses can be used together.
+    ///
     /// # Errors
-    /// When the addresses carry different credentials.
+    /// Fails when the addresses contain different credentials.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         let credentials = |url: &Url| (url.username().to_owned(), url.password().map(str::to_owned));
         let mut all = self.urls.iter().map(credentials);
         let first = all.next();
         ensure!(
             all.all(|other| Some(other) == first),
-            "--schema-registry-url: all addresses must carry the same user and password"
+            "--schema-registry-url: all addresses must have the same user and password"
         );
         Ok(())
     }
@@ -57,14 +59,14 @@ impl fmt::Debug for RegistryArgs {
     }
 }
 
-/// A part of a URL that is percent-encoded, as RFC 3986 has it.
+/// Decodes a percent-encoded part of a URL (RFC 3986).
 pub(super) fn decoded(part: &str) -> String {
     percent_decode_str(part).decode_utf8_lossy().into_owned()
 }
 
 pub(super) fn without_credentials(url: &Url) -> String {
     let mut url = url.clone();
-    // Both fail only for URLs that cannot have credentials, and so have none.
+    // Both fail only for URLs that cannot have credentials.
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url.as_str().trim_end_matches('/').to_owned()
@@ -72,11 +74,11 @@ pub(super) fn without_credentials(url: &Url) -> String {
 
 fn parse_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text.trim())
-        .map_err(|error| format!("is not an address ({error}); write it like http://host:8081"))?;
+        .map_err(|error| format!("is not a URL ({error}); use the form http://host:8081"))?;
     if matches!(url.scheme(), "http" | "https") && url.has_host() {
         Ok(url)
     } else {
-        Err("must be an http or https address, like http://host:8081".to_owned())
+        Err("must be an http or https URL, such as http://host:8081".to_owned())
     }
 }
 
@@ -85,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_base_path_is_kept_and_credentials_are_not_shown() {
+    fn the_base_path_is_preserved_and_credentials_are_not_shown() {
         let args =
             RegistryArgs { urls: vec![parse_url("http://user:word@host:8081/apis/ccompat/v7/").unwrap()] };
         let shown = without_credentials(&args.urls[0]);
@@ -103,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_web_address_is_refused() {
+    fn text_that_is_not_a_web_address_is_refused() {
         for text in ["", "host:8081", "ftp://host", "http://"] {
             assert!(parse_url(text).is_err(), "{text}");
         }

@@ -1,7 +1,8 @@
-//! The registry's HTTP interface: <https://docs.confluent.io/platform/current/schema-registry/develop/api.html>.
+//! A client for the registry's HTTP API:
+//! <https://docs.confluent.io/platform/current/schema-registry/develop/api.html>.
 //!
-//! Only what a schema registry would answer counts as an answer. An error page, HTML, JSON of another shape and a code of a
-//! gateway say nothing: the next address is asked.
+//! The client accepts only responses that a schema registry would send. After an error page, HTML, JSON of another
+//! shape or the status of a gateway, it tries the next address.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,32 +18,33 @@ use serde_json::Value;
 use super::args::{RegistryArgs, decoded, without_credentials};
 use super::error::CodecError;
 
-/// Long enough for a registry's follower to forward to its leader, short enough to try the next address soon.
+/// The timeout of a request: long enough for a follower to forward it to the leader, short enough to try the next
+/// address soon.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// The largest answer that is read.
+/// The maximum size of a response.
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
-/// What a subject shows as it is in a path: unreserved characters (RFC 3986).
+/// The characters of a subject to encode in a path: all but the unreserved ones (RFC 3986).
 const IN_PATH: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 
-/// A schema as the registry has it.
+/// A schema as the registry stores it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SchemaText {
     pub(super) schema: String,
-    /// Missing: Avro.
+    /// The type of the schema; Avro when the field is missing.
     #[serde(default = "avro")]
     pub(super) schema_type: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) references: Vec<Reference>,
 }
 
-/// What the interface takes a missing type for.
+/// Returns the default schema type of the API.
 fn avro() -> String {
     "AVRO".to_owned()
 }
 
-/// A schema that another one refers to by `name`.
+/// A reference from one schema to another one by `name`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Reference {
     pub(super) name: String,
@@ -55,19 +57,19 @@ struct SchemaId {
     id: u32,
 }
 
-/// What a registry says when it does not do as asked.
+/// The error response of a registry.
 #[derive(Deserialize)]
 struct Refusal {
     error_code: i32,
     message: String,
 }
 
-/// The addresses of one registry.
+/// A client for one registry, which may have several addresses.
 pub(super) struct RegistryClient {
     http: Client,
     addresses: Vec<String>,
     credentials: Option<(String, Option<String>)>,
-    /// The address that answered last, which is asked first.
+    /// The index of the address that answered last, which is tried first.
     first: AtomicUsize,
 }
 
@@ -82,12 +84,12 @@ impl RegistryClient {
         })
     }
 
-    /// The addresses, for a message.
+    /// Returns the addresses for use in messages.
     pub(super) fn name(&self) -> String {
         self.addresses.join(", ")
     }
 
-    /// Returns the schema that has `id`, or `None` when there is none.
+    /// Returns the schema with this `id`, or `None` when there is none.
     pub(super) async fn by_id(&self, id: u32) -> Result<Option<SchemaText>, CodecError> {
         self.call(Method::GET, &format!("/schemas/ids/{id}"), None).await
     }
@@ -97,35 +99,35 @@ impl RegistryClient {
         self.call(Method::GET, &format!("{}/versions/{version}", path_of(subject)), None).await
     }
 
-    /// Whether the registry has some schema under `subject`.
+    /// Returns whether the registry has any schema under `subject`.
     pub(super) async fn has_subject(&self, subject: &str) -> Result<bool, CodecError> {
         let latest = format!("{}/versions/latest", path_of(subject));
         Ok(self.call::<SchemaId>(Method::GET, &latest, None).await?.is_some())
     }
 
-    /// Whether `schema` is one of those under `subject`.
+    /// Returns whether `schema` is registered under `subject`.
     pub(super) async fn is_under(&self, subject: &str, schema: &SchemaText) -> Result<bool, CodecError> {
         Ok(self.call::<SchemaId>(Method::POST, &path_of(subject), Some(schema)).await?.is_some())
     }
 
-    /// Registers `schema` under `subject`, unless it is there already. Returns its id.
+    /// Registers `schema` under `subject`, unless it is registered already, and returns its id.
     pub(super) async fn register(&self, subject: &str, schema: &SchemaText) -> Result<u32, CodecError> {
         let path = format!("{}/versions", path_of(subject));
         let registered: Option<SchemaId> = self.call(Method::POST, &path, Some(schema)).await?;
-        let not_found = || CodecError::Unavailable(format!("{} knows no subject {subject}", self.name()));
+        let not_found = || CodecError::Unavailable(format!("{} has no subject {subject}", self.name()));
         Ok(registered.ok_or_else(not_found)?.id)
     }
 
-    /// Checks that a registry answers.
+    /// Checks that a registry responds.
     pub(super) async fn check(&self) -> Result<(), CodecError> {
         let subjects: Option<Vec<String>> = self.call(Method::GET, "/subjects", None).await?;
         subjects
             .map(drop)
-            .ok_or_else(|| CodecError::Unavailable(format!("{} lists no subjects", self.name())))
+            .ok_or_else(|| CodecError::Unavailable(format!("{} does not list its subjects", self.name())))
     }
 
-    /// Asks one address after the other until one has what is asked for. `None` when a registry says that it is not there, and
-    /// none has it: a follower may learn of it later.
+    /// Sends a request to one address after the other until one returns the resource. Returns `None` when no address
+    /// has it and at least one reports that it does not exist: a follower may receive it later than the leader.
     async fn call<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -138,7 +140,7 @@ impl RegistryClient {
         let first = self.first.load(Ordering::Relaxed);
         for index in (first..count).chain(0..first) {
             let Some(address) = self.addresses.get(index) else { continue };
-            match self.ask(method.clone(), &format!("{address}{path}"), body).await {
+            match self.send(method.clone(), &format!("{address}{path}"), body).await {
                 Ok(Some(answer)) => {
                     self.first.store(index, Ordering::Relaxed);
                     return Ok(Some(answer));
@@ -150,7 +152,7 @@ impl RegistryClient {
         if is_missing { Ok(None) } else { Err(CodecError::Unavailable(failures.join("; "))) }
     }
 
-    async fn ask<T: DeserializeOwned>(
+    async fn send<T: DeserializeOwned>(
         &self,
         method: Method,
         url: &str,
@@ -168,15 +170,15 @@ impl RegistryClient {
         let answer = read(response).await?;
         if status.is_success() {
             let read = serde_json::from_slice(&answer).map(Some);
-            return read.map_err(|_| format!("answered {status} with what no schema registry would answer"));
+            return read.map_err(|_| format!("responded {status} with an unexpected body"));
         }
         let Ok(Refusal { error_code, message }) = serde_json::from_slice(&answer) else {
-            return Err(format!("answered {status} without an error of a schema registry"));
+            return Err(format!("responded {status} without a schema registry's error code"));
         };
         match error_code {
             // Subject, version and schema not found.
             40401..=40403 if status == StatusCode::NOT_FOUND => Ok(None),
-            _ => Err(format!("answered {status}: error {error_code}: {message}")),
+            _ => Err(format!("responded {status}: error {error_code}: {message}")),
         }
     }
 }
@@ -193,14 +195,14 @@ async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, String> {
     let mut answer = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(describe)? {
         if answer.len() + chunk.len() > MAX_ANSWER_BYTES {
-            return Err(format!("answered with more than {MAX_ANSWER_BYTES} bytes"));
+            return Err(format!("responded with more than {MAX_ANSWER_BYTES} bytes"));
         }
         answer.extend_from_slice(&chunk);
     }
     Ok(answer)
 }
 
-/// The whole chain of causes; the address is in the message already.
+/// Describes an error with all its causes. Omits the address, which the caller adds.
 fn describe(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();
@@ -212,10 +214,10 @@ fn describe(error: reqwest::Error) -> String {
     text
 }
 
-/// Parses the text of a JSON Schema. What else a registry has under an id is none that a value can be checked against.
+/// Parses the text of a JSON Schema. Values cannot be checked against schemas of other types.
 pub(super) fn parse(text: &SchemaText) -> Result<Value, String> {
     if text.schema_type != "JSON" {
-        return Err(format!("it is a schema of type {}, not JSON", text.schema_type));
+        return Err(format!("its type is {}, not JSON", text.schema_type));
     }
     serde_json::from_str(&text.schema).map_err(|error| format!("it is not JSON: {error}"))
 }

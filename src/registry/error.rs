@@ -1,15 +1,16 @@
-//! Why a value could not be encoded or decoded, by what its caller can do about it.
+//! The errors of encoding and decoding, distinguished by what the caller can do about them.
 
-/// Why a value could not be encoded or decoded.
+/// The reason why a value could not be encoded or decoded.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
-    /// The value itself is wrong: it would fail the same way again.
+    /// The value is invalid. A retry would fail in the same way.
     #[error("{0}")]
     Rejected(String),
-    /// A registry that is the right one does not know the schema; a follower may learn of it a little later.
+    /// The right registry does not have the schema. A retry may succeed, because a follower may receive it a little
+    /// later.
     #[error("unknown schema: {0}")]
     UnknownSchema(String),
-    /// The registry is unavailable, or seems to be another one: nothing is said about the value.
+    /// The registry is unavailable, or may be another one. The value may be valid.
     #[error("schema registry: {0}")]
     Unavailable(String),
 }

@@ -1,4 +1,4 @@
-//! Remembers for a while which schemas a registry does not have: any producer may name any id.
+//! Caches for a short time which schemas a registry does not have, because any producer may name any id.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -6,29 +6,29 @@ use std::time::{Duration, Instant};
 
 use crate::excerpt::excerpt;
 
-/// How long an id is not asked for again. A follower of a registry may learn of it meanwhile.
+/// The time for which an entry is valid. A follower of the registry may receive the schema in the meantime.
 const MEMORY: Duration = Duration::from_secs(10);
-/// Ids that are remembered; beyond it the oldest is forgotten.
+/// The maximum number of entries. Beyond it, the oldest one is removed.
 const MAX_IDS: usize = 10_000;
-/// Characters that are kept of a reason.
+/// The maximum number of characters stored of a reason.
 const MAX_REASON_CHARS: usize = 200;
 
-/// An id, and the topic of the record that names it.
+/// A schema id and the topic of the record that names it.
 type Named = (u32, String);
 
-/// The ids under which a registry has no schema that can be used.
+/// The ids under which a registry has no usable schema.
 #[derive(Debug, Default)]
 pub(super) struct MissingSchemas(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     reasons: HashMap<Named, String>,
-    /// When each was learned, oldest first.
+    /// The entries with their time of insertion, oldest first.
     learned: VecDeque<(Instant, Named)>,
 }
 
 impl MissingSchemas {
-    /// Returns why a schema is missing, if that was learned a short while ago.
+    /// Returns why a schema is missing, if this was found out within the last 10 s.
     pub(super) fn reason(&self, id: u32, topic: &str) -> Option<String> {
         self.reason_at(id, topic, Instant::now())
     }
@@ -49,7 +49,7 @@ impl MissingSchemas {
     fn insert_at(&self, id: u32, topic: &str, reason: &str, now: Instant) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let named = (id, topic.to_owned());
-        // Several may have asked at once.
+        // Concurrent lookups may insert the same entry.
         if state.reasons.insert(named.clone(), excerpt(reason, MAX_REASON_CHARS)).is_none() {
             state.learned.push_back((now, named));
         }
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_is_remembered_for_its_topic_and_for_a_while() {
+    fn a_missing_schema_is_remembered_per_topic_and_for_a_limited_time() {
         let (missing, now) = (MissingSchemas::default(), Instant::now());
         for _ in 0..2 {
             missing.insert_at(7, "topic", "the reason", now);
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_are_remembered_as_there_is_room_for() {
+    fn the_number_and_size_of_the_entries_are_bounded() {
         let (missing, now) = (MissingSchemas::default(), Instant::now());
         let count = u32::try_from(MAX_IDS).unwrap() + 5;
         (0..count).for_each(|id| missing.insert_at(id, "topic", &"x".repeat(3_000), now));

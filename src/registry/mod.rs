@@ -1,7 +1,7 @@
-//! The client's side of the schema registry: from an event to a framed record value, and back.
+//! Encodes events as framed record values and decodes them, with the schemas of a schema registry.
 //!
-//! A registry's answer becomes a verdict on a record only when the registry is the one that the record was written with. One that
-//! was restored empty, or belongs to another environment, answers just as well.
+//! A response of the registry may condemn a record only when the registry is the one that the record was written with.
+//! A registry that was restored empty, or that belongs to another environment, responds just as well.
 
 mod args;
 mod client;
@@ -31,13 +31,13 @@ use schema::{Schema, validate};
 /// <https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format>.
 const MAGIC: u8 = 0;
 
-/// Records for which the registry is asked at once.
+/// The maximum number of concurrent lookups on behalf of records.
 const MAX_LOOKUPS: usize = 16;
 
-/// Schema ids that are looked up again to learn whether the registry is still the same.
+/// The number of schema ids that are looked up again to verify that the registry is still the same one.
 const MAX_PROOFS: usize = 4;
 
-/// Returns the JSON in a framed value, unread. `None` when the value is not framed.
+/// Returns the unparsed JSON in a framed value, or `None` when the value is not framed.
 pub fn unframed(value: &[u8]) -> Option<&[u8]> {
     split(value).map(|(_, json)| json)
 }
@@ -47,7 +47,7 @@ fn split(value: &[u8]) -> Option<(u32, &[u8])> {
     Some((u32::from_be_bytes(*id), json))
 }
 
-/// Reads a value that keeps to its schema.
+/// Validates a value against its schema and deserializes it.
 fn read<E: DeserializeOwned>(schema: &Schema, value: Value) -> Result<E, String> {
     schema.validate(&value)?;
     serde_json::from_value(value).map_err(|error| reason::of_reading(&error))
@@ -57,10 +57,9 @@ fn subject_of(topic: &str) -> String {
     format!("{topic}-value")
 }
 
-/// What is written to a topic.
+/// The schema of the values that are written to a topic.
 struct Written {
     validator: Validator,
-    /// Of the schema.
     id: u32,
     /// The schema as the registry first returned it.
     text: OnceLock<SchemaText>,
@@ -69,22 +68,24 @@ struct Written {
 /// Encodes and decodes record values against the schemas of a registry.
 pub struct Codec {
     registry: RegistryClient,
-    /// By id. A schema never changes, so that what was fetched once stays.
+    /// The fetched schemas by id. They never expire, because a schema never changes.
     schemas: RwLock<HashMap<u32, Arc<Schema>>>,
-    /// By topic.
+    /// The registered schemas by topic.
     written: RwLock<HashMap<String, Arc<Written>>>,
-    /// Some ids under which values were read: the right registry knows them.
+    /// Some ids under which values were read. The right registry has them.
     proofs: RwLock<BTreeSet<u32>>,
     missing: MissingSchemas,
-    /// Bounds what is asked because of records. Readers of known schemas do not need it.
+    /// Bounds the lookups on behalf of records. Decoding with a cached schema needs no permit.
     lookups: Semaphore,
-    /// Held while a schema is registered, so that it is done once.
+    /// Held while a schema is registered, so that it is registered only once.
     registering: Mutex<()>,
 }
 
 impl Codec {
+    /// Creates a codec without connecting to the registry.
+    ///
     /// # Errors
-    /// When the addresses do not belong together, or no HTTP client can be built.
+    /// Fails when the addresses have different credentials, or the HTTP client cannot be built.
     pub fn new(args: &RegistryArgs) -> anyhow::Result<Self> {
         args.check()?;
         Ok(Self {
@@ -98,12 +99,12 @@ impl Codec {
         })
     }
 
-    /// Frames `event` for `topic` under the subject `<topic>-value`, registering the event's schema when it is
-    /// not yet known.
+    /// Encodes `event` for `topic` as a framed value. Registers the event's schema under the subject `<topic>-value`
+    /// first, unless its id is known.
     ///
     /// # Errors
-    /// [`CodecError::Rejected`] when the event breaks its schema, [`CodecError::Unavailable`] when the registry
-    /// does not name the schema's id.
+    /// Returns [`CodecError::Rejected`] when the event violates its schema, and [`CodecError::Unavailable`] when the
+    /// registry does not return the id of the schema.
     pub async fn encode<E: Serialize>(
         &self,
         event_type: EventType,
@@ -119,11 +120,11 @@ impl Codec {
         Ok(framed)
     }
 
-    /// Registers the event's schema for `topic`, unless its id is known: from then on events can be encoded without the
+    /// Registers the event's schema for `topic`, unless its id is known. Afterwards, events can be encoded without the
     /// registry.
     ///
     /// # Errors
-    /// When the registry is unavailable or refuses the schema.
+    /// Fails when the registry is unavailable or refuses the schema.
     pub async fn prepare(&self, event_type: EventType, topic: &str) -> Result<(), CodecError> {
         self.written(event_type, topic).await.map(drop)
     }
@@ -151,12 +152,12 @@ impl Codec {
         Ok(written)
     }
 
-    /// Reads the framed value of a record on `topic`, checked against the schema that it names.
+    /// Decodes the framed value of a record on `topic` and checks it against the schema that it names.
     ///
     /// # Errors
-    /// [`CodecError::Rejected`] when the value is not framed, breaks its schema or is not an `E`,
-    /// [`CodecError::UnknownSchema`] when the registry does not know its schema, [`CodecError::Unavailable`] when no registry
-    /// answers, or one that may be another.
+    /// Returns [`CodecError::Rejected`] when the value is not framed, violates its schema or is not an `E`,
+    /// [`CodecError::UnknownSchema`] when the registry does not have its schema, and [`CodecError::Unavailable`] when
+    /// no registry responds or the one that responds may be another one.
     pub async fn decode<E: DeserializeOwned>(
         &self,
         topic: &str,
@@ -173,11 +174,11 @@ impl Codec {
             self.prove(id);
             return Ok(event);
         }
-        // On the heap: few records need it, and each that waits for its work would hold the room for it.
+        // Boxed, because few records need this future, and every record in flight would reserve its size.
         Box::pin(self.decode_with_registry(topic, id, json)).await
     }
 
-    /// Reads a value whose schema may have to be fetched, and which may be refused.
+    /// Decodes a value whose schema may have to be fetched, and which may be invalid.
     async fn decode_with_registry<E: DeserializeOwned>(
         &self,
         topic: &str,
@@ -200,10 +201,11 @@ impl Codec {
         }
     }
 
-    /// Registers the schemas of what is written to each topic, once, and checks that the registry answers and is still the same.
+    /// Registers the schemas of the events written to each topic, once, and checks that the registry responds and is
+    /// still the same one.
     ///
     /// # Errors
-    /// When the registry is unavailable, refuses a schema, or does not know what it knew.
+    /// Fails when the registry is unavailable, refuses a schema, or no longer has a schema that it had.
     pub async fn check(&self, written: &[(EventType, &str)]) -> Result<(), CodecError> {
         for (event_type, topic) in written {
             self.written(*event_type, topic).await?;
@@ -219,7 +221,7 @@ impl Codec {
         }
     }
 
-    /// Several may fetch the same schema at once, as many as there are look-ups, which does no harm.
+    /// Fetches and compiles a schema. Concurrent calls may fetch the same schema more than once, which is harmless.
     async fn fetch(&self, id: u32, topic: &str) -> Result<Arc<Schema>, CodecError> {
         let _lookup = self.lookup().await?;
         if let Some(schema) = known(&self.schemas, &id) {
@@ -235,12 +237,12 @@ impl Codec {
         let schema = match fetched {
             Ok(schema) => Arc::new(schema),
             Err(CodecError::UnknownSchema(reason)) => {
-                // A verdict only of a registry that has what it must have.
+                // Only a registry that has the known schemas may condemn a record.
                 self.check_proofs().await?;
                 let subject = subject_of(topic);
                 if !self.registry.has_subject(&subject).await? {
                     let name = self.registry.name();
-                    let reason = format!("{reason}, but {name} does not even know the subject {subject}");
+                    let reason = format!("{reason}, but {name} does not even have the subject {subject}");
                     return Err(CodecError::Unavailable(reason));
                 }
                 self.missing.insert(id, topic, &reason);
@@ -258,22 +260,22 @@ impl Codec {
         self.lookups.acquire().await.map_err(|error| CodecError::Unavailable(error.to_string()))
     }
 
-    /// Decides what it means that the registry does not have the schema of a value. It says nothing about one that looks like
-    /// an event as long as no record could be read: then the registry may be another one, or was restored empty.
+    /// Classifies the error that the registry does not have the schema of a value. Until the first record was read, a
+    /// value that looks like an event is not condemned, because the registry may be another one or was restored empty.
     fn judge_unknown(&self, reason: String, is_event: bool) -> CodecError {
         let proofs = self.proofs.read().unwrap_or_else(PoisonError::into_inner);
         if is_event && proofs.is_empty() {
             let name = self.registry.name();
             return CodecError::Unavailable(format!(
-                "{reason}, but the value can be read, and no other could be so far: {name} may be another registry, or was \
-                 restored empty"
+                "{reason}, but the value can be read and no other value has been read yet: {name} may be another \
+                 registry, or was restored empty"
             ));
         }
         CodecError::UnknownSchema(reason)
     }
 
-    /// Decides what it means that a value cannot be read under the schema `id`: it is wrong, unless the schema belongs to something
-    /// else than its topic, as in the registry of another environment.
+    /// Classifies the error that a value cannot be read with the schema `id`. The value is invalid, unless the schema
+    /// does not belong to its topic, which is the case with the registry of another environment.
     async fn judge(&self, id: u32, schema: &Schema, topic: &str, reason: String) -> CodecError {
         if schema.belongs_to.get().is_some_and(|known| known == topic) {
             return CodecError::Rejected(reason);
@@ -288,7 +290,7 @@ impl Codec {
         let subject = subject_of(topic);
         match self.registry.is_under(&subject, &schema.text).await {
             Ok(true) => {
-                // Should another topic use the same schema, it is asked for again each time.
+                // Only the first topic is cached. Another topic with the same schema causes a request each time.
                 let _ = schema.belongs_to.set(topic.to_owned());
                 CodecError::Rejected(reason)
             }
@@ -314,9 +316,10 @@ impl Codec {
         }
     }
 
-    /// Checks that the registry still has the schemas that values were read or are written under. Returns how many were read.
+    /// Checks that the registry still has the schemas that values were read or written with. Returns the number of
+    /// schemas that values were read with.
     ///
-    /// Another registry may have other schemas under the same ids, so the schemas are compared.
+    /// Compares the schemas, since another registry may have other schemas under the same ids.
     async fn check_proofs(&self) -> Result<usize, CodecError> {
         let proofs = self.proofs.read().unwrap_or_else(PoisonError::into_inner).clone();
         for id in &proofs {

@@ -1,22 +1,23 @@
-//! Says why a value breaks its schema: where and what is wrong come first, and what the value holds there comes last.
+//! Describes why a value violates its schema: first the locations and the errors, then an excerpt of the value.
 
 use jsonschema::ValidationError;
 
 use crate::excerpt::excerpt;
 
-/// Errors that are described; the others are counted.
+/// The maximum number of errors that are described. The others are counted.
 const MAX_ERRORS: usize = 5;
-/// Characters of each part of an error, all of which may come from the value.
+/// The maximum number of characters of the location of an error, which may come from the value.
 const MAX_POINTER_CHARS: usize = 60;
+/// The maximum number of characters of the description of an error, which may come from the value.
 const MAX_CAUSE_CHARS: usize = 120;
-/// Characters that are quoted of the value where the first error is.
+/// The maximum number of characters quoted from the value at the first error.
 const MAX_QUOTE_CHARS: usize = 200;
-/// Characters of the error of a value that cannot be read.
+/// The maximum number of characters of a deserialization error.
 const MAX_READING_CHARS: usize = 400;
 
 /// Describes the errors of a validator.
 pub(super) fn of_errors<'a>(mut errors: impl Iterator<Item = ValidationError<'a>>) -> String {
-    let Some(first) = errors.next() else { return "the value breaks its schema".to_owned() };
+    let Some(first) = errors.next() else { return "the value violates its schema".to_owned() };
     let mut causes = vec![cause(&first)];
     causes.extend(errors.by_ref().take(MAX_ERRORS - 1).map(|error| cause(&error)));
     let more = match errors.count() {
@@ -24,15 +25,16 @@ pub(super) fn of_errors<'a>(mut errors: impl Iterator<Item = ValidationError<'a>
         count => format!(" and {count} more"),
     };
     let quote = excerpt(&first.instance().to_string(), MAX_QUOTE_CHARS);
-    format!("{}{more}; at the first there is {quote}", causes.join(", "))
+    format!("{}{more}; the value at the first error is {quote}", causes.join(", "))
 }
 
-/// Describes why a value that keeps its schema cannot be read: serde quotes the value before it names what it expected.
+/// Describes why a value that conforms to its schema cannot be deserialized. The excerpt keeps both ends of the error,
+/// because serde quotes the value before it names the expected type.
 pub(super) fn of_reading(error: &serde_json::Error) -> String {
     format!("the value cannot be read: {}", excerpt(&error.to_string(), MAX_READING_CHARS))
 }
 
-/// The JSON pointer and what is wrong there, without the value.
+/// Describes one error by its JSON pointer and its cause, without the value.
 fn cause(error: &ValidationError<'_>) -> String {
     let cause = excerpt(&error.masked().to_string(), MAX_CAUSE_CHARS);
     match error.instance_path().as_str() {
@@ -60,7 +62,7 @@ mod tests {
         });
         let value = json!({ "model": "m".repeat(3_000), "year": "x".repeat(3_000), "odometer": -1 });
         let reason = reason(&schema, &value);
-        let (causes, quote) = reason.split_once("; at the first there is ").unwrap();
+        let (causes, quote) = reason.split_once("; the value at the first error is ").unwrap();
         for cause in [
             "/year: value is not of type \"integer\"",
             "/odometer: value is less than",
@@ -72,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_cannot_be_read_is_quoted_around_what_was_expected() {
+    fn the_reason_of_an_unreadable_value_quotes_the_value_and_the_expected_type() {
         let error = serde_json::from_value::<i32>(json!("x".repeat(3_000))).unwrap_err();
         let reason = of_reading(&error);
         assert!(reason.starts_with("the value cannot be read: invalid type: string \"xxx"), "{reason}");
@@ -81,7 +83,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_reason_begins_with_where_and_what_whatever_the_value(text in "\\PC{0,3000}", names in 0usize..20) {
+        fn a_reason_begins_with_the_location_and_the_cause_for_any_value(text in "\\PC{0,3000}", names in 0usize..20) {
             let schema = json!({ "properties": { "year": { "type": "integer" } }, "additionalProperties": false });
             let mut value = json!({ "year": text });
             for name in 0..names {

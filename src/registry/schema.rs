@@ -1,4 +1,4 @@
-//! A schema that values are checked against.
+//! Compiles a schema of the registry and validates values with it.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -12,24 +12,24 @@ use super::client::{RegistryClient, SchemaText, parse};
 use super::error::CodecError;
 use super::reason;
 
-/// What a schema without `$schema` is.
+/// The draft of a schema without `$schema`.
 const DEFAULT_DRAFT: Draft = Draft::Draft7;
-/// Schemas that a schema may refer to, together with those that they refer to.
+/// The maximum number of schemas that a schema refers to, directly or indirectly.
 const MAX_REFERENCES: usize = 100;
 
 /// A compiled schema.
 pub(super) struct Schema {
     pub(super) text: SchemaText,
-    /// The topic whose subject has it, once that is known.
+    /// The topic whose subject contains this schema, once it is known.
     pub(super) belongs_to: OnceLock<String>,
     validator: Validator,
 }
 
 impl Schema {
-    /// Compiles `text`, together with the schemas that it refers to.
+    /// Compiles `text` together with the schemas that it refers to.
     ///
     /// # Errors
-    /// [`CodecError::UnknownSchema`] when it is no JSON Schema, or one that it refers to is not there.
+    /// Returns [`CodecError::UnknownSchema`] when `text` is not a JSON Schema, or a referenced schema is missing.
     pub(super) async fn compile(
         text: SchemaText,
         id: u32,
@@ -38,7 +38,7 @@ impl Schema {
         let unusable =
             |reason: String| CodecError::UnknownSchema(format!("schema {id} cannot be used: {reason}"));
         let schema = parse(&text).map_err(unusable)?;
-        // Each has an address of its own: versions may share an `$id`.
+        // Each schema gets its own address, because versions may share an `$id`.
         let address = format!("vehicle-platform://schemas/ids/{id}");
         let base = Url::parse(&address).map_err(|error| unusable(error.to_string()))?;
         let mut resources = HashMap::new();
@@ -54,10 +54,10 @@ impl Schema {
         Ok(Self { text, belongs_to: OnceLock::new(), validator })
     }
 
-    /// Checks `value`.
+    /// Checks that `value` conforms to the schema.
     ///
     /// # Errors
-    /// Where and what is wrong with it, of bounded length whatever the value.
+    /// Returns the locations and causes of the violations, in a text of bounded length.
     pub(super) fn validate(&self, value: &Value) -> Result<(), String> {
         validate(&self.validator, value)
     }
@@ -67,7 +67,7 @@ pub(super) fn validate(validator: &Validator, value: &Value) -> Result<(), Strin
     if validator.is_valid(value) { Ok(()) } else { Err(reason::of_errors(validator.iter_errors(value))) }
 }
 
-/// Fetches what `schema` refers to, by the addresses that it does so.
+/// Fetches the schemas that `schema` refers to into `resources`, by the addresses that the references resolve to.
 fn collect<'a>(
     text: &'a SchemaText,
     schema: &'a Value,
@@ -87,9 +87,9 @@ fn collect<'a>(
                 continue;
             }
             if resources.len() >= MAX_REFERENCES {
-                return Err(unusable("is one too many"));
+                return Err(unusable("exceeds the maximum number of references"));
             }
-            let text = registry.by_reference(reference).await?.ok_or_else(|| unusable("is not there"))?;
+            let text = registry.by_reference(reference).await?.ok_or_else(|| unusable("does not exist"))?;
             let schema = parse(&text).map_err(|error| unusable(&error))?;
             let draft = DEFAULT_DRAFT.detect(&schema);
             resources.insert(address.to_string(), draft.create_resource(schema.clone()));

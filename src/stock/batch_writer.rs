@@ -1,4 +1,4 @@
-//! Writes one batch of vehicles at a time over a connection of its own, and answers each request.
+//! Writes one batch of vehicles at a time over its own connection, and answers each request.
 
 use std::sync::Arc;
 
@@ -14,14 +14,14 @@ use super::write_status::WriteStatus;
 use crate::database::DatabaseError;
 use crate::vehicle::{StockedVehicle, VehicleId};
 
-/// How often a transaction that collided with another is made again.
+/// The maximum number of retries of a transaction that conflicted with another one.
 const CONFLICT_RETRIES: u32 = 5;
 
-/// What all writers share.
+/// The state that all writers share.
 #[derive(Clone)]
 pub(super) struct WriterContext {
     pub store: Arc<dyn VehicleStore>,
-    /// Notified when something was written.
+    /// Notified when vehicles were written.
     pub arrivals: Arc<Notify>,
     pub status: WriteStatus,
     accepted: Counter,
@@ -38,10 +38,10 @@ impl WriterContext {
     }
 }
 
-/// One connection that writes.
+/// A connection that writes batches.
 pub(super) struct BatchWriter {
     context: WriterContext,
-    /// Opened when it is needed, and again after it was lost.
+    /// The connection, opened when it is first needed and reopened after it was lost.
     appender: Option<Box<dyn Appender>>,
 }
 
@@ -50,21 +50,21 @@ impl BatchWriter {
         Self { context, appender: None }
     }
 
-    /// Writes vehicles with different vins, and answers each request.
+    /// Writes vehicles with different vins and answers each request.
     pub async fn write(&mut self, mut batch: Vec<Submission>) {
-        // A client that is gone is not served.
+        // Skip vehicles whose client has disconnected.
         batch.retain(|submission| !submission.answer.is_closed());
         if batch.is_empty() {
             return;
         }
         let vehicles: Vec<_> = batch.iter().map(|submission| &submission.new).collect();
         let outcomes = self.append(&vehicles).await;
-        let kept = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Some(_)))).count() as u64;
-        if kept > 0 {
-            self.context.accepted.inc_by(kept);
+        let written = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Some(_)))).count() as u64;
+        if written > 0 {
+            self.context.accepted.inc_by(written);
             self.context.arrivals.notify_one();
         }
-        // Those whose vin was there already wait for a look-up, which may fail, and the others do not.
+        // Vehicles whose vin exists need a lookup, which may fail. The other requests do not wait for it.
         let mut existing = Vec::new();
         for (Submission { new, answer }, outcome) in batch.into_iter().zip(outcomes) {
             let answered = match outcome {
@@ -78,7 +78,7 @@ impl BatchWriter {
                 }
                 Err(error) => Err(error),
             };
-            // The client may have gone meanwhile.
+            // The client may have disconnected in the meantime.
             let _ = answer.send(answered);
         }
         if !existing.is_empty() {
@@ -88,7 +88,7 @@ impl BatchWriter {
 
     async fn answer_existing(&mut self, existing: Vec<(String, oneshot::Sender<Answer>)>) {
         let vins = existing.iter().map(|(vin, _)| vin.clone()).collect();
-        // A part of the batch may have cost the connection that the others were written on.
+        // A failed part of the batch may have closed the connection that wrote the other parts.
         let ids = match self.appender().await {
             Ok(appender) => appender.ids_of(vins).await.map_err(Arc::new),
             Err(error) => Err(Arc::new(error)),
@@ -99,7 +99,7 @@ impl BatchWriter {
         for (vin, answer) in existing {
             let answered = match &ids {
                 Ok(ids) => ids.get(&vin).map(|id| Insertion::Exists(*id)).ok_or_else(|| {
-                    let removed = anyhow!("the vehicle with the same vin was removed meanwhile");
+                    let removed = anyhow!("the vehicle with the same vin was removed in the meantime");
                     Arc::new(DatabaseError::Conflict(removed))
                 }),
                 Err(error) => Err(Arc::clone(error)),
@@ -108,8 +108,8 @@ impl BatchWriter {
         }
     }
 
-    /// Returns the id of each vehicle, or `None` when its vin was there already. Halves a batch that the database refuses,
-    /// until the vehicle that it refuses is alone.
+    /// Writes vehicles and returns the id of each one, or `None` when its vin already exists. Splits a batch that the
+    /// database refuses in half, until the refused vehicle is isolated.
     async fn append(
         &mut self,
         vehicles: &[&NewVehicle],
@@ -130,7 +130,7 @@ impl BatchWriter {
                     self.context.status.failed(&error);
                     let lost = matches!(error, DatabaseError::Unavailable(_) | DatabaseError::ReadOnly(_));
                     let error = Arc::new(error);
-                    // With the database unavailable the other parts would only wait for another timeout each.
+                    // While the database is unavailable, each of the other parts would only wait for another timeout.
                     let failed = if lost { vehicles.len() - outcomes.len() } else { part.len() };
                     outcomes.extend((0..failed).map(|_| Err(Arc::clone(&error))));
                     if lost {
@@ -142,7 +142,7 @@ impl BatchWriter {
         outcomes
     }
 
-    /// Never makes a statement again whose outcome is unknown.
+    /// Writes one part of a batch. Never repeats a statement whose outcome is unknown.
     async fn append_part(&mut self, part: &[&NewVehicle]) -> Result<IdsByVin, DatabaseError> {
         let mut retries = 0;
         loop {
@@ -153,7 +153,7 @@ impl BatchWriter {
                 }
                 Err(DatabaseError::Conflict(error)) if retries < CONFLICT_RETRIES => {
                     retries += 1;
-                    tracing::debug!(%error, retries, "a transaction collided with another, making it again");
+                    tracing::debug!(%error, retries, "transaction conflicted with another one, retrying");
                 }
                 Err(error) => {
                     if !matches!(error, DatabaseError::Refused(_)) {
@@ -166,7 +166,7 @@ impl BatchWriter {
     }
 
     async fn appender(&mut self) -> Result<&mut Box<dyn Appender>, DatabaseError> {
-        // Nothing was sent on one that is broken: a vehicle that is written on another one is not written twice.
+        // Nothing was sent over a connection that is already broken, so writing over a new one writes nothing twice.
         let appender = match self.appender.take().filter(|appender| !appender.is_broken()) {
             Some(appender) => appender,
             None => self.context.store.appender().await?,
@@ -186,7 +186,7 @@ mod tests {
     use crate::trace::Span;
     use crate::vehicle::parse_vehicle;
 
-    /// A connection on which one vehicle makes each of its transactions fail, and all others are there already.
+    /// A connection on which every transaction with the vehicle `vin` fails, and all other vehicles already exist.
     struct Failing {
         vin: &'static str,
         fail: fn(anyhow::Error) -> DatabaseError,
@@ -207,7 +207,7 @@ mod tests {
         }
 
         async fn ids_of(&mut self, _: Vec<String>) -> Result<IdsByVin, DatabaseError> {
-            Err(DatabaseError::Internal(anyhow!("not the connection that is asked")))
+            Err(DatabaseError::Internal(anyhow!("a lookup on the closed connection")))
         }
     }
 
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_vehicle_that_is_there_is_named_although_another_of_its_batch_cost_the_connection() {
+    async fn an_existing_vehicle_is_named_although_another_vehicle_of_its_batch_closed_the_connection() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("stock.db");
         let store: Arc<dyn VehicleStore> = Arc::new(SqliteVehicles::open(file, Access::Owner).await.unwrap());

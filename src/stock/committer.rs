@@ -1,8 +1,8 @@
 //! Writes vehicles to the database, many in one transaction.
 //!
-//! Requests hand their vehicles to a bounded queue. One task takes what waits there and writes it together, so that
-//! concurrent requests share a round trip and a flush to disk; a lone request leaves at once. The task owns the
-//! connections: a client that goes away leaves nothing half-done.
+//! Requests put their vehicles into a bounded queue. One task takes all vehicles that wait there and writes them
+//! together, so that concurrent requests share a round trip and a flush to disk. A single request is written without
+//! delay. The task owns the connections, so a client that disconnects does not interrupt a write.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -22,30 +22,31 @@ use super::write_status::WriteStatus;
 use crate::database::{DATABASE_TIMEOUT, DatabaseError};
 use crate::vehicle::{StockedVehicle, VehicleId};
 
-/// Vehicles that may wait to be written: more would wait longer than a client should. Each takes at most about 20 KB.
+/// The maximum number of vehicles that wait to be written. More would wait longer than a client should. Each takes at
+/// most about 20 KB.
 const QUEUE_LIMIT: usize = 512;
-/// Vehicles written by one transaction at most.
+/// The maximum number of vehicles that one transaction writes.
 const BATCH_VEHICLES: usize = 256;
-/// Bytes of events written by one transaction at most.
+/// The maximum size in bytes of the events that one transaction writes.
 const BATCH_BYTES: usize = 1 << 20;
-/// Connections that write. While the database flushes one batch to disk, the next one is already there: it is written
-/// the moment the log's lock is free.
+/// The number of connections that write. While the database flushes one batch to disk, it already has the next one and
+/// writes it as soon as the lock of the log is free.
 const WRITERS: usize = 2;
-/// How long a request waits for its vehicle to be written.
+/// The time that a request waits for its vehicle to be written.
 const PATIENCE: Duration = DATABASE_TIMEOUT.saturating_mul(2);
 
 /// The outcome for one vehicle that was submitted.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Insertion {
     Stocked(StockedVehicle),
-    /// A vehicle with this vin was there already.
+    /// A vehicle with this vin already exists.
     Exists(VehicleId),
 }
 
-/// Why a vehicle was not written, or may not have been.
+/// The reason why a vehicle was not written, or may not have been written.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
-    #[error("too many vehicles wait to be written")]
+    #[error("too many vehicles are waiting to be written")]
     Overloaded,
     #[error(transparent)]
     Database(Arc<DatabaseError>),
@@ -58,17 +59,19 @@ pub(super) struct Submission {
     pub answer: oneshot::Sender<Answer>,
 }
 
-/// The entry to the queue.
+/// The sending side of the queue.
 #[derive(Clone)]
 pub struct Submitter {
     queue: mpsc::Sender<Submission>,
 }
 
 impl Submitter {
-    /// Waits until the vehicle is written. It may be written even after the client stopped waiting.
+    /// Queues a vehicle and waits until it is written. The vehicle may be written even after the caller stopped
+    /// waiting.
     ///
     /// # Errors
-    /// When the queue is full, or the database did not write it; after [`DatabaseError::Unavailable`] it may have.
+    /// Fails when the queue is full, or the database did not write the vehicle. After [`DatabaseError::Unavailable`] it
+    /// may have been written.
     pub async fn submit(&self, new: NewVehicle) -> Result<Insertion, SubmitError> {
         let (answer, answered) = oneshot::channel();
         let unavailable = |why: &str| {
@@ -76,7 +79,7 @@ impl Submitter {
         };
         self.queue.try_send(Submission { new, answer }).map_err(|error| match error {
             TrySendError::Full(_) => SubmitError::Overloaded,
-            TrySendError::Closed(_) => unavailable("came while the role ended"),
+            TrySendError::Closed(_) => unavailable("arrived during the shutdown of the role"),
         })?;
         match tokio::time::timeout(PATIENCE, answered).await {
             Ok(Ok(answer)) => answer.map_err(SubmitError::Database),
@@ -86,7 +89,7 @@ impl Submitter {
     }
 }
 
-/// The task that writes.
+/// The task that writes the queued vehicles.
 pub struct Committer {
     queue: mpsc::Receiver<Submission>,
     context: WriterContext,
@@ -102,12 +105,12 @@ impl Committer {
         (Submitter { queue: sender }, Self { queue, context: WriterContext::new(store, arrivals, registry) })
     }
 
-    /// Returns whether vehicles can be written, as long as the task works.
+    /// Returns the status of the last writes, which stays valid while the task runs.
     pub fn status(&self) -> WriteStatus {
         self.context.status.clone()
     }
 
-    /// Works until `shutdown`, then writes what still waits.
+    /// Writes vehicles until `shutdown`, then writes those that are still queued.
     pub async fn run(mut self, shutdown: &CancellationToken) {
         let mut idle: Vec<_> = (0..WRITERS).map(|_| BatchWriter::new(self.context.clone())).collect();
         let mut writing = FuturesUnordered::new();
@@ -140,13 +143,13 @@ async fn write(mut writer: BatchWriter, batch: Vec<Submission>) -> BatchWriter {
     writer
 }
 
-/// Vehicles to be written together: their vins differ.
+/// Vehicles with different vins that are written together.
 #[derive(Default)]
 struct Batch {
     vehicles: Vec<Submission>,
     vins: HashSet<String>,
     bytes: usize,
-    /// Those that have to wait for the next batch.
+    /// The vehicles that must wait for the next batch.
     later: Vec<Submission>,
 }
 
@@ -170,7 +173,7 @@ impl Batch {
         }
     }
 
-    /// Takes the vehicles that are to be written now. Those that had to wait begin the next batch.
+    /// Takes the vehicles to write now. Those that had to wait begin the next batch.
     fn take(&mut self) -> Vec<Submission> {
         let Self { vehicles, later, .. } = std::mem::take(self);
         for submission in later {
@@ -201,9 +204,9 @@ mod tests {
     }
 
     proptest! {
-        /// A vin that comes again waits for the next batch, and no other vehicle waits for it.
+        /// A repeated vin waits for the next batch and does not delay any other vehicle.
         #[test]
-        fn batches_hold_each_vin_once_and_lose_nothing(vins in prop::collection::vec(0..6_u8, 0..60)) {
+        fn batches_contain_each_vin_once_and_lose_no_vehicle(vins in prop::collection::vec(0..6_u8, 0..60)) {
             let mut batch = Batch::default();
             for vin in &vins {
                 batch.add(submission(*vin));
@@ -223,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_bounded() {
+    fn the_size_of_a_batch_is_bounded() {
         let mut batch = Batch::default();
         (0..BATCH_VEHICLES).for_each(|_| batch.add(submission(1)));
         assert!(batch.is_full());

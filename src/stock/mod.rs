@@ -34,7 +34,7 @@ pub use relay::DEFAULT_RETENTION;
 use relay::{Relay, RelayMetrics, RelayStatus, SessionSettings};
 use store::VehicleStore;
 
-/// On this machine.
+/// The default URL: a database on this machine.
 pub const DEFAULT_DATABASE_URL: &str = "postgres://postgres:postgres@127.0.0.1:5432/stock";
 
 #[derive(Args, Clone, Debug)]
@@ -43,7 +43,7 @@ pub struct StockArgs {
     #[arg(long, env = "PORT", value_name = "PORT", default_value_t = Port::new(3002), value_parser = Port::parser())]
     pub port: Port,
 
-    /// Where to keep vehicles: postgres://user:password@host/database or sqlite:PATH
+    /// Database to store vehicles in: postgres://user:password@host/database or sqlite:PATH
     #[arg(
         long,
         env = "DATABASE_URL",
@@ -55,11 +55,11 @@ pub struct StockArgs {
     )]
     pub database_url: DatabaseUrl,
 
-    /// A file that holds the database's URL, which may be a secret
+    /// File that contains the URL of the database, which may be a secret
     #[arg(long, env = "DATABASE_URL_FILE", value_name = "PATH", help_heading = "Database")]
     pub database_url_file: Option<PathBuf>,
 
-    /// How long a published event is kept in the database
+    /// Time for which a published event is retained in the database
     #[arg(
         long,
         env = "OUTBOX_RETENTION",
@@ -74,7 +74,7 @@ pub struct StockArgs {
     pub role: RoleArgs,
 }
 
-/// The longest that a published event can be kept: about as long as there have been computers.
+/// The longest time that a published event can be retained: 100 years.
 const MAX_RETENTION: Duration = Duration::from_secs(100 * 366 * 24 * 3_600);
 
 fn parse_retention(text: &str) -> Result<humantime::Duration, String> {
@@ -85,7 +85,7 @@ fn parse_retention(text: &str) -> Result<humantime::Duration, String> {
     }
 }
 
-/// The stock role, which listens and does not serve yet.
+/// The stock role, bound to its address but not running yet.
 pub struct Stock {
     server: HttpServer,
     store: Arc<dyn VehicleStore>,
@@ -95,10 +95,10 @@ pub struct Stock {
 }
 
 impl Stock {
-    /// Listens, and checks the arguments. Connects to nothing.
+    /// Binds the listener and checks the arguments. Does not connect to any dependency.
     ///
     /// # Errors
-    /// When the port is taken, or an argument can never work.
+    /// Fails when the port is in use, or an argument can never work.
     pub async fn bind(args: StockArgs) -> anyhow::Result<Self> {
         let server = HttpServer::bind(args.role.http.host, args.port)?;
         let database_url = DatabaseUrl::resolve(&args.database_url, args.database_url_file.as_ref())?;
@@ -107,17 +107,18 @@ impl Stock {
         Ok(Self { server, store, codec, retention: args.outbox_retention.into(), role: args.role })
     }
 
-    /// Returns the address that it listens on.
+    /// Returns the address that the role listens on.
     pub fn address(&self) -> SocketAddr {
         self.server.address()
     }
 
-    /// Runs until `shutdown`, waiting for dependencies that are unavailable.
+    /// Runs the role until `shutdown` and waits for dependencies that are unavailable.
     ///
-    /// Once asked to end, it serves the requests under way, then writes what they brought, then publishes that.
+    /// On shutdown, the role completes the requests in progress, then writes their vehicles, then publishes the events
+    /// about them.
     ///
     /// # Errors
-    /// When a part of it fails.
+    /// Fails when a part of the role fails.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let Self { server, store, codec, retention, role: args } = self;
         let topic = Naming::new(&args.kafka).topic(VEHICLE_CREATED);

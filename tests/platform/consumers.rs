@@ -295,7 +295,7 @@ async fn an_estimator_with_an_incompatible_peer_is_not_ready_and_reports_the_rea
     let estimator = Role::join(&platform, "estimate", &QUICK);
     estimator.await_reason("worker", "nconsistent").await;
     let log = estimator.log();
-    assert!(log.matches("librdkafka tries again").count() <= 3, "{log}");
+    assert!(log.matches("librdkafka will retry").count() <= 3, "{log}");
     peer.leave();
     estimator.await_ready().await;
     platform.end().await;

@@ -1,4 +1,4 @@
-//! A pricing model of one's own: the estimator of `examples/http_estimator.rs` and a service that misbehaves.
+//! Tests a custom pricing model: the one of `examples/http_estimator.rs`, with a service that fails in many ways.
 
 #[path = "../../examples/http_estimator.rs"]
 #[allow(dead_code, reason = "its main function")]
@@ -24,25 +24,25 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 const CREATED: &str = "stock.vehicle-created";
 const PROCESSED: &str = "stock.vehicle-processed";
 
-/// How the service answers one request.
+/// The response of the service to one request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Answer {
     Price(f64),
     Status(u16, &'static str),
     Body(&'static str),
     RetryAfter(&'static str),
-    /// Nothing, ever.
+    /// No response.
     Silence,
     /// A body that does not end.
     Endless,
-    /// The answer that the test gives when it is ready.
+    /// A price, sent when the test allows it.
     Held,
 }
 
-/// What happened to the service.
+/// The requests that the service received.
 #[derive(Default)]
 struct Seen {
-    /// When a vin was asked for.
+    /// The times of the requests by vin.
     requests: BTreeMap<String, Vec<Instant>>,
     running: usize,
     most_running: usize,
@@ -51,9 +51,9 @@ struct Seen {
 /// A pricing service.
 #[derive(Clone)]
 struct Service {
-    /// What is answered to the first requests for a vin; then comes [`Service::PRICE`].
+    /// The responses to the first requests for a vin, after which it returns [`Service::PRICE`].
     script: Arc<BTreeMap<&'static str, Vec<Answer>>>,
-    /// What the requests without a script get.
+    /// The response to requests without a script.
     usual: Answer,
     seen: Arc<Mutex<Seen>>,
     release: CancellationToken,
@@ -133,11 +133,11 @@ impl Service {
     }
 }
 
-/// The example's role, in this process.
+/// The role of the example, running in this process.
 struct Role {
     url: String,
     running: JoinHandle<anyhow::Result<()>>,
-    /// Ends the role when a test fails, too.
+    /// Also ends the role when a test fails.
     shutdown: DropGuard,
 }
 
@@ -182,7 +182,7 @@ async fn platform() -> Platform {
     Platform::start(&["--roles", "stock,ads"]).await
 }
 
-/// The prices of the ads by vin.
+/// Waits for `count` ads and returns their prices by vin.
 async fn await_prices(platform: &Platform, count: usize) -> BTreeMap<String, f64> {
     let ads = platform.await_ads(count).await;
     ads.iter().map(|ad| (ad["vin"].as_str().unwrap().to_owned(), ad["price"].as_f64().unwrap())).collect()
@@ -194,7 +194,7 @@ fn vin_of(record: &OwnedMessage) -> String {
 }
 
 #[tokio::test]
-async fn an_answer_that_says_nothing_about_the_vehicle_is_asked_for_again() {
+async fn a_failure_that_the_vehicle_did_not_cause_is_retried() {
     let script: &[(&'static str, &[Answer])] = &[
         ("busy", &[Answer::Status(503, "busy"), Answer::Status(500, "broken")]),
         ("throttled", &[Answer::RetryAfter("1"), Answer::RetryAfter("soon"), Answer::Status(408, "")]),
@@ -232,7 +232,7 @@ async fn an_answer_that_says_nothing_about_the_vehicle_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn an_answer_about_the_vehicle_makes_it_a_dead_letter_with_the_models_reason() {
+async fn a_rejected_vehicle_becomes_a_dead_letter_with_the_models_reason() {
     const LONG: &str = match std::str::from_utf8(&[b'x'; 20_000]) {
         Ok(text) => text,
         Err(_) => "",
@@ -271,7 +271,7 @@ async fn an_answer_about_the_vehicle_makes_it_a_dead_letter_with_the_models_reas
 }
 
 #[tokio::test]
-async fn no_more_estimates_run_at_a_time_than_are_allowed_and_all_get_their_turn() {
+async fn the_number_of_concurrent_estimates_is_limited_and_all_vehicles_get_a_price() {
     let (platform, service) = (platform().await, Service::start(&[], Answer::Held));
     let role =
         Role::start(&platform, &service, &["--max-concurrent-estimates", "3", "--model-timeout", "1h"]);
@@ -293,7 +293,7 @@ async fn no_more_estimates_run_at_a_time_than_are_allowed_and_all_get_their_turn
 }
 
 #[tokio::test]
-async fn vehicles_that_wait_for_their_turn_move_with_their_partition() {
+async fn vehicles_that_wait_for_a_permit_move_with_their_partition() {
     let (platform, busy) = (platform().await, Service::start(&[], Answer::Held));
     let one = ["--max-concurrent-estimates", "1", "--model-timeout", "1h"];
     let first = Role::start(&platform, &busy, &one);
@@ -323,7 +323,7 @@ async fn vehicles_that_wait_for_their_turn_move_with_their_partition() {
 }
 
 #[tokio::test]
-async fn a_model_that_cannot_work_is_named_by_readiness() {
+async fn readiness_names_a_model_that_cannot_work() {
     let (platform, service) = (platform().await, Service::start(&[], Answer::Price(Service::PRICE)));
     let role = Role::start(&platform, &service, &[]);
     eventually("the model to be missing alone", async || {
@@ -339,7 +339,7 @@ async fn a_model_that_cannot_work_is_named_by_readiness() {
 }
 
 #[tokio::test]
-async fn the_end_does_not_wait_for_a_model_that_does_not_answer() {
+async fn the_shutdown_does_not_wait_for_a_model_that_does_not_respond() {
     let (platform, service) = (platform().await, Service::start(&[], Answer::Silence));
     let role = Role::start(&platform, &service, &["--model-timeout", "1h"]);
     platform.accept("unanswered").await;

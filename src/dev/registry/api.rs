@@ -1,4 +1,4 @@
-//! The registry's routes.
+//! Serves the HTTP API of the embedded schema registry.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -32,7 +32,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         .route("/mode", web::get().to(async || reply(json!({ "mode": "READWRITE" }))));
 }
 
-/// An error in the API's own form.
+/// An error in the format of the API.
 #[derive(Debug)]
 struct ApiError {
     code: u32,
@@ -60,7 +60,7 @@ impl fmt::Display for ApiError {
 }
 
 impl ResponseError for ApiError {
-    /// The first three digits of the code.
+    /// Returns the status, which is the first three digits of the code.
     fn status_code(&self) -> StatusCode {
         u16::try_from(self.code / 100)
             .ok()
@@ -95,18 +95,18 @@ struct SchemaBody {
     references: Vec<Value>,
 }
 
-/// What the API takes a missing type for.
+/// Returns the default schema type of the API.
 fn avro() -> String {
     "AVRO".to_owned()
 }
 
-/// By hand, since clients send several content types, or none.
+/// Parses a request body. Ignores the content type, because clients send different ones or none.
 fn parse_schema(body: &[u8]) -> Result<SchemaBody, ApiError> {
     let body: SchemaBody = serde_json::from_slice(body)
         .map_err(|error| ApiError::new(42201, format!("cannot read the request: {error}")))?;
     if body.schema_type != "JSON" {
         return Err(ApiError::invalid_schema(format!(
-            "this registry keeps JSON schemas only, not {}",
+            "this registry supports JSON schemas only, not {}",
             body.schema_type
         )));
     }
@@ -132,7 +132,7 @@ async fn register(
 ) -> Result<HttpResponse, ApiError> {
     let body = parse_schema(&body)?;
     let registered = lock(&state).register(&subject, &body.schema);
-    let id = registered.map_err(|error| ApiError::new(50001, format!("cannot keep the schema: {error}")))?;
+    let id = registered.map_err(|error| ApiError::new(50001, format!("cannot store the schema: {error}")))?;
     Ok(reply(json!({ "id": id })))
 }
 
@@ -172,7 +172,7 @@ async fn version_schema(state: Shared, path: web::Path<(String, String)>) -> Res
     Ok(HttpResponse::Ok().content_type(CONTENT_TYPE).body(version.schema.to_owned()))
 }
 
-/// `wanted`: a number, `latest`, or -1, which means the latest too.
+/// Returns the version `wanted`: a number, or `latest` or `-1` for the latest one.
 fn find_version<'a>(state: &'a State, subject: &str, wanted: &str) -> Result<Version<'a>, ApiError> {
     let versions = state.versions(subject).ok_or_else(|| ApiError::subject(subject))?;
     let number = match wanted {
@@ -208,11 +208,11 @@ async fn versions_by_id(state: Shared, id: web::Path<String>) -> Result<HttpResp
     Ok(reply(Value::Array(found)))
 }
 
-/// Refuses what would not be kept to.
+/// Refuses every compatibility level that this registry does not enforce.
 async fn set_config(body: web::Bytes) -> Result<HttpResponse, ApiError> {
     let wanted: Value = serde_json::from_slice(&body).unwrap_or_default();
     match wanted.get("compatibility").and_then(Value::as_str) {
         Some("NONE") => Ok(reply(json!({ "compatibility": "NONE" }))),
-        _ => Err(ApiError::new(42203, "this registry checks no compatibility: only NONE can be set")),
+        _ => Err(ApiError::new(42203, "this registry does not check compatibility: only NONE can be set")),
     }
 }

@@ -1,7 +1,7 @@
-//! The schema registry of `dev`: the part of Confluent's API that clients use, for JSON Schema.
+//! The embedded schema registry of `dev`: the part of Confluent's API that clients use, for JSON Schema.
 //!
-//! It registers, looks up by schema, id, subject and version, and keeps its ids in a file. It leaves out schema
-//! references, deletion, and every compatibility level but `NONE`.
+//! The registry registers schemas, looks them up by text, id, subject and version, and stores them in a file. It does
+//! not support schema references, deletion, and compatibility levels other than `NONE`.
 //! <https://docs.confluent.io/platform/current/schema-registry/develop/api.html>
 
 mod api;
@@ -18,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 use crate::http::{Health, HttpServer};
 use state::State;
 
-/// Serves the schemas that are kept in `file` until `shutdown`.
+/// Serves the schemas stored in `file` until `shutdown`.
 ///
 /// # Errors
-/// When the file cannot be read.
+/// Fails when the file cannot be read.
 pub(super) async fn run(
     server: HttpServer,
     file: &Path,

@@ -1,4 +1,4 @@
-//! Which schemas there are, under which subjects and ids; kept in one JSON file.
+//! Stores the schemas with their subjects and ids in one JSON file.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -9,18 +9,18 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// What is kept.
+/// The content of the file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Kept {
-    /// By id, as they were registered.
+struct Stored {
+    /// The texts of the schemas by id, as they were registered.
     schemas: BTreeMap<u32, String>,
-    /// For each subject the ids of its versions, of which the first has the number 1.
+    /// The ids of the versions of each subject. The first version has the number 1.
     subjects: BTreeMap<String, Vec<u32>>,
 }
 
 #[derive(Debug)]
 pub(super) struct State {
-    kept: Kept,
+    stored: Stored,
     file: PathBuf,
 }
 
@@ -34,44 +34,44 @@ pub(super) struct Version<'a> {
 
 impl State {
     pub(super) fn open(file: &Path) -> anyhow::Result<Self> {
-        let kept = if file.exists() {
+        let stored = if file.exists() {
             let text = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
             serde_json::from_slice(&text).with_context(|| format!("{} is damaged", file.display()))?
         } else {
-            Kept::default()
+            Stored::default()
         };
-        Ok(Self { kept, file: file.to_owned() })
+        Ok(Self { stored, file: file.to_owned() })
     }
 
-    /// The id of `schema`, which is registered under `subject` when it was not. One schema has one id, under
-    /// whatever subjects.
+    /// Registers `schema` under `subject`, unless it is registered already, and returns its id. A schema has the same
+    /// id under all subjects.
     pub(super) fn register(&mut self, subject: &str, schema: &str) -> anyhow::Result<u32> {
         let known = self.id_of(schema);
         let registered =
-            self.kept.subjects.get(subject).is_some_and(|ids| known.is_some_and(|id| ids.contains(&id)));
+            self.stored.subjects.get(subject).is_some_and(|ids| known.is_some_and(|id| ids.contains(&id)));
         if let Some(id) = known.filter(|_| registered) {
             return Ok(id);
         }
-        let mut kept = self.kept.clone();
-        let id = known.unwrap_or_else(|| kept.schemas.keys().last().map_or(1, |last| last + 1));
-        kept.schemas.entry(id).or_insert_with(|| schema.to_owned());
-        kept.subjects.entry(subject.to_owned()).or_default().push(id);
-        self.write(&kept)?;
-        self.kept = kept;
+        let mut stored = self.stored.clone();
+        let id = known.unwrap_or_else(|| stored.schemas.keys().last().map_or(1, |last| last + 1));
+        stored.schemas.entry(id).or_insert_with(|| schema.to_owned());
+        stored.subjects.entry(subject.to_owned()).or_default().push(id);
+        self.write(&stored)?;
+        self.stored = stored;
         Ok(id)
     }
 
     pub(super) fn schema(&self, id: u32) -> Option<&str> {
-        self.kept.schemas.get(&id).map(String::as_str)
+        self.stored.schemas.get(&id).map(String::as_str)
     }
 
     pub(super) fn subjects(&self) -> Vec<&str> {
-        self.kept.subjects.keys().map(String::as_str).collect()
+        self.stored.subjects.keys().map(String::as_str).collect()
     }
 
-    /// `None` when there is no such subject.
+    /// Returns the versions of `subject`, or `None` when it does not exist.
     pub(super) fn versions(&self, subject: &str) -> Option<Vec<Version<'_>>> {
-        let ids = self.kept.subjects.get(subject)?;
+        let ids = self.stored.subjects.get(subject)?;
         let versions = ids
             .iter()
             .zip(1..)
@@ -79,7 +79,7 @@ impl State {
         Some(versions.collect())
     }
 
-    /// Whether two texts are the same schema: whitespace and the order of keys do not count.
+    /// Returns whether two texts are the same schema. Ignores whitespace and the order of keys.
     pub(super) fn same(one: &str, other: &str) -> bool {
         match (serde_json::from_str::<Value>(one), serde_json::from_str::<Value>(other)) {
             (Ok(one), Ok(other)) => one == other,
@@ -88,14 +88,14 @@ impl State {
     }
 
     fn id_of(&self, schema: &str) -> Option<u32> {
-        self.kept.schemas.iter().find(|(_, known)| Self::same(known, schema)).map(|(&id, _)| id)
+        self.stored.schemas.iter().find(|(_, known)| Self::same(known, schema)).map(|(&id, _)| id)
     }
 
-    /// Replaces the file whole: a crash leaves the old one or the new one.
-    fn write(&self, kept: &Kept) -> anyhow::Result<()> {
+    /// Replaces the file atomically. After a crash, it has either the old or the new content.
+    fn write(&self, stored: &Stored) -> anyhow::Result<()> {
         let temporary = self.file.with_extension("new");
         let mut file = File::create(&temporary)?;
-        file.write_all(&serde_json::to_vec_pretty(kept)?)?;
+        file.write_all(&serde_json::to_vec_pretty(stored)?)?;
         file.sync_all()?;
         fs::rename(&temporary, &self.file)?;
         Ok(())
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_kept_and_one_schema_has_one_id() {
+    fn ids_survive_a_restart_and_one_schema_has_one_id() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("registry.json");
         let mut state = State::open(&file).unwrap();

@@ -1,4 +1,4 @@
-//! One partition: what is in flight from it, and whether its log is still the one that was read.
+//! Tracks the records in flight of one partition, and whether its log is still the same one.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -6,23 +6,24 @@ use std::time::{Duration, Instant};
 use crate::kafka::consumed::Consumed;
 use crate::kafka::work_output::WorkOutput;
 
-/// A log may have been replaced while nothing came from it for this long, and nothing else either: librdkafka pauses for
-/// 500 ms (`fetch.error.backoff.ms`) after the error with which a broker answers for a topic that is gone.
+/// The time without any record after which the log may have been replaced. librdkafka pauses for 500 ms
+/// (`fetch.error.backoff.ms`) after the error that a broker returns for a deleted topic.
 pub(super) const SILENCE: Duration = Duration::from_millis(300);
 
-/// A partition from one assignment to its loss. Work begun in an earlier assignment carries an earlier epoch, and
-/// its completion is ignored.
+/// A partition from its assignment to its loss. Work that began in an earlier assignment has an earlier epoch, and its
+/// completion is ignored.
 #[derive(Debug)]
 pub(super) struct Lane<T> {
     pub(super) epoch: u64,
-    /// Dropped with the lane; cancels what still runs for it.
+    /// Dropped with the lane, which cancels the work that still runs for it.
     guard: T,
-    /// The record that has to come next if the log is still the same.
+    /// The record that must come next if the log is still the same.
     expected: Option<Consumed>,
     /// Whether the log is known to be the one that the committed offset belongs to.
     pub(super) proven: bool,
-    /// The newest record that came, and when.
+    /// The newest record that was admitted.
     pub(super) last: Option<Consumed>,
+    /// When the latest record was read.
     seen: Instant,
     pub(super) entries: VecDeque<Entry>,
 }
@@ -30,26 +31,26 @@ pub(super) struct Lane<T> {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) record: Consumed,
-    /// Seconds from the beginning of the session: small, as there may be many entries.
+    /// The admission time in seconds since the beginning of the session. A small type, as there may be many entries.
     pub(super) admitted: u32,
-    /// Of the record, or of the output and what it has to keep of the record; at most 4 GiB.
+    /// The size of the record, or of its output and the retained parts of the record; at most 4 GiB.
     pub(super) bytes: u32,
     /// `None` until the work is done.
     pub(super) output: Option<Option<Box<WorkOutput>>>,
 }
 
-/// What to do with a record that came.
+/// The verdict on a record that was read.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::kafka) enum Admission<'a, T> {
-    /// It is new: work on it, under this epoch and guard.
+    /// The record is new. Work on it runs under this epoch and guard.
     New(u64, &'a T),
-    /// It was taken in before, or its partition is not assigned.
+    /// The record was admitted before, or its partition is not assigned.
     Known,
-    /// Nothing came for a while, so read again from this offset on: the record there shows whether the log is the same.
+    /// No record came for a while. Reading again from this offset shows whether the log is the same.
     Doubtful(i64),
-    /// There is another record where a consumed one was.
+    /// The log has a different record at the position of a consumed one.
     WentBack,
-    /// The record that was expected is not there: it was compacted away, or the log went back.
+    /// The expected record does not exist: it was compacted, or the log went back.
     Missing,
 }
 
@@ -59,7 +60,7 @@ impl<T> Lane<T> {
         Self { epoch, guard, expected, proven, last: None, seen: now, entries: VecDeque::new() }
     }
 
-    /// Takes a record in, if it is new. `idle`: when there was nothing to read from any partition, the last time.
+    /// Admits a record if it is new. `idle` is the last time at which no partition had a record to read.
     pub(super) fn admit(
         &mut self,
         record: Consumed,
@@ -95,7 +96,7 @@ impl<T> Lane<T> {
     }
 
     fn position(&self, offset: i64) -> Option<usize> {
-        // Offsets grow, but not by one: control records and compaction leave gaps.
+        // Offsets increase, but not always by one: control records and compaction leave gaps.
         self.entries.binary_search_by_key(&offset, |entry| entry.record.offset).ok()
     }
 

@@ -1,4 +1,4 @@
-//! How a session commits, and what it does when a commit fails.
+//! Commits the finished records of a session, and handles failed commits.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,33 +16,33 @@ use crate::kafka::marker::Mark;
 use crate::kafka::progress::{Progress, TransactionOutcome};
 use crate::kafka::transaction::CommitError;
 
-/// Records committed in one transaction at most.
+/// The maximum number of records in one transaction.
 pub(super) const COMMIT_LIMIT: usize = 20_000;
-/// Bytes committed in one transaction at most, of records and what becomes of them.
+/// The maximum size in bytes of the records and outputs in one transaction.
 const COMMIT_BYTES: usize = 16 << 20;
-/// How long the brokers may take to say what is committed.
+/// The timeout for reading the committed offsets.
 const OUTCOME_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a transaction is for.
+/// The records that a transaction commits.
 struct Done {
     records: usize,
     is_limited: bool,
-    /// What is finished of each partition.
+    /// The next offset of each partition.
     next: Vec<(i32, Mark)>,
 }
 
 impl<H: Handler> Session<'_, H> {
-    /// Commits what is finished.
+    /// Commits the finished records.
     ///
     /// # Errors
-    /// When the session cannot go on.
+    /// Fails when the session cannot continue.
     pub(super) fn commit(&mut self) -> anyhow::Result<Outcome> {
         let limit = Limit { records: self.commit_limit, bytes: COMMIT_BYTES };
         let Finished { records, is_limited, outputs, next } = self.in_flight.finished(limit);
         let done = Done { records, is_limited, next };
         let next = self.next_to_commit(&done);
         if next.is_empty() {
-            return Ok(Outcome::Settled);
+            return Ok(Outcome::Progressed);
         }
         let group = Arc::new(self.consumer.group_metadata().context("the consumer has no group")?);
         let topic = self.worker.topic.clone();
@@ -54,10 +54,10 @@ impl<H: Handler> Session<'_, H> {
                 self.commit_limit = (self.commit_limit * 2).min(COMMIT_LIMIT);
                 Ok(self.committed(&done))
             }
-            // It stays in flight and is committed later, unless the partition turns out to be lost.
+            // The records stay in flight and are committed later, unless their partition is lost.
             Err(error @ CommitError::Aborted(_)) => {
-                self.note_retry(&error.to_string(), "will commit again");
-                // It may have been more than the brokers take in time.
+                self.note_retry(&error.to_string(), "commit failed, will retry");
+                // The transaction may have been too large for the timeout.
                 self.commit_limit = (self.commit_limit / 2).max(1);
                 Ok(Outcome::Aborted)
             }
@@ -67,7 +67,10 @@ impl<H: Handler> Session<'_, H> {
                 Ok(self.replace(refused.collect()))
             }
             Err(error @ CommitError::Unknown(_)) if !self.worker.shutdown.is_cancelled() => {
-                self.note_retry(&error.to_string(), "asking the brokers whether it was committed");
+                self.note_retry(
+                    &error.to_string(),
+                    "the outcome of a commit is unknown, querying the brokers",
+                );
                 match self.find_out(&progress)? {
                     TransactionOutcome::Committed => Ok(self.committed(&done)),
                     TransactionOutcome::Aborted => {
@@ -81,10 +84,10 @@ impl<H: Handler> Session<'_, H> {
         }
     }
 
-    /// Returns the offsets that are committed with what is `done`.
+    /// Returns the offsets to commit with the records in `done`.
     ///
-    /// The build with `commits_before_the_work` (`make chaos-broken`) commits what it has read, and so loses the records
-    /// in flight when it is killed.
+    /// The build with `commits_before_the_work` (`make chaos-broken`) commits the offsets of all records that were
+    /// read, and so loses the records in flight when it is killed.
     fn next_to_commit(&self, done: &Done) -> Vec<(i32, Mark)> {
         if cfg!(commits_before_the_work) {
             let read = self.in_flight.last_offsets();
@@ -101,17 +104,17 @@ impl<H: Handler> Session<'_, H> {
         for (partition, next) in &done.next {
             self.changes.commits(*partition, Some(next.offset));
         }
-        if done.is_limited { Outcome::Limited } else { Outcome::Settled }
+        if done.is_limited { Outcome::Limited } else { Outcome::Progressed }
     }
 
-    /// Ends a transaction whose outcome is unknown, by a new producer, and returns how it ended.
+    /// Ends a transaction whose outcome is unknown with a new producer, and returns its outcome.
     fn find_out(&mut self, progress: &Progress) -> anyhow::Result<TransactionOutcome> {
-        self.runtime.block_on(self.producer.restart()).context("cannot begin transactions")?;
+        self.runtime.block_on(self.producer.restart()).context("cannot initialize transactions")?;
         let partitions: Vec<_> = progress.next.iter().map(|(partition, _)| *partition).collect();
         let offsets = self
             .consumer
             .committed_offsets(self.list_of(&partitions), OUTCOME_TIMEOUT)
-            .context("the brokers do not say what is committed")?;
+            .context("the brokers did not return the committed offsets")?;
         let mut committed = HashMap::new();
         for element in offsets.elements() {
             element.error()?;
@@ -120,7 +123,7 @@ impl<H: Handler> Session<'_, H> {
         Ok(progress.outcome(&committed))
     }
 
-    /// Replaces outputs that the brokers refuse for ever, so that the others can be committed.
+    /// Replaces outputs that the brokers refuse permanently, so that the others can be committed.
     fn replace(&mut self, refused: Vec<(Position, RDKafkaErrorCode)>) -> Outcome {
         let Worker { topic, group, status, .. } = self.worker;
         let mut outcome = Outcome::Aborted;
@@ -128,24 +131,24 @@ impl<H: Handler> Session<'_, H> {
             let replaced = self.in_flight.replace((partition, offset), |output| {
                 let instead = output.instead(code, group)?;
                 if output.is_letter() {
-                    tracing::warn!(topic, partition, offset, %code, "a dead letter is refused, leaving out what is large");
+                    tracing::warn!(topic, partition, offset, %code, "the brokers refused a dead letter, omitting its large parts");
                 } else {
-                    tracing::error!(topic, partition, offset, %code, "what a record became is refused, it goes to the dead-letter topic");
+                    tracing::error!(topic, partition, offset, %code, "the brokers refused the output of a record, sending the record to the dead-letter topic");
                     status.metrics.dead_letters.inc();
                 }
                 Some(instead)
             });
             if replaced {
-                outcome = Outcome::Settled;
+                outcome = Outcome::Progressed;
             } else {
-                let reason = format!("the dead-letter topic of {topic} refuses every letter: {code}");
-                self.note_retry(&reason, "a dead letter cannot be written, will retry");
+                let reason = format!("the dead-letter topic of {topic} refuses every dead letter: {code}");
+                self.note_retry(&reason, "writing a dead letter failed, will retry");
             }
         }
         outcome
     }
 
-    /// Notes why what is finished is not committed yet.
+    /// Records and logs why the finished records are not committed yet.
     fn note_retry(&mut self, reason: &str, message: &'static str) {
         self.worker.status.retrying(reason);
         if self.repeats.is_due(reason) {

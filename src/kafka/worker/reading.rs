@@ -1,4 +1,4 @@
-//! What a session does with all that comes from the consumer: rebalances, records and errors.
+//! Handles the events of a session's consumer: rebalances, records and errors.
 
 use std::time::Instant;
 
@@ -22,7 +22,7 @@ impl<H: Handler> Session<'_, H> {
             match event {
                 RebalanceEvent::Assigned(starts) => self.assign(&starts),
                 RebalanceEvent::Unknown(error) => {
-                    return Err(error).context("the brokers did not return what the group has committed");
+                    return Err(error).context("the brokers did not return the committed offsets");
                 }
                 RebalanceEvent::Revoked(partitions) => {
                     let dropped: usize =
@@ -30,7 +30,7 @@ impl<H: Handler> Session<'_, H> {
                     tracing::info!(group = self.worker.group, ?partitions, dropped, "partitions revoked");
                 }
                 RebalanceEvent::Failed(error) => {
-                    self.report(&error, "rebalance failed, will rejoin the group");
+                    self.report(&error, "rebalance failed, rejoining the group");
                 }
             }
         }
@@ -101,8 +101,8 @@ impl<H: Handler> Session<'_, H> {
         Ok(())
     }
 
-    /// Reads a log again that is another one than before. As far as the committed offset belongs to it, from there on,
-    /// which a new session finds out; otherwise from its beginning.
+    /// Starts over with a log that went back. If the committed offset belongs to the log, the session fails and the
+    /// next one continues at that offset. Otherwise, reading begins at the first record.
     fn go_back(&mut self, partition: i32, offset: i64) -> anyhow::Result<()> {
         let Worker { topic, group, status, .. } = self.worker;
         if self.changes.notes_went_back(partition) {
@@ -116,7 +116,7 @@ impl<H: Handler> Session<'_, H> {
         self.seek(partition, Offset::Beginning)
     }
 
-    /// Finds the logs that end before what was read from them.
+    /// Reports the partitions whose log ends before the last record that was read.
     fn note_shorter_logs(&mut self) {
         let Worker { topic, group, status, .. } = self.worker;
         for (partition, last) in self.in_flight.last_offsets() {
@@ -137,8 +137,8 @@ impl<H: Handler> Session<'_, H> {
         sought.with_context(|| format!("cannot read {topic}/{partition} again"))
     }
 
-    /// Only a fatal error and a position that the log does not hold end the session; librdkafka recovers from the
-    /// others by itself.
+    /// Handles an error of the consumer. Only a fatal error and a position outside the log end the session. librdkafka
+    /// recovers from other errors by itself.
     pub(super) fn tolerate(&mut self, error: KafkaError) -> anyhow::Result<()> {
         if let Some((code, reason)) = self.consumer.client().fatal_error() {
             return Err(error).with_context(|| format!("the consumer failed: {code}: {reason}"));
@@ -146,20 +146,20 @@ impl<H: Handler> Session<'_, H> {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AutoOffsetReset) => {
                 self.note_shorter_logs();
-                return Err(error).context("the log does not hold the next offset");
+                return Err(error).context("the log does not contain the next offset");
             }
-            // Told by what watches the cluster.
+            // The check of the cluster reports these errors.
             Some(
                 RDKafkaErrorCode::BrokerTransportFailure
                 | RDKafkaErrorCode::AllBrokersDown
                 | RDKafkaErrorCode::OperationTimedOut
                 | RDKafkaErrorCode::Resolve,
-            ) => tracing::debug!(group = self.worker.group, %error, "reading failed, librdkafka tries again"),
+            ) => tracing::debug!(group = self.worker.group, %error, "reading failed, librdkafka will retry"),
             Some(RDKafkaErrorCode::BadCompression | RDKafkaErrorCode::BadMessage) => {
                 self.worker.status.found_unreadable(&error.to_string());
-                self.report(&error, "a batch cannot be read, librdkafka tries again");
+                self.report(&error, "a batch cannot be read, librdkafka will retry");
             }
-            _ => self.report(&error, "reading failed, librdkafka tries again"),
+            _ => self.report(&error, "reading failed, librdkafka will retry"),
         }
         Ok(())
     }
@@ -174,8 +174,8 @@ impl<H: Handler> Session<'_, H> {
         }
     }
 
-    /// Brings newly assigned partitions in line with the others. A partition that was paused when it was lost is
-    /// still paused when it comes back: librdkafka keeps that over assignments.
+    /// Pauses or resumes newly assigned partitions as the others. A partition that was paused when it was lost is still
+    /// paused when it is assigned again, because librdkafka preserves this state.
     fn align(&self, partitions: &[i32]) {
         let list = self.list_of(partitions);
         let aligned = if self.paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) };

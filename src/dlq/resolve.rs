@@ -6,9 +6,9 @@ use anyhow::{Context as _, bail};
 use tokio::runtime::Handle;
 
 use super::letter_id::LetterId;
-use super::{SettleArgs, for_each_letter};
+use super::{ResolveArgs, for_each_letter};
 use crate::kafka::{
-    CommitError, DeadLetter, Naming, OutgoingRecord, Refusal, Settlement, TransactionalProducer,
+    CommitError, DeadLetter, Naming, OutgoingRecord, Refusal, Resolution, TransactionalProducer,
 };
 use crate::output::{self, Output};
 
@@ -19,19 +19,19 @@ const TRANSACTIONAL_ID: &str = "vehicle-platform-dlq";
 const BATCH_LIMIT: usize = 500;
 const BATCH_BYTES: usize = 16 * 1024 * 1024;
 
-pub(super) fn settle(args: &SettleArgs, how: Settlement) -> anyhow::Result<()> {
+pub(super) fn resolve(args: &ResolveArgs, how: Resolution) -> anyhow::Result<()> {
     let naming = Naming::new(&args.kafka);
     // Initializing the producer fences other instances before the dead letters are read, so none of them is resolved
     // twice.
     let id = naming.group(TRANSACTIONAL_ID);
     let producer = Handle::current().block_on(TransactionalProducer::of_tool(&args.kafka, &id))?;
-    let mut settler = Settler {
+    let mut resolver = Resolver {
         producer,
         naming,
         how,
         batch: Vec::new(),
         bytes: 0,
-        settled: 0,
+        resolved: 0,
         skipped: 0,
         output: Output::stdout(),
     };
@@ -41,7 +41,7 @@ pub(super) fn settle(args: &SettleArgs, how: Settlement) -> anyhow::Result<()> {
         if let Some(found) = named.get_mut(&id) {
             *found = Some((letter, waits));
         } else if args.all && waits {
-            settler.add(id, &letter)?;
+            resolver.add(id, &letter)?;
         }
         Ok(())
     })?;
@@ -58,10 +58,10 @@ pub(super) fn settle(args: &SettleArgs, how: Settlement) -> anyhow::Result<()> {
     }
     for (id, found) in named {
         if let Some((letter, _)) = found {
-            settler.add(id, &letter)?;
+            resolver.add(id, &letter)?;
         }
     }
-    settler.finish()
+    resolver.finish()
 }
 
 /// A dead letter and the records that resolve it.
@@ -72,28 +72,28 @@ struct Pending {
 
 /// Resolves dead letters, one batch per transaction. Reports a dead letter that cannot be put back and leaves it
 /// unresolved.
-struct Settler {
+struct Resolver {
     producer: TransactionalProducer,
     naming: Naming,
-    how: Settlement,
+    how: Resolution,
     batch: Vec<Pending>,
     /// The total size of the values in the batch.
     bytes: usize,
-    settled: usize,
+    resolved: usize,
     skipped: usize,
     output: Output,
 }
 
-impl Settler {
+impl Resolver {
     fn add(&mut self, id: LetterId, letter: &DeadLetter) -> anyhow::Result<()> {
-        if let Some(left_out) = letter.left_out().filter(|_| self.how == Settlement::Replayed) {
+        if let Some(left_out) = letter.left_out().filter(|_| self.how == Resolution::Replayed) {
             let origin = letter.origin().map_or_else(String::new, |(partition, offset)| {
                 format!("; the record was at partition {partition}, offset {offset}")
             });
             self.skip(id, &format!("{left_out} was omitted{origin}"));
             return Ok(());
         }
-        let records = letter.settle(&self.naming.topic(id.event), self.how);
+        let records = letter.resolve(&self.naming.topic(id.event), self.how);
         self.bytes += records.iter().map(|record| record.value.as_ref().map_or(0, Vec::len)).sum::<usize>();
         self.batch.push(Pending { id, records });
         if self.batch.len() >= BATCH_LIMIT || self.bytes >= BATCH_BYTES { self.flush() } else { Ok(()) }
@@ -107,17 +107,17 @@ impl Settler {
                 Err(CommitError::Refused(refusals)) => self.skip_refused(&refusals),
                 // The state of the dead letters shows the outcome of such a transaction when the command runs again.
                 Err(error) => {
-                    let settled = self.settled;
+                    let resolved = self.resolved;
                     return Err(error).with_context(|| {
                         format!(
-                            "{settled} dead letters were resolved; run it again for the others, none is resolved twice"
+                            "{resolved} dead letters were resolved; run it again for the others, none is resolved twice"
                         )
                     });
                 }
             }
         }
         self.bytes = 0;
-        self.settled += self.batch.len();
+        self.resolved += self.batch.len();
         for Pending { id, .. } in self.batch.drain(..) {
             self.output.line(format_args!("{} {id}", self.how.as_str()));
         }
@@ -144,15 +144,15 @@ impl Settler {
 
     fn finish(mut self) -> anyhow::Result<()> {
         self.flush()?;
-        let Self { how, settled, skipped, mut output, .. } = self;
+        let Self { how, resolved, skipped, mut output, .. } = self;
         if skipped > 0 {
             bail!(
-                "{} {settled} dead letters; {skipped} were skipped for the reasons above and are still waiting: raise \
+                "{} {resolved} dead letters; {skipped} were skipped for the reasons above and are still waiting: raise \
                  max.message.bytes where the brokers refuse a record, or resolve it with `dlq discard`",
                 how.as_str()
             );
         }
-        if settled == 0 {
+        if resolved == 0 {
             output.line(format_args!("no dead letters are waiting"));
         }
         Ok(output.finish()?)
