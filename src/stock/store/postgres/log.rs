@@ -6,7 +6,7 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection as _};
 
-use super::log_queries;
+use super::{lease_queries, log_queries};
 use crate::database::DatabaseError;
 use crate::database::postgres::PostgresConnection;
 use crate::stock::store::{ClaimedEvents, EventLog, LastPublished, Lease, LogEntry, LogRead, PositionKey};
@@ -74,11 +74,11 @@ impl EventLog for PostgresLog {
     }
 
     async fn lease(&mut self) -> Result<Lease, DatabaseError> {
-        self.0.call(async |connection| log_queries::lease(connection).await).await
+        self.0.call(async |connection| lease_queries::lease(connection).await).await
     }
 
     async fn take(&mut self, seen: &Lease, holder: &str) -> Result<Option<Lease>, DatabaseError> {
-        self.0.call(async |connection| log_queries::take(connection, seen, holder).await).await
+        self.0.call(async |connection| lease_queries::take(connection, seen, holder).await).await
     }
 
     async fn renew(
@@ -91,15 +91,15 @@ impl EventLog for PostgresLog {
                 .call(async |connection| log_queries::move_position(connection, lease, key, last).await)
                 .await?;
         }
-        self.0.call(async |connection| log_queries::renew(connection, lease).await).await
+        self.0.call(async |connection| lease_queries::renew(connection, lease).await).await
     }
 
     async fn release(&mut self, lease: &Lease) -> Result<(), DatabaseError> {
-        self.0.call(async |connection| log_queries::release(connection, lease).await).await
+        self.0.call(async |connection| lease_queries::release(connection, lease).await).await
     }
 
     async fn replace_identity(&mut self, lease: &Lease) -> Result<bool, DatabaseError> {
-        self.0.call(async |connection| log_queries::replace_identity(connection, lease).await).await
+        self.0.call(async |connection| lease_queries::replace_identity(connection, lease).await).await
     }
 
     async fn position(&mut self, key: &PositionKey) -> Result<LastPublished, DatabaseError> {

@@ -1,6 +1,9 @@
 //! Stores vehicles in PostgreSQL.
 
 mod append;
+#[path = "../lease_queries.rs"]
+#[expect(clippy::duplicate_mod, reason = "compiled once for each engine, with its dialect")]
+mod lease_queries;
 mod log;
 #[path = "../log_queries.rs"]
 #[expect(clippy::duplicate_mod, reason = "compiled once for each engine, with its dialect")]

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
-use super::{SharedFile, lock, log_queries};
+use super::{SharedFile, lease_queries, lock, log_queries};
 use crate::database::DatabaseError;
 use crate::database::sqlite::transaction;
 use crate::stock::store::{ClaimedEvents, EventLog, LastPublished, Lease, LogEntry, LogRead, PositionKey};
@@ -19,11 +19,11 @@ impl EventLog for SqliteLog {
     }
 
     async fn lease(&mut self) -> Result<Lease, DatabaseError> {
-        Ok(log_queries::lease(&mut lock(&self.0).await?.connection).await?)
+        Ok(lease_queries::lease(&mut lock(&self.0).await?.connection).await?)
     }
 
     async fn take(&mut self, seen: &Lease, holder: &str) -> Result<Option<Lease>, DatabaseError> {
-        Ok(log_queries::take(&mut lock(&self.0).await?.connection, seen, holder).await?)
+        Ok(lease_queries::take(&mut lock(&self.0).await?.connection, seen, holder).await?)
     }
 
     async fn renew(
@@ -35,15 +35,15 @@ impl EventLog for SqliteLog {
         if let Some((key, last)) = position {
             log_queries::move_position(&mut file.connection, lease, key, last).await?;
         }
-        Ok(log_queries::renew(&mut file.connection, lease).await?)
+        Ok(lease_queries::renew(&mut file.connection, lease).await?)
     }
 
     async fn release(&mut self, lease: &Lease) -> Result<(), DatabaseError> {
-        Ok(log_queries::release(&mut lock(&self.0).await?.connection, lease).await?)
+        Ok(lease_queries::release(&mut lock(&self.0).await?.connection, lease).await?)
     }
 
     async fn replace_identity(&mut self, lease: &Lease) -> Result<bool, DatabaseError> {
-        Ok(log_queries::replace_identity(&mut lock(&self.0).await?.connection, lease).await?)
+        Ok(lease_queries::replace_identity(&mut lock(&self.0).await?.connection, lease).await?)
     }
 
     async fn position(&mut self, key: &PositionKey) -> Result<LastPublished, DatabaseError> {

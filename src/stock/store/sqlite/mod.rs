@@ -1,5 +1,8 @@
 //! Stores vehicles in a SQLite file, which one process owns.
 
+#[path = "../lease_queries.rs"]
+#[expect(clippy::duplicate_mod, reason = "compiled once for each engine, with its dialect")]
+mod lease_queries;
 mod log;
 #[path = "../log_queries.rs"]
 #[expect(clippy::duplicate_mod, reason = "compiled once for each engine, with its dialect")]
