@@ -1,6 +1,6 @@
 //! Turns processed vehicles into ads.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::counter::Counter;
@@ -21,10 +21,13 @@ const DOUBT: Duration = Duration::from_secs(120);
 
 type Answer = oneshot::Sender<Insertion>;
 
+/// An offer that waits for the writer. The record's task owns it, so that it is dropped with a lost partition.
+type Pending = Mutex<Option<(Offer, Answer)>>;
+
 /// Reads processed vehicles and completes each record when its ad is stored.
 pub(super) struct Ingest {
     codec: Arc<Codec>,
-    offers: mpsc::Sender<(Offer, Answer)>,
+    offers: mpsc::Sender<Weak<Pending>>,
 }
 
 impl Ingest {
@@ -46,7 +49,8 @@ impl Handler for Ingest {
         let processed: VehicleProcessed = self.codec.decode(&record.topic, record.value()).await?;
         let offer = Offer::try_from(processed).map_err(Failure::Poison)?;
         let (answer, decided) = oneshot::channel();
-        self.offers.send((offer, answer)).await.map_err(|_| stopping())?;
+        let pending = Arc::new(Mutex::new(Some((offer, answer))));
+        self.offers.send(Arc::downgrade(&pending)).await.map_err(|_| stopping())?;
         match decided.await.map_err(|_| stopping())? {
             Insertion::Kept | Insertion::Known => Ok(None),
             Insertion::Refused(reason) => Err(Failure::Poison(reason)),
@@ -82,12 +86,18 @@ impl Doubts {
 
 /// Writes all waiting offers in one batch, and one batch after another. Ids are therefore drawn in the order in which
 /// ads become visible, which clients that follow `GET /ads?after=` rely on.
-async fn write(store: Arc<dyn AdStore>, mut offers: mpsc::Receiver<(Offer, Answer)>, published: Counter) {
+async fn write(store: Arc<dyn AdStore>, mut queue: mpsc::Receiver<Weak<Pending>>, published: Counter) {
     let mut doubts = Doubts::default();
     let mut waiting = Vec::with_capacity(BATCH_LIMIT);
-    while offers.recv_many(&mut waiting, BATCH_LIMIT).await > 0 {
+    while queue.recv_many(&mut waiting, BATCH_LIMIT).await > 0 {
+        let offers = waiting.drain(..).filter_map(|pending: Weak<Pending>| {
+            pending.upgrade()?.lock().unwrap_or_else(PoisonError::into_inner).take()
+        });
         let (ads, answers): (Vec<_>, Vec<_>) =
-            waiting.drain(..).map(|(offer, answer)| (Ad::publish(offer), answer)).unzip();
+            offers.map(|(offer, answer)| (Ad::publish(offer), answer)).unzip();
+        if ads.is_empty() {
+            continue;
+        }
         let insertions = doubts.weigh(store.insert(&ads).await, Instant::now());
         for (answer, insertion) in answers.into_iter().zip(insertions) {
             if insertion == Insertion::Kept {
