@@ -14,8 +14,8 @@ install_packages() {
     compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || packages+=(postgresql)
     command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || packages+=(pgbouncer)
     command -v openssl >/dev/null || packages+=(openssl)
-    ldconfig -p | grep -q 'libcurl\.so\.4' || packages+=(libcurl4)
-    ldconfig -p | grep -q 'libcrypto\.so\.3' || packages+=(libssl3)
+    ldconfig -p | grep 'libcurl\.so\.4' >/dev/null || packages+=(libcurl4)
+    ldconfig -p | grep 'libcrypto\.so\.3' >/dev/null || packages+=(libssl3)
     [ ${#packages[@]} -eq 0 ] && return
     say "installing ${packages[*]}"
     if [ "$(id -u)" -ne 0 ]; then
