@@ -36,10 +36,10 @@ pub fn integer<'de, T: TryFrom<i64>, D: Deserializer<'de>>(deserializer: D) -> R
     })
 }
 
-/// Deserializes an integer or `null`, as [`integer`] does.
+/// Deserializes an integer, which may be written as `2022.0`, or `null`.
 ///
 /// # Errors
-/// Fails as [`integer`] does.
+/// Fails when the value is neither `null` nor an integer that `T` can hold.
 pub fn optional_integer<'de, T: TryFrom<i64>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
