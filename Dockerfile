@@ -39,6 +39,8 @@ LABEL org.opencontainers.image.title="vehicle-platform" \
 COPY --from=build /build/target/release/vehicle-platform /usr/local/bin/vehicle-platform
 # Listens on all addresses of the container. `docker run -p` publishes its ports.
 ENV HOST=0.0.0.0
+# The C library's default, eight arenas for each core, holds up to a fifth more memory and is not faster here.
+ENV MALLOC_ARENA_MAX=2
 ENTRYPOINT ["/usr/local/bin/vehicle-platform"]
 # Queries the role on PORT, which must be set.
 HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=3 \

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::http::Connection;
 use crate::processes::Process;
-use crate::support::{eventually, free_port, terminate};
+use crate::support::{ALLOCATOR, eventually, free_port, terminate};
 use crate::workspace::{Site, Workspace};
 
 /// Partitions of each topic of the platform.
@@ -31,6 +31,7 @@ impl Role {
             .env("KAFKA_BOOTSTRAP_SERVERS", &workspace.kafka)
             .env("SCHEMA_REGISTRY_URL", &workspace.registry)
             .env("KAFKA_PREFIX", &site.prefix)
+            .envs([ALLOCATOR])
             .stdout(log.try_clone().unwrap())
             .stderr(Stdio::from(log))
             .spawn()

@@ -107,7 +107,7 @@ async fn peak_memory(platform: &Platform, topic: &str, reader: &str, arguments: 
 async fn large_vehicles_wait_on_the_topic_rather_than_in_an_estimators_memory() {
     let platform = Platform::start(&["--roles", "stock,ads"]).await;
     let peak = peak_memory(&platform, CREATED, "estimate", &["--processing-time", "2s"]).await;
-    assert!(peak < 224, "the limit of compose/compose.yaml");
+    assert!(peak < 208, "the limit of compose/compose.yaml");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -312,6 +312,15 @@ fn the_image_is_built_with_the_toolchain_that_is_pinned() {
 }
 
 #[test]
+fn memory_is_measured_with_the_allocators_setting_of_the_image() {
+    let harness = text("tests/support/mod.rs");
+    let (_, setting) = harness.split_once("ALLOCATOR: (&str, &str) = (\"").unwrap();
+    let (name, rest) = setting.split_once("\", \"").unwrap();
+    let (value, _) = rest.split_once('"').unwrap();
+    assert!(text("Dockerfile").contains(&format!("\nENV {name}={value}\n")), "{name}={value}");
+}
+
+#[test]
 fn the_build_context_contains_exactly_the_copied_files() {
     let dockerfile = text("Dockerfile");
     let copies = dockerfile.lines().filter_map(|line| line.strip_prefix("COPY "));

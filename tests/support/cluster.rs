@@ -11,7 +11,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::engines::{MongoDatabase, PostgresDatabase, address};
-use super::{BINARY, DEADLINE, eventually, eventually_within, free_port, next_page, signal, vehicle};
+use super::{ALLOCATOR, BINARY, DEADLINE, eventually, eventually_within, free_port, next_page, signal, vehicle};
 
 /// The indexes of the roles in [`Roles`].
 pub const STOCK: usize = 0;
@@ -57,7 +57,7 @@ pub struct Role {
 impl Role {
     pub fn start(&mut self) {
         let mut command = Command::new(&self.binary);
-        command.args(&self.command).envs(self.environment.clone());
+        command.args(&self.command).envs(self.environment.clone()).envs([ALLOCATOR]);
         if let Some(path) = &self.log {
             let log = File::options().create(true).append(true).open(path).unwrap();
             command.stdout(log.try_clone().unwrap()).stderr(Stdio::from(log));

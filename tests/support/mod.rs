@@ -35,6 +35,9 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_vehicle-platform");
 
+/// The allocator's setting in the image, for processes whose memory is measured.
+pub const ALLOCATOR: (&str, &str) = ("MALLOC_ARENA_MAX", "2");
+
 /// Polls `condition` until it returns a value, for at most [`DEADLINE`].
 pub async fn eventually<T>(what: &str, condition: impl AsyncFnMut() -> Option<T>) -> T {
     eventually_within(DEADLINE, what, condition).await

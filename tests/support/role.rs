@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-use super::{BINARY, Platform, RoleProcess, eventually, free_port};
+use super::{ALLOCATOR, BINARY, Platform, RoleProcess, eventually, free_port};
 
 pub struct Role {
     pub process: RoleProcess,
@@ -24,6 +24,7 @@ impl Role {
             .args(["--schema-registry-url", platform.registry()])
             .args(["--topic-replication-factor", "1", "--topic-min-insync-replicas", "1"])
             .args(arguments)
+            .envs([ALLOCATOR])
             .stdout(Stdio::null())
             .stderr(log.reopen().unwrap())
             .spawn()
