@@ -18,6 +18,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::health::{Health, healthz, readyz};
+use super::host::parse_host;
 use super::metrics::{HttpMetrics, measure, show};
 use super::problem::Problem;
 use crate::open_files;
@@ -32,8 +33,8 @@ const MAX_CONNECTIONS: usize = 50_000;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "HTTP")]
 pub struct HttpArgs {
-    /// IP address to listen on; 0.0.0.0 for all interfaces
-    #[arg(long, env = "HOST", value_name = "ADDRESS", default_value = "127.0.0.1")]
+    /// IP address or name of this machine to listen on; 0.0.0.0 for all interfaces
+    #[arg(long, env = "HOST", value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = parse_host)]
     pub host: IpAddr,
 }
 
@@ -66,7 +67,9 @@ impl Port {
 
     /// Returns the context of the error that the port cannot be used on `host`.
     pub fn cannot_listen(self, host: IpAddr) -> String {
-        format!("cannot listen on {host}:{}; choose another port with {}", self.number, self.flag)
+        let variable = self.flag.trim_start_matches('-').to_uppercase().replace('-', "_");
+        let address = SocketAddr::new(host, self.number);
+        format!("cannot listen on {address}; choose another port with {} ({variable})", self.flag)
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::duration::parse_duration;
 use crate::secret::SecretParser;
 
 const DEFAULT_BOOTSTRAP_SERVERS: &str = "127.0.0.1:9092";
@@ -54,11 +55,11 @@ const ALIASES: &[(&str, &str)] = &[
 #[command(next_help_heading = "Kafka")]
 pub struct KafkaArgs {
     /// Brokers for the initial connection to the cluster [default: 127.0.0.1:9092]
-    #[arg(long = "kafka-bootstrap-servers", env = "KAFKA_BOOTSTRAP_SERVERS", value_name = "HOST:PORT,...")]
+    #[arg(long = "kafka-bootstrap-servers", env = "KAFKA_BOOTSTRAP_SERVERS", value_name = "HOST:PORT,...", value_parser = parse_servers)]
     bootstrap_servers: Option<String>,
 
     /// The name of the variable in the original services.
-    #[arg(long = "kafka-bootstrap-server", env = "KAFKA_BOOTSTRAP_SERVER", hide = true)]
+    #[arg(long = "kafka-bootstrap-server", env = "KAFKA_BOOTSTRAP_SERVER", hide = true, value_parser = parse_servers)]
     bootstrap_server: Option<String>,
 
     /// Additional librdkafka setting, such as security.protocol=SASL_SSL; may be repeated, and the variable has one
@@ -112,10 +113,10 @@ impl std::str::FromStr for TopicRetention {
         if text == "forever" {
             return Ok(Self(None));
         }
-        match humantime::parse_duration(text) {
+        match parse_duration(text) {
             Ok(retention) if retention >= Duration::from_secs(60) => Ok(Self(Some(retention))),
             Ok(_) => Err("must be at least 1m".to_owned()),
-            Err(error) => Err(format!("must be \"forever\" or a duration: {error}")),
+            Err(reason) => Err(format!("{reason}; or \"forever\"")),
         }
     }
 }
@@ -170,6 +171,24 @@ impl std::str::FromStr for Property {
     }
 }
 
+/// Parses a list of brokers. Ignores white space and empty elements.
+fn parse_servers(text: &str) -> Result<String, String> {
+    let servers: Vec<_> = text.split(',').map(str::trim).filter(|server| !server.is_empty()).collect();
+    let is_address = |server: &&str| {
+        let address = server.split_once("://").map_or(*server, |(_, address)| address);
+        let (host, port) = match address.strip_prefix('[').and_then(|address| address.split_once(']')) {
+            Some((host, port)) => (host, port.strip_prefix(':').or(port.is_empty().then_some("9092"))),
+            None => address.split_once(':').map_or((address, Some("9092")), |(host, port)| (host, Some(port))),
+        };
+        let port = port.and_then(|port| port.parse::<u16>().ok());
+        !host.is_empty() && !host.contains(char::is_whitespace) && port.is_some_and(|port| port > 0)
+    };
+    if servers.is_empty() || !servers.iter().all(is_address) {
+        return Err("must be a list such as host-1:9092,host-2:9092, with ports from 1 to 65535".to_owned());
+    }
+    Ok(servers.join(","))
+}
+
 /// Parses a prefix: characters that Kafka allows in the name of a topic, short enough for the longest name.
 fn parse_prefix(text: &str) -> Result<String, String> {
     let legal = |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-');
@@ -189,6 +208,19 @@ mod tests {
         let property: Property = "sasl.jaas.config=a=b".parse().unwrap();
         assert_eq!(property.value, "a=b");
         assert_eq!(format!("{property:?}"), "sasl.jaas.config=***");
+    }
+
+    #[test]
+    fn the_list_of_brokers_is_normalized() {
+        for (text, servers) in [
+            ("a:1", "a:1"),
+            (" a , b:65535 ,, SSL://c:3,[::1]:4,[::1],", "a,b:65535,SSL://c:3,[::1]:4,[::1]"),
+        ] {
+            assert_eq!(parse_servers(text), Ok(servers.to_owned()));
+        }
+        for wrong in ["", ",", "a:0", "a:65536", "a:b", ":1", "a b:1", "::1", "[::1]1", "a:1:2"] {
+            assert!(parse_servers(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 use percent_encoding::percent_decode_str;
 
 const FORM: &str = "postgres://<user>:<password>@<host>:<port>/<database>?<option>=<value>";
+const ENCODE: &str = "if the user name or the password contains / ? # or @, percent-encode it: / is %2F";
 
 /// The parameters of a URL by libpq's names, percent-decoded. Errors never show a value, which may be a password.
 pub(super) struct ConnectionString {
@@ -31,8 +32,11 @@ impl ConnectionString {
         let (credentials, hosts) = authority
             .rsplit_once('@')
             .map_or((None, authority), |(credentials, hosts)| (Some(credentials), hosts));
-        let suspicious =
-            credentials.is_none() && [database, query].iter().flatten().any(|part| part.contains('@'));
+        ensure!(
+            !database.is_some_and(|database| database.contains('@')),
+            "the host is followed by @; {ENCODE}, also in the name of the database"
+        );
+        let suspicious = query.is_some_and(|query| query.contains('@'));
         let mut parsed = Self { parameters: BTreeMap::new(), suspicious };
         if let Some(credentials) = credentials {
             let (user, password) = credentials
@@ -143,9 +147,7 @@ impl ConnectionString {
         if !self.suspicious {
             return error;
         }
-        anyhow!(
-            "{error:#}; if the user name or the password contains / ? # or @, percent-encode it: / is %2F"
-        )
+        anyhow!("{error:#}; {ENCODE}")
     }
 }
 
