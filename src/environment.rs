@@ -17,6 +17,9 @@ use crate::secret::read_secret;
 
 /// The prefix of OpenTelemetry's variables, which the names of flags do not have.
 const OPEN_TELEMETRY: &str = "OTEL_EXPORTER_";
+/// The rule for a setting that is given more than once.
+const PRECEDENCE: &str = "A flag wins over a variable, and the variable of a file over that of the value. \
+                          A flag and the flag of its file cannot be combined. An empty variable counts as unset.";
 
 /// Parses the command line and the environment of this process. Prints the reason and ends the process when they
 /// are invalid, and when the command line requests help.
@@ -61,6 +64,7 @@ pub fn command_of<C: CommandFactory>() -> Command {
 
 fn with_files(command: Command) -> Command {
     let files: Vec<_> = command.get_arguments().filter_map(file_argument).collect();
+    let command = if files.is_empty() { command } else { command.after_help(PRECEDENCE) };
     command.args(files).mut_subcommands(with_files)
 }
 
@@ -73,7 +77,9 @@ fn file_argument(secret: &Arg) -> Option<Arg> {
     }
     let name = variable.strip_prefix(OPEN_TELEMETRY).unwrap_or(variable).to_lowercase().replace('_', "-");
     let help = if secret.get_value_delimiter().is_some() {
-        format!("File that contains values of --{long}, one per line, to use instead; lines that begin with # are ignored")
+        format!(
+            "File that contains values of --{long}, one per line, to use instead; lines that begin with # are ignored"
+        )
     } else {
         format!("File that contains the value of --{long}, to use instead")
     };
@@ -83,7 +89,9 @@ fn file_argument(secret: &Arg) -> Option<Arg> {
         .value_name("PATH")
         .value_parser(value_parser!(PathBuf))
         .help(help)
-        .help_heading(Resettable::from(secret.get_help_heading().map(|heading| Str::from(heading.to_owned()))))
+        .help_heading(Resettable::from(
+            secret.get_help_heading().map(|heading| Str::from(heading.to_owned())),
+        ))
         .display_order(secret.get_display_order());
     Some(file)
 }
@@ -103,7 +111,7 @@ fn deepest(matches: &ArgMatches) -> &ArgMatches {
 
 /// A setting that the command line leaves open.
 struct Setting {
-    /// The argument as it appears in clap's errors.
+    /// The beginning of the argument in clap's errors.
     argument: String,
     /// The variable or the file that it comes from.
     origin: String,
@@ -115,7 +123,7 @@ impl Setting {
     fn new(argument: &Arg, long: &str, origin: String, text: &str) -> Self {
         let values = values(text, argument.get_value_delimiter());
         Self {
-            argument: format!("'{argument}'"),
+            argument: format!("'--{long} "),
             origin,
             arguments: values.into_iter().map(|value| format!("--{long}={value}").into()).collect(),
         }
@@ -206,10 +214,15 @@ fn values(text: &str, delimiter: Option<char>) -> Vec<&str> {
     values.filter(|value| !value.is_empty()).collect()
 }
 
-/// Replaces the name of the flag in `error` with the variable or the file that the value comes from.
+/// Replaces the flag in `error`, such as `'--port <PORT>'`, with the variable or the file that the value comes from.
 fn name_origin(error: Error, settings: &[Setting]) -> Error {
     let text = error.to_string();
-    let Some(setting) = settings.iter().find(|setting| text.contains(&setting.argument)) else { return error };
-    let text = text.strip_prefix("error: ").unwrap_or(&text).replace(&setting.argument, &setting.origin);
-    Error::raw(error.kind(), text)
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let named = settings.iter().find_map(|setting| {
+        let (before, flag) = text.split_once(&setting.argument)?;
+        let (_, after) = flag.split_once('\'')?;
+        Some(format!("{before}{}{after}", setting.origin))
+    });
+    let kind = error.kind();
+    named.map_or(error, |text| Error::raw(kind, text))
 }

@@ -82,8 +82,12 @@ pub enum RoleName {
 }
 
 fn lock(data_dir: &Path) -> anyhow::Result<File> {
-    let in_use =
-        || format!("cannot use the data directory {}; choose another with --data-dir (DATA_DIR)", data_dir.display());
+    let in_use = || {
+        format!(
+            "cannot use the data directory {}; choose another with --data-dir (DATA_DIR)",
+            data_dir.display()
+        )
+    };
     fs::create_dir_all(data_dir).with_context(in_use)?;
     let lock = data_dir.join("lock");
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(lock).with_context(in_use)?;

@@ -41,7 +41,9 @@ mod tests {
 
     #[test]
     fn an_address_or_a_name_of_this_machine_is_accepted() {
-        for (text, address) in [("0.0.0.0", "0.0.0.0"), ("127.0.0.1", "127.0.0.1"), ("127.0.0.2", "127.0.0.2")] {
+        for (text, address) in
+            [("0.0.0.0", "0.0.0.0"), ("127.0.0.1", "127.0.0.1"), ("127.0.0.2", "127.0.0.2")]
+        {
             assert_eq!(parse_host(text), Ok(address.parse().unwrap()), "{text}");
         }
         assert!(parse_host("localhost").unwrap().is_loopback());

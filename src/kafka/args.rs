@@ -178,7 +178,9 @@ fn parse_servers(text: &str) -> Result<String, String> {
         let address = server.split_once("://").map_or(*server, |(_, address)| address);
         let (host, port) = match address.strip_prefix('[').and_then(|address| address.split_once(']')) {
             Some((host, port)) => (host, port.strip_prefix(':').or(port.is_empty().then_some("9092"))),
-            None => address.split_once(':').map_or((address, Some("9092")), |(host, port)| (host, Some(port))),
+            None => {
+                address.split_once(':').map_or((address, Some("9092")), |(host, port)| (host, Some(port)))
+            }
         };
         let port = port.and_then(|port| port.parse::<u16>().ok());
         !host.is_empty() && !host.contains(char::is_whitespace) && port.is_some_and(|port| port > 0)

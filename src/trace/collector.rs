@@ -7,9 +7,7 @@ use anyhow::{Context as _, anyhow};
 use async_trait::async_trait;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use percent_encoding::percent_decode_str;
-use reqwest::header::{
-    CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
-};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 
 /// The timeout of a request, which is OpenTelemetry's default.
 const TIMEOUT: Duration = Duration::from_secs(10);

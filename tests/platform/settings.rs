@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command as Process, Output};
 
-use clap::{Arg, Command as Declared};
-use vehicle_platform::cli::Cli;
+use clap::Arg;
+use vehicle_platform::cli::{Cli, Command};
 use vehicle_platform::environment::{command_of, try_parse};
 
 use crate::support::{BINARY, free_port};
@@ -61,7 +61,10 @@ impl Tested {
     }
 
     fn variables(&self) -> Vec<String> {
-        self.settings().iter().map(|argument| argument.get_env().unwrap().to_str().unwrap().to_owned()).collect()
+        self.settings()
+            .iter()
+            .map(|argument| argument.get_env().unwrap().to_str().unwrap().to_owned())
+            .collect()
     }
 
     /// Parses the command with one variable. The result is shown without the values of secrets.
@@ -82,13 +85,13 @@ impl Tested {
 
     /// Runs the command so that it fails, with these variables.
     fn run(&self, variables: &BTreeMap<String, String>) -> Output {
-        let mut command = Command::new(BINARY);
+        let mut command = Process::new(BINARY);
         command.args(self.path).args(self.fails).envs(variables);
         command.output().unwrap()
     }
 }
 
-fn leaves(command: &Declared) -> usize {
+fn leaves(command: &clap::Command) -> usize {
     let inner = command.get_subcommands().count();
     if inner == 0 { 1 } else { command.get_subcommands().map(leaves).sum() }
 }
@@ -97,7 +100,9 @@ fn leaves(command: &Declared) -> usize {
 fn sample(variable: &str, directory: &Path) -> String {
     let directory = directory.display();
     match variable {
-        "ADMIN_PORT" | "PORT" | "STOCK_PORT" | "ADS_PORT" | "KAFKA_PORT" | "REGISTRY_PORT" => "4001".to_owned(),
+        "ADMIN_PORT" | "PORT" | "STOCK_PORT" | "ADS_PORT" | "KAFKA_PORT" | "REGISTRY_PORT" => {
+            "4001".to_owned()
+        }
         "DATABASE_URL" | "STOCK_DATABASE_URL" | "ADS_DATABASE_URL" => format!("sqlite:{directory}/sample.db"),
         "DATA_DIR" => format!("{directory}/data"),
         "HOST" => "127.0.0.2".to_owned(),
@@ -118,7 +123,8 @@ fn sample(variable: &str, directory: &Path) -> String {
         file => {
             let Some(secret) = file.strip_suffix("_FILE") else { panic!("add a sample of {file}") };
             let path = format!("{directory}/{secret}");
-            std::fs::write(&path, format!("\u{feff}\r\n{}\r\n\r\n", sample(secret, Path::new("/tmp")))).unwrap();
+            std::fs::write(&path, format!("\u{feff}\r\n{}\r\n\r\n", sample(secret, Path::new("/tmp"))))
+                .unwrap();
             path
         }
     }
@@ -130,7 +136,7 @@ fn stderr(output: &Output) -> String {
 
 /// Runs a command that must fail because of how it is used, and returns its error.
 fn usage_error(arguments: &[&str], variables: &[(&str, &OsStr)]) -> String {
-    let output = Command::new(BINARY).args(arguments).envs(variables.iter().copied()).output().unwrap();
+    let output = Process::new(BINARY).args(arguments).envs(variables.iter().copied()).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{arguments:?} {variables:?}: {}", stderr(&output));
     stderr(&output)
 }
@@ -160,7 +166,9 @@ fn every_setting_has_a_variable_of_its_own_and_every_secret_a_file() {
             assert_eq!(variables.contains_key(&format!("{variable}_FILE")), is_secret, "{variable}");
         }
     }
-    for file in ["database-url-file", "kafka-properties-file", "schema-registry-url-file", "otlp-headers-file"] {
+    for file in
+        ["database-url-file", "kafka-properties-file", "schema-registry-url-file", "otlp-headers-file"]
+    {
         assert!(flags.contains_key(file), "{file}");
     }
 }
@@ -187,7 +195,8 @@ fn every_variable_may_be_empty_and_surrounded_by_white_space() {
             assert_eq!(padded.as_ref(), Ok(&set), "{path:?} {variable}");
             if let Some(delimiter) = argument.get_value_delimiter() {
                 let value = value.replace(delimiter, &format!(" \r\n {delimiter}{delimiter}\r\n\r\n "));
-                let list = command.parse(variable, &format!("{delimiter}\r\n{value}{delimiter} \r\n{delimiter}"));
+                let list =
+                    command.parse(variable, &format!("{delimiter}\r\n{value}{delimiter} \r\n{delimiter}"));
                 assert_eq!(list.as_ref(), Ok(&set), "{path:?} {variable}");
             }
         }
@@ -241,6 +250,46 @@ fn an_error_in_a_variable_names_it() {
 }
 
 #[test]
+fn a_flag_wins_over_a_variable_and_the_variable_of_a_file_over_that_of_the_value() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, format!("sqlite:{name}")).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (flag_file, variable_file) = (file("file of the flag"), file("file of the variable"));
+    let variables = [("DATABASE_URL", "sqlite:variable"), ("DATABASE_URL_FILE", &variable_file)];
+    for (flags, variables, database) in [
+        (vec![], &variables[..1], "variable"),
+        (vec![], &variables[1..], "file of the variable"),
+        (vec![], &variables[..], "file of the variable"),
+        (vec!["--database-url", "sqlite:flag"], &variables[..], "flag"),
+        (vec!["--database-url-file", &flag_file], &variables[..], "file of the flag"),
+        (vec!["--database-url=sqlite:flag"], &[("DATABASE_URL_FILE", "/does/not/exist")][..], "flag"),
+    ] {
+        let arguments = ["vehicle-platform", "stock"].into_iter().chain(flags).map(OsString::from).collect();
+        let value =
+            |name: &OsStr| variables.iter().find(|variable| name == variable.0).map(|(_, text)| text.into());
+        let Ok(Cli { command: Command::Stock(stock), .. }) = try_parse(arguments, &value) else { panic!() };
+        assert_eq!(stock.args.database_url.sqlite_path(), Some(database));
+    }
+    let both = ["stock", "--database-url", "sqlite:flag", "--database-url-file", &flag_file];
+    let error = usage_error(&both, &[]);
+    assert!(error.contains("--database-url and --database-url-file cannot be used together"), "{error}");
+}
+
+#[test]
+fn help_explains_which_of_several_values_wins() {
+    for command in ["stock", "estimate", "ads", "dev", "audit"] {
+        let output = Process::new(BINARY).args([command, "--help"]).env("LOG", "").output().unwrap();
+        let help = String::from_utf8(output.stdout).unwrap();
+        assert!(help.contains("A flag wins over a variable"), "{help}");
+        // Help also shows a variable that is empty.
+        assert!(help.contains("[env: LOG=]"), "{help}");
+    }
+}
+
+#[test]
 fn an_error_in_a_flag_does_not_name_the_variable() {
     let error = usage_error(&["stock", "--port", "x"], &[("PORT", "3002".as_ref())]);
     assert!(error.contains("--port") && !error.contains("PORT,") && !error.contains("variable"), "{error}");
@@ -249,7 +298,7 @@ fn an_error_in_a_flag_does_not_name_the_variable() {
     assert!(!error.contains("variable"), "{error}");
     let error = usage_error(&["stock", "--unknown"], &[("PORT", "x".as_ref())]);
     assert!(error.contains("--unknown") && !error.contains("variable"), "{error}");
-    let broken = Command::new(BINARY).args(["completions", "bash"]).env("PORT", "x").output().unwrap();
+    let broken = Process::new(BINARY).args(["completions", "bash"]).env("PORT", "x").output().unwrap();
     assert!(broken.status.success());
 }
 
@@ -284,7 +333,7 @@ fn a_number_that_would_overflow_later_is_refused_with_the_bound() {
     }
     // The longest accepted durations work.
     let port = free_port().to_string();
-    let output = Command::new(BINARY)
+    let output = Process::new(BINARY)
         .args(["stock", "--port", &port, UNKNOWN_PROPERTY, "--shutdown-timeout", "99years"])
         .args(["--outbox-retention", "99years", "--topic-retention", "99years"])
         .output()

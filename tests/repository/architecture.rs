@@ -29,7 +29,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("role", &["http", "kafka", "registry", "shutdown"]),
     (
         "stock",
-        &["backoff", "database", "duration", "event", "http", "kafka", "registry", "role", "secret", "trace", "vehicle"],
+        &[
+            "backoff", "database", "duration", "event", "http", "kafka", "registry", "role", "secret",
+            "trace", "vehicle",
+        ],
     ),
     ("estimate", &["duration", "event", "excerpt", "http", "kafka", "registry", "role", "trace", "vehicle"]),
     ("ads", &["database", "event", "http", "kafka", "registry", "role", "secret", "trace", "vehicle"]),
@@ -44,8 +47,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "audit",
         &[
-            "ads", "duration", "estimate", "event", "http", "kafka", "output", "registry", "secret", "stock", "database",
-            "trace", "vehicle",
+            "ads", "duration", "estimate", "event", "http", "kafka", "output", "registry", "secret", "stock",
+            "database", "trace", "vehicle",
         ],
     ),
     ("healthcheck", &["http", "output"]),

@@ -67,7 +67,8 @@ pub fn parse_url(url: &DatabaseUrl) -> Result<ConnectionString, String> {
         return Err(MALFORMED.to_owned());
     }
     let hosts = hosts.rsplit_once('@').map_or(hosts, |(_, hosts)| hosts);
-    let database = hosts.rsplit_once('/').map(|(_, database)| percent_decode_str(database).decode_utf8_lossy());
+    let database =
+        hosts.rsplit_once('/').map(|(_, database)| percent_decode_str(database).decode_utf8_lossy());
     if database.is_some_and(|name| name.contains(['/', '\\', ' ', '"', '$'])) {
         return Err("the name of the database contains a character that MongoDB does not accept".to_owned());
     }
