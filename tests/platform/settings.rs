@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command as Process, Output};
 
 use clap::Arg;
+use proptest::prelude::*;
 use vehicle_platform::cli::{Cli, Command};
 use vehicle_platform::environment::{command_of, try_parse};
 
@@ -174,6 +175,21 @@ fn every_setting_has_a_variable_of_its_own_and_every_secret_a_file() {
 }
 
 #[test]
+fn the_documentation_lists_every_setting() {
+    let page = include_str!("../../docs/OPERATIONS.md");
+    let listed: Vec<_> = page.lines().filter(|line| line.starts_with("| `--")).collect();
+    for argument in COMMANDS.iter().flat_map(Tested::settings).filter(|argument| !argument.is_hide_set()) {
+        let (flag, variable) = (argument.get_long().unwrap(), argument.get_env().unwrap().to_str().unwrap());
+        let is_described = listed.iter().any(|line| {
+            let flag_is_named =
+                line.contains(&format!("`--{flag}`")) || line.contains(&format!("`--{flag} "));
+            flag_is_named && line.contains(&format!("`{variable}`"))
+        });
+        assert!(is_described, "--{flag} and {variable} are not in one row of docs/OPERATIONS.md");
+    }
+}
+
+#[test]
 fn every_variable_may_be_empty_and_surrounded_by_white_space() {
     let directory = tempfile::tempdir().unwrap();
     for command in COMMANDS {
@@ -300,6 +316,32 @@ fn an_error_in_a_flag_does_not_name_the_variable() {
     assert!(error.contains("--unknown") && !error.contains("variable"), "{error}");
     let broken = Process::new(BINARY).args(["completions", "bash"]).env("PORT", "x").output().unwrap();
     assert!(broken.status.success());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn no_error_in_a_secret_repeats_a_part_of_it(
+        which in any::<prop::sample::Index>(),
+        scheme in "(postgres|postgresql|mongodb|mongodb\\+srv|http|https|mysql|amqp|[a-z]{0,3})(://|:)?",
+        before in "[a-z%:/?#@,=&. $\u{e9}0-9]{0,8}",
+        after in "[a-z%:/?#@,=&. $\u{e9}0-9]{0,8}",
+        rest in "(@h(:1)?(/d)?(\\?tls=true)?)?",
+    ) {
+        let commands = COMMANDS.iter().flat_map(|command| command.settings().into_iter().map(move |argument| (command, argument)));
+        let secrets: Vec<_> = commands.filter(|(_, argument)| argument.is_hide_env_values_set()).collect();
+        let (command, argument) = which.get(&secrets);
+        let value = format!("{scheme}user:{before}zq9marker7x{after}{rest}");
+        let flag = format!("--{}={value}", argument.get_long().unwrap());
+        let arguments = ["vehicle-platform"].iter().chain(command.path).chain(command.required);
+        let arguments = arguments.map(OsString::from).chain([flag.into()]).collect();
+        let by_flag = try_parse::<Cli>(arguments, &|_| None).err().map(|error| error.to_string());
+        let by_variable = command.parse(argument.get_env().unwrap().to_str().unwrap(), &value).err();
+        for error in by_flag.into_iter().chain(by_variable) {
+            prop_assert!(!error.to_lowercase().contains("zq9marker7x"), "{value}: {error}");
+        }
+    }
 }
 
 #[test]

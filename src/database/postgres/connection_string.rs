@@ -142,12 +142,12 @@ impl ConnectionString {
         }
     }
 
-    /// Adds to `error` that an unencoded character in the password may be the cause.
+    /// Replaces `error`, which may name a part of the password, when an unencoded character may be the cause.
     pub fn explain(&self, error: anyhow::Error) -> anyhow::Error {
         if !self.suspicious {
             return error;
         }
-        anyhow!("{error:#}; {ENCODE}")
+        anyhow!("the host or an option is invalid; {ENCODE}")
     }
 }
 
