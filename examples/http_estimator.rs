@@ -68,7 +68,7 @@ fn parse_url(text: &str) -> Result<Url, String> {
     let url = Url::from_str(text).map_err(|error| error.to_string())?;
     match url.scheme() {
         "http" | "https" => Ok(url),
-        _ => Err("it must begin with http:// or https://".to_owned()),
+        _ => Err("must begin with http:// or https://".to_owned()),
     }
 }
 

@@ -30,7 +30,7 @@ impl<T: Clone + Send + Sync + 'static> TypedValueParser for SecretParser<T> {
     type Value = T;
 
     fn parse_ref(&self, command: &Command, argument: Option<&Arg>, value: &OsStr) -> Result<T, Error> {
-        let text = value.to_str().ok_or_else(|| "it is not UTF-8".to_owned());
+        let text = value.to_str().ok_or_else(|| "not UTF-8".to_owned());
         text.and_then(self.parse).map_err(|reason| {
             let name = argument.map(ToString::to_string).unwrap_or_default();
             Error::raw(ErrorKind::ValueValidation, format!("invalid value for '{name}': {reason}\n"))

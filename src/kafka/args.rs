@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaConfRes;
 
 use crate::duration::parse_duration;
 use crate::secret::SecretParser;
@@ -167,8 +170,24 @@ impl std::str::FromStr for Property {
         if let Some((_, instead)) = RESERVED.iter().find(|(reserved, _)| *reserved == key) {
             return Err(format!("{key} cannot be changed: {instead}"));
         }
-        Ok(Self { key: key.to_owned(), value: value.to_owned() })
+        match ClientConfig::new().set(key, value).create_native_config() {
+            Ok(_) => Ok(Self { key: key.to_owned(), value: value.to_owned() }),
+            // librdkafka's own texts repeat the value.
+            Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_INVALID, ..)) => {
+                Err(format!("librdkafka does not accept the value of {key}"))
+            }
+            Err(_) if is_name(key) => Err(format!("librdkafka has no setting {key}")),
+            Err(_) => Err("must be KEY=VALUE with a setting of librdkafka".to_owned()),
+        }
     }
+}
+
+/// Returns whether `key` has the form of librdkafka's names. Another text may be a part of a secret, such as a line of a
+/// private key.
+fn is_name(key: &str) -> bool {
+    let is_part =
+        |character: char| character.is_ascii_lowercase() || matches!(character, '.' | '_' | '0'..='9');
+    key.len() <= 64 && key.contains('.') && key.chars().all(is_part)
 }
 
 /// Parses a list of brokers. Ignores white space and empty elements.
@@ -207,9 +226,9 @@ mod tests {
 
     #[test]
     fn the_value_of_a_property_begins_after_the_first_equals_sign_and_is_not_shown() {
-        let property: Property = "sasl.jaas.config=a=b".parse().unwrap();
+        let property: Property = "sasl.password=a=b".parse().unwrap();
         assert_eq!(property.value, "a=b");
-        assert_eq!(format!("{property:?}"), "sasl.jaas.config=***");
+        assert_eq!(format!("{property:?}"), "sasl.password=***");
     }
 
     #[test]
@@ -222,6 +241,20 @@ mod tests {
         }
         for wrong in ["", ",", "a:0", "a:65536", "a:b", ":1", "a b:1", "::1", "[::1]1", "a:1:2"] {
             assert!(parse_servers(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_property_that_librdkafka_refuses_is_named_without_its_value() {
+        for (text, reason) in [
+            ("sasl.passwordd=hunter2", "no setting sasl.passwordd"),
+            ("hunter2XYZ+/==", "must be KEY=VALUE with a setting of librdkafka"),
+            ("security.protocol=hunter2", "does not accept the value of security.protocol"),
+            ("linger.ms=hunter2", "does not accept the value of linger.ms"),
+            ("linger.ms=18446744073709551616", "does not accept the value of linger.ms"),
+        ] {
+            let refusal = text.parse::<Property>().unwrap_err();
+            assert!(refusal.contains(reason) && !refusal.contains("hunter2"), "{text}: {refusal}");
         }
     }
 

@@ -73,15 +73,14 @@ pub(super) fn without_credentials(url: &Url) -> String {
 }
 
 fn parse_url(text: &str) -> Result<Url, String> {
-    let url =
-        Url::parse(text).map_err(|error| format!("it is not a URL such as http://host:8081 ({error})"))?;
+    let url = Url::parse(text).map_err(|error| format!("not a URL such as http://host:8081 ({error})"))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err("it must be an http or https URL, such as http://host:8081".to_owned());
+        return Err("must be an http or https URL, such as http://host:8081".to_owned());
     }
     // An unencoded character in the password would end it, and the rest would be shown as a part of the address.
     if url.path().contains('@') || url.query().is_some() || url.fragment().is_some() {
         return Err(
-            "it contains @, ? or # after the host; percent-encode / ? # and @ in the user name and the \
+            "contains @, ? or # after the host; percent-encode / ? # and @ in the user name and the \
                     password: / is %2F"
                 .to_owned(),
         );

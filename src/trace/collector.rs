@@ -17,8 +17,8 @@ const OF_EXPORTER: [HeaderName; 3] = [CONTENT_TYPE, CONTENT_ENCODING, USER_AGENT
 /// Parses a header in the form of `OTEL_EXPORTER_OTLP_HEADERS`, in which values may be percent-encoded:
 /// <https://opentelemetry.io/docs/specs/otel/protocol/exporter/#specifying-headers-via-environment-variables>.
 pub(super) fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
-    let (name, value) = text.split_once('=').ok_or("it must be NAME=VALUE")?;
-    let name = name.trim().parse().map_err(|_| "it must begin with the name of a header")?;
+    let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE")?;
+    let name = name.trim().parse().map_err(|_| "must begin with the name of a header")?;
     let value = percent_decode_str(value.trim()).collect::<Vec<_>>();
     let mut value = HeaderValue::from_bytes(&value).map_err(|_| "the value contains a control character")?;
     value.set_sensitive(true);

@@ -47,12 +47,12 @@ pub struct TraceArgs {
 }
 
 fn parse_endpoint(text: &str) -> Result<Url, String> {
-    let mut url = Url::parse(text).map_err(|error| format!("it is not a URL: {error}"))?;
+    let mut url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err("it must be an http or https address, like http://host:4318".to_owned());
+        return Err("must be an http or https address, like http://host:4318".to_owned());
     }
     if !url.username().is_empty() || url.password().is_some() || url.path().contains('@') {
-        return Err("it must not contain credentials; pass them in --otlp-headers".to_owned());
+        return Err("must not contain credentials; pass them in --otlp-headers".to_owned());
     }
     url.set_path(&format!("{}/v1/traces", url.path().trim_end_matches('/')));
     Ok(url)

