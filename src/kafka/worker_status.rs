@@ -325,7 +325,7 @@ mod tests {
     }
 
     fn reason(status: &WorkerStatus) -> String {
-        status.judge().unwrap_err().to_string()
+        format!("{:#}", status.judge().unwrap_err())
     }
 
     #[test]
