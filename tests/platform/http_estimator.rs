@@ -205,7 +205,7 @@ async fn a_failure_that_the_vehicle_did_not_cause_is_retried() {
         ("elsewhere", &[Answer::Status(404, ""), Answer::Status(401, ""), Answer::Status(302, "")]),
     ];
     let (platform, service) = (platform().await, Service::start(script, Answer::Price(1000.0)));
-    let role = Role::start(&platform, &service, &["--model-timeout", "1s"]);
+    let role = Role::start(&platform, &service, &["--model-timeout", "5s"]);
     platform.accept("fine").await;
     for (vin, _) in script {
         platform.accept(vin).await;
