@@ -1,16 +1,29 @@
 //! The parts that all HTTP servers of the platform share: problems, paging, health, metrics, graceful shutdown.
 
+mod args;
+mod body;
+mod docs;
 mod health;
 mod host;
+mod listener;
 mod metrics;
+mod openapi;
 mod paging;
 mod problem;
+mod problem_type;
+mod routes;
 mod server;
 mod skipped_rows;
 
-pub use health::Health;
+pub use args::{HttpArgs, Port};
+pub use body::JsonDocument;
+pub use docs::Docs;
+pub use health::{Health, Need};
 pub use host::parse_host;
+pub use openapi::Problems;
 pub use paging::{Page, PageRequest, QueryParams};
 pub use problem::Problem;
-pub use server::{HttpArgs, HttpServer, Port, json_document};
+pub use problem_type::ProblemType;
+pub use routes::{collection, readable};
+pub use server::HttpServer;
 pub use skipped_rows::SkippedRows;

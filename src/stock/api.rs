@@ -2,18 +2,24 @@
 
 use std::sync::Arc;
 
-use actix_web::http::{StatusCode, header};
+use actix_web::http::header;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
 use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 use serde::Serialize;
+use utoipa::openapi::HttpMethod;
+use utoipa::{OpenApi, ToSchema};
 
 use super::committer::{Insertion, SubmitError, Submitter};
 use super::store::{NewVehicle, VehicleStore};
 use crate::database::DatabaseError;
-use crate::http::{Page, PageRequest, Problem, QueryParams, SkippedRows, json_document};
+use crate::http::{
+    Docs, JsonDocument, Page, PageRequest, Problem, ProblemType, Problems, QueryParams, SkippedRows,
+    collection, readable,
+};
+use crate::kafka::asyncapi;
 use crate::trace::{Description, Span, SpanKind, TraceContext};
-use crate::vehicle::{PlainVehicle, StockedVehicle, VehicleId, parse_vehicle};
+use crate::vehicle::{PlainVehicle, StockedVehicle, Vehicle, VehicleId, parse_vehicle};
 
 /// The state that the routes share.
 pub struct StockApi {
@@ -32,30 +38,51 @@ impl StockApi {
         move |config| {
             config
                 .app_data(api.clone())
-                .service(
-                    web::resource("/stock")
-                        .route(web::post().to(create))
-                        .route(web::get().to(list))
-                        .default_service(web::to(async || {
-                            Err::<String, _>(Problem::method_not_allowed("GET, POST"))
-                        })),
-                )
-                .service(
-                    web::resource("/stock/{id}").route(web::get().to(show)).default_service(web::to(
-                        async || Err::<String, _>(Problem::method_not_allowed("GET")),
-                    )),
-                );
+                .configure(|config| DOCS.configure(config))
+                .service(collection("/stock", list, create))
+                .service(readable("/stock/{id}", show));
         }
     }
 }
 
-/// The JSON representation of a vehicle.
-#[derive(Debug, Serialize)]
+/// The description of the API.
+#[derive(OpenApi)]
+#[openapi(paths(create, list, show), components(schemas(Vehicle, VehicleBody)))]
+struct StockDoc;
+
+const DOCS: Docs = Docs { openapi: StockDoc::openapi, problems: PROBLEMS, asyncapi: asyncapi::document };
+
+const PROBLEMS: &[Problems] = &[
+    Problems {
+        path: "/stock",
+        method: HttpMethod::Post,
+        types: &[
+            ProblemType::MALFORMED_REQUEST,
+            ProblemType::INVALID_FIELDS,
+            ProblemType::REFUSED_VALUES,
+            ProblemType::BODY_TIMEOUT,
+            ProblemType::VEHICLE_EXISTS,
+            ProblemType::BODY_TOO_LARGE,
+            ProblemType::UNSUPPORTED_MEDIA_TYPE,
+            ProblemType::INTERNAL,
+            ProblemType::UNAVAILABLE,
+            ProblemType::OVERLOADED,
+        ],
+    },
+    Problems::of_list("/stock"),
+    Problems::of_item("/stock/{id}"),
+];
+
+/// A vehicle in stock
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = StockedVehicle)]
 struct VehicleBody {
     id: i64,
     #[serde(flatten)]
     vehicle: PlainVehicle,
+    /// When stock accepted the vehicle
+    #[schema(format = DateTime)]
     created_at: String,
 }
 
@@ -70,7 +97,7 @@ impl From<SubmitError> for Problem {
     fn from(error: SubmitError) -> Self {
         match error {
             SubmitError::Overloaded => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
+                &ProblemType::OVERLOADED,
                 "too many requests are waiting for the database, retry later",
             ),
             SubmitError::Database(error) => error.as_ref().into(),
@@ -86,14 +113,33 @@ fn path_of(id: VehicleId) -> String {
     format!("/stock/{}", id.0)
 }
 
+/// Stock a vehicle
+#[utoipa::path(
+    post, path = "/stock", operation_id = "createVehicle", tag = "stock",
+    request_body(
+        content = Vehicle,
+        description = "Text is trimmed and must contain a visible character and no control character. Unknown fields \
+                       are ignored."
+    ),
+    responses((
+        status = 201, description = "The vehicle is stored, and exactly one ad for it will be published",
+        body = VehicleBody,
+        headers(("Location" = String, description = "The path of the vehicle")),
+        links(("show" = (
+            operation_id = "showVehicle",
+            parameters(("id" = "$response.body#/id")),
+            description = "The vehicle"
+        )))
+    ))
+)]
 async fn create(
     api: web::Data<StockApi>,
     request: HttpRequest,
-    body: Result<web::Bytes, actix_web::Error>,
+    document: Result<JsonDocument, Problem>,
 ) -> Result<HttpResponse, Problem> {
     let traceparent = request.headers().get(TraceContext::HEADER).map(header::HeaderValue::as_bytes);
     let span = Span::follow(traceparent);
-    let answer = take(&api, &request, body, *span.context()).await;
+    let answer = take(&api, document, *span.context()).await;
     span.end(|| {
         let status = answer.as_ref().map_or_else(Problem::status_code, HttpResponse::status);
         let description = Description::new(SpanKind::Server, "POST /stock".to_owned())
@@ -107,11 +153,10 @@ async fn create(
 
 async fn take(
     api: &StockApi,
-    request: &HttpRequest,
-    body: Result<web::Bytes, actix_web::Error>,
+    document: Result<JsonDocument, Problem>,
     trace: TraceContext,
 ) -> Result<HttpResponse, Problem> {
-    let document = json_document(request, body)?;
+    let JsonDocument(document) = document?;
     let vehicle = parse_vehicle(&document, Utc::now().year()).map_err(Problem::invalid_fields)?;
     let vin = vehicle.vin.clone();
     let new = NewVehicle::new(vehicle, trace).map_err(DatabaseError::internal)?;
@@ -121,17 +166,33 @@ async fn take(
             Ok(HttpResponse::Created().insert_header(location).json(VehicleBody::from(stocked)))
         }
         Insertion::Exists(id) => {
-            Err(Problem::conflict(format!("a vehicle with the vin {vin} already exists"), path_of(id)))
+            Err(Problem::vehicle_exists(format!("a vehicle with the vin {vin} already exists"), path_of(id)))
         }
     }
 }
 
+/// List vehicles, oldest first
+#[utoipa::path(
+    get, path = "/stock", operation_id = "listVehicles", tag = "stock",
+    params(QueryParams),
+    responses((
+        status = 200, description = "A page of vehicles",
+        body = [VehicleBody],
+        headers(("Link" = Option<String>, description = "The next page, if there is one, as rel=\"next\" (RFC 8288)"))
+    ))
+)]
 async fn list(api: web::Data<StockApi>, query: web::Query<QueryParams>) -> Result<HttpResponse, Problem> {
     let request = PageRequest::parse(&query, |cursor| cursor.parse().ok().map(VehicleId))?;
     let rows = api.store.page(&request).await?;
     Ok(Page::new(&request, rows, |stocked| stocked.id, &api.skipped).respond("/stock", VehicleBody::from))
 }
 
+/// Show a vehicle
+#[utoipa::path(
+    get, path = "/stock/{id}", operation_id = "showVehicle", tag = "stock",
+    params(("id" = i64, Path, minimum = 1, description = "The id of the vehicle", example = 1)),
+    responses((status = 200, description = "The vehicle", body = VehicleBody))
+)]
 async fn show(api: web::Data<StockApi>, id: web::Path<String>) -> Result<HttpResponse, Problem> {
     let id = id.parse().map(VehicleId).map_err(|_| Problem::not_found())?;
     let stocked = api.store.get(id).await?.ok_or_else(Problem::not_found)?;

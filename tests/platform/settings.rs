@@ -114,7 +114,7 @@ fn sample(variable: &str, directory: &Path) -> String {
         "KAFKA_PROPERTIES" => "linger.ms=7\nsecurity.protocol=plaintext".to_owned(),
         "LOG" => "debug".to_owned(),
         "LOG_FORMAT" => "json".to_owned(),
-        "MAX_CONCURRENT_ESTIMATES" | "MAX_IN_FLIGHT" => "7".to_owned(),
+        "MAX_CONCURRENT_ESTIMATES" | "MAX_CONNECTIONS" | "MAX_IN_FLIGHT" => "7".to_owned(),
         "MAX_IN_FLIGHT_BYTES" => "7MiB".to_owned(),
         "OTEL_EXPORTER_OTLP_ENDPOINT" => "http://127.0.0.1:1".to_owned(),
         "OTEL_EXPORTER_OTLP_HEADERS" => "authorization=Bearer%20x,tenant=y".to_owned(),
