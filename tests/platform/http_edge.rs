@@ -135,7 +135,8 @@ async fn a_large_body_is_refused_when_it_is_announced_and_when_it_is_not() {
     assert!(answer.contains("/problems/body-too-large"), "{answer}");
 
     let chunk = format!("8000\r\n{}\r\n", " ".repeat(0x8000));
-    let chunked = post_head(&format!("{json}Transfer-Encoding: chunked\r\n")) + &chunk.repeat(3) + "0\r\n\r\n";
+    let chunked =
+        post_head(&format!("{json}Transfer-Encoding: chunked\r\n")) + &chunk.repeat(3) + "0\r\n\r\n";
     let answer = exchange(platform.stock(), chunked.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     platform.finish().await;

@@ -59,7 +59,16 @@ pub(in crate::kafka) enum Admission<'a, T> {
 impl<T> Lane<T> {
     pub(super) fn new(epoch: u64, guard: T, expected: Option<Consumed>, now: Instant) -> Self {
         let proven = expected.is_none();
-        Self { epoch, guard, expected, proven, last: None, doubted: None, seen: now, entries: VecDeque::new() }
+        Self {
+            epoch,
+            guard,
+            expected,
+            proven,
+            last: None,
+            doubted: None,
+            seen: now,
+            entries: VecDeque::new(),
+        }
     }
 
     /// Admits a record if it is new. `idle` is the last time at which no partition had a record to read.
