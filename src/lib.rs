@@ -14,7 +14,6 @@ pub mod database;
 #[cfg(feature = "embedded")]
 pub mod dev;
 pub mod dlq;
-mod error_chain;
 pub mod estimate;
 pub mod event;
 mod excerpt;
