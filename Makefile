@@ -38,6 +38,10 @@ test: ## Run the tests
 	cargo test --workspace --lib --bins --tests
 	cargo test --workspace --doc
 
+.PHONY: test-api
+test-api: ## Check the HTTP APIs with validators, schemathesis and a browser; API_EXAMPLES=100, API_SEED=<number>
+	tests/api/check
+
 .PHONY: cluster-up
 cluster-up: ## Start the production topology as plain processes; installs missing engines
 	tests/cluster/cluster up

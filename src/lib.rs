@@ -16,7 +16,6 @@ pub mod dev;
 pub mod dlq;
 pub mod duration;
 pub mod environment;
-mod error_chain;
 pub mod estimate;
 pub mod event;
 mod excerpt;

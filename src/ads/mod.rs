@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use ad::{Ad, Offer};
 
-use crate::database::{Access, DatabaseUrl};
+use crate::database::{Access, DatabaseError, DatabaseUrl};
 use crate::event::VEHICLE_PROCESSED;
 use crate::http::{HttpServer, Need, Port, SkippedRows};
 use crate::kafka::{ClusterCheck, GroupLag, Instance, Naming, Worker, WorkerStatus};
@@ -126,7 +126,9 @@ impl Ads {
         };
 
         let mut role = Role::new(&args.shutdown, shutdown.clone());
-        role.check("database", Need::Requests, async || Ok(store.check().await?));
+        role.check("database", Need::Requests, async || {
+            store.check().await.map_err(DatabaseError::with_separate_cause)
+        });
         role.check("kafka", Need::Background, async || cluster.check().await);
         role.check("worker", Need::Background, async || status.judge());
         role.check("schema-registry", Need::Background, async || codec.check(&[]).await);

@@ -9,7 +9,6 @@ use utoipa::ToSchema;
 
 use super::problem_type::ProblemType;
 use crate::database::DatabaseError;
-use crate::error_chain::chain;
 use crate::vehicle::FieldError;
 
 /// The seconds after which a client should retry while the service is unavailable.
@@ -144,23 +143,22 @@ impl From<DatabaseError> for Problem {
 impl From<&DatabaseError> for Problem {
     /// Discloses nothing internal in the response and logs the whole error instead.
     fn from(error: &DatabaseError) -> Self {
-        let whole = chain(error);
         match error {
             DatabaseError::Refused(_) => {
-                tracing::warn!(error = whole, "the database refuses a request's values, responding with 400");
+                tracing::warn!(%error, "the database refuses a request's values, responding with 400");
                 Self::new(&ProblemType::REFUSED_VALUES, "")
             }
             DatabaseError::Unavailable(_) | DatabaseError::ReadOnly(_) | DatabaseError::Conflict(_) => {
-                tracing::warn!(error = whole, "database request failed, responding with 503");
+                tracing::warn!(%error, "database request failed, responding with 503");
                 Self::new(&ProblemType::UNAVAILABLE, "retry later")
             }
             // Lists leave such a row out as well, and log it once.
             DatabaseError::Unreadable(_) => {
-                tracing::debug!(error = whole, "row is unreadable, responding with 404");
+                tracing::debug!(%error, "row is unreadable, responding with 404");
                 Self::not_found()
             }
             DatabaseError::Internal(_) => {
-                tracing::error!(error = whole, "database request failed, responding with 500");
+                tracing::error!(%error, "database request failed, responding with 500");
                 Self::new(&ProblemType::INTERNAL, "")
             }
         }

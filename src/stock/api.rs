@@ -174,7 +174,10 @@ async fn take(
 /// List vehicles, oldest first
 #[utoipa::path(
     get, path = "/stock", operation_id = "listVehicles", tag = "stock",
-    params(QueryParams),
+    params(
+        QueryParams,
+        ("after" = Option<i64>, Query, description = "Cursor, from the Link header of the page before")
+    ),
     responses((
         status = 200, description = "A page of vehicles",
         body = [VehicleBody],

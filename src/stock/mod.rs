@@ -20,7 +20,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::database::{Access, DatabaseUrl};
+use crate::database::{Access, DatabaseError, DatabaseUrl};
 use crate::duration::parse_duration;
 use crate::event::VEHICLE_CREATED;
 use crate::http::{HttpServer, Need, Port, SkippedRows};
@@ -133,10 +133,12 @@ impl Stock {
 
         let mut role = Role::new(&args.shutdown, shutdown.clone());
         role.check("database", Need::Requests, async || {
-            store.check().await?;
+            store.check().await.map_err(DatabaseError::with_separate_cause)?;
             writes.judge()
         });
-        role.check("relay", Need::Background, async || status.judge(&store.backlog().await?));
+        role.check("relay", Need::Background, async || {
+            status.judge(&store.backlog().await.map_err(DatabaseError::with_separate_cause)?)
+        });
         role.check("kafka", Need::Background, async || cluster.check().await);
         role.check("schema-registry", Need::Background, async || {
             codec.check(&[(VEHICLE_CREATED, &topic)]).await

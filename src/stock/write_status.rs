@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 
 use crate::database::DatabaseError;
-use crate::error_chain::chain;
 
 /// The time after which a failure no longer counts: a load balancer that removed the instance sends it no further
 /// requests.
@@ -29,7 +28,7 @@ impl WriteStatus {
     /// Records a failure, unless the values of a single vehicle caused it.
     pub(super) fn failed(&self, error: &DatabaseError) {
         if !matches!(error, DatabaseError::Refused(_)) {
-            *self.lock() = Some((Instant::now(), chain(error)));
+            *self.lock() = Some((Instant::now(), error.to_string()));
         }
     }
 
