@@ -14,10 +14,13 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url, header};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
+use vehicle_platform::duration::parse_duration;
+use vehicle_platform::environment;
 use vehicle_platform::estimate::{Estimate, EstimateArgs, EstimateError, Estimator};
 use vehicle_platform::event::VehicleCreated;
 use vehicle_platform::open_files::{self, ROLE_FILES};
 use vehicle_platform::process;
+use vehicle_platform::secret::SecretParser;
 use vehicle_platform::shutdown::run_until_signal;
 use vehicle_platform::telemetry::LogArgs;
 use vehicle_platform::trace::{self, TraceArgs};
@@ -49,15 +52,15 @@ pub struct Cli {
 #[command(next_help_heading = "Pricing model")]
 pub struct HttpModelArgs {
     /// URL to post vehicles to
-    #[arg(long, env = "MODEL_URL", hide_env_values = true, value_name = "URL", value_parser = parse_url)]
+    #[arg(long, env = "MODEL_URL", hide_env_values = true, value_name = "URL", value_parser = SecretParser::new(parse_url))]
     model_url: Url,
 
     /// URL that responds to GET with 2xx while the service can work [default: not checked]
-    #[arg(long, env = "MODEL_HEALTH_URL", hide_env_values = true, value_name = "URL", value_parser = parse_url)]
+    #[arg(long, env = "MODEL_HEALTH_URL", hide_env_values = true, value_name = "URL", value_parser = SecretParser::new(parse_url))]
     model_health_url: Option<Url>,
 
     /// Timeout of a request, including the connection
-    #[arg(long, env = "MODEL_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "MODEL_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
     model_timeout: Duration,
 }
 
@@ -65,12 +68,12 @@ fn parse_url(text: &str) -> Result<Url, String> {
     let url = Url::from_str(text).map_err(|error| error.to_string())?;
     match url.scheme() {
         "http" | "https" => Ok(url),
-        scheme => Err(format!("must begin with http:// or https://, not {scheme}:")),
+        _ => Err("must begin with http:// or https://".to_owned()),
     }
 }
 
 fn main() {
-    let cli = Cli::parse();
+    let cli: Cli = environment::parse();
     let log = cli.log.clone();
     process::run(&log, async {
         open_files::claim(ROLE_FILES)?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::ads::{Ads, AdsArgs};
@@ -11,6 +11,7 @@ use crate::audit::{self, AuditArgs};
 #[cfg(feature = "embedded")]
 use crate::dev::{self, DevArgs};
 use crate::dlq::{self, DlqArgs};
+use crate::environment::command_of;
 use crate::estimate::{Estimate, EstimateArgs, ModelArgs};
 use crate::healthcheck::{self, HealthcheckArgs};
 use crate::open_files::{self, ROLE_FILES};
@@ -121,12 +122,12 @@ impl Command {
             Self::Healthcheck(args) => healthcheck::run(args).await,
             Self::Completions { shell } => {
                 let mut completions = Vec::new();
-                clap_complete::generate(shell, &mut Cli::command(), NAME, &mut completions);
+                clap_complete::generate(shell, &mut command_of::<Cli>(), NAME, &mut completions);
                 let mut output = Output::stdout();
                 output.raw(&completions);
                 Ok(output.finish()?)
             }
-            Self::Man { directory } => clap_mangen::generate_to(Cli::command(), &directory)
+            Self::Man { directory } => clap_mangen::generate_to(command_of::<Cli>(), &directory)
                 .with_context(|| format!("cannot write man pages to {}", directory.display())),
         }
     }
@@ -138,6 +139,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command_of::<Cli>().debug_assert();
     }
 }

@@ -14,6 +14,8 @@ pub mod database;
 #[cfg(feature = "embedded")]
 pub mod dev;
 pub mod dlq;
+pub mod duration;
+pub mod environment;
 pub mod estimate;
 pub mod event;
 mod excerpt;

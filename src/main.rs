@@ -4,11 +4,10 @@
     reason = "they panic when the stream fails: use `output`"
 )]
 
-use clap::Parser;
 use vehicle_platform::cli::Cli;
-use vehicle_platform::process;
+use vehicle_platform::{environment, process};
 
 fn main() {
-    let Cli { command, log } = Cli::parse();
+    let Cli { command, log } = environment::parse();
     process::run(&log, command.run());
 }

@@ -8,12 +8,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::duration::parse_duration;
 use crate::trace;
 
 #[derive(Args, Clone, Debug)]
 pub struct ShutdownArgs {
     /// Maximum time for the process to end after SIGTERM or SIGINT
-    #[arg(long, env = "SHUTDOWN_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration, help_heading = "Process")]
+    #[arg(long, env = "SHUTDOWN_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = parse_duration, help_heading = "Process")]
     pub shutdown_timeout: Duration,
 }
 

@@ -6,7 +6,6 @@ mod ingest;
 pub mod store;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,14 +52,10 @@ pub struct AdsArgs {
         value_name = "URL",
         default_value = DEFAULT_DATABASE_URL,
         hide_env_values = true,
-        value_parser = SecretParser::new(str::parse::<DatabaseUrl>),
+        value_parser = SecretParser::new(store::parse_url),
         help_heading = "Database"
     )]
     pub database_url: DatabaseUrl,
-
-    /// File that contains the URL of the database, which may be a secret
-    #[arg(long, env = "DATABASE_URL_FILE", value_name = "PATH", help_heading = "Database")]
-    pub database_url_file: Option<PathBuf>,
 
     /// Name that identifies this instance and stays the same across restarts [default: the host's name and a number
     /// that is free on this machine]
@@ -87,8 +82,8 @@ impl Ads {
     /// Fails when the port is in use, or an argument can never work.
     pub async fn bind(args: AdsArgs) -> anyhow::Result<Self> {
         let server = HttpServer::bind(&args.role.http, args.port)?;
-        let database_url = DatabaseUrl::resolve(&args.database_url, args.database_url_file.as_ref())?;
-        let store = store::open(&database_url, Access::Owner).await.context("--database-url")?;
+        let store = store::open(&args.database_url, Access::Owner).await;
+        let store = store.context("--database-url (DATABASE_URL)")?;
         let codec = Arc::new(Codec::new(&args.role.registry)?);
         Ok(Self { server, store, codec, instance_id: args.instance_id, role: args.role })
     }

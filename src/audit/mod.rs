@@ -6,7 +6,6 @@ mod report;
 mod scratch;
 mod trail;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use tokio::runtime::Handle;
 use crate::ads;
 use crate::ads::store::AdStore;
 use crate::database::{Access, DatabaseError, DatabaseUrl};
+use crate::duration::parse_duration;
 use crate::kafka::{KafkaArgs, Naming};
 use crate::output::Output;
 use crate::secret::SecretParser;
@@ -47,7 +47,7 @@ pub struct AuditArgs {
     pub json: bool,
 
     /// Duration of an estimate; a vehicle that has not advanced for 10 s longer is late
-    #[arg(long, env = "PROCESSING_TIME", value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "PROCESSING_TIME", value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
     pub processing_time: Duration,
 
     /// Database of stock: postgres://user:password@host/database or sqlite:PATH
@@ -57,14 +57,10 @@ pub struct AuditArgs {
         value_name = "URL",
         default_value = stock::DEFAULT_DATABASE_URL,
         hide_env_values = true,
-        value_parser = SecretParser::new(str::parse::<DatabaseUrl>),
+        value_parser = SecretParser::new(stock::store::parse_url),
         help_heading = "Databases"
     )]
     pub stock_database_url: DatabaseUrl,
-
-    /// File that contains the URL of stock's database
-    #[arg(long, env = "STOCK_DATABASE_URL_FILE", value_name = "PATH", help_heading = "Databases")]
-    pub stock_database_url_file: Option<PathBuf>,
 
     /// Database of ads: mongodb://user:password@host/database or sqlite:PATH
     #[arg(
@@ -73,14 +69,10 @@ pub struct AuditArgs {
         value_name = "URL",
         default_value = ads::DEFAULT_DATABASE_URL,
         hide_env_values = true,
-        value_parser = SecretParser::new(str::parse::<DatabaseUrl>),
+        value_parser = SecretParser::new(ads::store::parse_url),
         help_heading = "Databases"
     )]
     pub ads_database_url: DatabaseUrl,
-
-    /// File that contains the URL of ads' database
-    #[arg(long, env = "ADS_DATABASE_URL_FILE", value_name = "PATH", help_heading = "Databases")]
-    pub ads_database_url_file: Option<PathBuf>,
 
     #[command(flatten)]
     pub kafka: KafkaArgs,
@@ -99,11 +91,11 @@ struct Sources {
 /// # Errors
 /// Fails when a system does not answer, or when there are findings or unresolved dead letters.
 pub async fn run(args: AuditArgs) -> anyhow::Result<()> {
-    let vehicles = DatabaseUrl::resolve(&args.stock_database_url, args.stock_database_url_file.as_ref())?;
-    let ads = DatabaseUrl::resolve(&args.ads_database_url, args.ads_database_url_file.as_ref())?;
+    let vehicles = stock::store::open(&args.stock_database_url, Access::Observer).await;
+    let ads = ads::store::open(&args.ads_database_url, Access::Observer).await;
     let sources = Sources {
-        vehicles: stock::store::open(&vehicles, Access::Observer).await.context("--stock-database-url")?,
-        ads: ads::store::open(&ads, Access::Observer).await.context("--ads-database-url")?,
+        vehicles: vehicles.context("--stock-database-url (STOCK_DATABASE_URL)")?,
+        ads: ads.context("--ads-database-url (ADS_DATABASE_URL)")?,
         kafka: args.kafka.clone(),
         naming: Naming::new(&args.kafka),
     };

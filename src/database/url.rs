@@ -1,10 +1,7 @@
-//! Parses and resolves the address of a database.
+//! Parses the address of a database.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::str::FromStr;
-
-use anyhow::anyhow;
 
 /// The address of a database. It may contain a password, so `Debug` shows only the scheme.
 #[derive(Clone, PartialEq, Eq)]
@@ -23,17 +20,6 @@ impl DatabaseUrl {
     /// Returns the path in `sqlite:PATH`.
     pub fn sqlite_path(&self) -> Option<&str> {
         self.0.strip_prefix("sqlite:")
-    }
-
-    /// Returns the address in `file` if one is given, otherwise `url`.
-    ///
-    /// # Errors
-    /// Fails when the file cannot be read or does not contain a database address.
-    pub fn resolve(url: &Self, file: Option<&PathBuf>) -> anyhow::Result<Self> {
-        let Some(file) = file else { return Ok(url.clone()) };
-        let text = std::fs::read_to_string(file)
-            .map_err(|error| anyhow!("--database-url-file {}: {error}", file.display()))?;
-        text.trim().parse().map_err(|error| anyhow!("--database-url-file {}: {error}", file.display()))
     }
 }
 

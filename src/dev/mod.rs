@@ -82,8 +82,12 @@ pub enum RoleName {
 }
 
 fn lock(data_dir: &Path) -> anyhow::Result<File> {
-    let in_use =
-        || format!("cannot use the data directory {}; choose another with --data-dir", data_dir.display());
+    let in_use = || {
+        format!(
+            "cannot use the data directory {}; choose another with --data-dir (DATA_DIR)",
+            data_dir.display()
+        )
+    };
     fs::create_dir_all(data_dir).with_context(in_use)?;
     let lock = data_dir.join("lock");
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(lock).with_context(in_use)?;
@@ -140,10 +144,10 @@ pub async fn run(args: DevArgs, shutdown: CancellationToken) -> anyhow::Result<(
 fn check_roles(roles: &[RoleName]) -> anyhow::Result<()> {
     let count = |wanted| roles.iter().filter(|role| **role == wanted).count();
     if count(RoleName::None) > 0 && roles.len() > 1 {
-        bail!("--roles: none cannot be combined with other roles");
+        bail!("--roles (ROLES): none cannot be combined with other roles");
     }
     if count(RoleName::Stock) > 1 || count(RoleName::Ads) > 1 {
-        bail!("--roles: only estimate can be repeated");
+        bail!("--roles (ROLES): only estimate can be repeated");
     }
     Ok(())
 }
@@ -161,7 +165,7 @@ impl Roles {
         let count = |wanted| args.roles.iter().filter(|role| **role == wanted).count();
         let sqlite = |file| -> anyhow::Result<DatabaseUrl> {
             let url = format!("sqlite:{}", args.data_dir.join(file).display());
-            url.parse().map_err(|error| anyhow::anyhow!("--data-dir: {error}"))
+            url.parse().map_err(|error| anyhow::anyhow!("--data-dir (DATA_DIR): {error}"))
         };
         let role = RoleArgs {
             http: HttpArgs::on(LOOPBACK),
@@ -174,7 +178,6 @@ impl Roles {
             let stock = StockArgs {
                 port: args.stock_port,
                 database_url: sqlite("stock.db")?,
-                database_url_file: None,
                 outbox_retention: stock::DEFAULT_RETENTION.into(),
                 role: role.clone(),
             };
@@ -184,7 +187,6 @@ impl Roles {
             let ads = AdsArgs {
                 port: args.ads_port,
                 database_url: sqlite("ads.db")?,
-                database_url_file: None,
                 instance_id: Some("dev".to_owned()),
                 role: role.clone(),
             };

@@ -31,7 +31,9 @@ use pricing::Pricing;
 pub const GROUP: &str = "ms-price-estimate";
 
 /// The lower limit of `--max-in-flight-bytes`: the largest record that topics accept by default.
-const MIN_IN_FLIGHT_BYTES: usize = 1 << 20;
+const MIN_IN_FLIGHT_BYTES: u64 = 1 << 20;
+/// The upper limit of `--max-in-flight-bytes`.
+const MAX_IN_FLIGHT_BYTES: u64 = 1 << 40;
 
 /// The settings of the role, independent of its pricing model.
 #[derive(Args, Clone, Debug)]
@@ -78,9 +80,10 @@ fn parse_count(text: &str) -> Result<usize, String> {
 
 fn parse_max_in_flight_bytes(text: &str) -> Result<usize, String> {
     let ByteSize(bytes) = text.parse()?;
-    match usize::try_from(bytes) {
-        Ok(bytes) if bytes >= MIN_IN_FLIGHT_BYTES => Ok(bytes),
-        _ => Err("must be at least 1MiB".to_owned()),
+    if (MIN_IN_FLIGHT_BYTES..=MAX_IN_FLIGHT_BYTES).contains(&bytes) {
+        usize::try_from(bytes).map_err(|_| "is more than this machine can address".to_owned())
+    } else {
+        Err("must be from 1MiB to 1TiB".to_owned())
     }
 }
 

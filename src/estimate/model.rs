@@ -5,13 +5,14 @@ use std::time::Duration;
 use clap::Args;
 
 use super::estimator::{Estimator, SimulatedEstimator};
+use crate::duration::parse_duration;
 
 /// The settings of the pricing model.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Pricing model")]
 pub struct ModelArgs {
     /// Duration of the simulated estimate of one vehicle
-    #[arg(long, env = "PROCESSING_TIME", value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "PROCESSING_TIME", value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
     pub processing_time: Duration,
 }
 

@@ -1,11 +1,12 @@
 //! The settings of the HTTP server.
 
 use std::fmt::{self, Display, Formatter};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use clap::Args;
 use clap::builder::TypedValueParser;
 
+use super::host::parse_host;
 use crate::open_files;
 
 /// The number of connections that a role serves at the same time by default.
@@ -14,8 +15,8 @@ const DEFAULT_MAX_CONNECTIONS: u32 = 1_024;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "HTTP")]
 pub struct HttpArgs {
-    /// IP address to listen on; 0.0.0.0 for all interfaces
-    #[arg(long, env = "HOST", value_name = "ADDRESS", default_value = "127.0.0.1")]
+    /// IP address or name of this machine to listen on; 0.0.0.0 for all interfaces
+    #[arg(long, env = "HOST", value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = parse_host)]
     pub host: IpAddr,
 
     /// Port for health and metrics only, which then are not served on --port; its readiness names each cause in full
@@ -77,7 +78,9 @@ impl Port {
 
     /// Returns the context of the error that the port cannot be used on `host`.
     pub fn cannot_listen(self, host: IpAddr) -> String {
-        format!("cannot listen on {host}:{}; choose another port with {}", self.number, self.flag)
+        let variable = self.flag.trim_start_matches('-').to_uppercase().replace('-', "_");
+        let address = SocketAddr::new(host, self.number);
+        format!("cannot listen on {address}; choose another port with {} ({variable})", self.flag)
     }
 }
 

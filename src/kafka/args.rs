@@ -5,7 +5,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaConfRes;
 
+use crate::duration::parse_duration;
 use crate::secret::SecretParser;
 
 const DEFAULT_BOOTSTRAP_SERVERS: &str = "127.0.0.1:9092";
@@ -54,11 +58,11 @@ const ALIASES: &[(&str, &str)] = &[
 #[command(next_help_heading = "Kafka")]
 pub struct KafkaArgs {
     /// Brokers for the initial connection to the cluster [default: 127.0.0.1:9092]
-    #[arg(long = "kafka-bootstrap-servers", env = "KAFKA_BOOTSTRAP_SERVERS", value_name = "HOST:PORT,...")]
+    #[arg(long = "kafka-bootstrap-servers", env = "KAFKA_BOOTSTRAP_SERVERS", value_name = "HOST:PORT,...", value_parser = parse_servers)]
     bootstrap_servers: Option<String>,
 
     /// The name of the variable in the original services.
-    #[arg(long = "kafka-bootstrap-server", env = "KAFKA_BOOTSTRAP_SERVER", hide = true)]
+    #[arg(long = "kafka-bootstrap-server", env = "KAFKA_BOOTSTRAP_SERVER", hide = true, value_parser = parse_servers)]
     bootstrap_server: Option<String>,
 
     /// Additional librdkafka setting, such as security.protocol=SASL_SSL; may be repeated, and the variable has one
@@ -112,10 +116,10 @@ impl std::str::FromStr for TopicRetention {
         if text == "forever" {
             return Ok(Self(None));
         }
-        match humantime::parse_duration(text) {
+        match parse_duration(text) {
             Ok(retention) if retention >= Duration::from_secs(60) => Ok(Self(Some(retention))),
             Ok(_) => Err("must be at least 1m".to_owned()),
-            Err(error) => Err(format!("must be \"forever\" or a duration: {error}")),
+            Err(reason) => Err(format!("{reason}; or \"forever\"")),
         }
     }
 }
@@ -166,8 +170,44 @@ impl std::str::FromStr for Property {
         if let Some((_, instead)) = RESERVED.iter().find(|(reserved, _)| *reserved == key) {
             return Err(format!("{key} cannot be changed: {instead}"));
         }
-        Ok(Self { key: key.to_owned(), value: value.to_owned() })
+        match ClientConfig::new().set(key, value).create_native_config() {
+            Ok(_) => Ok(Self { key: key.to_owned(), value: value.to_owned() }),
+            // librdkafka's own texts repeat the value.
+            Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_INVALID, ..)) => {
+                Err(format!("librdkafka does not accept the value of {key}"))
+            }
+            Err(_) if is_name(key) => Err(format!("librdkafka has no setting {key}")),
+            Err(_) => Err("must be KEY=VALUE with a setting of librdkafka".to_owned()),
+        }
     }
+}
+
+/// Returns whether `key` has the form of librdkafka's names. Another text may be a part of a secret, such as a line of a
+/// private key.
+fn is_name(key: &str) -> bool {
+    let is_part =
+        |character: char| character.is_ascii_lowercase() || matches!(character, '.' | '_' | '0'..='9');
+    key.len() <= 64 && key.contains('.') && key.chars().all(is_part)
+}
+
+/// Parses a list of brokers. Ignores white space and empty elements.
+fn parse_servers(text: &str) -> Result<String, String> {
+    let servers: Vec<_> = text.split(',').map(str::trim).filter(|server| !server.is_empty()).collect();
+    let is_address = |server: &&str| {
+        let address = server.split_once("://").map_or(*server, |(_, address)| address);
+        let (host, port) = match address.strip_prefix('[').and_then(|address| address.split_once(']')) {
+            Some((host, port)) => (host, port.strip_prefix(':').or(port.is_empty().then_some("9092"))),
+            None => {
+                address.split_once(':').map_or((address, Some("9092")), |(host, port)| (host, Some(port)))
+            }
+        };
+        let port = port.and_then(|port| port.parse::<u16>().ok());
+        !host.is_empty() && !host.contains(char::is_whitespace) && port.is_some_and(|port| port > 0)
+    };
+    if servers.is_empty() || !servers.iter().all(is_address) {
+        return Err("must be a list such as host-1:9092,host-2:9092, with ports from 1 to 65535".to_owned());
+    }
+    Ok(servers.join(","))
 }
 
 /// Parses a prefix: characters that Kafka allows in the name of a topic, short enough for the longest name.
@@ -186,9 +226,36 @@ mod tests {
 
     #[test]
     fn the_value_of_a_property_begins_after_the_first_equals_sign_and_is_not_shown() {
-        let property: Property = "sasl.jaas.config=a=b".parse().unwrap();
+        let property: Property = "sasl.password=a=b".parse().unwrap();
         assert_eq!(property.value, "a=b");
-        assert_eq!(format!("{property:?}"), "sasl.jaas.config=***");
+        assert_eq!(format!("{property:?}"), "sasl.password=***");
+    }
+
+    #[test]
+    fn the_list_of_brokers_is_normalized() {
+        for (text, servers) in [
+            ("a:1", "a:1"),
+            (" a , b:65535 ,, SSL://c:3,[::1]:4,[::1],", "a,b:65535,SSL://c:3,[::1]:4,[::1]"),
+        ] {
+            assert_eq!(parse_servers(text), Ok(servers.to_owned()));
+        }
+        for wrong in ["", ",", "a:0", "a:65536", "a:b", ":1", "a b:1", "::1", "[::1]1", "a:1:2"] {
+            assert!(parse_servers(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_property_that_librdkafka_refuses_is_named_without_its_value() {
+        for (text, reason) in [
+            ("sasl.passwordd=hunter2", "no setting sasl.passwordd"),
+            ("hunter2XYZ+/==", "must be KEY=VALUE with a setting of librdkafka"),
+            ("security.protocol=hunter2", "does not accept the value of security.protocol"),
+            ("linger.ms=hunter2", "does not accept the value of linger.ms"),
+            ("linger.ms=18446744073709551616", "does not accept the value of linger.ms"),
+        ] {
+            let refusal = text.parse::<Property>().unwrap_err();
+            assert!(refusal.contains(reason) && !refusal.contains("hunter2"), "{text}: {refusal}");
+        }
     }
 
     #[test]

@@ -30,7 +30,7 @@ impl Observer {
     pub(super) fn new(kafka: &KafkaArgs, group: Option<&str>, isolation: Isolation) -> anyhow::Result<Self> {
         let consumer = observer_config(kafka, group, isolation)
             .create_with_context(LoggingContext)
-            .context("cannot set up a Kafka consumer; see --kafka-property")?;
+            .context("cannot set up a Kafka consumer; see --kafka-property (KAFKA_PROPERTIES)")?;
         Ok(Self { consumer: ClosedElsewhere::new(consumer) })
     }
 

@@ -184,7 +184,7 @@ pub(super) fn records_wait(
 fn consumer(kafka: &KafkaArgs, isolation_level: &str) -> anyhow::Result<BaseConsumer<LoggingContext>> {
     reader_config(kafka, isolation_level)
         .create_with_context(LoggingContext)
-        .context("cannot set up a Kafka consumer; see --kafka-property")
+        .context("cannot set up a Kafka consumer; see --kafka-property (KAFKA_PROPERTIES)")
 }
 
 pub(super) fn reader_config(kafka: &KafkaArgs, isolation_level: &str) -> ClientConfig {

@@ -126,7 +126,9 @@ async fn describe(
 /// Creates an admin client. It is rarely needed and occupies some megabytes, so it is created on demand.
 pub(super) fn admin(kafka: &KafkaArgs) -> anyhow::Result<ClosedElsewhere<AdminClient<LoggingContext>>> {
     let admin = client_config(kafka).create_with_context(LoggingContext);
-    Ok(ClosedElsewhere::new(admin.context("cannot set up a Kafka client; see --kafka-property")?))
+    Ok(ClosedElsewhere::new(
+        admin.context("cannot set up a Kafka client; see --kafka-property (KAFKA_PROPERTIES)")?,
+    ))
 }
 
 #[cfg(test)]

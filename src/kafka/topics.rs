@@ -41,7 +41,7 @@ impl ClusterCheck {
     /// # Errors
     /// Fails when librdkafka refuses the settings of any client of a role.
     pub fn new(kafka: &KafkaArgs, topics: Vec<String>, group: Option<&str>) -> anyhow::Result<Self> {
-        let context = "the settings cannot work together; see --kafka-property";
+        let context = "the settings cannot work together; see --kafka-property (KAFKA_PROPERTIES)";
         let producer = producer_config(kafka, "check").create_with_context(DeliveryLog::default());
         drop(ClosedElsewhere::<BaseProducer<_>>::new(producer.context(context)?));
         let consumer = consumer_config(kafka, group.unwrap_or("check")).create_with_context(LoggingContext);

@@ -103,7 +103,7 @@ impl TransactionalProducer {
         let config = producer_config(kafka, transactional_id);
         let batching = Batching::Together;
         let producer = Producer::new(&config, batching, shutdown.clone())
-            .context("cannot set up a Kafka producer; see --kafka-property")?;
+            .context("cannot set up a Kafka producer; see --kafka-property (KAFKA_PROPERTIES)")?;
         let mut producer = Self { config, producer, batching, patience, shutdown };
         producer.begin().await.context("cannot initialize transactions")?;
         Ok(producer)

@@ -197,7 +197,7 @@ impl<'a, H: Handler> Session<'a, H> {
         ))?;
         let consumer: BaseConsumer<RebalanceLog> = consumer_config(&worker.kafka, &worker.group)
             .create_with_context(RebalanceLog::default())
-            .context("cannot set up a Kafka consumer; see --kafka-property")?;
+            .context("cannot set up a Kafka consumer; see --kafka-property (KAFKA_PROPERTIES)")?;
         consumer.subscribe(&[&worker.topic]).context("cannot subscribe")?;
         let work = Work {
             handler: Arc::clone(&worker.handler),

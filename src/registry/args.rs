@@ -47,7 +47,7 @@ impl RegistryArgs {
         let first = all.next();
         ensure!(
             all.all(|other| Some(other) == first),
-            "--schema-registry-url: all addresses must have the same user and password"
+            "--schema-registry-url (SCHEMA_REGISTRY_URL): all addresses must have the same user and password"
         );
         Ok(())
     }
@@ -73,17 +73,25 @@ pub(super) fn without_credentials(url: &Url) -> String {
 }
 
 fn parse_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text.trim())
-        .map_err(|error| format!("is not a URL ({error}); use the form http://host:8081"))?;
-    if matches!(url.scheme(), "http" | "https") && url.has_host() {
-        Ok(url)
-    } else {
-        Err("must be an http or https URL, such as http://host:8081".to_owned())
+    let url = Url::parse(text).map_err(|error| format!("not a URL such as http://host:8081 ({error})"))?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err("must be an http or https URL, such as http://host:8081".to_owned());
     }
+    // An unencoded character in the password would end it, and the rest would be shown as a part of the address.
+    if url.path().contains('@') || url.query().is_some() || url.fragment().is_some() {
+        return Err(
+            "contains @, ? or # after the host; percent-encode / ? # and @ in the user name and the \
+                    password: / is %2F"
+                .to_owned(),
+        );
+    }
+    Ok(url)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -108,6 +116,21 @@ mod tests {
     fn text_that_is_not_a_web_address_is_refused() {
         for text in ["", "host:8081", "ftp://host", "http://"] {
             assert!(parse_url(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn neither_an_error_nor_an_address_shows_a_part_of_a_password(
+            before in "[a-z%:/?#@,=&.0-9]{0,12}",
+            after in "[a-z%:/?#@,=&.0-9]{0,12}",
+        ) {
+            let text = format!("http://user:{before}zq9marker7x{after}@host:8081/base");
+            let shown = match parse_url(&text) {
+                Ok(url) => without_credentials(&url),
+                Err(reason) => reason,
+            };
+            prop_assert!(!shown.contains("zq9marker7x"), "{text}: {shown}");
         }
     }
 }

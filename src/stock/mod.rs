@@ -11,7 +11,6 @@ pub mod store;
 mod write_status;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::database::{Access, DatabaseError, DatabaseUrl};
+use crate::duration::parse_duration;
 use crate::event::VEHICLE_CREATED;
 use crate::http::{HttpServer, Need, Port, SkippedRows};
 use crate::kafka::{ClusterCheck, Instance, Naming};
@@ -50,14 +50,10 @@ pub struct StockArgs {
         value_name = "URL",
         default_value = DEFAULT_DATABASE_URL,
         hide_env_values = true,
-        value_parser = SecretParser::new(str::parse::<DatabaseUrl>),
+        value_parser = SecretParser::new(store::parse_url),
         help_heading = "Database"
     )]
     pub database_url: DatabaseUrl,
-
-    /// File that contains the URL of the database, which may be a secret
-    #[arg(long, env = "DATABASE_URL_FILE", value_name = "PATH", help_heading = "Database")]
-    pub database_url_file: Option<PathBuf>,
 
     /// Time for which a published event is retained in the database
     #[arg(
@@ -65,24 +61,13 @@ pub struct StockArgs {
         env = "OUTBOX_RETENTION",
         value_name = "DURATION",
         default_value_t = DEFAULT_RETENTION.into(),
-        value_parser = parse_retention,
+        value_parser = |text: &str| parse_duration(text).map(humantime::Duration::from),
         help_heading = "Database"
     )]
     pub outbox_retention: humantime::Duration,
 
     #[command(flatten)]
     pub role: RoleArgs,
-}
-
-/// The longest time that a published event can be retained: 100 years.
-const MAX_RETENTION: Duration = Duration::from_secs(100 * 366 * 24 * 3_600);
-
-fn parse_retention(text: &str) -> Result<humantime::Duration, String> {
-    match text.parse::<humantime::Duration>() {
-        Ok(retention) if *retention <= MAX_RETENTION => Ok(retention),
-        Ok(_) => Err("must be at most 100 years".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
 }
 
 /// The stock role, bound to its address but not running yet.
@@ -101,8 +86,8 @@ impl Stock {
     /// Fails when the port is in use, or an argument can never work.
     pub async fn bind(args: StockArgs) -> anyhow::Result<Self> {
         let server = HttpServer::bind(&args.role.http, args.port)?;
-        let database_url = DatabaseUrl::resolve(&args.database_url, args.database_url_file.as_ref())?;
-        let store = store::open(&database_url, Access::Owner).await.context("--database-url")?;
+        let store = store::open(&args.database_url, Access::Owner).await;
+        let store = store.context("--database-url (DATABASE_URL)")?;
         let codec = Arc::new(Codec::new(&args.role.registry)?);
         Ok(Self { server, store, codec, retention: args.outbox_retention.into(), role: args.role })
     }

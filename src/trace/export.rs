@@ -8,14 +8,16 @@ use anyhow::Context as _;
 use clap::Args;
 use opentelemetry::trace::{SpanContext, SpanId, Status, TraceFlags, TraceId, TraceState};
 use opentelemetry::{InstrumentationScope, KeyValue};
-use opentelemetry_otlp::WithExportConfig as _;
+use opentelemetry_otlp::{WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{
     BatchSpanProcessor, SpanData, SpanEvents, SpanExporter, SpanLinks, SpanProcessor as _,
 };
 use reqwest::Url;
+use reqwest::header::{HeaderName, HeaderValue};
 
+use super::collector::{CollectorClient, parse_header};
 use super::{Description, Span};
 use crate::secret::SecretParser;
 
@@ -30,40 +32,46 @@ static PROCESSOR: OnceLock<BatchSpanProcessor> = OnceLock::new();
 pub struct TraceArgs {
     /// Base URL of an OTLP/HTTP collector that receives traces, such as http://127.0.0.1:4318 [default: none]
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL", hide_env_values = true, value_parser = SecretParser::new(parse_endpoint))]
-    otlp_endpoint: Option<Endpoint>,
+    otlp_endpoint: Option<Url>,
+
+    /// Headers to send to the collector, such as authorization=Bearer%20...; values may be percent-encoded
+    #[arg(
+        long,
+        env = "OTEL_EXPORTER_OTLP_HEADERS",
+        value_name = "NAME=VALUE,...",
+        value_delimiter = ',',
+        hide_env_values = true,
+        value_parser = SecretParser::new(parse_header)
+    )]
+    otlp_headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// The URL that spans are sent to; `None` when the variable is empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Endpoint(Option<Url>);
-
-fn parse_endpoint(text: &str) -> Result<Endpoint, String> {
-    if text.trim().is_empty() {
-        return Ok(Endpoint(None));
-    }
-    let mut url = Url::parse(text.trim()).map_err(|error| format!("is not a URL: {error}"))?;
+fn parse_endpoint(text: &str) -> Result<Url, String> {
+    let mut url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
         return Err("must be an http or https address, like http://host:4318".to_owned());
     }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("must not contain credentials; pass them in OTEL_EXPORTER_OTLP_HEADERS".to_owned());
+    if !url.username().is_empty() || url.password().is_some() || url.path().contains('@') {
+        return Err("must not contain credentials; pass them in --otlp-headers".to_owned());
     }
     url.set_path(&format!("{}/v1/traces", url.path().trim_end_matches('/')));
-    Ok(Endpoint(Some(url)))
+    Ok(url)
 }
 
 /// Starts exporting the steps of this process, with `service` as the service name.
 ///
-/// The variables `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_RESOURCE_ATTRIBUTES` and those of the batch span processor
-/// (`OTEL_BSP_...`) have the meaning that OpenTelemetry defines.
+/// The variables `OTEL_RESOURCE_ATTRIBUTES` and those of the batch span processor (`OTEL_BSP_...`) have the meaning
+/// that OpenTelemetry defines.
 ///
 /// # Errors
 /// Fails when one of these variables requests something unsupported.
 pub fn init(args: &TraceArgs, service: &'static str) -> anyhow::Result<()> {
-    let Some(Endpoint(Some(url))) = &args.otlp_endpoint else { return Ok(()) };
+    let Some(url) = &args.otlp_endpoint else { return Ok(()) };
+    let client = CollectorClient::new(args.otlp_headers.iter().cloned().collect())?;
     let exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_http()
         .with_endpoint(url.as_str())
+        .with_http_client(client)
         .build()
         .context("cannot export traces (--otlp-endpoint)")?;
     let exporter = Watched { exporter, fails: AtomicBool::new(false) };
@@ -176,12 +184,11 @@ mod tests {
     }
 
     #[test]
-    fn a_collector_has_an_http_url_or_none() {
-        let url = |text| parse_endpoint(text).map(|endpoint| endpoint.0.map(String::from));
-        assert_eq!(url("http://localhost:4318/"), Ok(Some("http://localhost:4318/v1/traces".to_owned())));
-        assert_eq!(url("https://host/base"), Ok(Some("https://host/base/v1/traces".to_owned())));
-        assert_eq!(url(""), Ok(None));
-        for wrong in ["localhost:4318", "grpc://localhost:4317", "http://", "http://user:word@host"] {
+    fn a_collector_has_an_http_url() {
+        let url = |text| parse_endpoint(text).map(String::from);
+        assert_eq!(url("http://localhost:4318/"), Ok("http://localhost:4318/v1/traces".to_owned()));
+        assert_eq!(url("https://host/base"), Ok("https://host/base/v1/traces".to_owned()));
+        for wrong in ["", "localhost:4318", "grpc://localhost:4317", "http://", "http://user:word@host"] {
             assert!(url(wrong).is_err(), "{wrong}");
         }
     }

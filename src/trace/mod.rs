@@ -1,5 +1,6 @@
 //! Distributed tracing: one trace follows a vehicle through all roles, and each step of a role is a span.
 
+mod collector;
 mod context;
 mod export;
 

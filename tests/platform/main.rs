@@ -15,6 +15,8 @@ mod operations;
 mod pipeline;
 mod refusals;
 mod registry;
+mod role_settings;
+mod settings;
 mod stock_postgres;
 #[path = "../support/mod.rs"]
 mod support;

@@ -12,7 +12,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("excerpt", &[]),
     ("expected_panic", &[]),
     ("secret", &[]),
-    ("shutdown", &["trace"]),
+    ("duration", &[]),
+    ("environment", &["secret"]),
+    ("shutdown", &["duration", "trace"]),
     ("log_queue", &[]),
     ("open_files", &[]),
     ("output", &[]),
@@ -22,14 +24,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("trace", &["secret"]),
     ("event", &["vehicle"]),
     ("registry", &["event", "excerpt", "secret"]),
-    ("kafka", &["backoff", "event", "excerpt", "expected_panic", "registry", "secret", "trace"]),
+    ("kafka", &["backoff", "duration", "event", "excerpt", "expected_panic", "registry", "secret", "trace"]),
     ("http", &["backoff", "database", "open_files", "vehicle"]),
     ("role", &["http", "kafka", "registry", "shutdown"]),
     (
         "stock",
-        &["backoff", "database", "event", "http", "kafka", "registry", "role", "secret", "trace", "vehicle"],
+        &[
+            "backoff", "database", "duration", "event", "http", "kafka", "registry", "role", "secret",
+            "trace", "vehicle",
+        ],
     ),
-    ("estimate", &["event", "excerpt", "http", "kafka", "registry", "role", "trace", "vehicle"]),
+    ("estimate", &["duration", "event", "excerpt", "http", "kafka", "registry", "role", "trace", "vehicle"]),
     ("ads", &["database", "event", "http", "kafka", "registry", "role", "secret", "trace", "vehicle"]),
     (
         "dev",
@@ -42,11 +47,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "audit",
         &[
-            "ads", "estimate", "event", "http", "kafka", "output", "registry", "secret", "stock", "database",
-            "trace", "vehicle",
+            "ads", "duration", "estimate", "event", "http", "kafka", "output", "registry", "secret", "stock",
+            "database", "trace", "vehicle",
         ],
     ),
-    ("healthcheck", &["output"]),
+    ("healthcheck", &["http", "output"]),
     (
         "cli",
         &[
@@ -54,6 +59,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "audit",
             "dev",
             "dlq",
+            "environment",
             "estimate",
             "healthcheck",
             "open_files",

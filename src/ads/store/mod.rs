@@ -6,7 +6,6 @@ mod sqlite;
 
 use std::sync::Arc;
 
-use anyhow::bail;
 use async_trait::async_trait;
 
 pub use insertion::Insertion;
@@ -47,6 +46,23 @@ pub trait AdStore: Send + Sync {
     async fn find(&self, vin: &str) -> Result<Vec<Readable<Ad, AdKey>>, DatabaseError>;
 }
 
+/// Parses the URL of a database that can store ads.
+///
+/// # Errors
+/// Fails when no database can ever be reached at the address. The reason contains no secret.
+pub fn parse_url(text: &str) -> Result<DatabaseUrl, String> {
+    let url: DatabaseUrl = text.parse()?;
+    match (url.scheme(), url.sqlite_path()) {
+        (_, Some(_)) => Ok(url),
+        ("mongodb" | "mongodb+srv", None) => mongodb::parse_url(&url).map(|_| url),
+        (scheme, None) => Err(unsupported(scheme)),
+    }
+}
+
+fn unsupported(scheme: &str) -> String {
+    format!("ads supports mongodb:// and sqlite: databases, not {scheme}")
+}
+
 /// Opens the store for the scheme of `url`.
 ///
 /// # Errors
@@ -55,7 +71,7 @@ pub async fn open(url: &DatabaseUrl, access: Access) -> anyhow::Result<Arc<dyn A
     Ok(match (url.scheme(), url.sqlite_path()) {
         (_, Some(path)) => Arc::new(SqliteAds::open(path.into(), access).await?),
         ("mongodb" | "mongodb+srv", None) => Arc::new(MongoAds::new(url).await?),
-        (scheme, None) => bail!("ads supports mongodb:// and sqlite: databases, not {scheme}"),
+        (scheme, None) => return Err(anyhow::Error::msg(unsupported(scheme))),
     })
 }
 

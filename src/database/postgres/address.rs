@@ -188,18 +188,22 @@ fn startup(url: &mut ConnectionString) -> anyhow::Result<tokio_postgres::Config>
 
 fn socket_options(url: &mut ConnectionString) -> anyhow::Result<SocketOptions> {
     let mut options = SocketOptions::default();
-    // As in libpq, zero selects the default.
-    let mut number = |name| -> anyhow::Result<Option<u32>> {
-        Ok(url.take_number(name)?.filter(|number| name == "keepalives" || *number > 0))
+    // As in libpq, zero selects the default. The limits are those of Linux, which refuses a socket with more.
+    let mut number = |name, limit| -> anyhow::Result<Option<u32>> {
+        let number = url.take_number(name)?;
+        ensure!(number.is_none_or(|number| number <= limit), "{name} must be at most {limit}");
+        Ok(number.filter(|number| name == "keepalives" || *number > 0))
     };
-    options.keepalives = number("keepalives")? != Some(0);
-    let mut seconds =
-        |name| Ok::<_, anyhow::Error>(number(name)?.map(|seconds| Duration::from_secs(seconds.into())));
+    options.keepalives = number("keepalives", u32::MAX)? != Some(0);
+    let mut seconds = |name| {
+        Ok::<_, anyhow::Error>(number(name, 32_767)?.map(|seconds| Duration::from_secs(seconds.into())))
+    };
     options.idle = seconds("keepalives_idle")?.unwrap_or(options.idle);
     options.interval = seconds("keepalives_interval")?.unwrap_or(options.interval);
-    options.count = number("keepalives_count")?.unwrap_or(options.count);
+    options.count = number("keepalives_count", 127)?.unwrap_or(options.count);
     // libpq specifies it in milliseconds.
-    let user_timeout = number("tcp_user_timeout")?.map(|millis| Duration::from_millis(millis.into()));
+    let user_timeout =
+        number("tcp_user_timeout", 2_147_483_647)?.map(|millis| Duration::from_millis(millis.into()));
     options.user_timeout = user_timeout.unwrap_or(options.user_timeout);
     Ok(options)
 }
@@ -217,6 +221,8 @@ impl fmt::Debug for PostgresAddress {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn parse(url: &str) -> anyhow::Result<PostgresAddress> {
@@ -276,6 +282,10 @@ mod tests {
             ("postgres://%2Frun/db?sslmode=verify-full&sslrootcert=Cargo.toml", "sslrootcert Cargo.toml"),
             ("postgres://h/db?connect_timeout=soon", "connect_timeout must be a whole number"),
             ("postgres://h/db?keepalives_idle=-1", "keepalives_idle must be a whole number"),
+            ("postgres://h/db?keepalives_idle=32768", "keepalives_idle must be at most 32767"),
+            ("postgres://h/db?keepalives_count=128", "keepalives_count must be at most 127"),
+            ("postgres://h/db?tcp_user_timeout=2147483648", "tcp_user_timeout must be at most"),
+            ("postgres://me:12/3@h/db", "percent-encode it"),
             ("postgres://h/db?target_session_attrs=standby", "any or read-write"),
             ("postgres://h/db?channel_binding=require", "channel_binding=require is not supported"),
             ("postgres://h/db?sslcert=x", "\"sslcert\" is not supported; supported are user, password"),
@@ -291,6 +301,8 @@ mod tests {
             "postgres://me:secret@h:port/db",
             "postgres://me:secret/2@h/db",
             "postgres://me:1?secret=2@h/db",
+            "postgres://me:p@h?secret=2@h/db",
+            "postgres://me:1?sslrootcert=/secret@h/db",
             "postgres://me:secret@h/db?sslmode=secret",
             "postgres://h/db?password=secret&sslcert=1",
         ] {
@@ -299,5 +311,19 @@ mod tests {
         assert!(refusal("postgres://me:secret/2@h/db").contains("percent-encode"));
         let shown = format!("{:?}", parse("postgres://me:secret@h/db").unwrap());
         assert!(shown.contains("me") && !shown.contains("secret"), "{shown}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_malformed_url_is_repeated(
+            before in "[a-z%:/?#@,=&. $\u{e9}0-9]{0,12}|[0-9]{1,4}[/?](sslmode|sslrootcert|port|x)=",
+            after in "[a-z%:/?#@,=&. $\u{e9}0-9]{0,12}",
+            rest in "@h(:1)?(/d)?(\\?sslmode=on)?",
+        ) {
+            let url = format!("postgres://user:{before}zq9marker7x{after}{rest}");
+            if let Err(error) = parse(&url) {
+                prop_assert!(!format!("{error:#}").contains("zq9marker7x"), "{url}: {error:#}");
+            }
+        }
     }
 }

@@ -7,6 +7,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 use percent_encoding::percent_decode_str;
 
 const FORM: &str = "postgres://<user>:<password>@<host>:<port>/<database>?<option>=<value>";
+const ENCODE: &str = "if the user name or the password contains / ? # or @, percent-encode it: / is %2F";
 
 /// The parameters of a URL by libpq's names, percent-decoded. Errors never show a value, which may be a password.
 pub(super) struct ConnectionString {
@@ -31,8 +32,11 @@ impl ConnectionString {
         let (credentials, hosts) = authority
             .rsplit_once('@')
             .map_or((None, authority), |(credentials, hosts)| (Some(credentials), hosts));
-        let suspicious =
-            credentials.is_none() && [database, query].iter().flatten().any(|part| part.contains('@'));
+        ensure!(
+            !database.is_some_and(|database| database.contains('@')),
+            "the host is followed by @; {ENCODE}, also in the name of the database"
+        );
+        let suspicious = query.is_some_and(|query| query.contains('@'));
         let mut parsed = Self { parameters: BTreeMap::new(), suspicious };
         if let Some(credentials) = credentials {
             let (user, password) = credentials
@@ -138,14 +142,12 @@ impl ConnectionString {
         }
     }
 
-    /// Adds to `error` that an unencoded character in the password may be the cause.
+    /// Replaces `error`, which may name a part of the password, when an unencoded character may be the cause.
     pub fn explain(&self, error: anyhow::Error) -> anyhow::Error {
         if !self.suspicious {
             return error;
         }
-        anyhow!(
-            "{error:#}; if the user name or the password contains / ? # or @, percent-encode it: / is %2F"
-        )
+        anyhow!("the host or an option is invalid; {ENCODE}")
     }
 }
 

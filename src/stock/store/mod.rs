@@ -10,13 +10,13 @@ mod sqlite;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use anyhow::bail;
 use async_trait::async_trait;
 
 pub use log::{Backlog, ClaimedEvents, EventLog, LastPublished, Lease, LogEntry, LogRead, PositionKey};
 pub use postgres::PostgresVehicles;
 pub use sqlite::SqliteVehicles;
 
+use crate::database::postgres::PostgresAddress;
 use crate::database::{Access, DatabaseError, DatabaseUrl, Readable};
 use crate::http::PageRequest;
 use crate::trace::TraceContext;
@@ -119,6 +119,26 @@ pub trait Appender: Send {
     async fn ids_of(&mut self, vins: Vec<String>) -> Result<IdsByVin, DatabaseError>;
 }
 
+/// Parses the URL of a database that can store vehicles.
+///
+/// # Errors
+/// Fails when no database can ever be reached at the address. The reason contains no secret.
+pub fn parse_url(text: &str) -> Result<DatabaseUrl, String> {
+    let url: DatabaseUrl = text.parse()?;
+    match (url.scheme(), url.sqlite_path()) {
+        (_, Some(_)) => Ok(url),
+        ("postgres" | "postgresql", None) => match PostgresAddress::parse(&url) {
+            Ok(_) => Ok(url),
+            Err(error) => Err(format!("{error:#}")),
+        },
+        (scheme, None) => Err(unsupported(scheme)),
+    }
+}
+
+fn unsupported(scheme: &str) -> String {
+    format!("stock supports postgres:// and sqlite: databases, not {scheme}")
+}
+
 /// Opens the store for the scheme of `url`.
 ///
 /// # Errors
@@ -127,8 +147,6 @@ pub async fn open(url: &DatabaseUrl, access: Access) -> anyhow::Result<Arc<dyn V
     Ok(match (url.scheme(), url.sqlite_path()) {
         (_, Some(path)) => Arc::new(SqliteVehicles::open(path.into(), access).await?),
         ("postgres" | "postgresql", None) => Arc::new(PostgresVehicles::new(url, access)?),
-        (scheme, None) => {
-            bail!("stock supports postgres:// and sqlite: databases, not {scheme}")
-        }
+        (scheme, None) => return Err(anyhow::Error::msg(unsupported(scheme))),
     })
 }

@@ -1,5 +1,6 @@
 //! Stores ads in MongoDB: in the collection `ads`, with a unique index on `vin`.
 
+mod address;
 mod document;
 mod error;
 
@@ -7,12 +8,12 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _};
 use mongodb::bson::{Document, RawDocumentBuf, doc};
 use mongodb::error::{ErrorKind, InsertManyError};
-use mongodb::options::{ClientOptions, IndexOptions, WriteConcern};
+use mongodb::options::{IndexOptions, WriteConcern};
 use mongodb::{Client, Collection, IndexModel};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
@@ -22,6 +23,7 @@ use super::{AdKey, AdStore, Insertion, unreadable};
 use crate::ads::ad::Ad;
 use crate::database::{DatabaseError, DatabaseUrl, Readable, Unreadable, in_time};
 use crate::http::PageRequest;
+pub use address::parse_url;
 use document::AdDocument;
 use error::{by_code, database_error};
 
@@ -46,14 +48,14 @@ impl MongoAds {
     /// # Errors
     /// Fails when the address is malformed.
     pub async fn new(url: &DatabaseUrl) -> anyhow::Result<Self> {
-        let mut options = ClientOptions::parse(url.as_str()).await.context("--database-url")?;
+        let mut options = address::client_options(url).await?;
         options.app_name.get_or_insert_with(|| "vehicle-platform".to_owned());
         options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
         // An ad counts as stored, and its offset is committed, only when no crash can undo the write. Without the
         // journal, a standalone server responds up to 100 ms before the write is on disk.
         options.write_concern =
             Some(WriteConcern::builder().w(Some("majority".into())).journal(true).build());
-        let client = Client::with_options(options).context("--database-url")?;
+        let client = Client::with_options(options).map_err(|error| anyhow!(address::reason(url, &error)))?;
         let database = client.default_database().unwrap_or_else(|| client.database(DEFAULT_DATABASE));
         Ok(Self { collection: database.collection(COLLECTION), indexed: OnceCell::new() })
     }

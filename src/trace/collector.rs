@@ -1,0 +1,71 @@
+//! Sends requests to the OpenTelemetry collector.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use async_trait::async_trait;
+use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
+use percent_encoding::percent_decode_str;
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+
+/// The timeout of a request, which is OpenTelemetry's default.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The headers that the exporter sets itself.
+const OF_EXPORTER: [HeaderName; 3] = [CONTENT_TYPE, CONTENT_ENCODING, USER_AGENT];
+
+/// Parses a header in the form of `OTEL_EXPORTER_OTLP_HEADERS`, in which values may be percent-encoded:
+/// <https://opentelemetry.io/docs/specs/otel/protocol/exporter/#specifying-headers-via-environment-variables>.
+pub(super) fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE")?;
+    let name = name.trim().parse().map_err(|_| "must begin with the name of a header")?;
+    let value = percent_decode_str(value.trim()).collect::<Vec<_>>();
+    let mut value = HeaderValue::from_bytes(&value).map_err(|_| "the value contains a control character")?;
+    value.set_sensitive(true);
+    Ok((name, value))
+}
+
+/// A client that sends only the headers of the settings and the exporter's own.
+#[derive(Debug)]
+pub(super) struct CollectorClient {
+    http: reqwest::blocking::Client,
+    headers: HeaderMap,
+}
+
+impl CollectorClient {
+    pub(super) fn new(headers: HeaderMap) -> anyhow::Result<Self> {
+        // A blocking client can only be built outside of an async runtime.
+        let build = || reqwest::blocking::Client::builder().timeout(TIMEOUT).build();
+        let http = thread::spawn(build).join().map_err(|_| anyhow!("setting up an HTTP client panicked"))?;
+        Ok(Self { http: http.context("cannot set up an HTTP client")?, headers })
+    }
+}
+
+#[async_trait]
+impl HttpClient for CollectorClient {
+    async fn send_bytes(&self, mut request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        // The exporter adds those of OTEL_EXPORTER_OTLP_HEADERS, which a flag or a file may have replaced.
+        let given = std::mem::take(request.headers_mut());
+        for name in OF_EXPORTER {
+            request.headers_mut().extend(given.get(&name).map(|value| (name, value.clone())));
+        }
+        request.headers_mut().extend(self.headers.clone());
+        self.http.send_bytes(request).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_is_parsed_and_its_value_is_never_shown() {
+        let (name, value) = parse_header(" Authorization = Basic%20aGlkZGVu== ").unwrap();
+        assert_eq!((name.as_str(), value.to_str().unwrap()), ("authorization", "Basic aGlkZGVu=="));
+        assert!(!format!("{value:?}").contains("aGlkZGVu"));
+        for wrong in ["hidden", "=hidden", "hid den=x", "x=hidden%0a"] {
+            let reason = parse_header(wrong).unwrap_err();
+            assert!(!reason.contains("hid"), "{wrong}: {reason}");
+        }
+    }
+}
