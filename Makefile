@@ -2,6 +2,9 @@
 
 COMPOSE := docker compose --project-directory compose --profile observability
 
+# The version of cargo-deny.
+CARGO_DENY := 0.20.2
+
 SCRIPTS := .ci/run compose/smoke compose/up tests/chaos/broken tests/cluster/cluster tests/cluster/test tests/cluster/with \
 	tests/upgrade/upgrade
 
@@ -85,6 +88,12 @@ lint: ## Check formatting, lints, documentation and scripts, with and without th
 	cargo clippy --no-default-features -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
 	shellcheck --external-sources --source-path=SCRIPTDIR $(SCRIPTS)
+
+.PHONY: deny
+deny: ## Check licenses, versions and sources of the dependencies; ADVISORIES=1 also checks for known vulnerabilities
+	@cargo deny --version 2>/dev/null | grep -qxF 'cargo-deny $(CARGO_DENY)' || \
+	cargo install cargo-deny --version $(CARGO_DENY) --locked --debug
+	cargo deny --locked check bans licenses sources $(if $(ADVISORIES),advisories)
 
 .PHONY: clean
 clean: ## Remove build output, the data of make dev, and the cluster with its data and passwords

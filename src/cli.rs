@@ -82,6 +82,15 @@ pub struct Traced<A: Args> {
     pub trace: TraceArgs,
 }
 
+impl<A: Args> Traced<A> {
+    /// Prepares the process: checks that it can open `files` files, and exports traces as `service`.
+    fn prepare(self, service: &'static str, files: u64) -> anyhow::Result<A> {
+        open_files::claim(files)?;
+        trace::init(&self.trace, service)?;
+        Ok(self.args)
+    }
+}
+
 impl Command {
     /// Runs the command until it completes or a signal ends it.
     ///
@@ -89,31 +98,25 @@ impl Command {
     /// Returns the errors of the command.
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
-            Self::Stock(_) | Self::Estimate { .. } | Self::Ads(_) => open_files::claim(ROLE_FILES)?,
-            #[cfg(feature = "embedded")]
-            Self::Dev(_) => open_files::claim(DEV_FILES)?,
-            _ => {}
-        }
-        match self {
-            Self::Stock(Traced { args, trace }) => {
-                trace::init(&trace, "stock")?;
+            Self::Stock(role) => {
+                let args = role.prepare("stock", ROLE_FILES)?;
                 let timeout = args.role.shutdown.shutdown_timeout;
                 run_until_signal(timeout, async |shutdown| Stock::bind(args).await?.run(shutdown).await).await
             }
-            Self::Estimate { estimate: Traced { args, trace }, model } => {
-                trace::init(&trace, "estimate")?;
+            Self::Estimate { estimate: role, model } => {
+                let args = role.prepare("estimate", ROLE_FILES)?;
                 let timeout = args.role.shutdown.shutdown_timeout;
                 let run = async |shutdown| Estimate::bind(args)?.run(model.estimator(), shutdown).await;
                 run_until_signal(timeout, run).await
             }
-            Self::Ads(Traced { args, trace }) => {
-                trace::init(&trace, "ads")?;
+            Self::Ads(role) => {
+                let args = role.prepare("ads", ROLE_FILES)?;
                 let timeout = args.role.shutdown.shutdown_timeout;
                 run_until_signal(timeout, async |shutdown| Ads::bind(args).await?.run(shutdown).await).await
             }
             #[cfg(feature = "embedded")]
-            Self::Dev(Traced { args, trace }) => {
-                trace::init(&trace, "dev")?;
+            Self::Dev(platform) => {
+                let args = platform.prepare("dev", DEV_FILES)?;
                 run_until_signal(args.shutdown.shutdown_timeout, |shutdown| dev::run(args, shutdown)).await
             }
             // A signal may end these at any point because they write only in transactions.

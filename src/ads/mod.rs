@@ -105,7 +105,7 @@ impl Ads {
         let instance = Instance::claim("ads", instance_id.as_deref());
         let mut metrics = Registry::with_prefix("ads");
         let published = Counter::default();
-        metrics.register("ads_published", "Ads that became visible", published.clone());
+        metrics.register("ads_published", "Ads that the database confirmed as stored", published.clone());
         let skipped = Arc::new(SkippedRows::register(&mut metrics));
         let cluster = ClusterCheck::new(&args.kafka, vec![topic.clone()], Some(&group))?;
         let status = WorkerStatus::register(&mut metrics, Duration::ZERO);

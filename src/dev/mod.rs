@@ -3,7 +3,7 @@
 //! The infrastructure is embedded: a Kafka broker, a schema registry, SQLite files. The roles are the same ones that
 //! run alone. They reach the infrastructure over the network, so roles in other processes can join.
 
-mod registry;
+mod embedded_registry;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use embedded_kafka_broker::Broker;
-use futures::future::{LocalBoxFuture, join_all};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -20,7 +19,7 @@ use tracing::Instrument as _;
 use crate::ads::{Ads, AdsArgs};
 use crate::database::DatabaseUrl;
 use crate::estimate::{Estimate, EstimateArgs, ModelArgs, WorkArgs};
-use crate::event::{VEHICLE_CREATED, VEHICLE_PROCESSED};
+use crate::event::EventType;
 use crate::http::{HttpArgs, HttpServer, Port};
 use crate::kafka::{ClusterCheck, KafkaArgs};
 use crate::output::Output;
@@ -123,22 +122,26 @@ pub async fn run(args: DevArgs, shutdown: CancellationToken) -> anyhow::Result<(
     let description = roles.describe(&args, broker.address(), registry.address());
     std::thread::spawn(move || Output::stdout().lines(&description));
 
-    let topics = [VEHICLE_CREATED, VEHICLE_PROCESSED].map(|event| event.topic.to_owned());
+    let topics = EventType::ALL.map(|event| event.topic.to_owned());
     let kafka = KafkaArgs::single_node(broker.address());
     let schemas = args.data_dir.join("schemas.json");
     // The roles end first, then the infrastructure.
     let infrastructure = CancellationToken::new();
     let mut platform = Role::new(&args.shutdown, shutdown.clone());
-    let serving = registry::run(registry, &schemas, infrastructure.clone(), args.shutdown.grace());
+    let brokering = async {
+        infrastructure.cancelled().await;
+        broker.shutdown().await;
+        Ok(())
+    };
+    platform.run_part(Part::new("broker", 1.0), brokering);
+    let serving = embedded_registry::run(registry, &schemas, infrastructure.clone(), args.shutdown.grace());
     platform.run_part(Part::new("registry", 1.0), serving);
     platform.run_part(Part::new("roles", 1.0).then_stop(&infrastructure), async {
         // Creates the topics here, because roles that join from other processes would request three replicas.
         ClusterCheck::new(&kafka, topics.to_vec(), None)?.check().await?;
-        roles.run(&shutdown).await
+        roles.run(&args.shutdown, &shutdown).await
     });
-    let ended = platform.run().await;
-    broker.shutdown().await;
-    ended
+    platform.run().await
 }
 
 fn check_roles(roles: &[RoleName]) -> anyhow::Result<()> {
@@ -206,32 +209,25 @@ impl Roles {
     }
 
     /// Runs the roles until `shutdown`. When one ends, all end.
-    async fn run(self, shutdown: &CancellationToken) -> anyhow::Result<()> {
-        let mut running: Vec<LocalBoxFuture<'_, anyhow::Result<()>>> = Vec::new();
+    async fn run(self, args: &ShutdownArgs, shutdown: &CancellationToken) -> anyhow::Result<()> {
+        let mut running = Role::new(args, shutdown.clone());
+        // Each role ends by itself within 0.9 of the timeout. The rest is for the infrastructure.
+        let part = |name| Part::new(name, 0.95);
         if let Some(stock) = self.stock {
-            let stock = async {
-                let _ending = shutdown.drop_guard_ref();
-                stock.run(shutdown.clone()).await.context("stock")
-            };
-            running.push(Box::pin(stock.instrument(tracing::info_span!("stock"))));
+            let stock = stock.run(shutdown.clone()).instrument(tracing::info_span!("stock"));
+            running.run_part(part("stock"), stock);
         }
         for (number, estimator) in (1..).zip(self.estimators) {
-            let model = self.model.estimator();
-            let estimator = async {
-                let _ending = shutdown.drop_guard_ref();
-                estimator.run(model, shutdown.clone()).await.context("estimate")
-            };
-            running.push(Box::pin(estimator.instrument(tracing::info_span!("estimate", number))));
+            let estimator = estimator.run(self.model.estimator(), shutdown.clone());
+            running.run_part(part("estimate"), estimator.instrument(tracing::info_span!("estimate", number)));
         }
         if let Some(ads) = self.ads {
-            let ads = async {
-                let _ending = shutdown.drop_guard_ref();
-                ads.run(shutdown.clone()).await.context("ads")
-            };
-            running.push(Box::pin(ads.instrument(tracing::info_span!("ads"))));
+            let ads = ads.run(shutdown.clone()).instrument(tracing::info_span!("ads"));
+            running.run_part(part("ads"), ads);
         }
-        let (ended, ()) = tokio::join!(join_all(running), shutdown.cancelled());
-        ended.into_iter().collect()
+        // Without a role, only the infrastructure runs.
+        let (ended, ()) = tokio::join!(running.run(), shutdown.cancelled());
+        ended
     }
 
     /// Describes the addresses of the platform and the first commands to try.

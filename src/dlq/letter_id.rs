@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::event::{EventType, VEHICLE_CREATED, VEHICLE_PROCESSED};
+use crate::event::EventType;
 use crate::kafka::Position;
 
 /// The position of a dead letter: `TOPIC/PARTITION/OFFSET`. The topic is the one that the record was read from;
@@ -26,8 +26,8 @@ impl FromStr for LetterId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wrong = || {
-            let (created, processed) = (VEHICLE_CREATED.topic, VEHICLE_PROCESSED.topic);
-            format!("must be TOPIC/PARTITION/OFFSET, the topic {created} or {processed}")
+            let topics = EventType::ALL.map(|event| event.topic).join(" or ");
+            format!("must be TOPIC/PARTITION/OFFSET, the topic {topics}")
         };
         let mut parts = text.split('/');
         let (Some(topic), Some(partition), Some(offset), None) =
@@ -35,7 +35,7 @@ impl FromStr for LetterId {
         else {
             return Err(wrong());
         };
-        let event = [VEHICLE_CREATED, VEHICLE_PROCESSED].into_iter().find(|event| event.topic == topic);
+        let event = EventType::ALL.into_iter().find(|event| event.topic == topic);
         match (event, partition.parse(), offset.parse()) {
             (Some(event), Ok(partition @ 0..), Ok(offset @ 0..)) => {
                 Ok(Self { event, position: (partition, offset) })
@@ -48,6 +48,7 @@ impl FromStr for LetterId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::VEHICLE_CREATED;
 
     #[test]
     fn a_dead_letter_is_identified_as_it_is_listed() {

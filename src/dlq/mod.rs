@@ -9,7 +9,7 @@ use chrono::{DateTime, SecondsFormat};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::event::{VEHICLE_CREATED, VEHICLE_PROCESSED};
+use crate::event::EventType;
 use crate::kafka::{DeadLetter, KafkaArgs, Naming, Resolution, for_each_dead_letter};
 use crate::output::Output;
 use letter_id::LetterId;
@@ -94,7 +94,7 @@ fn for_each_letter(
     mut each: impl FnMut(LetterId, DeadLetter, bool) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let naming = Naming::new(kafka);
-    for event in [VEHICLE_CREATED, VEHICLE_PROCESSED] {
+    for event in EventType::ALL {
         for_each_dead_letter(kafka, &naming.topic(event), |letter, waits| {
             each(LetterId { event, position: letter.position() }, letter, waits)
         })?;

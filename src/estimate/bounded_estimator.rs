@@ -133,8 +133,8 @@ mod tests {
     use std::future::pending;
     use std::sync::Mutex;
 
-    use super::super::estimator::vehicle;
     use super::*;
+    use crate::vehicle::sample;
 
     /// A model that returns its answers from the last to the first, and then never completes.
     struct Script(Mutex<Vec<Result<Price, EstimateError>>>);
@@ -159,6 +159,10 @@ mod tests {
                 None => panic!("no answer is left"),
             }
         }
+    }
+
+    fn vehicle() -> VehicleCreated {
+        VehicleCreated::from(&sample::vehicle("vin"))
     }
 
     fn bounded(

@@ -64,27 +64,16 @@ impl Estimator for SimulatedEstimator {
 }
 
 #[cfg(test)]
-pub(super) fn vehicle() -> VehicleCreated {
-    let vehicle = crate::vehicle::PlainVehicle {
-        vin: "v".to_owned(),
-        model: "m".to_owned(),
-        manufacturer: "f".to_owned(),
-        year: 2022,
-        odometer: 1.0,
-        odometer_unit: "km".to_owned(),
-    };
-    VehicleCreated { id: None, vehicle }
-}
-
-#[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vehicle::sample;
 
     #[tokio::test]
     async fn a_price_is_between_1000_and_50000() {
         let estimator = SimulatedEstimator { processing_time: Duration::ZERO };
+        let vehicle = VehicleCreated::from(&sample::vehicle("vin"));
         for _ in 0..1_000 {
-            let amount = estimator.estimate(&vehicle()).await.unwrap().amount();
+            let amount = estimator.estimate(&vehicle).await.unwrap().amount();
             assert!((1_000.0..=50_000.0).contains(&amount), "{amount}");
         }
     }

@@ -18,7 +18,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use tokio::runtime::Handle;
 use tokio_util::future::FutureExt as _;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::{Instrument as _, Span};
+use tracing::Instrument as _;
 
 use self::commit::COMMIT_LIMIT;
 pub(super) use self::consumer_config::consumer_config;
@@ -75,7 +75,7 @@ impl<H: Handler> Worker<H> {
     /// Fails when the worker panics.
     pub async fn run(self) -> anyhow::Result<()> {
         let runtime = Handle::current();
-        let span = Span::current();
+        let span = tracing::Span::current();
         tokio::task::spawn_blocking(move || span.in_scope(|| self.run_sessions(&runtime)))
             .await
             .context("the worker panicked")?

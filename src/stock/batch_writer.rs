@@ -178,13 +178,10 @@ impl BatchWriter {
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
-    use serde_json::json;
 
     use super::*;
     use crate::database::Access;
     use crate::stock::store::SqliteVehicles;
-    use crate::trace::Span;
-    use crate::vehicle::parse_vehicle;
 
     /// A connection on which every transaction with the vehicle `vin` fails, and all other vehicles already exist.
     struct Failing {
@@ -211,20 +208,12 @@ mod tests {
         }
     }
 
-    fn new_vehicle(vin: &str) -> NewVehicle {
-        let document = json!({
-            "vin": vin, "model": "model", "manufacturer": "manufacturer", "year": 2022, "odometer": 1000,
-            "odometerUnit": "odometerUnit",
-        });
-        NewVehicle::new(parse_vehicle(&document, 2022).unwrap(), *Span::follow(None).context()).unwrap()
-    }
-
     #[tokio::test]
     async fn an_existing_vehicle_is_named_although_another_vehicle_of_its_batch_closed_the_connection() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("stock.db");
         let store: Arc<dyn VehicleStore> = Arc::new(SqliteVehicles::open(file, Access::Owner).await.unwrap());
-        let (known, failing) = (new_vehicle("known"), new_vehicle("failing"));
+        let (known, failing) = (NewVehicle::sample("known"), NewVehicle::sample("failing"));
         let ids = store.appender().await.unwrap().append(&[&known]).await.unwrap();
         for fail in [DatabaseError::Conflict, DatabaseError::Internal, DatabaseError::Unavailable] {
             let context = WriterContext::new(Arc::clone(&store), Arc::default(), &mut Registry::default());

@@ -188,19 +188,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::trace::Span;
-    use crate::vehicle::parse_vehicle;
-
     fn submission(vin: u8) -> Submission {
-        let document = serde_json::json!({
-            "vin": vin.to_string(), "model": "model", "manufacturer": "manufacturer", "year": 2022, "odometer": 1000,
-            "odometerUnit": "odometerUnit",
-        });
-        let vehicle = parse_vehicle(&document, 2022).unwrap();
-        Submission {
-            new: NewVehicle::new(vehicle, *Span::follow(None).context()).unwrap(),
-            answer: oneshot::channel().0,
-        }
+        Submission { new: NewVehicle::sample(&vin.to_string()), answer: oneshot::channel().0 }
     }
 
     proptest! {

@@ -4,6 +4,8 @@ mod fields;
 mod number;
 mod plain;
 mod price;
+#[cfg(test)]
+pub mod sample;
 mod schema;
 mod validation;
 

@@ -79,24 +79,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    fn documented() -> Value {
-        json!({
-            "vin": "vin", "model": "model", "manufacturer": "manufacturer",
-            "year": 2022, "odometer": 1000, "odometerUnit": "odometerUnit"
-        })
-    }
+    use crate::vehicle::sample;
 
     #[test]
     fn the_documented_body_is_accepted_unchanged() {
-        let vehicle = parse_vehicle(&documented(), 2026).unwrap();
+        let vehicle = parse_vehicle(&sample::body("vin"), 2026).unwrap();
         assert_eq!(vehicle.vin.as_str(), "vin");
         assert_eq!(vehicle.year.get(), 2022);
     }
 
     #[test]
     fn unknown_fields_are_ignored() {
-        let mut document = documented();
+        let mut document = sample::body("vin");
         document["colour"] = json!("red");
         assert!(parse_vehicle(&document, 2026).is_ok());
     }
@@ -126,7 +120,7 @@ mod tests {
         for (json, year) in
             [("2022.0", Ok(2022)), ("2.022e3", Ok(2022)), ("2022.5", Err("must be an integer"))]
         {
-            let mut document = documented();
+            let mut document = sample::body("vin");
             document["year"] = serde_json::from_str(json).unwrap();
             let parsed = parse_vehicle(&document, 2026).map(|vehicle| vehicle.year.get());
             assert_eq!(
@@ -149,7 +143,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_year_is_an_integer_within_its_bounds(year in any::<i64>()) {
-            let mut document = documented();
+            let mut document = sample::body("vin");
             document["year"] = json!(year);
             prop_assert_eq!(parse_vehicle(&document, 2026).is_ok(), (1886..=2027).contains(&year));
         }

@@ -178,8 +178,9 @@ async fn foreign_rows_in_sqlite_are_skipped_and_identified() {
         .batch_execute(
             "UPDATE ads SET price = 'cheap' WHERE vin = 'priceless';
              UPDATE ads SET published_at = 'yesterday' WHERE vin = 'timeless';
-             INSERT INTO ads SELECT x'00', published_at, vehicle_id, 'stray', model, manufacturer, year, odometer,
-                 odometer_unit, price, price_unit FROM ads WHERE vin = 'first';",
+             CREATE TEMP TABLE stray AS SELECT * FROM ads WHERE vin = 'first';
+             UPDATE stray SET id = x'00', vin = 'stray';
+             INSERT INTO ads SELECT * FROM stray;",
         )
         .unwrap();
     let (vins, unreadable) = walk(&store).await;

@@ -127,8 +127,9 @@ async fn duplicates_and_ads_without_a_vehicle_are_found() {
     tamper(
         &platform,
         "ads.db",
-        "INSERT INTO ads SELECT 'ffffffff-ffff-7fff-bfff-ffffffffffff', published_at, NULL, 'foreign', model,
-         manufacturer, year, odometer, odometer_unit, price, price_unit FROM ads",
+        "CREATE TEMP TABLE foreign_ad AS SELECT * FROM ads;
+         UPDATE foreign_ad SET id = 'ffffffff-ffff-7fff-bfff-ffffffffffff', vehicle_id = NULL, vin = 'foreign';
+         INSERT INTO ads SELECT * FROM foreign_ad",
     );
     eventually("the second estimate", async || {
         (read_all(platform.kafka(), "stock.vehicle-processed").await.len() == 2).then_some(())

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use vehicle_platform::event::{VEHICLE_CREATED, VEHICLE_PROCESSED, VehicleCreated};
 use vehicle_platform::registry::{Codec, CodecError, RegistryArgs};
 
-use crate::support::eventually;
+use crate::support::{eventually, vehicle};
 
 const CREATED: &str = VEHICLE_CREATED.topic;
 
@@ -150,7 +150,9 @@ fn framed(id: u32, value: &Value) -> Vec<u8> {
 }
 
 fn good() -> Value {
-    json!({ "id": 1, "vin": "v", "model": "m", "manufacturer": "f", "year": 2020, "odometer": 1, "odometerUnit": "km" })
+    let mut event = vehicle("vin");
+    event["id"] = json!(1);
+    event
 }
 
 async fn decode(codec: &Codec, id: u32, value: &Value) -> Result<VehicleCreated, CodecError> {

@@ -11,6 +11,8 @@ use vehicle_platform::ads::Offer;
 use vehicle_platform::database::DatabaseUrl;
 use vehicle_platform::vehicle::{PlainVehicle, Price};
 
+use super::vehicle;
+
 /// Returns the address of an engine. Reports that the test is skipped and returns `None` when the variable is not
 /// set.
 ///
@@ -31,16 +33,10 @@ pub fn address(engine: &str, variable: &str) -> Option<String> {
 
 /// Returns the content of an ad for `vin`.
 pub fn offer(vin: &str) -> Offer {
+    let vehicle: PlainVehicle = serde_json::from_value(vehicle(vin)).unwrap();
     Offer {
         vehicle_id: Some(7),
-        vehicle: PlainVehicle {
-            vin: vin.to_owned(),
-            model: "model".to_owned(),
-            manufacturer: "manufacturer".to_owned(),
-            year: 2022,
-            odometer: 1000.5,
-            odometer_unit: "km".to_owned(),
-        },
+        vehicle: PlainVehicle { odometer: 1000.5, ..vehicle },
         price: Price::from_cents(1_234_567),
         price_unit: "USD".to_owned(),
     }

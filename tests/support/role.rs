@@ -36,8 +36,12 @@ impl Role {
         std::fs::read_to_string(self.log.path()).unwrap()
     }
 
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
     pub async fn metric(&self, name: &str) -> Option<i64> {
-        let text = reqwest::get(format!("{}/metrics", self.url)).await.ok()?.text().await.ok()?;
+        let text = reqwest::get(self.url("/metrics")).await.ok()?.text().await.ok()?;
         text.lines().find_map(|line| line.strip_prefix(name)?.trim().trim_end_matches(".0").parse().ok())
     }
 
@@ -50,7 +54,7 @@ impl Role {
 
     /// Returns the missing dependencies, or `None` while the role does not answer.
     pub async fn missing(&self) -> Option<Value> {
-        let answer: Value = reqwest::get(format!("{}/readyz", self.url)).await.ok()?.json().await.ok()?;
+        let answer: Value = reqwest::get(self.url("/readyz")).await.ok()?.json().await.ok()?;
         Some(answer["missing"].clone())
     }
 

@@ -1,9 +1,9 @@
 //! The broker as a program embeds it: how it starts, what it runs, how it ends.
 
-use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use tokio::net::TcpListener;
 use tokio::time::Duration;
@@ -69,7 +69,10 @@ impl Broker {
         self.shared.shutdown.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-        if let Err(error) = self.shared.lock().sync() {
+        let shared = Arc::clone(&self.shared);
+        // On another thread, so that a device that hangs does not block the caller's.
+        let flushed = tokio::task::spawn_blocking(move || shared.lock().sync()).await;
+        if let Err(error) = flushed.map_err(io::Error::from).flatten() {
             tracing::warn!(%error, "cannot flush the journal");
         }
     }

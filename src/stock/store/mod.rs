@@ -53,6 +53,11 @@ impl NewVehicle {
     pub fn vin(&self) -> &str {
         self.vehicle.vin.as_str()
     }
+
+    #[cfg(test)]
+    pub fn sample(vin: &str) -> Self {
+        Self::new(crate::vehicle::sample::vehicle(vin), TraceContext::new_root()).unwrap()
+    }
 }
 
 /// Ids of vehicles by vin.

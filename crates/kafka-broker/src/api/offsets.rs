@@ -126,24 +126,16 @@ pub fn handle_offset_commit(shared: &Shared, call: &Call) -> HandlerResult {
         generation: request.generation_id_or_member_epoch,
     };
     let allowed = core.groups.check_commit(&request.group_id, caller, Instant::now());
-    let mut offsets = Vec::new();
-    let mut checked = Vec::new();
-    for topic in &request.topics {
-        for wanted in &topic.partitions {
-            let commit = OffsetCommit {
-                topic: topic.name.0.clone(),
-                partition: wanted.partition_index,
-                offset: wanted.committed_offset,
-                leader_epoch: wanted.committed_leader_epoch,
-                metadata: wanted.committed_metadata.clone().unwrap_or_default(),
-            };
-            let valid = allowed.and_then(|()| check_offset(core.state(), &commit));
-            if valid.is_ok() {
-                offsets.push(commit);
-            }
-            checked.push(valid);
-        }
-    }
+    let wanted = request.topics.iter().flat_map(|topic| {
+        topic.partitions.iter().map(|wanted| OffsetCommit {
+            topic: topic.name.0.clone(),
+            partition: wanted.partition_index,
+            offset: wanted.committed_offset,
+            leader_epoch: wanted.committed_leader_epoch,
+            metadata: wanted.committed_metadata.clone().unwrap_or_default(),
+        })
+    });
+    let (offsets, checked) = check_commits(core.state(), allowed, wanted);
     let written = if offsets.is_empty() {
         Ok(())
     } else {
@@ -162,8 +154,26 @@ pub fn handle_offset_commit(shared: &Shared, call: &Call) -> HandlerResult {
     call.respond(&OffsetCommitResponse::default().with_topics(topics.collect()))
 }
 
-/// Checks one offset commit, in a transaction or outside one.
-pub fn check_offset(state: &State, commit: &OffsetCommit) -> Result<(), ResponseError> {
+/// Checks the offset commits of a request, in a transaction or outside one. Returns the valid ones, and the result for
+/// each.
+pub fn check_commits(
+    state: &State,
+    allowed: Result<(), ResponseError>,
+    wanted: impl Iterator<Item = OffsetCommit>,
+) -> (Vec<OffsetCommit>, Vec<Result<(), ResponseError>>) {
+    let mut valid = Vec::new();
+    let mut checked = Vec::new();
+    for commit in wanted {
+        let result = allowed.and_then(|()| check_commit(state, &commit));
+        if result.is_ok() {
+            valid.push(commit);
+        }
+        checked.push(result);
+    }
+    (valid, checked)
+}
+
+fn check_commit(state: &State, commit: &OffsetCommit) -> Result<(), ResponseError> {
     if state.partition(&commit.topic, commit.partition).is_none() {
         Err(ResponseError::UnknownTopicOrPartition)
     } else if commit.metadata.len() > MAX_METADATA {

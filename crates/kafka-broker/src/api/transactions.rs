@@ -13,7 +13,7 @@ use kafka_protocol::messages::{
     TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
 
-use super::offsets::check_offset;
+use super::offsets::check_commits;
 use super::wire::code;
 use crate::call::{Call, HandlerResult};
 use crate::clock::now_ms;
@@ -106,24 +106,16 @@ pub fn handle_txn_offset_commit(shared: &Shared, call: &Call) -> HandlerResult {
     };
     let (id, group) = (&request.transactional_id, &request.group_id);
     let allowed = core.check_group_in_txn(id, producer, group, caller);
-    let mut commits = Vec::new();
-    let mut checked = Vec::new();
-    for topic in &request.topics {
-        for wanted in &topic.partitions {
-            let commit = OffsetCommit {
-                topic: topic.name.0.clone(),
-                partition: wanted.partition_index,
-                offset: wanted.committed_offset,
-                leader_epoch: wanted.committed_leader_epoch,
-                metadata: wanted.committed_metadata.clone().unwrap_or_default(),
-            };
-            let valid = allowed.and_then(|()| check_offset(core.state(), &commit));
-            if valid.is_ok() {
-                commits.push(commit);
-            }
-            checked.push(valid);
-        }
-    }
+    let wanted = request.topics.iter().flat_map(|topic| {
+        topic.partitions.iter().map(|wanted| OffsetCommit {
+            topic: topic.name.0.clone(),
+            partition: wanted.partition_index,
+            offset: wanted.committed_offset,
+            leader_epoch: wanted.committed_leader_epoch,
+            metadata: wanted.committed_metadata.clone().unwrap_or_default(),
+        })
+    });
+    let (commits, checked) = check_commits(core.state(), allowed, wanted);
     let written = if commits.is_empty() {
         Ok(())
     } else {
