@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use actix_web::HttpResponse;
 use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
 use chrono::SecondsFormat;
 use serde::Serialize;
 use uuid::Uuid;
@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::ad::{Ad, Offer};
 use super::store::{AdKey, AdStore};
 use crate::database::Unreadable;
-use crate::http::{Page, PageRequest, Problem, QueryParams, SkippedRows};
+use crate::http::{Page, PageRequest, Problem, QueryParams, SkippedRows, canonical, respond_unless_known};
 use crate::vehicle::{PlainVehicle, Price};
 
 pub(super) fn routes(
@@ -57,7 +57,7 @@ const UNREADABLE: &str = "unreadable:";
 fn parse_cursor(text: &str) -> Option<AdKey> {
     match text.strip_prefix(UNREADABLE) {
         Some(key) => Some(key.to_owned()).filter(|key| !key.is_empty()),
-        None => Uuid::parse_str(text).ok().map(|id| id.to_string()),
+        None => canonical::<Uuid>(text).map(|id| id.to_string()),
     }
 }
 
@@ -72,8 +72,12 @@ async fn list(
     Ok(Page::new(&request, rows.collect(), |ad| ad.id.to_string(), &skipped).respond("/ads", AdBody::from))
 }
 
-async fn show(store: web::Data<dyn AdStore>, id: web::Path<String>) -> Result<HttpResponse, Problem> {
-    let id = Uuid::parse_str(&id).map_err(|_| Problem::not_found())?;
+async fn show(
+    store: web::Data<dyn AdStore>,
+    request: HttpRequest,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let id = canonical(&id).ok_or_else(Problem::not_found)?;
     let ad = store.get(id).await?.ok_or_else(Problem::not_found)?;
-    Ok(HttpResponse::Ok().json(AdBody::from(ad)))
+    respond_unless_known(&request, &AdBody::from(ad))
 }

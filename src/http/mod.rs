@@ -1,5 +1,8 @@
-//! The parts that all HTTP servers of the platform share: problems, paging, health, metrics, graceful shutdown.
+//! The parts that all HTTP servers of the platform share: problems, paging, conditional requests, health,
+//! metrics, graceful shutdown.
 
+mod canonical;
+mod conditional;
 mod health;
 mod metrics;
 mod paging;
@@ -7,6 +10,8 @@ mod problem;
 mod server;
 mod skipped_rows;
 
+pub use canonical::canonical;
+pub use conditional::respond_unless_known;
 pub use health::Health;
 pub use paging::{Page, PageRequest, QueryParams};
 pub use problem::Problem;
