@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::database::DatabaseError;
 use crate::vehicle::FieldError;
 
-/// The seconds after which a client should retry while the database is unavailable.
+/// The seconds after which a client should retry.
 const RETRY_AFTER: &str = "2";
 
 /// An error as a client sees it.
@@ -29,6 +29,9 @@ pub struct Problem {
     conflict: Option<String>,
     #[serde(skip)]
     allow: Option<&'static str>,
+    /// Whether the same request may succeed later.
+    #[serde(skip)]
+    retry: bool,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -49,8 +52,14 @@ impl Problem {
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
             detail: detail.into(),
+            retry: status == StatusCode::SERVICE_UNAVAILABLE,
             ..Self::default()
         }
+    }
+
+    /// Invites the client to repeat the request, by `Retry-After`. A 503 does so by itself.
+    pub fn retry_later(self) -> Self {
+        Self { retry: true, ..self }
     }
 
     pub fn invalid_fields(errors: Vec<FieldError>) -> Self {
@@ -104,7 +113,7 @@ impl ResponseError for Problem {
     fn error_response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status_code());
         response.insert_header((header::CONTENT_TYPE, "application/problem+json"));
-        if self.status_code() == StatusCode::SERVICE_UNAVAILABLE {
+        if self.retry {
             response.insert_header((header::RETRY_AFTER, RETRY_AFTER));
         }
         if let Some(allow) = self.allow {

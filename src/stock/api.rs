@@ -8,10 +8,13 @@ use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
 use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 use serde::Serialize;
 
+use super::IdempotencyKey;
 use super::committer::{Insertion, SubmitError, Submitter};
 use super::store::{NewVehicle, VehicleStore};
 use crate::database::DatabaseError;
-use crate::http::{Page, PageRequest, Problem, QueryParams, SkippedRows, json_document};
+use crate::http::{
+    Page, PageRequest, Problem, QueryParams, SkippedRows, canonical, json_document, respond_unless_known,
+};
 use crate::trace::{Description, Span, SpanKind, TraceContext};
 use crate::vehicle::{PlainVehicle, StockedVehicle, VehicleId, parse_vehicle};
 
@@ -73,6 +76,11 @@ impl From<SubmitError> for Problem {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "too many requests are waiting for the database, retry later",
             ),
+            SubmitError::UnderWay => Self::new(
+                StatusCode::CONFLICT,
+                "a request with this Idempotency-Key is still under way, retry later",
+            )
+            .retry_later(),
             SubmitError::Database(error) => error.as_ref().into(),
         }
     }
@@ -111,10 +119,12 @@ async fn take(
     body: Result<web::Bytes, actix_web::Error>,
     trace: TraceContext,
 ) -> Result<HttpResponse, Problem> {
+    let idempotency_key = idempotency_key(request)?;
     let document = json_document(request, body)?;
     let vehicle = parse_vehicle(&document, Utc::now().year()).map_err(Problem::invalid_fields)?;
     let vin = vehicle.vin.clone();
     let new = NewVehicle::new(vehicle, trace).map_err(DatabaseError::internal)?;
+    let new = NewVehicle { idempotency_key, ..new };
     match api.submitter.submit(new).await? {
         Insertion::Stocked(stocked) => {
             let location = (header::LOCATION, path_of(stocked.id));
@@ -123,17 +133,36 @@ async fn take(
         Insertion::Exists(id) => {
             Err(Problem::conflict(format!("a vehicle with the vin {vin} already exists"), path_of(id)))
         }
+        Insertion::KeyReused => Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "this Idempotency-Key belongs to a request with another vehicle",
+        )),
     }
 }
 
+fn idempotency_key(request: &HttpRequest) -> Result<Option<IdempotencyKey>, Problem> {
+    let mut values = request.headers().get_all(IdempotencyKey::HEADER);
+    let key = match (values.next(), values.next()) {
+        (None, _) => return Ok(None),
+        (Some(value), None) => IdempotencyKey::parse(value.as_bytes()),
+        (Some(_), Some(_)) => Err("must be sent once".to_owned()),
+    };
+    let invalid = |error| Problem::new(StatusCode::BAD_REQUEST, format!("the Idempotency-Key {error}"));
+    key.map(Some).map_err(invalid)
+}
+
 async fn list(api: web::Data<StockApi>, query: web::Query<QueryParams>) -> Result<HttpResponse, Problem> {
-    let request = PageRequest::parse(&query, |cursor| cursor.parse().ok().map(VehicleId))?;
+    let request = PageRequest::parse(&query, |cursor| canonical(cursor).map(VehicleId))?;
     let rows = api.store.page(&request).await?;
     Ok(Page::new(&request, rows, |stocked| stocked.id, &api.skipped).respond("/stock", VehicleBody::from))
 }
 
-async fn show(api: web::Data<StockApi>, id: web::Path<String>) -> Result<HttpResponse, Problem> {
-    let id = id.parse().map(VehicleId).map_err(|_| Problem::not_found())?;
+async fn show(
+    api: web::Data<StockApi>,
+    request: HttpRequest,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let id = canonical(&id).map(VehicleId).ok_or_else(Problem::not_found)?;
     let stocked = api.store.get(id).await?.ok_or_else(Problem::not_found)?;
-    Ok(HttpResponse::Ok().json(VehicleBody::from(stocked)))
+    respond_unless_known(&request, &VehicleBody::from(stocked))
 }

@@ -10,10 +10,12 @@ mod consumers;
 mod dashboard;
 mod http;
 mod http_estimator;
+mod idempotency;
 mod operations;
 mod pipeline;
 mod refusals;
 mod registry;
+mod resources;
 mod stock_postgres;
 #[path = "../support/mod.rs"]
 mod support;

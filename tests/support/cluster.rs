@@ -11,7 +11,9 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::engines::{MongoDatabase, PostgresDatabase, address};
-use super::{ALLOCATOR, BINARY, DEADLINE, eventually, eventually_within, free_port, next_page, signal, vehicle};
+use super::{
+    ALLOCATOR, BINARY, DEADLINE, eventually, eventually_within, free_port, next_page, signal, vehicle,
+};
 
 /// The indexes of the roles in [`Roles`].
 pub const STOCK: usize = 0;

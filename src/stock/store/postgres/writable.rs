@@ -14,7 +14,7 @@ use crate::stock::store::INSERTED_COLUMNS;
 fn insert_nothing() -> String {
     format!(
         "WITH vehicle AS (
-            INSERT INTO vehicles ({INSERTED_COLUMNS}) SELECT '', '', '', 0, 0, '', now() WHERE false
+            INSERT INTO vehicles ({INSERTED_COLUMNS}) SELECT '', '', '', 0, 0, '', now(), NULL WHERE false
         ) INSERT INTO event_log (vin, event, traceparent) SELECT '', '', '' WHERE false"
     )
 }
