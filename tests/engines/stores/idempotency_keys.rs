@@ -71,7 +71,7 @@ async fn a_vehicle_that_another_program_spoiled_does_not_hide_others() {
     append(&store, &[keyed("spoiled", "one"), keyed("intact", "two")]).await;
     let path = directory.file("stock.db");
     let mut connection = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
-    let spoil = "PRAGMA busy_timeout = 5000; UPDATE vehicles SET year = 'x' WHERE vin = 'spoiled'";
+    let spoil = "PRAGMA busy_timeout = 5000; UPDATE vehicles SET created_at = 'x' WHERE vin = 'spoiled'";
     connection.batch_execute(spoil).unwrap();
     let found = existing(&store, &["spoiled", "intact"], &["one", "two"]).await;
     assert_eq!(found.by_vin.len(), 2);
