@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::stock::Stock;
 use super::world::{Sql, World, vehicle_of};
+use crate::support::postgres::Options;
 use crate::support::proxy::{Line, Proxy};
 use crate::support::{eventually, vehicle};
 
@@ -246,5 +247,36 @@ async fn an_index_that_an_operator_adds_refuses_only_its_vehicle() {
     assert_eq!(statuses.iter().filter(|status| **status == StatusCode::CREATED).count(), 19, "{statuses:?}");
     assert_eq!(statuses.iter().filter(|status| **status == StatusCode::BAD_REQUEST).count(), 1);
     stock.await_ready().await;
+    world.audit().await;
+}
+
+/// A request that gives up on a synchronous standby leaves its vehicle visible, but not replicated.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_request_waits_for_the_synchronous_standby_too() {
+    let Some(world) = World::alone(Options::default()).await else { return };
+    let sql = world.operator().await;
+    let stock = world.stock().await;
+    stock.await_ready().await;
+    world.accept(&stock, "before").await;
+    sql.run("ALTER SYSTEM SET synchronous_standby_names = 'absent'").await;
+    sql.run("SELECT pg_reload_conf()").await;
+    // The relay's writes show when the setting takes effect.
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    eventually("a write to wait for the standby", async || (sql.ask(waiting).await != "0").then_some(()))
+        .await;
+    let answer = post(&stock, "key", "vin").await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
+    eventually("the vehicle to be visible", async || {
+        let visible = "SELECT count(*) FROM vehicles WHERE vin = 'vin'";
+        (sql.ask(visible).await == "1").then_some(())
+    })
+    .await;
+    let answer = post(&stock, "key", "vin").await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
+    sql.run("ALTER SYSTEM RESET synchronous_standby_names").await;
+    sql.run("SELECT pg_reload_conf()").await;
+    let answer = post_until_final(&stock, "key", "vin").await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
+    world.note("vin");
     world.audit().await;
 }

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Double, Integer, Nullable, Text, Timestamptz};
 use diesel_async::RunQueryDsl;
 
@@ -37,7 +38,15 @@ impl Appender for PostgresAppender {
     }
 
     async fn existing(&mut self, vins: Vec<String>, keys: Vec<String>) -> Result<Existing, DatabaseError> {
-        self.0.call(async |connection| vehicle_queries::existing(connection, vins, keys).await).await
+        let existing =
+            self.0.call(async |connection| vehicle_queries::existing(connection, vins, keys).await).await?;
+        if !existing.by_key.is_empty() {
+            // A request whose wait for a synchronous standby was cancelled leaves its vehicle visible, but perhaps not
+            // replicated. This transaction writes to the log, so its commit waits until the standby has all before it.
+            let write = "SELECT pg_logical_emit_message(true, 'stock', '')";
+            self.0.call(async |connection| sql_query(write).execute(connection).await).await?;
+        }
+        Ok(existing)
     }
 }
 
