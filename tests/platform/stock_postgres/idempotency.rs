@@ -78,7 +78,7 @@ async fn instances_agree(isolation: &str) {
         let answers = join_all(requests).await;
         let first = post(&one, &key, &vin).await;
         assert_eq!(first.status, StatusCode::CREATED);
-        assert!(answers.iter().any(|answer| *answer == first), "{answers:?}");
+        assert!(answers.contains(&first), "{answers:?}");
         for answer in answers {
             assert!(answer == first || answer.is_under_way(), "{answer:?}, {first:?}");
         }
