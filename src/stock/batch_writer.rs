@@ -101,8 +101,8 @@ impl BatchWriter {
         }
     }
 
-    /// Writes vehicles and returns the id of each one, or `None` when its vin or key already exists. Splits a batch that the
-    /// database refuses in half, until the refused vehicle is isolated.
+    /// Writes vehicles and returns the id of each one, or `None` when its vin or key already exists. Splits a batch
+    /// that the database refuses in half, until the refused vehicle is isolated.
     async fn append(
         &mut self,
         vehicles: &[&NewVehicle],

@@ -231,6 +231,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::database::Access;
+    use crate::stock::IdempotencyKey;
+    use crate::stock::store::SqliteVehicles;
     use crate::trace::Span;
     use crate::vehicle::parse_vehicle;
 
@@ -266,6 +269,44 @@ mod tests {
             }
             prop_assert!(rest.is_empty());
         }
+    }
+
+    #[tokio::test]
+    async fn a_key_is_under_way_until_its_vehicle_is_written_or_skipped() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteVehicles::open(directory.path().join("stock.db"), Access::Owner).await.unwrap();
+        let (submitter, committer) =
+            Committer::new(Arc::new(store), Arc::default(), &mut Registry::default());
+        let key = IdempotencyKey::parse(b"key").unwrap();
+        let new = || NewVehicle { idempotency_key: Some(key.clone()), ..submission(1).new };
+        let mut first = Box::pin(submitter.submit(new()));
+        tokio::select! {
+            biased;
+            outcome = &mut first => panic!("nothing writes it yet: {outcome:?}"),
+            () = std::future::ready(()) => {}
+        }
+        assert!(matches!(submitter.submit(new()).await, Err(SubmitError::UnderWay)));
+        // The client disconnects, but its vehicle is still in the queue.
+        drop(first);
+        assert!(matches!(submitter.submit(new()).await, Err(SubmitError::UnderWay)));
+        let shutdown = CancellationToken::new();
+        let repeat = async {
+            let outcome = loop {
+                match submitter.submit(new()).await {
+                    Err(SubmitError::UnderWay) => tokio::task::yield_now().await,
+                    outcome => break outcome.unwrap(),
+                }
+            };
+            assert_eq!(
+                submitter.submit(new()).await.unwrap(),
+                outcome,
+                "the key is free as soon as it is answered"
+            );
+            shutdown.cancel();
+            outcome
+        };
+        let ((), outcome) = tokio::join!(committer.run(&shutdown), repeat);
+        assert!(matches!(outcome, Insertion::Stocked(_)), "{outcome:?}");
     }
 
     #[test]

@@ -129,7 +129,8 @@ pub trait Appender: Send {
     /// trip.
     fn is_broken(&self) -> bool;
 
-    /// Returns the vehicles that have one of `vins` or `keys`. Those of `keys` are as safe as if they were inserted now.
+    /// Returns the vehicles that have one of `vins` or `keys`. Those of `keys` are as durable as if they were inserted
+    /// now.
     async fn existing(&mut self, vins: Vec<String>, keys: Vec<String>) -> Result<Existing, DatabaseError>;
 }
 
