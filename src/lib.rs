@@ -14,6 +14,7 @@ pub mod database;
 #[cfg(feature = "embedded")]
 pub mod dev;
 pub mod dlq;
+mod error_chain;
 pub mod estimate;
 pub mod event;
 mod excerpt;

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
-use crate::http::{Health, HttpArgs};
+use crate::http::{Health, HttpArgs, Need};
 use crate::kafka::KafkaArgs;
 use crate::registry::RegistryArgs;
 use crate::shutdown::ShutdownArgs;
@@ -118,9 +118,15 @@ impl<'a> Role<'a> {
         }));
     }
 
-    /// Adds a check. The role is ready only while all checks succeed. A check also prepares its dependency for use.
-    pub fn check(&mut self, name: &'static str, check: impl AsyncFn() -> anyhow::Result<()> + 'a) {
-        self.health.expect(name);
+    /// Adds a check. The role is ready only while all checks succeed. A check also prepares its dependency for use. The
+    /// outermost message of its error may become public and must be the platform's own.
+    pub fn check(
+        &mut self,
+        name: &'static str,
+        need: Need,
+        check: impl AsyncFn() -> anyhow::Result<()> + 'a,
+    ) {
+        self.health.expect(name, need);
         let (health, shutdown) = (self.health(), self.shutdown.clone());
         self.checks.push(Box::pin(async move { health.watch(name, &shutdown, check).await }));
     }

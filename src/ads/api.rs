@@ -6,12 +6,17 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use chrono::SecondsFormat;
 use serde::Serialize;
+use utoipa::{OpenApi, ToSchema};
 use uuid::Uuid;
 
 use super::ad::{Ad, Offer};
 use super::store::{AdKey, AdStore};
 use crate::database::Unreadable;
-use crate::http::{Page, PageRequest, Problem, QueryParams, SkippedRows, canonical, respond_unless_known};
+use crate::http::{
+    Docs, Page, PageRequest, Problem, Problems, QueryParams, SkippedRows, canonical, readable,
+    respond_unless_known,
+};
+use crate::kafka::asyncapi;
 use crate::vehicle::{PlainVehicle, Price};
 
 pub(super) fn routes(
@@ -21,25 +26,45 @@ pub(super) fn routes(
     let store = web::Data::from(store);
     let skipped = web::Data::from(skipped);
     move |config| {
-        let get_only = || web::to(async || Err::<String, _>(Problem::method_not_allowed("GET")));
         config
             .app_data(store.clone())
             .app_data(skipped.clone())
-            .service(web::resource("/ads").route(web::get().to(list)).default_service(get_only()))
-            .service(web::resource("/ads/{id}").route(web::get().to(show)).default_service(get_only()));
+            .configure(|config| DOCS.configure(config))
+            .service(readable("/ads", list))
+            .service(readable("/ads/{id}", show));
     }
 }
 
-/// The JSON representation of an ad.
-#[derive(Debug, Serialize)]
+/// The description of the API.
+#[derive(OpenApi)]
+#[openapi(paths(list, show), components(schemas(AdBody)))]
+struct AdsDoc;
+
+const DOCS: Docs = Docs {
+    openapi: AdsDoc::openapi,
+    problems: &[Problems::of_list("/ads"), Problems::of_item("/ads/{id}")],
+    asyncapi: asyncapi::document,
+};
+
+/// An ad for a vehicle
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Ad)]
 struct AdBody {
+    #[schema(value_type = String, format = "uuid")]
     id: Uuid,
+    /// When the ad became visible
+    #[schema(format = DateTime)]
     published_at: String,
+    /// The id of the vehicle in stock; null for vehicles of the original services
     vehicle_id: Option<i64>,
     #[serde(flatten)]
     vehicle: PlainVehicle,
+    /// The estimated price, with two decimals
+    #[schema(value_type = f64, exclusive_minimum = 0, example = 12345.67)]
     price: Price,
+    /// The currency (ISO 4217)
+    #[schema(example = "USD")]
     price_unit: String,
 }
 
@@ -61,6 +86,16 @@ fn parse_cursor(text: &str) -> Option<AdKey> {
     }
 }
 
+/// List ads, oldest first
+#[utoipa::path(
+    get, path = "/ads", operation_id = "listAds", tag = "ads",
+    params(QueryParams),
+    responses((
+        status = 200, description = "A page of ads",
+        body = [AdBody],
+        headers(("Link" = Option<String>, description = "The next page, if there is one, as rel=\"next\" (RFC 8288)"))
+    ))
+)]
 async fn list(
     store: web::Data<dyn AdStore>,
     skipped: web::Data<SkippedRows>,
@@ -72,6 +107,21 @@ async fn list(
     Ok(Page::new(&request, rows.collect(), |ad| ad.id.to_string(), &skipped).respond("/ads", AdBody::from))
 }
 
+/// Show an ad
+#[utoipa::path(
+    get, path = "/ads/{id}", operation_id = "showAd", tag = "ads",
+    params(
+        ("id" = String, Path, format = "uuid", description = "The id of the ad"),
+        ("If-None-Match" = Option<String>, Header, description = "The ETag that the client has")
+    ),
+    responses(
+        (
+            status = 200, description = "The ad", body = AdBody,
+            headers(("ETag" = String, description = "A hash of the representation, which never changes"))
+        ),
+        (status = 304, description = "The client has the ad")
+    )
+)]
 async fn show(
     store: web::Data<dyn AdStore>,
     request: HttpRequest,

@@ -20,7 +20,7 @@ pub use ad::{Ad, Offer};
 
 use crate::database::{Access, DatabaseUrl};
 use crate::event::VEHICLE_PROCESSED;
-use crate::http::{HttpServer, Port, SkippedRows};
+use crate::http::{HttpServer, Need, Port, SkippedRows};
 use crate::kafka::{ClusterCheck, GroupLag, Instance, Naming, Worker, WorkerStatus};
 use crate::registry::Codec;
 use crate::role::{Part, Role, RoleArgs, on_its_own};
@@ -86,7 +86,7 @@ impl Ads {
     /// # Errors
     /// Fails when the port is in use, or an argument can never work.
     pub async fn bind(args: AdsArgs) -> anyhow::Result<Self> {
-        let server = HttpServer::bind(args.role.http.host, args.port)?;
+        let server = HttpServer::bind(&args.role.http, args.port)?;
         let database_url = DatabaseUrl::resolve(&args.database_url, args.database_url_file.as_ref())?;
         let store = store::open(&database_url, Access::Owner).await.context("--database-url")?;
         let codec = Arc::new(Codec::new(&args.role.registry)?);
@@ -131,10 +131,10 @@ impl Ads {
         };
 
         let mut role = Role::new(&args.shutdown, shutdown.clone());
-        role.check("database", async || Ok(store.check().await?));
-        role.check("kafka", async || cluster.check().await);
-        role.check("worker", async || status.judge());
-        role.check("schema-registry", async || Ok(codec.check(&[]).await?));
+        role.check("database", Need::Requests, async || Ok(store.check().await?));
+        role.check("kafka", Need::Background, async || cluster.check().await);
+        role.check("worker", Need::Background, async || status.judge());
+        role.check("schema-registry", Need::Background, async || codec.check(&[]).await);
         let routes = api::routes(Arc::clone(&store), Arc::clone(&skipped));
         let serving = server.serve(role.health(), metrics, routes, shutdown.clone(), args.shutdown.grace());
         role.run_part(Part::new("requests", 0.9), serving);

@@ -5,23 +5,23 @@
 pub enum DatabaseError {
     /// The same call may succeed later: the database is unreachable, starting, stopping, overloaded or full, or it
     /// did not answer in time.
-    #[error("the database is unavailable: {0:#}")]
-    Unavailable(anyhow::Error),
+    #[error("the database is unavailable")]
+    Unavailable(#[source] anyhow::Error),
     /// The database responds but accepts no writes, for example a standby after a failover.
-    #[error("the database is read-only: {0:#}")]
-    ReadOnly(anyhow::Error),
+    #[error("the database is read-only")]
+    ReadOnly(#[source] anyhow::Error),
     /// A concurrent transaction conflicted and nothing was written. The same call can be retried immediately.
-    #[error("the database could not serialize a transaction: {0:#}")]
-    Conflict(anyhow::Error),
+    #[error("the database could not serialize a transaction")]
+    Conflict(#[source] anyhow::Error),
     /// The database refuses the values of the call and would refuse them again.
-    #[error("the database refuses the values: {0:#}")]
-    Refused(anyhow::Error),
+    #[error("the database refuses the values")]
+    Refused(#[source] anyhow::Error),
     /// The requested data exists, but another program wrote or changed it.
-    #[error("the database contains unreadable data: {0:#}")]
-    Unreadable(anyhow::Error),
+    #[error("the database contains unreadable data")]
+    Unreadable(#[source] anyhow::Error),
     /// A defect of this program or of the database.
-    #[error("the database failed: {0:#}")]
-    Internal(anyhow::Error),
+    #[error("the database failed")]
+    Internal(#[source] anyhow::Error),
 }
 
 impl DatabaseError {

@@ -106,7 +106,7 @@ pub async fn run(args: DevArgs, shutdown: CancellationToken) -> anyhow::Result<(
     let kafka = TcpListener::bind((LOOPBACK, args.kafka_port.number()))
         .await
         .with_context(|| args.kafka_port.cannot_listen(LOOPBACK))?;
-    let registry = HttpServer::bind(LOOPBACK, args.registry_port)?;
+    let registry = HttpServer::bind(&HttpArgs::on(LOOPBACK), args.registry_port)?;
     let roles = Roles::bind(&args, kafka.local_addr()?, registry.address()).await?;
     // All ports and the data directory are reserved from here on.
     let broker = Broker::builder()
@@ -164,7 +164,7 @@ impl Roles {
             url.parse().map_err(|error| anyhow::anyhow!("--data-dir: {error}"))
         };
         let role = RoleArgs {
-            http: HttpArgs { host: LOOPBACK },
+            http: HttpArgs::on(LOOPBACK),
             kafka: KafkaArgs::single_node(kafka),
             registry: RegistryArgs::at(registry)?,
             shutdown: args.shutdown.clone(),

@@ -9,14 +9,16 @@ mod pricing;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use bytesize::ByteSize;
 use clap::Args;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
+use utoipa::openapi::OpenApi;
 
 use crate::event::{VEHICLE_CREATED, VEHICLE_PROCESSED};
-use crate::http::{HttpServer, Port};
-use crate::kafka::{ClusterCheck, GroupLag, Instance, Naming, Worker, WorkerStatus};
+use crate::http::{Docs, HttpServer, Need, Port};
+use crate::kafka::{ClusterCheck, GroupLag, Instance, Naming, Worker, WorkerStatus, asyncapi};
 use crate::registry::Codec;
 use crate::role::{Part, Role, RoleArgs};
 use bounded_estimator::BoundedEstimator;
@@ -91,14 +93,16 @@ pub struct Estimate {
     role: RoleArgs,
 }
 
+/// The role has health and metrics only.
+const DOCS: Docs = Docs { openapi: OpenApi::default, problems: &[], asyncapi: asyncapi::document };
+
 impl Estimate {
-    /// Binds the listener, if the role has a port, and checks the arguments. Does not connect to any dependency.
+    /// Binds the listener, if the role has one, and checks the arguments. Does not connect to any dependency.
     ///
     /// # Errors
     /// Fails when the port is in use, or an argument can never work.
     pub fn bind(args: EstimateArgs) -> anyhow::Result<Self> {
-        let host = args.role.http.host;
-        let server = args.port.map(|port| HttpServer::bind(host, port)).transpose()?;
+        let server = HttpServer::bind_given(&args.role.http, args.port)?;
         let codec = Arc::new(Codec::new(&args.role.registry)?);
         Ok(Self { server, codec, work: args.work, instance_id: args.instance_id, role: args.role })
     }
@@ -142,16 +146,24 @@ impl Estimate {
             shutdown: shutdown.clone(),
         };
 
+        let written = [(VEHICLE_PROCESSED, processed.as_str())];
         let mut role = Role::new(&args.shutdown, shutdown.clone());
-        role.check("kafka", async || cluster.check().await);
-        role.check("model", async || pricing.estimator.check().await);
-        role.check("worker", async || status.judge());
-        role.check("schema-registry", async || Ok(codec.check(&[(VEHICLE_PROCESSED, &processed)]).await?));
+        role.check("kafka", Need::Background, async || cluster.check().await);
+        role.check("model", Need::Background, async || {
+            pricing.estimator.check().await.context("the pricing model cannot be used")
+        });
+        role.check("worker", Need::Background, async || status.judge());
+        role.check("schema-registry", Need::Background, async || codec.check(&written).await);
         role.run_part(Part::new("worker", 0.9).or_abandon(), worker.run());
         if let Some(server) = server {
             tracing::info!(address = %server.address(), "estimate listens");
-            let serving =
-                server.serve(role.health(), metrics, |_| {}, shutdown.clone(), args.shutdown.grace());
+            let serving = server.serve(
+                role.health(),
+                metrics,
+                |config| DOCS.configure(config),
+                shutdown.clone(),
+                args.shutdown.grace(),
+            );
             role.run_part(Part::new("requests", 0.9), serving);
         }
         // It also finds partitions that the consumer does not read.

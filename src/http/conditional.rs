@@ -1,12 +1,12 @@
 //! Answers conditional requests (RFC 9110, section 13) for resources that never change.
 
-use actix_web::http::StatusCode;
 use actix_web::http::header::{ETag, EntityTag, IfNoneMatch};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::problem::Problem;
+use super::problem_type::ProblemType;
 
 /// Responds with `body` as JSON and a strong `ETag`, the hash of exactly these bytes, or with 304 when `If-None-Match`
 /// names it.
@@ -16,7 +16,7 @@ use super::problem::Problem;
 pub fn respond_unless_known(request: &HttpRequest, body: &impl Serialize) -> Result<HttpResponse, Problem> {
     let body = serde_json::to_vec(body).map_err(|error| {
         tracing::error!(%error, "cannot serialize a resource, responding with 500");
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "")
+        Problem::new(&ProblemType::INTERNAL, "")
     })?;
     let hash: String = Sha256::digest(&body).iter().map(|byte| format!("{byte:02x}")).collect();
     let tag = EntityTag::new_strong(hash);
@@ -34,6 +34,7 @@ pub fn respond_unless_known(request: &HttpRequest, body: &impl Serialize) -> Res
 
 #[cfg(test)]
 mod tests {
+    use actix_web::http::StatusCode;
     use actix_web::http::header::{ETAG, IF_NONE_MATCH};
     use actix_web::test::TestRequest;
 

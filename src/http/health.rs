@@ -1,12 +1,13 @@
 //! Tracks the dependencies of a role and reports which ones are unavailable.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actix_web::{HttpResponse, web};
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::backoff::Backoff;
 
@@ -15,25 +16,64 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// The time after which a check has failed.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// The state of each dependency of a role: `None` when it is available, otherwise the reason.
+/// What a dependency is needed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// To serve requests, and for the rest of the work.
+    Requests,
+    /// Only for work that no request waits for.
+    Background,
+}
+
+/// Why a dependency cannot be used.
+#[derive(Clone, Debug)]
+struct Reason {
+    /// The reason in the platform's own words, without the texts of drivers, which may name hosts and users.
+    summary: String,
+    /// The reason with all its causes.
+    whole: String,
+}
+
+impl Reason {
+    fn new(text: &str) -> Self {
+        Self { summary: text.to_owned(), whole: text.to_owned() }
+    }
+}
+
+#[derive(Debug)]
+struct Dependency {
+    need: Need,
+    /// `None` when the dependency is available.
+    missing: Option<Reason>,
+}
+
+/// The state of each dependency of a role.
 #[derive(Debug, Default)]
 pub struct Health {
-    dependencies: Mutex<BTreeMap<&'static str, Option<String>>>,
+    dependencies: Mutex<BTreeMap<&'static str, Dependency>>,
 }
 
 impl Health {
     /// Adds a dependency that was not checked yet.
-    pub fn expect(&self, name: &'static str) {
-        self.set(name, Some("not checked yet".to_owned()));
+    pub fn expect(&self, name: &'static str, need: Need) {
+        let missing = Some(Reason::new("not checked yet"));
+        self.lock().insert(name, Dependency { need, missing });
     }
 
-    fn set(&self, name: &'static str, state: Option<String>) {
-        self.dependencies.lock().unwrap_or_else(PoisonError::into_inner).insert(name, state);
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Dependency>> {
+        self.dependencies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, name: &'static str, missing: Option<Reason>) {
+        if let Some(dependency) = self.lock().get_mut(name) {
+            dependency.missing = missing;
+        }
     }
 
     /// Checks a dependency until shutdown and logs when it becomes available or unavailable.
     ///
-    /// The check also prepares the dependency for use, for example by running migrations.
+    /// The check also prepares the dependency for use, for example by running migrations. The outermost message of its
+    /// error must not contain the text of a driver, since it may become public.
     pub async fn watch(
         &self,
         name: &'static str,
@@ -49,8 +89,8 @@ impl Health {
             };
             let outcome = match checked {
                 Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(format!("{error:#}")),
-                Err(_) => Some(format!("no answer within {CHECK_TIMEOUT:?}")),
+                Ok(Err(error)) => Some(Reason { summary: error.to_string(), whole: format!("{error:#}") }),
+                Err(_) => Some(Reason::new(&format!("no answer within {CHECK_TIMEOUT:?}"))),
             };
             let pause = match &outcome {
                 None => {
@@ -64,7 +104,7 @@ impl Health {
                     if available != Some(false) {
                         tracing::warn!(
                             dependency = name,
-                            reason,
+                            reason = reason.whole,
                             "dependency is unavailable, will check again"
                         );
                     }
@@ -82,24 +122,94 @@ impl Health {
 
     /// Returns whether every dependency is available.
     pub fn is_ready(&self) -> bool {
-        self.missing().is_empty()
+        self.lock().values().all(|dependency| dependency.missing.is_none())
     }
 
-    fn missing(&self) -> BTreeMap<&'static str, String> {
-        let dependencies = self.dependencies.lock().unwrap_or_else(PoisonError::into_inner);
-        dependencies.iter().filter_map(|(name, state)| Some((*name, state.clone()?))).collect()
+    fn missing(&self, purpose: Purpose, show: fn(&Reason) -> &String) -> BTreeMap<&'static str, String> {
+        let dependencies = self.lock();
+        let needed = dependencies
+            .iter()
+            .filter(|(_, dependency)| purpose == Purpose::Work || dependency.need == Need::Requests);
+        needed
+            .filter_map(|(name, dependency)| Some((*name, show(dependency.missing.as_ref()?).clone())))
+            .collect()
     }
 }
 
+/// What a role is to be ready for.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Purpose {
+    /// All its work.
+    #[default]
+    Work,
+    /// Requests, as a load balancer asks.
+    Http,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ReadinessQuery {
+    /// What the role is to be ready for: all its work, or requests
+    #[serde(default, rename = "for")]
+    #[param(inline, required = false)]
+    purpose: Purpose,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Alive {
+    status: &'static str,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Readiness {
+    /// Either ready or waiting
+    status: &'static str,
+    /// The reason for each dependency that is missing
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    missing: BTreeMap<&'static str, String>,
+}
+
+/// How much the readiness discloses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Disclosure {
+    Summary,
+    Whole,
+}
+
+/// Tells that the process is alive
+#[utoipa::path(
+    get, path = "/healthz", operation_id = "isAlive", tag = "health",
+    responses((status = 200, description = "The process is alive", body = Alive))
+)]
 pub(super) async fn healthz() -> HttpResponse {
-    HttpResponse::Ok().json(json!({ "status": "alive" }))
+    HttpResponse::Ok().json(Alive { status: "alive" })
 }
 
-pub(super) async fn readyz(health: web::Data<Health>) -> HttpResponse {
-    let missing = health.missing();
+/// Tells whether the role makes progress, or with for=http, whether it can serve requests
+#[utoipa::path(
+    get, path = "/readyz", operation_id = "isReady", tag = "health",
+    params(ReadinessQuery),
+    responses(
+        (status = 200, description = "The role is ready", body = Readiness),
+        (status = 503, description = "The role waits for what is missing", body = Readiness)
+    )
+)]
+pub(super) async fn readyz(
+    health: web::Data<Health>,
+    disclosure: web::Data<Disclosure>,
+    query: web::Query<ReadinessQuery>,
+) -> HttpResponse {
+    let missing = health.missing(
+        query.purpose,
+        match **disclosure {
+            Disclosure::Summary => |reason| &reason.summary,
+            Disclosure::Whole => |reason| &reason.whole,
+        },
+    );
     if missing.is_empty() {
-        HttpResponse::Ok().json(json!({ "status": "ready" }))
+        HttpResponse::Ok().json(Readiness { status: "ready", missing })
     } else {
-        HttpResponse::ServiceUnavailable().json(json!({ "status": "waiting", "missing": missing }))
+        HttpResponse::ServiceUnavailable().json(Readiness { status: "waiting", missing })
     }
 }

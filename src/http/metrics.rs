@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse, web};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -18,10 +19,18 @@ const BUCKETS: [f64; 15] =
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Request {
-    method: String,
+    method: &'static str,
     /// The route's pattern rather than the path, as there are as many paths as vehicles.
     route: String,
     status: u16,
+}
+
+/// The methods of HTTP and PATCH. Any other would be a label that a client chooses
+/// (<https://opentelemetry.io/docs/specs/semconv/http/http-metrics/>).
+const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"];
+
+fn label(method: &Method) -> &'static str {
+    METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or("_OTHER")
 }
 
 type NewHistogram = fn() -> Histogram;
@@ -50,7 +59,7 @@ pub(super) async fn measure(
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let started = Instant::now();
-    let method = request.method().to_string();
+    let method = label(request.method());
     let response = next.call(request).await?;
     let route = response.request().match_pattern().unwrap_or_else(|| "none".to_owned());
     let status = response.status().as_u16();
@@ -59,6 +68,14 @@ pub(super) async fn measure(
     Ok(response)
 }
 
+/// Shows the metrics of the role in the OpenMetrics format
+#[utoipa::path(
+    get, path = "/metrics", operation_id = "showMetrics", tag = "health",
+    responses((
+        status = 200, description = "The metrics", body = String,
+        content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    ))
+)]
 pub(super) async fn show(registry: web::Data<Arc<Registry>>) -> HttpResponse {
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &registry) {

@@ -1,19 +1,32 @@
 //! The parts that all HTTP servers of the platform share: problems, paging, conditional requests, health,
 //! metrics, graceful shutdown.
 
+mod args;
+mod body;
 mod canonical;
 mod conditional;
+mod docs;
 mod health;
+mod listener;
 mod metrics;
+mod openapi;
 mod paging;
 mod problem;
+mod problem_type;
+mod routes;
 mod server;
 mod skipped_rows;
 
+pub use args::{HttpArgs, Port};
+pub use body::JsonDocument;
 pub use canonical::canonical;
 pub use conditional::respond_unless_known;
-pub use health::Health;
+pub use docs::Docs;
+pub use health::{Health, Need};
+pub use openapi::Problems;
 pub use paging::{Page, PageRequest, QueryParams};
 pub use problem::Problem;
-pub use server::{HttpArgs, HttpServer, Port, json_document};
+pub use problem_type::ProblemType;
+pub use routes::{collection, readable};
+pub use server::HttpServer;
 pub use skipped_rows::SkippedRows;

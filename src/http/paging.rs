@@ -7,6 +7,7 @@ use actix_web::HttpResponse;
 use actix_web::http::header;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
+use utoipa::IntoParams;
 
 use super::canonical::canonical;
 use super::problem::Problem;
@@ -21,10 +22,17 @@ const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1_000;
 
 /// The query parameters of a list, unparsed.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct QueryParams {
+    /// Maximum number of items
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 1000, default = 100)]
     limit: Option<String>,
+    /// Cursor, from the Link header of the page before
+    #[param(value_type = Option<String>)]
     after: Option<String>,
+    /// The vin of the only item to return
+    #[param(value_type = Option<String>, min_length = 1, max_length = 64)]
     vin: Option<String>,
 }
 

@@ -5,37 +5,51 @@ use std::fmt;
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::problem_type::ProblemType;
 use crate::database::DatabaseError;
+use crate::error_chain::chain;
 use crate::vehicle::FieldError;
 
 /// The seconds after which a client should retry.
 const RETRY_AFTER: &str = "2";
 
 /// An error as a client sees it.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Problem {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    title: &'static str,
-    status: u16,
-    #[serde(skip_serializing_if = "String::is_empty")]
+    kind: &'static ProblemType,
     detail: String,
-    /// Every invalid field or parameter.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<InvalidInput>,
-    /// The path of the conflicting resource.
-    #[serde(skip_serializing_if = "Option::is_none")]
     conflict: Option<String>,
-    #[serde(skip)]
-    allow: Option<&'static str>,
-    /// Whether the same request may succeed later.
-    #[serde(skip)]
-    retry: bool,
+    /// A header that the status requires.
+    header: Option<(header::HeaderName, &'static str)>,
 }
 
-#[derive(Clone, Debug, Serialize)]
-struct InvalidInput {
+/// The body of an error response (RFC 9457).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct ProblemBody<'a> {
+    /// The URI of a page about this type of problem.
+    #[serde(rename = "type")]
+    #[schema(format = "uri-reference")]
+    kind: String,
+    title: &'a str,
+    status: u16,
+    /// What is wrong with this request.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    #[schema(nullable = false)]
+    detail: &'a str,
+    /// Every invalid field or parameter.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [InvalidInput],
+    /// The path of the resource that exists already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conflict: Option<&'a str>,
+}
+
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct InvalidInput {
     /// The JSON pointer (RFC 6901) to a field of the body.
     #[serde(skip_serializing_if = "Option::is_none")]
     pointer: Option<&'static str>,
@@ -46,20 +60,8 @@ struct InvalidInput {
 }
 
 impl Problem {
-    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self {
-            kind: "about:blank",
-            title: status.canonical_reason().unwrap_or("Error"),
-            status: status.as_u16(),
-            detail: detail.into(),
-            retry: status == StatusCode::SERVICE_UNAVAILABLE,
-            ..Self::default()
-        }
-    }
-
-    /// Invites the client to repeat the request, by `Retry-After`. A 503 does so by itself.
-    pub fn retry_later(self) -> Self {
-        Self { retry: true, ..self }
+    pub fn new(kind: &'static ProblemType, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), errors: Vec::new(), conflict: None, header: None }
     }
 
     pub fn invalid_fields(errors: Vec<FieldError>) -> Self {
@@ -71,7 +73,7 @@ impl Problem {
                 detail,
             })
             .collect();
-        Self { errors, ..Self::new(StatusCode::BAD_REQUEST, "the body has invalid fields") }
+        Self { errors, ..Self::new(&ProblemType::INVALID_FIELDS, "") }
     }
 
     pub(super) fn invalid_parameters(errors: Vec<(&'static str, String)>) -> Self {
@@ -79,47 +81,63 @@ impl Problem {
             .into_iter()
             .map(|(parameter, detail)| InvalidInput { pointer: None, parameter: Some(parameter), detail })
             .collect();
-        Self { errors, ..Self::new(StatusCode::BAD_REQUEST, "the query has invalid parameters") }
+        Self { errors, ..Self::new(&ProblemType::INVALID_PARAMETERS, "") }
     }
 
-    /// Returns a 409 that names the conflicting resource by its `path`.
-    pub fn conflict(detail: impl Into<String>, path: String) -> Self {
-        Self { conflict: Some(path), ..Self::new(StatusCode::CONFLICT, detail) }
+    /// Returns a 409 that names the vehicle that exists by its `path`.
+    pub fn vehicle_exists(detail: impl Into<String>, path: String) -> Self {
+        Self { conflict: Some(path), ..Self::new(&ProblemType::VEHICLE_EXISTS, detail) }
+    }
+
+    /// Returns a 409 for a request that is repeated while the first one is not done.
+    pub fn request_under_way() -> Self {
+        Self::new(&ProblemType::REQUEST_UNDER_WAY, "retry later")
+            .with_header(header::RETRY_AFTER, RETRY_AFTER)
     }
 
     pub fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "no resource has this path")
+        Self::new(&ProblemType::NOT_FOUND, "")
     }
 
-    pub fn method_not_allowed(allow: &'static str) -> Self {
-        Self {
-            allow: Some(allow),
-            ..Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("this resource supports only {allow}"))
+    /// Adds a header to the response.
+    #[must_use]
+    pub(super) fn with_header(self, name: header::HeaderName, value: &'static str) -> Self {
+        Self { header: Some((name, value)), ..self }
+    }
+
+    fn body(&self) -> ProblemBody<'_> {
+        ProblemBody {
+            kind: self.kind.uri(),
+            title: self.kind.title,
+            status: self.kind.status.as_u16(),
+            detail: &self.detail,
+            errors: &self.errors,
+            conflict: self.conflict.as_deref(),
         }
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}", self.status, self.title, self.detail)
+        write!(f, "{}: {}", self.kind.title, self.detail)
     }
 }
 
 impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
-        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        self.kind.status
     }
 
     fn error_response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status_code());
         response.insert_header((header::CONTENT_TYPE, "application/problem+json"));
-        if self.retry {
+        if self.status_code() == StatusCode::SERVICE_UNAVAILABLE {
             response.insert_header((header::RETRY_AFTER, RETRY_AFTER));
         }
-        if let Some(allow) = self.allow {
-            response.insert_header((header::ALLOW, allow));
+        if let Some(header) = self.header.clone() {
+            response.insert_header(header);
         }
-        response.body(serde_json::to_string(self).unwrap_or_default())
+        response.body(serde_json::to_string(&self.body()).unwrap_or_default())
     }
 }
 
@@ -132,23 +150,24 @@ impl From<DatabaseError> for Problem {
 impl From<&DatabaseError> for Problem {
     /// Discloses nothing internal in the response and logs the whole error instead.
     fn from(error: &DatabaseError) -> Self {
+        let whole = chain(error);
         match error {
             DatabaseError::Refused(_) => {
-                tracing::warn!(%error, "the database refuses a request's values, responding with 400");
-                Self::new(StatusCode::BAD_REQUEST, "the database refuses these values")
+                tracing::warn!(error = whole, "the database refuses a request's values, responding with 400");
+                Self::new(&ProblemType::REFUSED_VALUES, "")
             }
             DatabaseError::Unavailable(_) | DatabaseError::ReadOnly(_) | DatabaseError::Conflict(_) => {
-                tracing::warn!(%error, "database request failed, responding with 503");
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "the database is unavailable, retry later")
+                tracing::warn!(error = whole, "database request failed, responding with 503");
+                Self::new(&ProblemType::UNAVAILABLE, "retry later")
             }
             // Lists leave such a row out as well, and log it once.
             DatabaseError::Unreadable(_) => {
-                tracing::debug!(%error, "row is unreadable, responding with 404");
+                tracing::debug!(error = whole, "row is unreadable, responding with 404");
                 Self::not_found()
             }
             DatabaseError::Internal(_) => {
-                tracing::error!(%error, "database request failed, responding with 500");
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "")
+                tracing::error!(error = whole, "database request failed, responding with 500");
+                Self::new(&ProblemType::INTERNAL, "")
             }
         }
     }

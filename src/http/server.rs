@@ -1,103 +1,74 @@
 //! The HTTP server: listens, serves, and shuts down gracefully.
 
-use std::fmt::{self, Display, Formatter};
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::{StatusCode, header};
+use actix_web::dev::Server;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{App, HttpRequest};
-use anyhow::{Context, bail};
-use clap::Args;
-use clap::builder::TypedValueParser;
+use actix_web::{App, HttpServer as ActixServer};
+use anyhow::{Context as _, bail};
+use futures::future::{join_all, try_join_all};
 use prometheus_client::registry::Registry;
-use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::health::{Health, healthz, readyz};
+use super::args::{HttpArgs, Port};
+use super::body::BodyRoom;
+use super::health::{Disclosure, Health, healthz, readyz};
+use super::listener::Listener;
 use super::metrics::{HttpMetrics, measure, show};
 use super::problem::Problem;
-use crate::open_files;
-
-/// The maximum size of a request body.
-const MAX_BODY_BYTES: usize = 64 * 1024;
+use super::problem_type::ProblemType;
+use super::routes::readable;
 /// The number of worker threads; each serves many connections.
 const SERVING_THREADS: usize = 2;
-/// The maximum number of concurrent connections, regardless of the limit on open files.
-const MAX_CONNECTIONS: usize = 50_000;
+/// The maximum number of concurrent connections of the port for health and metrics.
+const ADMIN_CONNECTIONS: usize = 64;
 
-#[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "HTTP")]
-pub struct HttpArgs {
-    /// IP address to listen on; 0.0.0.0 for all interfaces
-    #[arg(long, env = "HOST", value_name = "ADDRESS", default_value = "127.0.0.1")]
-    pub host: IpAddr,
-}
-
-/// A port to listen on.
-#[derive(Clone, Copy, Debug)]
-pub struct Port {
-    number: u16,
-    /// The flag by which the user chooses it.
-    flag: &'static str,
-}
-
-impl Port {
-    pub const fn new(number: u16) -> Self {
-        Self { number, flag: "--port" }
-    }
-
-    /// Parses the port of `--port`.
-    pub fn parser() -> impl TypedValueParser<Value = Self> {
-        clap::value_parser!(u16).map(Self::new)
-    }
-
-    /// Parses the port of another flag.
-    pub fn parser_of(flag: &'static str) -> impl TypedValueParser<Value = Self> {
-        clap::value_parser!(u16).map(move |number| Self { number, flag })
-    }
-
-    pub fn number(self) -> u16 {
-        self.number
-    }
-
-    /// Returns the context of the error that the port cannot be used on `host`.
-    pub fn cannot_listen(self, host: IpAddr) -> String {
-        format!("cannot listen on {host}:{}; choose another port with {}", self.number, self.flag)
-    }
-}
-
-impl Display for Port {
-    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        self.number.fmt(formatter)
-    }
-}
-
-/// A listening socket that does not accept connections yet.
+/// The listening sockets of a role, which do not accept connections yet.
 pub struct HttpServer {
-    listener: TcpListener,
-    address: SocketAddr,
+    listener: Listener,
+    /// What the readiness on `listener` discloses; `None` when it serves neither health nor metrics.
+    probes: Option<Disclosure>,
+    /// Serves only health and metrics.
+    admin: Option<Listener>,
+    max_connections: usize,
 }
 
 impl HttpServer {
-    /// Listens on `host` and `port`; port 0 selects a free one.
+    /// Listens on `port`, and on the port for health and metrics, if there is one.
     ///
     /// # Errors
-    /// Fails when the address is in use or does not belong to this machine.
-    pub fn bind(host: IpAddr, port: Port) -> anyhow::Result<Self> {
-        let bind = || -> std::io::Result<Self> {
-            let listener = TcpListener::bind((host, port.number))?;
-            let address = listener.local_addr()?;
-            Ok(Self { listener, address })
+    /// Fails when an address is in use or does not belong to this machine.
+    pub fn bind(args: &HttpArgs, port: Port) -> anyhow::Result<Self> {
+        let listener = Listener::bind(args.host, port)?;
+        let admin = args.admin_port.map(|port| Listener::bind(args.host, port)).transpose()?;
+        let probes = if admin.is_none() { Some(Disclosure::Summary) } else { None };
+        Ok(Self { listener, probes, admin, max_connections: args.max_connections() })
+    }
+
+    /// Listens for a role that needs no HTTP: on the ports that are given, if any.
+    ///
+    /// # Errors
+    /// Fails when an address is in use or does not belong to this machine.
+    pub fn bind_given(args: &HttpArgs, port: Option<Port>) -> anyhow::Result<Option<Self>> {
+        let server = match (port, args.admin_port) {
+            (Some(port), _) => Self::bind(args, port)?,
+            (None, Some(port)) => Self {
+                listener: Listener::bind(args.host, port)?,
+                probes: Some(Disclosure::Whole),
+                admin: None,
+                max_connections: ADMIN_CONNECTIONS,
+            },
+            (None, None) => return Ok(None),
         };
-        bind().with_context(|| port.cannot_listen(host))
+        Ok(Some(server))
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listener.address
     }
 
     /// Serves `routes`, health and metrics until `shutdown`. Then waits at most `grace` for requests in progress.
@@ -112,78 +83,89 @@ impl HttpServer {
         shutdown: CancellationToken,
         grace: Duration,
     ) -> anyhow::Result<()> {
-        let metrics = web::Data::new(HttpMetrics::register(&mut registry));
-        let registry = web::Data::new(Arc::new(registry));
-        let health = web::Data::from(health);
-        let app = move || {
-            App::new()
-                .wrap(from_fn(measure))
-                .app_data(metrics.clone())
-                .app_data(registry.clone())
-                .app_data(health.clone())
-                .app_data(web::PayloadConfig::new(MAX_BODY_BYTES))
-                .app_data(web::QueryConfig::default().error_handler(|error, _| {
-                    Problem::new(StatusCode::BAD_REQUEST, format!("cannot read the query: {error}")).into()
-                }))
-                .route("/healthz", web::get().to(healthz))
-                .route("/readyz", web::get().to(readyz))
-                .route("/metrics", web::get().to(show))
-                .configure(routes.clone())
-                .default_service(web::to(async || Err::<String, _>(Problem::not_found())))
+        let Self { listener, probes, admin, max_connections } = self;
+        let site = Site {
+            metrics: HttpMetrics::register(&mut registry),
+            registry: Arc::new(registry),
+            health,
+            room: BodyRoom::new(),
+            grace,
         };
-        let server = actix_web::HttpServer::new(app)
-            .workers(SERVING_THREADS)
-            .max_connections(max_connections() / SERVING_THREADS)
-            .disable_signals()
-            .shutdown_timeout(grace.as_millis().div_ceil(1_000).try_into().unwrap_or(u64::MAX))
-            .listen(self.listener)
-            .context("cannot serve HTTP")?
-            .run();
-        let handle = server.handle();
-        let mut server = pin!(server);
+        let mut servers = vec![site.start(listener, max_connections, probes, routes)?];
+        if let Some(listener) = admin {
+            tracing::info!(address = %listener.address, "health and metrics have an address of their own");
+            servers.push(site.start(listener, ADMIN_CONNECTIONS, Some(Disclosure::Whole), |_| {})?);
+        }
+        let handles: Vec<_> = servers.iter().map(Server::handle).collect();
+        let mut served = pin!(try_join_all(servers));
         tokio::select! {
-            served = &mut server => {
-                served.context("cannot serve HTTP")?;
+            ended = &mut served => {
+                ended.context("cannot serve HTTP")?;
                 bail!("the HTTP server ended before shutdown was requested")
             }
             () = shutdown.cancelled() => {
-                let (served, ()) = tokio::join!(server, handle.stop(true));
-                served.context("cannot serve HTTP")
+                let stop = join_all(handles.iter().map(|handle| handle.stop(true)));
+                let (served, _) = tokio::join!(served, stop);
+                served.map(drop).context("cannot serve HTTP")
             }
         }
     }
 }
 
-/// Returns the maximum number of concurrent connections of one server. Further connections wait, so that clients
-/// cannot exhaust the files that the role needs for its database and brokers. `dev` runs three servers in one
-/// process.
-fn max_connections() -> usize {
-    usize::try_from(open_files::limit() / 5).unwrap_or(usize::MAX).min(MAX_CONNECTIONS)
+/// What all listeners of a role share.
+struct Site {
+    metrics: HttpMetrics,
+    registry: Arc<Registry>,
+    health: Arc<Health>,
+    room: BodyRoom,
+    grace: Duration,
 }
 
-/// Parses the JSON document in a request.
-///
-/// # Errors
-/// Returns 415 for another content type, 413 for a body of more than 64 KiB, and 400 for malformed JSON.
-pub fn json_document(
-    request: &HttpRequest,
-    body: Result<web::Bytes, actix_web::Error>,
-) -> Result<Value, Problem> {
-    let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    if !essence.eq_ignore_ascii_case("application/json") {
-        return Err(Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "the Content-Type must be application/json",
-        ));
+impl Site {
+    /// Starts to serve `routes`, and health and metrics unless `probes` is `None`.
+    fn start(
+        &self,
+        listener: Listener,
+        max_connections: usize,
+        probes: Option<Disclosure>,
+        routes: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
+    ) -> anyhow::Result<Server> {
+        let metrics = web::Data::new(self.metrics.clone());
+        let registry = web::Data::new(Arc::clone(&self.registry));
+        let state = web::Data::from(Arc::clone(&self.health));
+        let room = self.room.clone();
+        let app = move || {
+            let probes = |config: &mut ServiceConfig| {
+                if let Some(disclosure) = probes {
+                    config
+                        .app_data(web::Data::new(disclosure))
+                        .service(readable("/healthz", healthz))
+                        .service(readable("/readyz", readyz))
+                        .service(readable("/metrics", show));
+                }
+            };
+            App::new()
+                .wrap(from_fn(measure))
+                .app_data(metrics.clone())
+                .app_data(registry.clone())
+                .app_data(state.clone())
+                .app_data(room.clone())
+                .app_data(web::QueryConfig::default().error_handler(|error, _| {
+                    let detail = format!("cannot read the query: {error}");
+                    Problem::new(&ProblemType::MALFORMED_REQUEST, detail).into()
+                }))
+                .configure(probes)
+                .configure(routes.clone())
+                .default_service(web::to(async || Err::<String, _>(Problem::not_found())))
+        };
+        let threads = SERVING_THREADS.min(max_connections);
+        let server = ActixServer::new(app)
+            .workers(threads)
+            .max_connections(max_connections / threads)
+            .disable_signals()
+            .shutdown_timeout(self.grace.as_millis().div_ceil(1_000).try_into().unwrap_or(u64::MAX))
+            .listen(listener.socket)
+            .context("cannot serve HTTP")?;
+        Ok(server.run())
     }
-    let body = body.map_err(|error| match error.as_response_error().status_code() {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body has more than {MAX_BODY_BYTES} bytes"),
-        ),
-        _ => Problem::new(StatusCode::BAD_REQUEST, format!("cannot read the body: {error}")),
-    })?;
-    serde_json::from_slice(&body)
-        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("the body is not JSON: {error}")))
 }

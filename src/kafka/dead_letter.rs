@@ -34,6 +34,16 @@ const SETTLED: &str = "dlq.settled";
 const SETTLED_PARTITION: &str = "dlq.settled.partition";
 const SETTLED_OFFSET: &str = "dlq.settled.offset";
 
+/// The headers of each dead letter and their meanings.
+pub(super) const DOCUMENTED_HEADERS: [(&str, &str); 6] = [
+    (REASON, "Why the record cannot be processed."),
+    (TOPIC, "The topic of the record."),
+    (PARTITION, "The partition of the record."),
+    (OFFSET, "The offset of the record."),
+    (TIMESTAMP, "The time of the record in milliseconds since the Unix epoch."),
+    (GROUP, "The consumer group that refused the record."),
+];
+
 /// The maximum size of a key that is retained when the headers are omitted.
 const RETAINED_KEY_BYTES: usize = 1_024;
 

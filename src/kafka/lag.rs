@@ -141,10 +141,13 @@ impl GroupLag {
         let extents: BTreeMap<_, _> =
             measured.extents().filter(|(partition, _)| reading.is_waiting_for(*partition)).collect();
         let Some(partition) = silent.suspect(&extents, Instant::now()) else { return };
-        silent.forget(partition);
         let from = extents.get(&partition).map(|extent| (partition, extent.next())).into_iter().collect();
         if self.look_for_records(from).await.get(&partition) == Some(&true) {
             self.status.found_silent(partition);
+            // The new client has to be given time for all partitions.
+            *silent = SilentPartitions::default();
+        } else {
+            silent.forget(partition);
         }
     }
 

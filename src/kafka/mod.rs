@@ -5,6 +5,7 @@
 //! runtime.
 
 mod args;
+pub mod asyncapi;
 mod client;
 mod consumed;
 mod content;

@@ -96,7 +96,8 @@ impl ClusterCheck {
             self.create(&missing).await?;
         }
         if !self.reported.load(Ordering::Relaxed) {
-            topic_settings::report(&self.kafka, &self.topics).await?;
+            let reported = topic_settings::report(&self.kafka, &self.topics).await;
+            reported.map_err(|error| self.no_answer(error))?;
             self.reported.store(true, Ordering::Relaxed);
         }
         Ok(())
@@ -118,7 +119,7 @@ impl ClusterCheck {
         tokio::task::spawn_blocking(move || observer.has_topic(&topic))
             .await
             .context("reading the metadata panicked")?
-            .with_context(|| self.no_answer())
+            .map_err(|error| self.no_answer(error))
     }
 
     async fn create(&self, missing: &[(&String, Purpose)]) -> anyhow::Result<()> {
@@ -140,7 +141,7 @@ impl ClusterCheck {
             AdminOptions::new().request_timeout(Some(CALL_TIMEOUT)).operation_timeout(Some(CALL_TIMEOUT));
         let admin = topic_settings::admin(kafka)?;
         let results =
-            admin.get()?.create_topics(&topics, &options).await.with_context(|| self.no_answer())?;
+            admin.get()?.create_topics(&topics, &options).await.map_err(|error| self.no_answer(error))?;
         let mut refused = Vec::new();
         for result in results {
             match result {
@@ -162,8 +163,9 @@ impl ClusterCheck {
         Ok(())
     }
 
-    fn no_answer(&self) -> String {
-        format!("no broker answers at {}", self.kafka.bootstrap_servers())
+    /// Adds the addresses of the brokers, which are not part of the outermost message.
+    fn no_answer(&self, error: impl Into<anyhow::Error>) -> anyhow::Error {
+        error.into().context(self.kafka.bootstrap_servers().to_owned()).context("no broker answers")
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -277,11 +277,12 @@ impl WorkerStatus {
         if let Some((reason, at)) = &state.unreadable
             && at.elapsed() < GROUP_ERROR_MEMORY
         {
-            bail!("a partition contains a batch that cannot be read: {reason}");
+            return Err(anyhow!("{reason}").context("a partition contains a batch that cannot be read"));
         }
         let (failures, reason) = &state.failures;
         if *failures >= MAX_FAILURES && state.session_began.elapsed() < self.patience {
-            bail!("{failures} consumer sessions failed in a row, the last one: {reason}");
+            let summary = format!("{failures} consumer sessions failed in a row");
+            return Err(anyhow!("{reason}").context(summary));
         }
         if state.reading.assigned.is_empty()
             && let Some(error) = &state.group_error
@@ -289,14 +290,16 @@ impl WorkerStatus {
             && error.last.duration_since(error.first) >= GROUP_ERROR_LIMIT
         {
             let seconds = error.first.elapsed().as_secs();
-            bail!("no partition is assigned, and the group has failed for {seconds} s: {}", error.reason);
+            let summary = format!("no partition is assigned, and the group has failed for {seconds} s");
+            return Err(anyhow!("{}", error.reason).context(summary));
         }
         let patience = self.patience_with(state.queue);
         if let Some(oldest) = state.oldest.filter(|oldest| oldest.elapsed() > patience) {
             let seconds = oldest.elapsed().as_secs();
             let retrying = state.retrying.as_ref().filter(|(_, at)| at.elapsed() < self.patience);
             let reason = retrying.map_or("no failure is known", |(reason, _)| reason);
-            bail!("the oldest record in flight has waited for {seconds} s: {reason}");
+            let summary = format!("the oldest record in flight has waited for {seconds} s");
+            return Err(anyhow!("{reason}").context(summary));
         }
         match &state.stall {
             Some(reason) => bail!("{reason}"),
@@ -322,7 +325,7 @@ mod tests {
     }
 
     fn reason(status: &WorkerStatus) -> String {
-        status.judge().unwrap_err().to_string()
+        format!("{:#}", status.judge().unwrap_err())
     }
 
     #[test]

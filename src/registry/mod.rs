@@ -13,6 +13,7 @@ mod schema;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
+use anyhow::Context as _;
 use jsonschema::Validator;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -206,7 +207,11 @@ impl Codec {
     ///
     /// # Errors
     /// Fails when the registry is unavailable, refuses a schema, or no longer has a schema that it had.
-    pub async fn check(&self, written: &[(EventType, &str)]) -> Result<(), CodecError> {
+    pub async fn check(&self, written: &[(EventType, &str)]) -> anyhow::Result<()> {
+        self.try_check(written).await.context("the schema registry cannot be used")
+    }
+
+    async fn try_check(&self, written: &[(EventType, &str)]) -> Result<(), CodecError> {
         for (event_type, topic) in written {
             self.written(*event_type, topic).await?;
         }

@@ -2,21 +2,25 @@
 
 use std::sync::Arc;
 
-use actix_web::http::{StatusCode, header};
+use actix_web::http::header;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
 use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 use serde::Serialize;
+use utoipa::openapi::HttpMethod;
+use utoipa::{OpenApi, ToSchema};
 
 use super::IdempotencyKey;
 use super::committer::{Insertion, SubmitError, Submitter};
 use super::store::{NewVehicle, VehicleStore};
 use crate::database::DatabaseError;
 use crate::http::{
-    Page, PageRequest, Problem, QueryParams, SkippedRows, canonical, json_document, respond_unless_known,
+    Docs, JsonDocument, Page, PageRequest, Problem, ProblemType, Problems, QueryParams, SkippedRows,
+    canonical, collection, readable, respond_unless_known,
 };
+use crate::kafka::asyncapi;
 use crate::trace::{Description, Span, SpanKind, TraceContext};
-use crate::vehicle::{PlainVehicle, StockedVehicle, VehicleId, parse_vehicle};
+use crate::vehicle::{PlainVehicle, StockedVehicle, Vehicle, VehicleId, parse_vehicle};
 
 /// The state that the routes share.
 pub struct StockApi {
@@ -35,30 +39,53 @@ impl StockApi {
         move |config| {
             config
                 .app_data(api.clone())
-                .service(
-                    web::resource("/stock")
-                        .route(web::post().to(create))
-                        .route(web::get().to(list))
-                        .default_service(web::to(async || {
-                            Err::<String, _>(Problem::method_not_allowed("GET, POST"))
-                        })),
-                )
-                .service(
-                    web::resource("/stock/{id}").route(web::get().to(show)).default_service(web::to(
-                        async || Err::<String, _>(Problem::method_not_allowed("GET")),
-                    )),
-                );
+                .configure(|config| DOCS.configure(config))
+                .service(collection("/stock", list, create))
+                .service(readable("/stock/{id}", show));
         }
     }
 }
 
-/// The JSON representation of a vehicle.
-#[derive(Debug, Serialize)]
+/// The description of the API.
+#[derive(OpenApi)]
+#[openapi(paths(create, list, show), components(schemas(Vehicle, VehicleBody)))]
+struct StockDoc;
+
+const DOCS: Docs = Docs { openapi: StockDoc::openapi, problems: PROBLEMS, asyncapi: asyncapi::document };
+
+const PROBLEMS: &[Problems] = &[
+    Problems {
+        path: "/stock",
+        method: HttpMethod::Post,
+        types: &[
+            ProblemType::MALFORMED_REQUEST,
+            ProblemType::INVALID_FIELDS,
+            ProblemType::REFUSED_VALUES,
+            ProblemType::BODY_TIMEOUT,
+            ProblemType::VEHICLE_EXISTS,
+            ProblemType::REQUEST_UNDER_WAY,
+            ProblemType::BODY_TOO_LARGE,
+            ProblemType::UNSUPPORTED_MEDIA_TYPE,
+            ProblemType::KEY_REUSED,
+            ProblemType::INTERNAL,
+            ProblemType::UNAVAILABLE,
+            ProblemType::OVERLOADED,
+        ],
+    },
+    Problems::of_list("/stock"),
+    Problems::of_item("/stock/{id}"),
+];
+
+/// A vehicle in stock
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = StockedVehicle)]
 struct VehicleBody {
     id: i64,
     #[serde(flatten)]
     vehicle: PlainVehicle,
+    /// When stock accepted the vehicle
+    #[schema(format = DateTime)]
     created_at: String,
 }
 
@@ -73,14 +100,10 @@ impl From<SubmitError> for Problem {
     fn from(error: SubmitError) -> Self {
         match error {
             SubmitError::Overloaded => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
+                &ProblemType::OVERLOADED,
                 "too many requests are waiting for the database, retry later",
             ),
-            SubmitError::UnderWay => Self::new(
-                StatusCode::CONFLICT,
-                "a request with this Idempotency-Key is still under way, retry later",
-            )
-            .retry_later(),
+            SubmitError::UnderWay => Self::request_under_way(),
             SubmitError::Database(error) => error.as_ref().into(),
         }
     }
@@ -94,14 +117,40 @@ fn path_of(id: VehicleId) -> String {
     format!("/stock/{}", id.0)
 }
 
+/// Stock a vehicle
+#[utoipa::path(
+    post, path = "/stock", operation_id = "createVehicle", tag = "stock",
+    params((
+        "Idempotency-Key" = Option<String>, Header,
+        description = "A key of the client's choice, in double quotes or as a token. The same key with the same vehicle \
+                       gets the first response again.",
+        pattern = r#"^([!#$%&'*+.^_`|~0-9A-Za-z:/-]{1,255}|"([!#-\[\]-~]|\\["\\]){1,255}")$"#,
+        example = "8e03978e-40d5-43dd-bc93-6894a57f9324"
+    )),
+    request_body(
+        content = Vehicle,
+        description = "Text is trimmed and must contain a visible character and no control character. Unknown fields \
+                       are ignored."
+    ),
+    responses((
+        status = 201, description = "The vehicle is stored, and exactly one ad for it will be published",
+        body = VehicleBody,
+        headers(("Location" = String, description = "The path of the vehicle")),
+        links(("show" = (
+            operation_id = "showVehicle",
+            parameters(("id" = "$response.body#/id")),
+            description = "The vehicle"
+        )))
+    ))
+)]
 async fn create(
     api: web::Data<StockApi>,
     request: HttpRequest,
-    body: Result<web::Bytes, actix_web::Error>,
+    document: Result<JsonDocument, Problem>,
 ) -> Result<HttpResponse, Problem> {
     let traceparent = request.headers().get(TraceContext::HEADER).map(header::HeaderValue::as_bytes);
     let span = Span::follow(traceparent);
-    let answer = take(&api, &request, body, *span.context()).await;
+    let answer = take(&api, &request, document, *span.context()).await;
     span.end(|| {
         let status = answer.as_ref().map_or_else(Problem::status_code, HttpResponse::status);
         let description = Description::new(SpanKind::Server, "POST /stock".to_owned())
@@ -116,11 +165,11 @@ async fn create(
 async fn take(
     api: &StockApi,
     request: &HttpRequest,
-    body: Result<web::Bytes, actix_web::Error>,
+    document: Result<JsonDocument, Problem>,
     trace: TraceContext,
 ) -> Result<HttpResponse, Problem> {
     let idempotency_key = idempotency_key(request)?;
-    let document = json_document(request, body)?;
+    let JsonDocument(document) = document?;
     let vehicle = parse_vehicle(&document, Utc::now().year()).map_err(Problem::invalid_fields)?;
     let vin = vehicle.vin.clone();
     let new = NewVehicle::new(vehicle, trace).map_err(DatabaseError::internal)?;
@@ -131,12 +180,9 @@ async fn take(
             Ok(HttpResponse::Created().insert_header(location).json(VehicleBody::from(stocked)))
         }
         Insertion::Exists(id) => {
-            Err(Problem::conflict(format!("a vehicle with the vin {vin} already exists"), path_of(id)))
+            Err(Problem::vehicle_exists(format!("a vehicle with the vin {vin} already exists"), path_of(id)))
         }
-        Insertion::KeyReused => Err(Problem::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "this Idempotency-Key belongs to a request with another vehicle",
-        )),
+        Insertion::KeyReused => Err(Problem::new(&ProblemType::KEY_REUSED, "")),
     }
 }
 
@@ -147,16 +193,42 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<IdempotencyKey>, Prob
         (Some(value), None) => IdempotencyKey::parse(value.as_bytes()),
         (Some(_), Some(_)) => Err("must be sent once".to_owned()),
     };
-    let invalid = |error| Problem::new(StatusCode::BAD_REQUEST, format!("the Idempotency-Key {error}"));
+    let invalid =
+        |error| Problem::new(&ProblemType::MALFORMED_REQUEST, format!("the Idempotency-Key {error}"));
     key.map(Some).map_err(invalid)
 }
 
+/// List vehicles, oldest first
+#[utoipa::path(
+    get, path = "/stock", operation_id = "listVehicles", tag = "stock",
+    params(QueryParams),
+    responses((
+        status = 200, description = "A page of vehicles",
+        body = [VehicleBody],
+        headers(("Link" = Option<String>, description = "The next page, if there is one, as rel=\"next\" (RFC 8288)"))
+    ))
+)]
 async fn list(api: web::Data<StockApi>, query: web::Query<QueryParams>) -> Result<HttpResponse, Problem> {
     let request = PageRequest::parse(&query, |cursor| canonical(cursor).map(VehicleId))?;
     let rows = api.store.page(&request).await?;
     Ok(Page::new(&request, rows, |stocked| stocked.id, &api.skipped).respond("/stock", VehicleBody::from))
 }
 
+/// Show a vehicle
+#[utoipa::path(
+    get, path = "/stock/{id}", operation_id = "showVehicle", tag = "stock",
+    params(
+        ("id" = i64, Path, minimum = 1, description = "The id of the vehicle", example = 1),
+        ("If-None-Match" = Option<String>, Header, description = "The ETag that the client has")
+    ),
+    responses(
+        (
+            status = 200, description = "The vehicle", body = VehicleBody,
+            headers(("ETag" = String, description = "A hash of the representation, which never changes"))
+        ),
+        (status = 304, description = "The client has the vehicle")
+    )
+)]
 async fn show(
     api: web::Data<StockApi>,
     request: HttpRequest,

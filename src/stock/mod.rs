@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::database::{Access, DatabaseUrl};
 use crate::event::VEHICLE_CREATED;
-use crate::http::{HttpServer, Port, SkippedRows};
+use crate::http::{HttpServer, Need, Port, SkippedRows};
 use crate::kafka::{ClusterCheck, Instance, Naming};
 use crate::registry::Codec;
 use crate::role::{Part, Role, RoleArgs, on_its_own};
@@ -102,7 +102,7 @@ impl Stock {
     /// # Errors
     /// Fails when the port is in use, or an argument can never work.
     pub async fn bind(args: StockArgs) -> anyhow::Result<Self> {
-        let server = HttpServer::bind(args.role.http.host, args.port)?;
+        let server = HttpServer::bind(&args.role.http, args.port)?;
         let database_url = DatabaseUrl::resolve(&args.database_url, args.database_url_file.as_ref())?;
         let store = store::open(&database_url, Access::Owner).await.context("--database-url")?;
         let codec = Arc::new(Codec::new(&args.role.registry)?);
@@ -149,13 +149,15 @@ impl Stock {
         };
 
         let mut role = Role::new(&args.shutdown, shutdown.clone());
-        role.check("database", async || {
+        role.check("database", Need::Requests, async || {
             store.check().await?;
             writes.judge()
         });
-        role.check("relay", async || status.judge(&store.backlog().await?));
-        role.check("kafka", async || cluster.check().await);
-        role.check("schema-registry", async || Ok(codec.check(&[(VEHICLE_CREATED, &topic)]).await?));
+        role.check("relay", Need::Background, async || status.judge(&store.backlog().await?));
+        role.check("kafka", Need::Background, async || cluster.check().await);
+        role.check("schema-registry", Need::Background, async || {
+            codec.check(&[(VEHICLE_CREATED, &topic)]).await
+        });
         let requests = Part::new("requests", 0.75).then_stop(&all_served);
         let serving = server.serve(role.health(), metrics, api.routes(), shutdown, args.shutdown.grace());
         role.run_part(requests, serving);

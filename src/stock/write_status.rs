@@ -3,7 +3,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
+
 use crate::database::DatabaseError;
+use crate::error_chain::chain;
 
 /// The time after which a failure no longer counts: a load balancer that removed the instance sends it no further
 /// requests.
@@ -26,7 +29,7 @@ impl WriteStatus {
     /// Records a failure, unless the values of a single vehicle caused it.
     pub(super) fn failed(&self, error: &DatabaseError) {
         if !matches!(error, DatabaseError::Refused(_)) {
-            *self.lock() = Some((Instant::now(), error.to_string()));
+            *self.lock() = Some((Instant::now(), chain(error)));
         }
     }
 
@@ -37,7 +40,7 @@ impl WriteStatus {
     pub fn judge(&self) -> anyhow::Result<()> {
         match &*self.lock() {
             Some((failed_at, error)) if failed_at.elapsed() < RECENT => {
-                anyhow::bail!("vehicles cannot be written: {error}")
+                Err(anyhow!("{error}").context("vehicles cannot be written"))
             }
             _ => Ok(()),
         }
@@ -46,8 +49,6 @@ impl WriteStatus {
 
 #[cfg(test)]
 mod tests {
-    use anyhow::anyhow;
-
     use super::*;
 
     #[test]
@@ -57,7 +58,7 @@ mod tests {
         status.failed(&DatabaseError::Refused(anyhow!("a check constraint")));
         assert!(status.judge().is_ok());
         status.failed(&DatabaseError::Unavailable(anyhow!("the disk is full")));
-        assert!(status.judge().unwrap_err().to_string().contains("the disk is full"));
+        assert!(format!("{:#}", status.judge().unwrap_err()).contains("the disk is full"));
         status.written();
         assert!(status.judge().is_ok());
         *status.lock() = Instant::now().checked_sub(RECENT).map(|long_ago| (long_ago, String::new()));

@@ -108,11 +108,16 @@ impl Year {
     /// # Errors
     /// Returns the reason when `year` is before [`Year::FIRST`] or more than one year after `this_year`.
     pub fn parse(year: i64, this_year: i32) -> Result<Self, String> {
-        let last = this_year.saturating_add(1);
+        let last = Self::last(this_year);
         match i32::try_from(year) {
             Ok(year) if (Self::FIRST..=last).contains(&year) => Ok(Self(year)),
             _ => Err(format!("must be from {} to {last}", Self::FIRST)),
         }
+    }
+
+    /// Returns the last valid model year in `this_year`.
+    pub fn last(this_year: i32) -> i32 {
+        this_year.saturating_add(1)
     }
 
     pub fn get(self) -> i32 {

@@ -4,6 +4,7 @@ mod fields;
 mod number;
 mod plain;
 mod price;
+mod schema;
 mod validation;
 
 pub use fields::{Manufacturer, Model, Odometer, OdometerUnit, Vin, Year};
@@ -15,9 +16,11 @@ pub use validation::{FieldError, parse_vehicle};
 use std::fmt;
 
 use chrono::{DateTime, Utc};
+use utoipa::ToSchema;
 
 /// A vehicle as a client submits it, without the fields that stock adds.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, ToSchema)]
+#[schema(rename_all = "camelCase")]
 pub struct Vehicle {
     pub vin: Vin,
     pub model: Model,

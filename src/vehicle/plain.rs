@@ -1,6 +1,7 @@
 //! Defines the fields of a vehicle as plain values.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::number::{integer, whole_as_integer};
 use super::{Odometer, Vehicle};
@@ -8,7 +9,7 @@ use super::{Odometer, Vehicle};
 /// The fields of a vehicle as they are serialized in events and in responses.
 ///
 /// Less strict than [`Vehicle`]: a reader accepts every value that the schema of the event accepts.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlainVehicle {
     pub vin: String,

@@ -55,7 +55,7 @@ const ABSENCE: std::ops::Range<u64> = 2_000..15_000;
 const LONG_HOLE: Duration = Duration::from_secs(150);
 const LONG_HOLE_PERIOD: Duration = Duration::from_secs(300);
 /// The maximum resident memory of a role in MiB: its limit in compose/compose.yaml, except for stock.
-const MEMORY_LIMITS: [(usize, u64); 3] = [(ESTIMATES[0], 208), (ESTIMATES[1], 208), (ADS, 160)];
+const MEMORY_LIMITS: [(usize, u64); 3] = [(ESTIMATES[0], 208), (ESTIMATES[1], 208), (ADS, 192)];
 /// The numbers of the random streams, in addition to those of the lanes.
 const TWIN_STREAM: u64 = 1 << 32;
 const HOLE_STREAM: u64 = 2 << 32;

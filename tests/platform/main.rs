@@ -9,6 +9,7 @@ mod commits;
 mod consumers;
 mod dashboard;
 mod http;
+mod http_edge;
 mod http_estimator;
 mod idempotency;
 mod operations;

@@ -179,7 +179,7 @@ async fn an_invalid_answer_of_a_registry_is_an_outage_that_names_the_address() {
         let codec = codec_of(&fake);
         assert_unavailable(decode(&codec, 7, &good()).await);
         if text != r#"["a","b"]"# {
-            let reason = codec.check(&[]).await.unwrap_err().to_string();
+            let reason = format!("{:#}", codec.check(&[]).await.unwrap_err());
             assert!(reason.contains(&fake.address.to_string()) && !reason.contains("hidden"), "{reason}");
         }
         fake.becomes(Content::ours());
@@ -255,7 +255,7 @@ async fn a_registry_that_lost_its_schemas_gives_no_verdict_and_is_not_ready() {
     // The registry was restored empty, and the schema was registered again.
     fake.becomes(Content::of(&[(1, "stock.vehicle-created-value", VEHICLE_CREATED.schema)]));
     assert_unavailable(decode(&codec, 8, &good()).await);
-    let reason = codec.check(&[]).await.unwrap_err().to_string();
+    let reason = format!("{:#}", codec.check(&[]).await.unwrap_err());
     assert!(reason.contains("no longer has schema 7"), "{reason}");
     assert!(decode(&codec, 7, &good()).await.is_ok(), "a fetched schema remains cached");
 }
@@ -286,7 +286,7 @@ async fn a_registry_with_another_schema_under_a_known_id_gives_no_verdict_and_is
         (8, "stock.vehicle-created-value", VEHICLE_CREATED.schema),
     ]));
     assert_unavailable(decode(&codec, 9, &good()).await);
-    let reason = codec.check(&[]).await.unwrap_err().to_string();
+    let reason = format!("{:#}", codec.check(&[]).await.unwrap_err());
     assert!(reason.contains("no longer has schema 7"), "{reason}");
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 /// The memory that 8 GiB leave after the system, Docker and a browser.
-const LAPTOP_MIB: u64 = 8_192 - 1_792;
+const LAPTOP_MIB: u64 = 8_192 - 1_760;
 
 const ROLES: [&str; 3] = ["stock", "estimate", "ads"];
 const BROKERS: &str = "kafka-1:9092,kafka-2:9092,kafka-3:9092";

@@ -19,7 +19,7 @@ impl Role {
         let port = free_port().to_string();
         let log = NamedTempFile::new().unwrap();
         let child = Command::new(BINARY)
-            .args([role, "--port", &port])
+            .args([role, "--port", "0", "--admin-port", &port])
             .args(["--kafka-bootstrap-servers", platform.kafka()])
             .args(["--schema-registry-url", platform.registry()])
             .args(["--topic-replication-factor", "1", "--topic-min-insync-replicas", "1"])

@@ -23,6 +23,8 @@ pub(super) struct Lane<T> {
     pub(super) proven: bool,
     /// The newest record that was admitted.
     pub(super) last: Option<Consumed>,
+    /// The record that was doubted last.
+    doubted: Option<Consumed>,
     /// When the latest record was read.
     seen: Instant,
     pub(super) entries: VecDeque<Entry>,
@@ -57,7 +59,16 @@ pub(in crate::kafka) enum Admission<'a, T> {
 impl<T> Lane<T> {
     pub(super) fn new(epoch: u64, guard: T, expected: Option<Consumed>, now: Instant) -> Self {
         let proven = expected.is_none();
-        Self { epoch, guard, expected, proven, last: None, seen: now, entries: VecDeque::new() }
+        Self {
+            epoch,
+            guard,
+            expected,
+            proven,
+            last: None,
+            doubted: None,
+            seen: now,
+            entries: VecDeque::new(),
+        }
     }
 
     /// Admits a record if it is new. `idle` is the last time at which no partition had a record to read.
@@ -80,8 +91,11 @@ impl<T> Lane<T> {
             return if record.offset > expected.offset { Admission::Missing } else { Admission::WentBack };
         }
         if let Some(last) = self.last {
-            if silent {
+            // A record that comes again after the one before it was recognized belongs to the same log, however long it
+            // took: a fetch over a slow line may always take longer than `SILENCE`.
+            if silent && self.doubted != Some(record) {
                 self.expected = Some(last);
+                self.doubted = Some(record);
                 return Admission::Doubtful(last.offset);
             }
             if record.offset <= last.offset {
@@ -108,5 +122,47 @@ impl<T> Lane<T> {
     pub(super) fn entry(&mut self, offset: i64) -> Option<&mut Entry> {
         let index = self.position(offset)?;
         self.entries.get_mut(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(offset: i64) -> Consumed {
+        Consumed { offset, fingerprint: 0 }
+    }
+
+    #[test]
+    fn a_record_that_comes_late_again_is_admitted_once_the_one_before_it_was_recognized() {
+        let began = Instant::now();
+        let mut lane = Lane::new(0, (), None, began);
+        assert_eq!(lane.admit(record(3), 1, began, began, began), Admission::New(0, &()));
+        let mut now = began;
+        // A line over which each fetch takes longer than the silence.
+        let mut fetched = |offset| {
+            now += 2 * SILENCE;
+            match lane.admit(record(offset), 1, now, began, now) {
+                Admission::New(..) => "new",
+                Admission::Known => "known",
+                Admission::Doubtful(again) if again == offset - 1 => "doubtful",
+                _ => "other",
+            }
+        };
+        for offset in 4..7 {
+            assert_eq!([offset, offset - 1, offset].map(&mut fetched), ["doubtful", "known", "new"]);
+        }
+    }
+
+    #[test]
+    fn another_record_than_the_doubted_one_is_doubted_as_well() {
+        let began = Instant::now();
+        let mut lane = Lane::new(0, (), None, began);
+        assert_eq!(lane.admit(record(3), 1, began, began, began), Admission::New(0, &()));
+        let (first, second, third) = (began + 2 * SILENCE, began + 4 * SILENCE, began + 6 * SILENCE);
+        assert_eq!(lane.admit(record(4), 1, first, began, first), Admission::Doubtful(3));
+        assert_eq!(lane.admit(record(3), 1, second, began, second), Admission::Known);
+        let other = Consumed { offset: 4, fingerprint: 1 };
+        assert_eq!(lane.admit(other, 1, third, began, third), Admission::Doubtful(3));
     }
 }

@@ -23,10 +23,10 @@ pub(in crate::kafka) fn consumer_config(kafka: &KafkaArgs, group: &str) -> Clien
         ("topic.metadata.refresh.interval.ms", "10000"),
         // The time until a topic that is created while the group waits for it is detected.
         ("topic.metadata.refresh.fast.interval.ms", "250"),
-        // A fetch returns at least one batch (KIP-74), and should return little more: a compressed batch may need ten
+        // A fetch returns at least one batch (KIP-74), and should return no other: a compressed batch may need ten
         // thousand times its size in memory.
-        ("fetch.max.bytes", "1024"),
-        ("max.partition.fetch.bytes", "1024"),
+        ("fetch.max.bytes", "1000"),
+        ("max.partition.fetch.bytes", "1"),
         ("queued.max.messages.kbytes", "4096"),
         // The default of 1 s would be longer than processing the queue takes.
         ("fetch.queue.backoff.ms", "10"),

@@ -1,10 +1,10 @@
 //! Provides the metrics of a relay and judges its progress.
 
-use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -86,16 +86,23 @@ enum Standing {
     Blocked(String, Instant),
 }
 
-impl fmt::Display for Standing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Standing {
+    /// Returns the error that events are waiting, as `backlog` describes, with the cause in this standing.
+    fn explain(&self, backlog: &str) -> anyhow::Error {
+        let error =
+            |cause: &str, summary: String| anyhow!("{cause}").context(format!("{backlog}; {summary}"));
         match self {
-            Self::Starting => write!(f, "the relay is starting"),
-            Self::Holding => write!(f, "the relay holds the lease"),
+            Self::Starting => anyhow!("{backlog}; the relay is starting"),
+            Self::Holding => anyhow!("{backlog}; the relay holds the lease"),
             Self::Waiting(holder, since) => {
-                write!(f, "the relay has been on standby for {holder} for {} s", since.elapsed().as_secs())
+                let seconds = since.elapsed().as_secs();
+                error(
+                    holder,
+                    format!("the relay has been on standby for {seconds} s while another holds the lease"),
+                )
             }
             Self::Blocked(reason, since) => {
-                write!(f, "the relay has been blocked for {} s: {reason}", since.elapsed().as_secs())
+                error(reason, format!("the relay has been blocked for {} s", since.elapsed().as_secs()))
             }
         }
     }
@@ -166,10 +173,9 @@ impl RelayStatus {
         }
         let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         let least = if backlog.events >= Backlog::MAX_EVENTS { "at least " } else { "" };
-        anyhow::bail!(
-            "{least}{} events are waiting to be published, the oldest for {:.0} s; {standing}",
-            backlog.events,
-            backlog.oldest_seconds
-        )
+        Err(standing.explain(&format!(
+            "{least}{} events are waiting to be published, the oldest for {:.0} s",
+            backlog.events, backlog.oldest_seconds
+        )))
     }
 }

@@ -10,7 +10,7 @@ use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 
-use crate::support::{BINARY, eventually, terminate, vehicle};
+use crate::support::{BINARY, eventually, free_port, terminate, vehicle};
 
 /// The time for a response: a request waits 10 s for its vehicle to be written, plus slack for a busy machine.
 pub const POST_DEADLINE: Duration = Duration::from_secs(13);
@@ -20,6 +20,8 @@ pub struct Stock {
     arguments: Vec<String>,
     child: Child,
     base: String,
+    /// The address of health and metrics.
+    admin: String,
     log: PathBuf,
     client: reqwest::Client,
 }
@@ -49,10 +51,13 @@ impl Answer {
 impl Stock {
     /// Starts the role on a free port and waits until it listens.
     pub async fn start(arguments: &[&str]) -> Self {
-        let arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let admin_port = free_port().to_string();
+        let arguments = [arguments, &["--admin-port", &admin_port]].concat();
+        let arguments: Vec<_> = arguments.into_iter().map(str::to_owned).collect();
         let (child, log) = spawn(&arguments);
         let client = reqwest::Client::builder().pool_max_idle_per_host(64).build().unwrap();
-        let mut stock = Self { arguments, child, base: String::new(), log, client };
+        let admin = format!("http://127.0.0.1:{admin_port}");
+        let mut stock = Self { arguments, child, base: String::new(), admin, log, client };
         stock.await_address().await;
         stock
     }
@@ -113,9 +118,13 @@ impl Stock {
         self.post(&vehicle(vin)).await
     }
 
+    async fn probe(&self, path: &str) -> Response {
+        self.client.get(format!("{}{path}", self.admin)).send().await.unwrap()
+    }
+
     pub async fn await_ready(&self) {
         eventually("stock to be ready", async || {
-            (self.get("/readyz").await.status() == StatusCode::OK).then_some(())
+            (self.probe("/readyz").await.status() == StatusCode::OK).then_some(())
         })
         .await;
     }
@@ -123,7 +132,7 @@ impl Stock {
     /// Waits until the role reports that `dependency` is missing, with all of `words` in the reason.
     pub async fn await_unready(&self, dependency: &str, words: &[&str]) -> String {
         eventually(&format!("readyz to report {dependency} {words:?}"), async || {
-            let response = self.get("/readyz").await;
+            let response = self.probe("/readyz").await;
             let status = response.status();
             let body: Value = response.json().await.unwrap();
             let reason = body["missing"][dependency].as_str()?.to_owned();
@@ -134,7 +143,7 @@ impl Stock {
     }
 
     pub async fn metric(&self, name: &str) -> f64 {
-        let metrics = self.get("/metrics").await.text().await.unwrap();
+        let metrics = self.probe("/metrics").await.text().await.unwrap();
         let line = metrics.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
         line.unwrap_or_else(|| panic!("no {name} in {metrics}")).parse().unwrap()
     }

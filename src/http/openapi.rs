@@ -1,0 +1,100 @@
+//! Completes the OpenAPI documents of the roles with what all roles have in common.
+
+use actix_web::http::StatusCode;
+use serde_json::json;
+use utoipa::openapi::example::ExampleBuilder;
+use utoipa::openapi::path::{HttpMethod, Operation};
+use utoipa::openapi::{ContentBuilder, OpenApi, RefOr, Response, ResponseBuilder};
+use utoipa::{OpenApi as _, ToSchema as _};
+
+use super::health;
+use super::problem::ProblemBody;
+use super::problem_type::ProblemType;
+
+/// The operations of every role.
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    paths(health::healthz, health::readyz, super::metrics::show),
+    components(schemas(ProblemBody)),
+    info(
+        title = "vehicle-platform",
+        description = "Accepts vehicles, estimates their prices and publishes ads.",
+        license(name = "MIT", identifier = "MIT")
+    )
+)]
+struct Common;
+
+/// The problems that an operation can respond with.
+pub struct Problems {
+    pub path: &'static str,
+    pub method: HttpMethod,
+    pub types: &'static [ProblemType],
+}
+
+impl Problems {
+    /// Returns the problems of reading a list.
+    pub const fn of_list(path: &'static str) -> Self {
+        let types = &[
+            ProblemType::MALFORMED_REQUEST,
+            ProblemType::INVALID_PARAMETERS,
+            ProblemType::INTERNAL,
+            ProblemType::UNAVAILABLE,
+        ];
+        Self { path, method: HttpMethod::Get, types }
+    }
+
+    /// Returns the problems of reading an item.
+    pub const fn of_item(path: &'static str) -> Self {
+        let types = &[ProblemType::NOT_FOUND, ProblemType::INTERNAL, ProblemType::UNAVAILABLE];
+        Self { path, method: HttpMethod::Get, types }
+    }
+}
+
+/// Returns the OpenAPI document of a role: its operations in `role`, the problems of these, and the operations that
+/// all roles have.
+pub(super) fn complete(role: OpenApi, problems: &[Problems], with_probes: bool) -> OpenApi {
+    let mut document = Common::openapi();
+    if !with_probes {
+        document.paths.paths.clear();
+    }
+    document.merge(role);
+    for Problems { path, method, types } in problems {
+        if let Some(operation) = operation(&mut document, path, method) {
+            for status in statuses(types) {
+                let types = types.iter().filter(|kind| kind.status == status);
+                operation
+                    .responses
+                    .responses
+                    .insert(status.as_str().to_owned(), RefOr::T(response(status, types)));
+            }
+        }
+    }
+    document
+}
+
+fn operation<'a>(document: &'a mut OpenApi, path: &str, method: &HttpMethod) -> Option<&'a mut Operation> {
+    let item = document.paths.paths.get_mut(path)?;
+    match method {
+        HttpMethod::Get => item.get.as_mut(),
+        HttpMethod::Post => item.post.as_mut(),
+        _ => None,
+    }
+}
+
+/// Returns the statuses of `types`, which are in ascending order, each once.
+fn statuses(types: &[ProblemType]) -> Vec<StatusCode> {
+    let mut statuses: Vec<_> = types.iter().map(|kind| kind.status).collect();
+    statuses.dedup();
+    statuses
+}
+
+fn response<'a>(status: StatusCode, types: impl Iterator<Item = &'a ProblemType>) -> Response {
+    let schema = RefOr::Ref(utoipa::openapi::Ref::from_schema_name(ProblemBody::name()));
+    let examples = types.map(|kind| {
+        let value = json!({ "type": kind.uri(), "title": kind.title, "status": kind.status.as_u16() });
+        (kind.name, ExampleBuilder::new().summary(kind.explanation).value(Some(value)).build())
+    });
+    let content = ContentBuilder::new().schema(Some(schema)).examples_from_iter(examples).build();
+    let reason = status.canonical_reason().unwrap_or("Error");
+    ResponseBuilder::new().description(reason).content("application/problem+json", content).build()
+}
