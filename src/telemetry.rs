@@ -14,11 +14,15 @@ use crate::expected_panic::is_expected;
 use crate::log_queue::LogQueue;
 use crate::output::{escape, escape_json};
 
+/// The directives of targets that log an error for each malformed request, or what the platform logs itself. The
+/// filter may override them.
+const QUIET: &str = "actix_http=off,actix_server=warn";
+
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Log")]
 pub struct LogArgs {
     /// Filter of the log: a level, or tracing directives such as info,librdkafka=debug
-    #[arg(long, env = "LOG", value_name = "FILTER", default_value = "info,actix_server=warn", value_parser = parse_filter, global = true)]
+    #[arg(long, env = "LOG", value_name = "FILTER", default_value = "info", value_parser = parse_filter, global = true)]
     pub log: String,
 
     /// Format of the log
@@ -46,7 +50,7 @@ pub fn init(args: &LogArgs) -> io::Result<LogQueue> {
         tracing::warn!(dropped, "dropped log lines because the reader of the log was too slow");
     })?;
     let writer = queue.clone();
-    let filter = EnvFilter::new(&args.log);
+    let filter = EnvFilter::new(format!("{QUIET},{}", args.log));
     // By default, tracing reports a failing stream with `eprintln!`, which panics when standard error fails.
     let builder = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     match args.log_format {

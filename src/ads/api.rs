@@ -35,6 +35,11 @@ pub(super) fn routes(
     }
 }
 
+/// Describes the id of an ad: a UUID in its canonical form.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = "uuid", pattern = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+struct AdId(#[expect(dead_code, reason = "describes the type only")] String);
+
 /// The description of the API.
 #[derive(OpenApi)]
 #[openapi(paths(list, show), components(schemas(AdBody)))]
@@ -89,7 +94,10 @@ fn parse_cursor(text: &str) -> Option<AdKey> {
 /// List ads, oldest first
 #[utoipa::path(
     get, path = "/ads", operation_id = "listAds", tag = "ads",
-    params(QueryParams),
+    params(
+        QueryParams,
+        ("after" = inline(Option<AdId>), Query, description = "Cursor, from the Link header of the page before")
+    ),
     responses((
         status = 200, description = "A page of ads",
         body = [AdBody],
@@ -111,7 +119,7 @@ async fn list(
 #[utoipa::path(
     get, path = "/ads/{id}", operation_id = "showAd", tag = "ads",
     params(
-        ("id" = String, Path, format = "uuid", description = "The id of the ad"),
+        ("id" = inline(AdId), Path, description = "The id of the ad"),
         ("If-None-Match" = Option<String>, Header, description = "The ETag that the client has")
     ),
     responses(

@@ -31,6 +31,9 @@ pub struct Problems {
     pub types: &'static [ProblemType],
 }
 
+const READINESS: Problems =
+    Problems { path: "/readyz", method: HttpMethod::Get, types: &[ProblemType::MALFORMED_REQUEST] };
+
 impl Problems {
     /// Returns the problems of reading a list.
     pub const fn of_list(path: &'static str) -> Self {
@@ -58,7 +61,7 @@ pub(super) fn complete(role: OpenApi, problems: &[Problems], with_probes: bool) 
         document.paths.paths.clear();
     }
     document.merge(role);
-    for Problems { path, method, types } in problems {
+    for Problems { path, method, types } in problems.iter().chain([&READINESS]) {
         if let Some(operation) = operation(&mut document, path, method) {
             for status in statuses(types) {
                 let types = types.iter().filter(|kind| kind.status == status);

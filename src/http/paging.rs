@@ -28,8 +28,8 @@ pub struct QueryParams {
     /// Maximum number of items
     #[param(value_type = Option<u16>, minimum = 1, maximum = 1000, default = 100)]
     limit: Option<String>,
-    /// Cursor, from the Link header of the page before
-    #[param(value_type = Option<String>)]
+    /// Each list describes its cursors.
+    #[param(ignore)]
     after: Option<String>,
     /// The vin of the only item to return
     #[param(value_type = Option<String>, min_length = 1, max_length = 64)]

@@ -201,7 +201,10 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<IdempotencyKey>, Prob
 /// List vehicles, oldest first
 #[utoipa::path(
     get, path = "/stock", operation_id = "listVehicles", tag = "stock",
-    params(QueryParams),
+    params(
+        QueryParams,
+        ("after" = Option<i64>, Query, description = "Cursor, from the Link header of the page before")
+    ),
     responses((
         status = 200, description = "A page of vehicles",
         body = [VehicleBody],

@@ -192,6 +192,7 @@ mod tests {
 
     use super::*;
     use crate::database::Access;
+    use crate::error_chain::chain;
     use crate::stock::committer::Waiter;
     use crate::stock::store::SqliteVehicles;
     use crate::trace::Span;
@@ -254,7 +255,8 @@ mod tests {
                 outcomes.push(answer.await.unwrap());
             }
             assert_eq!(outcomes[0].as_ref().unwrap(), &Insertion::Exists(ids["known"]));
-            assert!(outcomes[1].as_ref().unwrap_err().to_string().contains("the failure"), "{outcomes:?}");
+            let failure = chain(&**outcomes[1].as_ref().unwrap_err());
+            assert!(failure.contains("the failure"), "{failure}");
         }
     }
 }
