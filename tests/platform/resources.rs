@@ -47,6 +47,10 @@ async fn a_client_that_has_a_resource_gets_304() {
             assert_eq!(response.headers()[ETAG], tag.as_str());
             assert!(response.bytes().await.unwrap().is_empty());
         }
+        for (condition, status) in [(&*tag, StatusCode::NOT_MODIFIED), ("\"other\"", StatusCode::OK)] {
+            let response = Client::new().head(&url).header(IF_NONE_MATCH, condition).send().await.unwrap();
+            assert_eq!((response.status(), response.headers()[ETAG].to_str().unwrap()), (status, &*tag));
+        }
         let response = get_if(&url, &["\"other\""]).await;
         assert_eq!((response.status(), response.headers()[ETAG].to_str().unwrap()), (StatusCode::OK, &*tag));
         // Another representation has another tag, and a missing resource has none.
