@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use actix_web::HttpResponse;
 use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
 use chrono::SecondsFormat;
 use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
@@ -12,7 +12,10 @@ use uuid::Uuid;
 use super::ad::{Ad, Offer};
 use super::store::{AdKey, AdStore};
 use crate::database::Unreadable;
-use crate::http::{Docs, Page, PageRequest, Problem, Problems, QueryParams, SkippedRows, readable};
+use crate::http::{
+    Docs, Page, PageRequest, Problem, Problems, QueryParams, SkippedRows, canonical, readable,
+    respond_unless_known,
+};
 use crate::kafka::asyncapi;
 use crate::vehicle::{PlainVehicle, Price};
 
@@ -84,7 +87,7 @@ const UNREADABLE: &str = "unreadable:";
 fn parse_cursor(text: &str) -> Option<AdKey> {
     match text.strip_prefix(UNREADABLE) {
         Some(key) => Some(key.to_owned()).filter(|key| !key.is_empty()),
-        None => Uuid::parse_str(text).ok().map(|id| id.to_string()),
+        None => canonical::<Uuid>(text).map(|id| id.to_string()),
     }
 }
 
@@ -115,11 +118,24 @@ async fn list(
 /// Show an ad
 #[utoipa::path(
     get, path = "/ads/{id}", operation_id = "showAd", tag = "ads",
-    params(("id" = inline(AdId), Path, description = "The id of the ad")),
-    responses((status = 200, description = "The ad", body = AdBody))
+    params(
+        ("id" = inline(AdId), Path, description = "The id of the ad"),
+        ("If-None-Match" = Option<String>, Header, description = "The ETag that the client has")
+    ),
+    responses(
+        (
+            status = 200, description = "The ad", body = AdBody,
+            headers(("ETag" = String, description = "A hash of the representation, which never changes"))
+        ),
+        (status = 304, description = "The client has the ad")
+    )
 )]
-async fn show(store: web::Data<dyn AdStore>, id: web::Path<String>) -> Result<HttpResponse, Problem> {
-    let id = Uuid::parse_str(&id).map_err(|_| Problem::not_found())?;
+async fn show(
+    store: web::Data<dyn AdStore>,
+    request: HttpRequest,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let id = canonical(&id).ok_or_else(Problem::not_found)?;
     let ad = store.get(id).await?.ok_or_else(Problem::not_found)?;
-    Ok(HttpResponse::Ok().json(AdBody::from(ad)))
+    respond_unless_known(&request, &AdBody::from(ad))
 }

@@ -72,8 +72,7 @@ impl Gatherer<'_> {
     fn vehicles(&mut self, mut after: Option<VehicleId>, place: Place) -> anyhow::Result<Option<VehicleId>> {
         let mut progress = Progress::new("vehicles");
         loop {
-            let page =
-                self.runtime.block_on(self.sources.vehicles.page(&PageRequest { limit: PAGE, after }))?;
+            let page = self.runtime.block_on(self.sources.vehicles.page(&PageRequest::new(PAGE, after)))?;
             progress.advance(page.len());
             let Some(last) = page.last() else { break };
             after = Some(last.as_ref().map_or_else(|unreadable| unreadable.id, |stocked| stocked.id));
@@ -161,7 +160,7 @@ impl Gatherer<'_> {
         let mut progress = Progress::new("ads");
         let mut after = None;
         loop {
-            let page = self.runtime.block_on(self.sources.ads.page(&PageRequest { limit: PAGE, after }))?;
+            let page = self.runtime.block_on(self.sources.ads.page(&PageRequest::new(PAGE, after)))?;
             progress.advance(page.len());
             let Some(last) = page.last() else { break };
             after =

@@ -1,7 +1,10 @@
-//! The parts that all HTTP servers of the platform share: problems, paging, health, metrics, graceful shutdown.
+//! The parts that all HTTP servers of the platform share: problems, paging, conditional requests, health,
+//! metrics, graceful shutdown.
 
 mod args;
 mod body;
+mod canonical;
+mod conditional;
 mod docs;
 mod health;
 mod host;
@@ -17,6 +20,8 @@ mod skipped_rows;
 
 pub use args::{HttpArgs, Port};
 pub use body::JsonDocument;
+pub use canonical::canonical;
+pub use conditional::respond_unless_known;
 pub use docs::Docs;
 pub use health::{Health, Need};
 pub use host::parse_host;

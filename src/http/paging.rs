@@ -9,12 +9,14 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
+use super::canonical::canonical;
 use super::problem::Problem;
 use super::skipped_rows::SkippedRows;
 use crate::database::Readable;
+use crate::vehicle::Vin;
 
-/// The characters to escape in a cursor; numbers and UUIDs need none of them.
-const IN_CURSOR: AsciiSet = NON_ALPHANUMERIC.remove(b'-');
+/// The characters to escape in a value of a query; numbers and UUIDs need none of them.
+const IN_VALUE: AsciiSet = NON_ALPHANUMERIC.remove(b'-');
 
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1_000;
@@ -29,27 +31,37 @@ pub struct QueryParams {
     /// Each list describes its cursors.
     #[param(ignore)]
     after: Option<String>,
+    /// The vin of the only item to return
+    #[param(value_type = Option<String>, min_length = 1, max_length = 64)]
+    vin: Option<String>,
 }
 
 /// The requested page; `C` is the key that the list is sorted by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageRequest<C> {
     /// The maximum number of items, from 1 to 1000.
     pub limit: usize,
     /// The key that precedes the first item of the page.
     pub after: Option<C>,
+    /// The vin of the only items to return.
+    pub vin: Option<Vin>,
 }
 
 impl<C> PageRequest<C> {
+    /// Requests the page of all items that follow `after`.
+    pub fn new(limit: usize, after: Option<C>) -> Self {
+        Self { limit, after, vin: None }
+    }
+
     /// Parses the query parameters.
     ///
     /// # Errors
     /// Returns a 400 problem that lists every invalid parameter.
     pub fn parse(query: &QueryParams, parse_cursor: impl Fn(&str) -> Option<C>) -> Result<Self, Problem> {
         let mut errors = Vec::new();
-        let limit = match query.limit.as_deref().map(str::parse::<usize>) {
+        let limit = match query.limit.as_deref().map(canonical::<usize>) {
             None => DEFAULT_LIMIT,
-            Some(Ok(limit @ 1..=MAX_LIMIT)) => limit,
+            Some(Some(limit @ 1..=MAX_LIMIT)) => limit,
             Some(_) => {
                 errors.push(("limit", format!("must be an integer from 1 to {MAX_LIMIT}")));
                 DEFAULT_LIMIT
@@ -62,7 +74,12 @@ impl<C> PageRequest<C> {
             }
             parsed
         });
-        if errors.is_empty() { Ok(Self { limit, after }) } else { Err(Problem::invalid_parameters(errors)) }
+        let vin = query.vin.as_deref().map(Vin::parse).transpose();
+        let vin = vin.map_err(|error| errors.push(("vin", error))).ok().flatten();
+        if !errors.is_empty() {
+            return Err(Problem::invalid_parameters(errors));
+        }
+        Ok(Self { limit, after, vin })
     }
 
     /// Returns one more than the limit of the page, which shows whether another page follows.
@@ -96,8 +113,12 @@ impl<T> Page<T> {
             Err(unreadable) => unreadable.id.to_string(),
         });
         let next = last.map(|last| {
-            let after = utf8_percent_encode(&last, &IN_CURSOR);
-            format!("limit={}&after={after}", request.limit)
+            let after = utf8_percent_encode(&last, &IN_VALUE);
+            let next = format!("limit={}&after={after}", request.limit);
+            match &request.vin {
+                Some(vin) => format!("{next}&vin={}", utf8_percent_encode(vin.as_str(), &IN_VALUE)),
+                None => next,
+            }
         });
         let items =
             rows.into_iter().filter_map(|row| row.map_err(|unreadable| skipped.skip(&unreadable)).ok());
@@ -120,12 +141,19 @@ mod tests {
     use crate::database::Unreadable;
 
     fn parse(limit: Option<&str>, after: Option<&str>) -> Result<PageRequest<i64>, Problem> {
-        let query = QueryParams { limit: limit.map(str::to_owned), after: after.map(str::to_owned) };
-        PageRequest::parse(&query, |cursor| cursor.parse().ok())
+        parse_query(&QueryParams {
+            limit: limit.map(str::to_owned),
+            after: after.map(str::to_owned),
+            vin: None,
+        })
+    }
+
+    fn parse_query(query: &QueryParams) -> Result<PageRequest<i64>, Problem> {
+        PageRequest::parse(query, canonical)
     }
 
     fn page(rows: &[Readable<i64, i64>]) -> Page<i64> {
-        let request = PageRequest { limit: 2, after: None };
+        let request = PageRequest::new(2, None);
         Page::new(&request, rows.to_vec(), |row| *row, &SkippedRows::default())
     }
 
@@ -142,11 +170,26 @@ mod tests {
 
     #[test]
     fn limits_out_of_range_and_foreign_cursors_are_refused() {
-        assert_eq!(parse(None, None).unwrap(), PageRequest { limit: 100, after: None });
-        assert_eq!(parse(Some("1000"), Some("7")).unwrap(), PageRequest { limit: 1000, after: Some(7) });
-        for limit in ["0", "1001", "-1", "x", ""] {
+        assert_eq!(parse(None, None).unwrap(), PageRequest::new(100, None));
+        assert_eq!(parse(Some("1000"), Some("7")).unwrap(), PageRequest::new(1000, Some(7)));
+        for limit in ["0", "1001", "-1", "x", "", "+5", "05", " 5"] {
             assert!(parse(Some(limit), None).is_err(), "{limit}");
         }
-        assert!(parse(None, Some("x")).is_err());
+        for cursor in ["x", "+5", "05", "-0", ""] {
+            assert!(parse(None, Some(cursor)).is_err(), "{cursor}");
+        }
+    }
+
+    #[test]
+    fn a_vin_is_trimmed_validated_and_part_of_the_next_link() {
+        let query = |vin: &str| QueryParams { vin: Some(vin.to_owned()), ..QueryParams::default() };
+        let request = parse_query(&query(" a&b ")).unwrap();
+        assert_eq!(request.vin.as_ref().unwrap().as_str(), "a&b");
+        let request = PageRequest { limit: 1, ..request };
+        let page = Page::new(&request, vec![Ok(1), Ok(2)], |row| *row, &SkippedRows::default());
+        assert_eq!(page.next.as_deref(), Some("limit=1&after=1&vin=a%26b"));
+        for vin in ["", " ", "\u{200b}", "a\0b", &"x".repeat(65)] {
+            assert!(parse_query(&query(vin)).is_err(), "{vin:?}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use super::problem_type::ProblemType;
 use crate::database::DatabaseError;
 use crate::vehicle::FieldError;
 
-/// The seconds after which a client should retry while the service is unavailable.
+/// The seconds after which a client should retry.
 const RETRY_AFTER: &str = "2";
 
 /// An error as a client sees it.
@@ -86,6 +86,12 @@ impl Problem {
     /// Returns a 409 that names the vehicle that exists by its `path`.
     pub fn vehicle_exists(detail: impl Into<String>, path: String) -> Self {
         Self { conflict: Some(path), ..Self::new(&ProblemType::VEHICLE_EXISTS, detail) }
+    }
+
+    /// Returns a 409 for a request that is repeated while the first one is not done.
+    pub fn request_under_way() -> Self {
+        Self::new(&ProblemType::REQUEST_UNDER_WAY, "retry later")
+            .with_header(header::RETRY_AFTER, RETRY_AFTER)
     }
 
     pub fn not_found() -> Self {

@@ -56,11 +56,17 @@ problem_types! {
     VEHICLE_EXISTS: "vehicle-exists", "A vehicle with this vin exists", CONFLICT,
         "A vin identifies one vehicle. The member \"conflict\" is the path of the vehicle that exists. After a 503 or a \
          lost response this also means that the earlier request was carried out.";
+    REQUEST_UNDER_WAY: "request-under-way", "A request with this Idempotency-Key is still under way", CONFLICT,
+        "The service has not answered an earlier request with the same Idempotency-Key. Send the request again after \
+         the time in the header Retry-After.";
     BODY_TOO_LARGE: "body-too-large", "The body is too large", PAYLOAD_TOO_LARGE,
         "A body has at most 64 KiB. Nothing was stored.";
     UNSUPPORTED_MEDIA_TYPE: "unsupported-media-type", "The body has an unsupported media type", UNSUPPORTED_MEDIA_TYPE,
         "The body must be JSON in UTF-8, without a content coding, and have exactly one header \
          Content-Type: application/json.";
+    KEY_REUSED: "key-reused", "The Idempotency-Key belongs to another vehicle", UNPROCESSABLE_ENTITY,
+        "A vehicle was stored with this Idempotency-Key, and the request describes another one. Nothing was stored. Choose \
+         a new key for each vehicle.";
     INTERNAL: "internal", "The service failed", INTERNAL_SERVER_ERROR,
         "A defect of the service or of its database. The log of the service contains the cause.";
     UNAVAILABLE: "unavailable", "The database is unavailable", SERVICE_UNAVAILABLE,

@@ -10,12 +10,13 @@ use serde::Serialize;
 use utoipa::openapi::HttpMethod;
 use utoipa::{OpenApi, ToSchema};
 
+use super::IdempotencyKey;
 use super::committer::{Insertion, SubmitError, Submitter};
 use super::store::{NewVehicle, VehicleStore};
 use crate::database::DatabaseError;
 use crate::http::{
     Docs, JsonDocument, Page, PageRequest, Problem, ProblemType, Problems, QueryParams, SkippedRows,
-    collection, readable,
+    canonical, collection, readable, respond_unless_known,
 };
 use crate::kafka::asyncapi;
 use crate::trace::{Description, Span, SpanKind, TraceContext};
@@ -62,8 +63,10 @@ const PROBLEMS: &[Problems] = &[
             ProblemType::REFUSED_VALUES,
             ProblemType::BODY_TIMEOUT,
             ProblemType::VEHICLE_EXISTS,
+            ProblemType::REQUEST_UNDER_WAY,
             ProblemType::BODY_TOO_LARGE,
             ProblemType::UNSUPPORTED_MEDIA_TYPE,
+            ProblemType::KEY_REUSED,
             ProblemType::INTERNAL,
             ProblemType::UNAVAILABLE,
             ProblemType::OVERLOADED,
@@ -100,6 +103,7 @@ impl From<SubmitError> for Problem {
                 &ProblemType::OVERLOADED,
                 "too many requests are waiting for the database, retry later",
             ),
+            SubmitError::UnderWay => Self::request_under_way(),
             SubmitError::Database(error) => error.as_ref().into(),
         }
     }
@@ -116,6 +120,13 @@ fn path_of(id: VehicleId) -> String {
 /// Stock a vehicle
 #[utoipa::path(
     post, path = "/stock", operation_id = "createVehicle", tag = "stock",
+    params((
+        "Idempotency-Key" = Option<String>, Header,
+        description = "A key of the client's choice, in double quotes or as a token. The same key with the same vehicle \
+                       gets the first response again.",
+        pattern = r#"^([!#$%&'*+.^_`|~0-9A-Za-z:/-]{1,255}|"([!#-\[\]-~]|\\["\\]){1,255}")$"#,
+        example = "8e03978e-40d5-43dd-bc93-6894a57f9324"
+    )),
     request_body(
         content = Vehicle,
         description = "Text is trimmed and must contain a visible character and no control character. Unknown fields \
@@ -139,7 +150,7 @@ async fn create(
 ) -> Result<HttpResponse, Problem> {
     let traceparent = request.headers().get(TraceContext::HEADER).map(header::HeaderValue::as_bytes);
     let span = Span::follow(traceparent);
-    let answer = take(&api, document, *span.context()).await;
+    let answer = take(&api, &request, document, *span.context()).await;
     span.end(|| {
         let status = answer.as_ref().map_or_else(Problem::status_code, HttpResponse::status);
         let description = Description::new(SpanKind::Server, "POST /stock".to_owned())
@@ -153,13 +164,16 @@ async fn create(
 
 async fn take(
     api: &StockApi,
+    request: &HttpRequest,
     document: Result<JsonDocument, Problem>,
     trace: TraceContext,
 ) -> Result<HttpResponse, Problem> {
+    let idempotency_key = idempotency_key(request)?;
     let JsonDocument(document) = document?;
     let vehicle = parse_vehicle(&document, Utc::now().year()).map_err(Problem::invalid_fields)?;
     let vin = vehicle.vin.clone();
     let new = NewVehicle::new(vehicle, trace).map_err(DatabaseError::internal)?;
+    let new = NewVehicle { idempotency_key, ..new };
     match api.submitter.submit(new).await? {
         Insertion::Stocked(stocked) => {
             let location = (header::LOCATION, path_of(stocked.id));
@@ -168,7 +182,20 @@ async fn take(
         Insertion::Exists(id) => {
             Err(Problem::vehicle_exists(format!("a vehicle with the vin {vin} already exists"), path_of(id)))
         }
+        Insertion::KeyReused => Err(Problem::new(&ProblemType::KEY_REUSED, "")),
     }
+}
+
+fn idempotency_key(request: &HttpRequest) -> Result<Option<IdempotencyKey>, Problem> {
+    let mut values = request.headers().get_all(IdempotencyKey::HEADER);
+    let key = match (values.next(), values.next()) {
+        (None, _) => return Ok(None),
+        (Some(value), None) => IdempotencyKey::parse(value.as_bytes()),
+        (Some(_), Some(_)) => Err("must be sent once".to_owned()),
+    };
+    let invalid =
+        |error| Problem::new(&ProblemType::MALFORMED_REQUEST, format!("the Idempotency-Key {error}"));
+    key.map(Some).map_err(invalid)
 }
 
 /// List vehicles, oldest first
@@ -185,7 +212,7 @@ async fn take(
     ))
 )]
 async fn list(api: web::Data<StockApi>, query: web::Query<QueryParams>) -> Result<HttpResponse, Problem> {
-    let request = PageRequest::parse(&query, |cursor| cursor.parse().ok().map(VehicleId))?;
+    let request = PageRequest::parse(&query, |cursor| canonical(cursor).map(VehicleId))?;
     let rows = api.store.page(&request).await?;
     Ok(Page::new(&request, rows, |stocked| stocked.id, &api.skipped).respond("/stock", VehicleBody::from))
 }
@@ -193,11 +220,24 @@ async fn list(api: web::Data<StockApi>, query: web::Query<QueryParams>) -> Resul
 /// Show a vehicle
 #[utoipa::path(
     get, path = "/stock/{id}", operation_id = "showVehicle", tag = "stock",
-    params(("id" = i64, Path, minimum = 1, description = "The id of the vehicle", example = 1)),
-    responses((status = 200, description = "The vehicle", body = VehicleBody))
+    params(
+        ("id" = i64, Path, minimum = 1, description = "The id of the vehicle", example = 1),
+        ("If-None-Match" = Option<String>, Header, description = "The ETag that the client has")
+    ),
+    responses(
+        (
+            status = 200, description = "The vehicle", body = VehicleBody,
+            headers(("ETag" = String, description = "A hash of the representation, which never changes"))
+        ),
+        (status = 304, description = "The client has the vehicle")
+    )
 )]
-async fn show(api: web::Data<StockApi>, id: web::Path<String>) -> Result<HttpResponse, Problem> {
-    let id = id.parse().map(VehicleId).map_err(|_| Problem::not_found())?;
+async fn show(
+    api: web::Data<StockApi>,
+    request: HttpRequest,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let id = canonical(&id).map(VehicleId).ok_or_else(Problem::not_found)?;
     let stocked = api.store.get(id).await?.ok_or_else(Problem::not_found)?;
-    Ok(HttpResponse::Ok().json(VehicleBody::from(stocked)))
+    respond_unless_known(&request, &VehicleBody::from(stocked))
 }

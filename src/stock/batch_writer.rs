@@ -6,10 +6,10 @@ use anyhow::anyhow;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 
-use super::committer::{Answer, Insertion, Submission};
-use super::store::{Appender, IdsByVin, NewVehicle, VehicleStore};
+use super::committer::{Insertion, Submission};
+use super::store::{Appender, Existing, IdsByVin, NewVehicle, VehicleStore};
 use super::write_status::WriteStatus;
 use crate::database::DatabaseError;
 use crate::vehicle::{StockedVehicle, VehicleId};
@@ -53,7 +53,7 @@ impl BatchWriter {
     /// Writes vehicles with different vins and answers each request.
     pub async fn write(&mut self, mut batch: Vec<Submission>) {
         // Skip vehicles whose client has disconnected.
-        batch.retain(|submission| !submission.answer.is_closed());
+        batch.retain(|submission| !submission.waiter.is_gone());
         if batch.is_empty() {
             return;
         }
@@ -64,52 +64,45 @@ impl BatchWriter {
             self.context.accepted.inc_by(written);
             self.context.arrivals.notify_one();
         }
-        // Vehicles whose vin exists need a lookup, which may fail. The other requests do not wait for it.
-        let mut existing = Vec::new();
-        for (Submission { new, answer }, outcome) in batch.into_iter().zip(outcomes) {
-            let answered = match outcome {
+        // Vehicles whose vin or key exists need a lookup, which may fail. The other requests do not wait for it.
+        let mut refused = Vec::new();
+        for (Submission { new, waiter }, outcome) in batch.into_iter().zip(outcomes) {
+            match outcome {
                 Ok(Some(id)) => {
                     let NewVehicle { vehicle, created_at, .. } = new;
-                    Ok(Insertion::Stocked(StockedVehicle { id, created_at, vehicle }))
+                    waiter.answer(Ok(Insertion::Stocked(StockedVehicle { id, created_at, vehicle })));
                 }
-                Ok(None) => {
-                    existing.push((new.vin().to_owned(), answer));
-                    continue;
-                }
-                Err(error) => Err(error),
-            };
-            // The client may have disconnected in the meantime.
-            let _ = answer.send(answered);
+                Ok(None) => refused.push(Submission { new, waiter }),
+                Err(error) => waiter.answer(Err(error)),
+            }
         }
-        if !existing.is_empty() {
-            self.answer_existing(existing).await;
+        if !refused.is_empty() {
+            self.answer_refused(refused).await;
         }
     }
 
-    async fn answer_existing(&mut self, existing: Vec<(String, oneshot::Sender<Answer>)>) {
-        let vins = existing.iter().map(|(vin, _)| vin.clone()).collect();
+    async fn answer_refused(&mut self, refused: Vec<Submission>) {
+        let vins = refused.iter().map(|submission| submission.new.vin().to_owned()).collect();
+        let keys = refused.iter().filter_map(|submission| submission.new.idempotency_key.as_ref());
+        let keys = keys.map(|key| key.as_str().to_owned()).collect();
         // A failed part of the batch may have closed the connection that wrote the other parts.
-        let ids = match self.appender().await {
-            Ok(appender) => appender.ids_of(vins).await.map_err(Arc::new),
+        let existing = match self.appender().await {
+            Ok(appender) => appender.existing(vins, keys).await.map_err(Arc::new),
             Err(error) => Err(Arc::new(error)),
         };
-        if ids.is_err() {
+        if existing.is_err() {
             self.appender = None;
         }
-        for (vin, answer) in existing {
-            let answered = match &ids {
-                Ok(ids) => ids.get(&vin).map(|id| Insertion::Exists(*id)).ok_or_else(|| {
-                    let removed = anyhow!("the vehicle with the same vin was removed in the meantime");
-                    Arc::new(DatabaseError::Conflict(removed))
-                }),
+        for Submission { new, waiter } in refused {
+            waiter.answer(match &existing {
+                Ok(existing) => judge(&new, existing).map_err(Arc::new),
                 Err(error) => Err(Arc::clone(error)),
-            };
-            let _ = answer.send(answered);
+            });
         }
     }
 
-    /// Writes vehicles and returns the id of each one, or `None` when its vin already exists. Splits a batch that the
-    /// database refuses in half, until the refused vehicle is isolated.
+    /// Writes vehicles and returns the id of each one, or `None` when its vin or key already exists. Splits a batch
+    /// that the database refuses in half, until the refused vehicle is isolated.
     async fn append(
         &mut self,
         vehicles: &[&NewVehicle],
@@ -175,12 +168,30 @@ impl BatchWriter {
     }
 }
 
+/// Decides what became of a vehicle that was not inserted. The key decides before the vin: with the same key, the same
+/// vehicle is a repetition.
+fn judge(new: &NewVehicle, existing: &Existing) -> Result<Insertion, DatabaseError> {
+    match new.idempotency_key.as_ref().and_then(|key| existing.by_key.get(key.as_str())) {
+        Some(Ok(first)) if first.vehicle == new.vehicle => return Ok(Insertion::Stocked(first.clone())),
+        // Also when another program has changed the vehicle since.
+        Some(_) => return Ok(Insertion::KeyReused),
+        None => {}
+    }
+    existing.by_vin.get(new.vin()).map(|id| Insertion::Exists(*id)).ok_or_else(|| {
+        DatabaseError::Refused(anyhow!(
+            "the vehicle was not inserted, though neither its vin nor its key exists: a trigger or an index that was \
+             added refuses it, or the vehicle with the same vin was removed in the meantime"
+        ))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
 
     use super::*;
     use crate::database::Access;
+    use crate::stock::committer::Waiter;
     use crate::stock::store::SqliteVehicles;
 
     /// A connection on which every transaction with the vehicle `vin` fails, and all other vehicles already exist.
@@ -203,7 +214,7 @@ mod tests {
             false
         }
 
-        async fn ids_of(&mut self, _: Vec<String>) -> Result<IdsByVin, DatabaseError> {
+        async fn existing(&mut self, _: Vec<String>, _: Vec<String>) -> Result<Existing, DatabaseError> {
             Err(DatabaseError::Internal(anyhow!("a lookup on the closed connection")))
         }
     }
@@ -221,8 +232,8 @@ mod tests {
             writer.appender = Some(Box::new(Failing { vin: "failing", fail }));
             let (submissions, answers): (Vec<_>, Vec<_>) = [&known, &failing]
                 .map(|new| {
-                    let (answer, answered) = oneshot::channel();
-                    (Submission { new: new.clone(), answer }, answered)
+                    let (waiter, answered) = Waiter::new();
+                    (Submission { new: new.clone(), waiter }, answered)
                 })
                 .into_iter()
                 .unzip();
@@ -232,7 +243,8 @@ mod tests {
                 outcomes.push(answer.await.unwrap());
             }
             assert_eq!(outcomes[0].as_ref().unwrap(), &Insertion::Exists(ids["known"]));
-            assert!(outcomes[1].as_ref().unwrap_err().to_string().contains("the failure"), "{outcomes:?}");
+            let failure = outcomes[1].as_ref().unwrap_err().to_string();
+            assert!(failure.contains("the failure"), "{failure}");
         }
     }
 }

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::batch_writer::{BatchWriter, WriterContext};
+use super::idempotency::{KeysUnderWay, UnderWay};
 use super::store::{NewVehicle, VehicleStore};
 use super::write_status::WriteStatus;
 use crate::database::{DATABASE_TIMEOUT, DatabaseError};
@@ -38,9 +39,12 @@ const PATIENCE: Duration = DATABASE_TIMEOUT.saturating_mul(2);
 /// The outcome for one vehicle that was submitted.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Insertion {
+    /// The vehicle was written, now or by an earlier request with the same idempotency key.
     Stocked(StockedVehicle),
     /// A vehicle with this vin already exists.
     Exists(VehicleId),
+    /// The idempotency key belongs to another vehicle.
+    KeyReused,
 }
 
 /// The reason why a vehicle was not written, or may not have been written.
@@ -48,6 +52,8 @@ pub enum Insertion {
 pub enum SubmitError {
     #[error("too many vehicles are waiting to be written")]
     Overloaded,
+    #[error("a request with the same idempotency key is under way")]
+    UnderWay,
     #[error(transparent)]
     Database(Arc<DatabaseError>),
 }
@@ -56,28 +62,55 @@ pub(super) type Answer = Result<Insertion, Arc<DatabaseError>>;
 
 pub(super) struct Submission {
     pub new: NewVehicle,
-    pub answer: oneshot::Sender<Answer>,
+    pub waiter: Waiter,
+}
+
+/// The request that waits for the outcome.
+pub(super) struct Waiter {
+    answer: oneshot::Sender<Answer>,
+    /// The request's idempotency key, which no other request uses until the outcome is known.
+    under_way: Option<UnderWay>,
+}
+
+impl Waiter {
+    /// Returns whether the client has disconnected or stopped waiting.
+    pub fn is_gone(&self) -> bool {
+        self.answer.is_closed()
+    }
+
+    pub fn answer(self, answer: Answer) {
+        // A client that repeats its request after the answer must not be told that it is under way.
+        drop(self.under_way);
+        // The client may have disconnected in the meantime.
+        let _ = self.answer.send(answer);
+    }
 }
 
 /// The sending side of the queue.
 #[derive(Clone)]
 pub struct Submitter {
     queue: mpsc::Sender<Submission>,
+    keys: KeysUnderWay,
 }
 
 impl Submitter {
     /// Queues a vehicle and waits until it is written. The vehicle may be written even after the caller stopped
-    /// waiting.
+    /// waiting; its idempotency key is under way until then.
     ///
     /// # Errors
-    /// Fails when the queue is full, or the database did not write the vehicle. After [`DatabaseError::Unavailable`] it
-    /// may have been written.
+    /// Fails when the queue is full, a vehicle with the same key is under way, or the database did not write the
+    /// vehicle. After [`DatabaseError::Unavailable`] it may have been written.
     pub async fn submit(&self, new: NewVehicle) -> Result<Insertion, SubmitError> {
+        let under_way = match &new.idempotency_key {
+            Some(key) => Some(self.keys.begin(key).ok_or(SubmitError::UnderWay)?),
+            None => None,
+        };
         let (answer, answered) = oneshot::channel();
+        let waiter = Waiter { answer, under_way };
         let unavailable = |why: &str| {
             SubmitError::Database(Arc::new(DatabaseError::Unavailable(anyhow!("the vehicle {why}"))))
         };
-        self.queue.try_send(Submission { new, answer }).map_err(|error| match error {
+        self.queue.try_send(Submission { new, waiter }).map_err(|error| match error {
             TrySendError::Full(_) => SubmitError::Overloaded,
             TrySendError::Closed(_) => unavailable("arrived during the shutdown of the role"),
         })?;
@@ -102,7 +135,8 @@ impl Committer {
         registry: &mut Registry,
     ) -> (Submitter, Self) {
         let (sender, queue) = mpsc::channel(QUEUE_LIMIT);
-        (Submitter { queue: sender }, Self { queue, context: WriterContext::new(store, arrivals, registry) })
+        let submitter = Submitter { queue: sender, keys: KeysUnderWay::default() };
+        (submitter, Self { queue, context: WriterContext::new(store, arrivals, registry) })
     }
 
     /// Returns the status of the last writes, which stays valid while the task runs.
@@ -184,12 +218,25 @@ impl Batch {
 }
 
 #[cfg(test)]
+impl Waiter {
+    /// Creates a waiter without an idempotency key and the receiver of its answer.
+    pub fn new() -> (Self, oneshot::Receiver<Answer>) {
+        let (answer, answered) = oneshot::channel();
+        (Self { answer, under_way: None }, answered)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::database::Access;
+    use crate::stock::IdempotencyKey;
+    use crate::stock::store::SqliteVehicles;
+
     fn submission(vin: u8) -> Submission {
-        Submission { new: NewVehicle::sample(&vin.to_string()), answer: oneshot::channel().0 }
+        Submission { new: NewVehicle::sample(&vin.to_string()), waiter: Waiter::new().0 }
     }
 
     proptest! {
@@ -212,6 +259,44 @@ mod tests {
             }
             prop_assert!(rest.is_empty());
         }
+    }
+
+    #[tokio::test]
+    async fn a_key_is_under_way_until_its_vehicle_is_written_or_skipped() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteVehicles::open(directory.path().join("stock.db"), Access::Owner).await.unwrap();
+        let (submitter, committer) =
+            Committer::new(Arc::new(store), Arc::default(), &mut Registry::default());
+        let key = IdempotencyKey::parse(b"key").unwrap();
+        let new = || NewVehicle { idempotency_key: Some(key.clone()), ..submission(1).new };
+        let mut first = Box::pin(submitter.submit(new()));
+        tokio::select! {
+            biased;
+            outcome = &mut first => panic!("nothing writes it yet: {outcome:?}"),
+            () = std::future::ready(()) => {}
+        }
+        assert!(matches!(submitter.submit(new()).await, Err(SubmitError::UnderWay)));
+        // The client disconnects, but its vehicle is still in the queue.
+        drop(first);
+        assert!(matches!(submitter.submit(new()).await, Err(SubmitError::UnderWay)));
+        let shutdown = CancellationToken::new();
+        let repeat = async {
+            let outcome = loop {
+                match submitter.submit(new()).await {
+                    Err(SubmitError::UnderWay) => tokio::task::yield_now().await,
+                    outcome => break outcome.unwrap(),
+                }
+            };
+            assert_eq!(
+                submitter.submit(new()).await.unwrap(),
+                outcome,
+                "the key is free as soon as it is answered"
+            );
+            shutdown.cancel();
+            outcome
+        };
+        let ((), outcome) = tokio::join!(committer.run(&shutdown), repeat);
+        assert!(matches!(outcome, Insertion::Stocked(_)), "{outcome:?}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod api;
 mod batch_writer;
 pub mod committer;
+mod idempotency;
 pub mod relay;
 pub mod store;
 mod write_status;
@@ -30,6 +31,7 @@ use crate::role::{Part, Role, RoleArgs, on_its_own};
 use crate::secret::SecretParser;
 use api::StockApi;
 use committer::Committer;
+pub use idempotency::IdempotencyKey;
 pub use relay::DEFAULT_RETENTION;
 use relay::{Relay, RelayMetrics, RelayStatus, SessionSettings};
 use store::VehicleStore;

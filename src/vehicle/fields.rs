@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use icu_properties::CodePointSetData;
+use icu_properties::props::DefaultIgnorableCodePoint;
+
 macro_rules! text_field {
     ($(#[$doc:meta])* $name:ident, at most $max:literal) => {
         $(#[$doc])*
@@ -15,7 +18,7 @@ macro_rules! text_field {
             /// Trims and validates `text`.
             ///
             /// # Errors
-            /// Returns the reason when the text is blank, too long, or contains a control character.
+            /// Returns the reason when the text shows no character, is too long, or contains a control character.
             pub fn parse(text: &str) -> Result<Self, String> {
                 parse_text(text, Self::MAX_CHARS).map(Self)
             }
@@ -64,7 +67,7 @@ text_field! {
 
 fn parse_text(text: &str, max_chars: usize) -> Result<String, String> {
     let text = text.trim();
-    if text.is_empty() {
+    if text.chars().all(is_invisible) {
         return Err("must not be blank".to_owned());
     }
     if text.contains(is_control) {
@@ -74,6 +77,15 @@ fn parse_text(text: &str, max_chars: usize) -> Result<String, String> {
         return Err(format!("must have at most {max_chars} characters"));
     }
     Ok(text.to_owned())
+}
+
+/// Returns whether `character` shows nothing by itself: Unicode's properties `White_Space` and
+/// `Default_Ignorable_Code_Point` (`DerivedCoreProperties.txt`), such as a zero-width space, a soft hyphen, a Hangul
+/// filler or a variation selector, and the blank Braille pattern. Within a text that shows something, they are valid.
+fn is_invisible(character: char) -> bool {
+    character.is_whitespace()
+        || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(character)
+        || character == '\u{2800}'
 }
 
 /// Returns whether `character` controls a terminal or the layout of text: Unicode's category Cc, its line and
@@ -162,6 +174,38 @@ mod tests {
         {
             let refused = Vin::parse(&format!("a{control}b"));
             assert_eq!(refused.unwrap_err(), "must not contain control characters", "{control:?}");
+        }
+    }
+
+    #[test]
+    fn text_that_shows_no_character_is_blank() {
+        for invisible in [
+            "",
+            "\u{200b}",
+            "\u{feff}",
+            "\u{ad}",
+            "\u{34f}",
+            "\u{115f}\u{1160}",
+            "\u{17b4}",
+            "\u{180e}",
+            "\u{2060}",
+            "\u{2800}",
+            "\u{3164}",
+            "\u{fe0f}",
+            "\u{ffa0}",
+            "\u{1d173}",
+            "\u{e0001}",
+            "\u{e0041}",
+            "\u{e0100}",
+            "\u{e0fff}",
+            "\u{200b} \u{3000}\u{200d}",
+            "\u{a0}\u{2800}\u{200c}",
+        ] {
+            assert_eq!(Vin::parse(invisible).unwrap_err(), "must not be blank", "{invisible:?}");
+        }
+        // They stay part of a text, as in an emoji or in Persian, and only white space is trimmed.
+        for visible in ["\u{200b}a", "a\u{ad}b", "❤\u{fe0f}", "می\u{200c}خواهم", "1\u{2800}2"] {
+            assert_eq!(Vin::parse(&format!(" {visible} ")).unwrap().as_str(), visible);
         }
     }
 

@@ -3,7 +3,11 @@
 //! SQLite is always available. PostgreSQL and MongoDB are expected at `TEST_POSTGRES_URL` and `TEST_MONGODB_URL`.
 //! Without them, their tests report that and pass, or fail when `REQUIRE_ENGINES=1`.
 
+mod ads;
+mod idempotency_keys;
+
 use crate::support;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::support::engines::offer;
@@ -18,7 +22,7 @@ use vehicle_platform::stock::store::{
     SqliteVehicles, VehicleStore,
 };
 use vehicle_platform::trace::TraceContext;
-use vehicle_platform::vehicle::{Price, StockedVehicle, VehicleId, parse_vehicle};
+use vehicle_platform::vehicle::{Price, StockedVehicle, VehicleId, Vin, parse_vehicle};
 
 fn new_vehicle(vin: &str) -> NewVehicle {
     let vehicle = parse_vehicle(&support::vehicle(vin), 2026).unwrap();
@@ -70,8 +74,9 @@ mod vehicles {
         let mut appender = store.appender().await.unwrap();
         let ids = appender.append(&new.iter().collect::<Vec<_>>()).await.unwrap();
         assert_same(ids.keys().cloned().collect(), vec!["a".to_owned(), "c".to_owned()]);
-        let found = appender.ids_of(vec!["b".to_owned(), "other".to_owned()]).await.unwrap();
-        assert_eq!(found, [("b".to_owned(), first.id)].into());
+        let existing = appender.existing(vec!["b".to_owned(), "other".to_owned()], vec![]).await.unwrap();
+        assert_eq!(existing.by_vin, [("b".to_owned(), first.id)].into());
+        assert_eq!(existing.by_key, HashMap::new());
         let mut log = store.event_log().await.unwrap();
         let lease = take_lease(&mut *log, "test").await;
         let entries = read(&mut *log, &lease, &LastPublished::default(), 10).await;
@@ -98,11 +103,26 @@ mod vehicles {
         for number in 0..5 {
             expected.push(Ok(stocked(store, &format!("page-{number}")).await));
         }
-        let first = store.page(&PageRequest { limit: 2, after: None }).await.unwrap();
+        let first = store.page(&PageRequest::new(2, None)).await.unwrap();
         assert_eq!(first, expected[..3], "one more than the limit shows that there are more");
         let after = expected[2].as_ref().ok().map(|stocked| stocked.id);
-        let last = store.page(&PageRequest { limit: 2, after }).await.unwrap();
+        let last = store.page(&PageRequest::new(2, after)).await.unwrap();
         assert_eq!(last, expected[3..]);
+    }
+
+    pub async fn are_found_by_their_vin(store: &dyn VehicleStore) {
+        let first = stocked(store, "a").await;
+        let found = Ok(stocked(store, "b").await);
+        let last = stocked(store, "c").await;
+        let of = |vin: &str, after| PageRequest {
+            vin: Some(Vin::parse(vin).unwrap()),
+            ..PageRequest::new(10, after)
+        };
+        for after in [None, Some(first.id)] {
+            assert_eq!(store.page(&of("b", after)).await.unwrap(), std::slice::from_ref(&found));
+        }
+        assert_eq!(store.page(&of("b", Some(last.id))).await.unwrap(), []);
+        assert_eq!(store.page(&of("other", None)).await.unwrap(), []);
     }
 }
 
@@ -264,51 +284,6 @@ mod event_log {
     }
 }
 
-/// The contract of an ad store.
-mod ads {
-    use super::*;
-
-    pub async fn are_read_back_as_they_were_written(store: &dyn AdStore) {
-        let ad = Ad::publish(offer("ünïcode ✓"));
-        assert_eq!(store.insert(std::slice::from_ref(&ad)).await, [Insertion::Kept]);
-        assert_eq!(store.get(ad.id).await.unwrap(), Some(ad));
-        assert_eq!(store.get(Ad::publish(offer("other")).id).await.unwrap(), None);
-        let of_the_original = Offer { vehicle_id: None, ..offer("original") };
-        let ad = Ad::publish(of_the_original);
-        assert_eq!(store.insert(std::slice::from_ref(&ad)).await, [Insertion::Kept]);
-        assert_eq!(store.get(ad.id).await.unwrap(), Some(ad));
-    }
-
-    pub async fn only_the_first_ad_of_a_vin_is_stored(store: &dyn AdStore) {
-        let first = Ad::publish(offer("once"));
-        let again = Ad::publish(Offer { price: Price::from_cents(1), ..offer("once") });
-        let other = Ad::publish(offer("other"));
-        assert_eq!(store.insert(std::slice::from_ref(&first)).await, [Insertion::Kept]);
-        let (known, kept) = (Insertion::Known, Insertion::Kept);
-        assert_eq!(store.insert(&[again.clone(), other.clone(), again]).await, [known.clone(), kept, known]);
-        let all = store.page(&PageRequest { limit: 10, after: None }).await.unwrap();
-        assert_eq!(all, [Ok(first), Ok(other)]);
-        assert_eq!(store.insert(&[]).await, []);
-    }
-
-    pub async fn pages_start_with_the_oldest(store: &dyn AdStore) {
-        let expected: Vec<_> = (0..5).map(|number| Ad::publish(offer(&format!("page-{number}")))).collect();
-        assert_eq!(store.insert(&expected).await, vec![Insertion::Kept; 5]);
-        let after = Some(expected[2].id.to_string());
-        let expected: Vec<_> = expected.into_iter().map(Ok).collect();
-        let first = store.page(&PageRequest { limit: 2, after: None }).await.unwrap();
-        assert_eq!(first, expected[..3], "one more than the limit shows that there are more");
-        let last = store.page(&PageRequest { limit: 2, after }).await.unwrap();
-        assert_eq!(last, expected[3..]);
-    }
-
-    pub async fn are_stored_once_when_written_concurrently(store: &dyn AdStore) {
-        let batches = [(); 4].map(|()| ["a", "b", "c"].map(|vin| Ad::publish(offer(vin))));
-        let insertions = futures::future::join_all(batches.iter().map(|batch| store.insert(batch))).await;
-        assert_eq!(insertions.concat().iter().filter(|kept| **kept == Insertion::Kept).count(), 3);
-    }
-}
-
 /// Tests each part of a contract on a fresh store.
 macro_rules! contract {
     ($engine:ident, $fresh:path, $store:ty, $contract:ident: $($promise:ident),+ $(,)?) => {
@@ -353,12 +328,18 @@ async fn mongodb_ads() -> Option<(MongoAds, engines::MongoDatabase)> {
 }
 
 macro_rules! vehicle_contract {
-    ($engine:ident, $log:ident, $fresh:path, $store:ty) => {
+    ($engine:ident, $keys:ident, $log:ident, $fresh:path, $store:ty) => {
         contract!($engine, $fresh, $store, vehicles:
             are_read_back_as_they_were_written,
             are_written_together_except_those_that_exist,
             a_vin_that_is_written_concurrently_is_stored_once,
             pages_start_with_the_oldest,
+            are_found_by_their_vin,
+        );
+        contract!($keys, $fresh, $store, idempotency_keys:
+            belong_to_the_first_vehicle,
+            are_stored_once_when_written_together,
+            are_stored_once_when_written_concurrently,
         );
         contract!($log, $fresh, $store, event_log:
             is_read_by_a_cursor_that_proves_its_position,
@@ -378,12 +359,19 @@ macro_rules! ad_contract {
             are_read_back_as_they_were_written,
             only_the_first_ad_of_a_vin_is_stored,
             pages_start_with_the_oldest,
+            are_found_by_their_vin,
             are_stored_once_when_written_concurrently,
         );
     };
 }
 
-vehicle_contract!(vehicles_in_sqlite, event_log_in_sqlite, sqlite_vehicles, SqliteVehicles);
-vehicle_contract!(vehicles_in_postgres, event_log_in_postgres, postgres_vehicles, PostgresVehicles);
+vehicle_contract!(vehicles_in_sqlite, keys_in_sqlite, event_log_in_sqlite, sqlite_vehicles, SqliteVehicles);
+vehicle_contract!(
+    vehicles_in_postgres,
+    keys_in_postgres,
+    event_log_in_postgres,
+    postgres_vehicles,
+    PostgresVehicles
+);
 ad_contract!(ads_in_sqlite, sqlite_ads, SqliteAds);
 ad_contract!(ads_in_mongodb, mongodb_ads, MongoAds);

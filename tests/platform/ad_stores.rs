@@ -22,7 +22,7 @@ fn ad(vin: &str) -> Ad {
 }
 
 async fn vins_of(store: &dyn AdStore) -> Vec<String> {
-    let rows = store.page(&PageRequest { limit: 1_000, after: None }).await.unwrap();
+    let rows = store.page(&PageRequest::new(1_000, None)).await.unwrap();
     rows.into_iter().map(|row| row.unwrap().offer.vehicle.vin).collect()
 }
 
@@ -31,7 +31,7 @@ async fn walk(store: &dyn AdStore) -> (Vec<String>, Vec<String>) {
     let (mut vins, mut unreadable) = (Vec::new(), Vec::new());
     let mut after = None;
     loop {
-        let page = store.page(&PageRequest { limit: 1, after }).await.unwrap();
+        let page = store.page(&PageRequest::new(1, after)).await.unwrap();
         let Some(row) = page.into_iter().next() else { return (vins, unreadable) };
         after = Some(match row {
             Ok(ad) => {
@@ -186,7 +186,7 @@ async fn foreign_rows_in_sqlite_are_skipped_and_identified() {
     let (vins, unreadable) = walk(&store).await;
     assert_eq!(vins, ["first", "last"]);
     assert_eq!(unreadable, [ads[1].id.to_string(), ads[2].id.to_string()]);
-    assert_eq!(store.page(&PageRequest { limit: 10, after: None }).await.unwrap().len(), 4);
+    assert_eq!(store.page(&PageRequest::new(10, None)).await.unwrap().len(), 4);
     assert_eq!(store.strays(10).await.unwrap().len(), 1);
     for unreadable in &ads[1..3] {
         assert!(matches!(store.get(unreadable.id).await, Err(DatabaseError::Unreadable(_))));

@@ -1,10 +1,11 @@
 //! Tests the downgrade: `down.sql` restores the older release's outbox with exactly the unpublished events.
 
-use crate::database::Database;
+use crate::database::{Database, insertion};
 use crate::engines::Engines;
 use crate::older_release::published;
 use crate::stock::Stock;
 
+const KEYS_DOWN: &str = "0003_idempotency_key/down.sql";
 const DOWN: &str = "0002_event_log/down.sql";
 
 async fn outbox(database: &Database) -> Vec<String> {
@@ -31,6 +32,8 @@ async fn refills_the_unpublished_events(database: Option<Database>) {
     stock.await_published().await;
     assert_eq!(stock.terminate().await.code(), Some(0));
     database.execute(&[append("b"), append("a")].concat()).await;
+    database.execute(&database.script(KEYS_DOWN)).await;
+    assert_eq!(versions(&database).await, ["0001", "0002"]);
     database.execute(&database.script(DOWN)).await;
     assert_eq!(outbox(&database).await, ["b unclaimed", "a unclaimed"]);
     assert_eq!(versions(&database).await, ["0001"]);
@@ -69,12 +72,39 @@ async fn refuses_events_that_could_not_be_encoded(database: Option<Database>) {
     database.execute("INSERT INTO relay_failure (log_id, reason) VALUES (1, 'a reason')").await;
     let refused = database.try_execute(&database.script(DOWN)).await.unwrap_err();
     assert!(refused.to_string().contains("relay_failure"), "{refused}");
-    assert_eq!(versions(&database).await, ["0001", "0002"]);
+    assert_eq!(versions(&database).await, ["0001", "0002", "0003"]);
     assert_eq!(database.texts("SELECT vin AS text FROM event_log").await, ["a"], "nothing was changed");
     database.execute("UPDATE relay_failure SET requeued = true").await;
     database.execute(&database.script(DOWN)).await;
     assert_eq!(outbox(&database).await, ["a unclaimed"]);
     database.clear().await;
+}
+
+/// The release before the keys accepts vehicles on the new schema, and continues on the restored one.
+async fn the_keys_can_be_removed_and_added_again(database: Option<Database>) {
+    let Some(database) = database else { return };
+    database.migrate().await;
+    database.execute(&insertion_without_key("a")).await;
+    database.execute("UPDATE vehicles SET idempotency_key = 'key'").await;
+    let again = "INSERT INTO vehicles (vin, model, manufacturer, year, odometer, odometer_unit, created_at,
+            idempotency_key)
+         SELECT 'b', model, manufacturer, year, odometer, odometer_unit, created_at, 'key' FROM vehicles";
+    assert!(database.try_execute(again).await.is_err(), "a key is unique");
+    database.execute(&database.script(KEYS_DOWN)).await;
+    assert_eq!(versions(&database).await, ["0001", "0002"]);
+    database.execute(&insertion_without_key("b")).await;
+    database.migrate().await;
+    assert_eq!(versions(&database).await, ["0001", "0002", "0003"]);
+    let kept = "SELECT vin || coalesce(idempotency_key, '') AS text FROM vehicles ORDER BY id";
+    assert_eq!(database.texts(kept).await, ["a", "b"]);
+    database.clear().await;
+}
+
+/// Returns the statement of a release without the column.
+fn insertion_without_key(vin: &str) -> String {
+    let insertion = insertion(vin, None);
+    let (vehicle, _) = insertion.split_once(';').unwrap();
+    format!("{vehicle} ON CONFLICT (vin) DO NOTHING")
 }
 
 /// Defines one test per engine.
@@ -105,4 +135,5 @@ on_both_engines! {
     refills_the_unpublished_events,
     keeps_claims_that_were_not_resolved,
     refuses_events_that_could_not_be_encoded,
+    the_keys_can_be_removed_and_added_again,
 }

@@ -223,14 +223,16 @@ impl World {
 
     fn give_back(&self) {
         self.say("downgrading");
-        let script = "src/stock/migrations/postgres/0002_event_log/down.sql";
-        let output = Command::new("psql")
-            .args(["-q", "-v", "ON_ERROR_STOP=1", &self.database.url(), "-f", script])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{output:?}");
-        print!("{}", String::from_utf8_lossy(&output.stderr));
+        for migration in ["0003_idempotency_key", "0002_event_log"] {
+            let output = Command::new("psql")
+                .args(["-q", "-v", "ON_ERROR_STOP=1", &self.database.url(), "-f"])
+                .arg(format!("src/stock/migrations/postgres/{migration}/down.sql"))
+                .current_dir(env!("CARGO_MANIFEST_DIR"))
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{output:?}");
+            print!("{}", String::from_utf8_lossy(&output.stderr));
+        }
     }
 
     /// Waits until missing records can no longer arrive, then compares.

@@ -30,7 +30,8 @@ pub trait AdStore: Send + Sync {
     /// another.
     async fn insert(&self, ads: &[Ad]) -> Vec<Insertion>;
 
-    /// Returns at most [`PageRequest::fetch_limit`] ads in the order of their keys, oldest first.
+    /// Returns at most [`PageRequest::fetch_limit`] ads in the order of their keys, oldest first. A vin is looked up in
+    /// its unique index.
     async fn page(&self, request: &PageRequest<AdKey>) -> Result<Vec<Readable<Ad, AdKey>>, DatabaseError>;
 
     /// Returns at most `limit` entries that no page shows because their key is not a text.

@@ -20,7 +20,7 @@ use super::{AdKey, AdStore, Insertion, unreadable};
 use crate::ads::ad::{Ad, Offer};
 use crate::database::sqlite::{SqliteFile, open};
 use crate::database::{Access, DatabaseError, Readable, Unreadable, in_time};
-use crate::http::PageRequest;
+use crate::http::{PageRequest, canonical};
 use crate::vehicle::{PlainVehicle, Price};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("src/ads/migrations/sqlite");
@@ -96,7 +96,7 @@ impl TryFrom<AdRow> for Ad {
             price: Price::parse(row.price).map_err(|error| unreadable(format!("price {error}")))?,
             price_unit: row.price_unit,
         };
-        let id = Uuid::parse_str(&row.id).map_err(|error| unreadable(format!("id: {error}")))?;
+        let id = canonical(&row.id).ok_or_else(|| unreadable("its id is not a canonical UUID".to_owned()))?;
         Ok(Self { id, published_at: row.published_at, offer })
     }
 }
@@ -137,12 +137,17 @@ impl AdStore for SqliteAds {
     async fn page(&self, request: &PageRequest<AdKey>) -> Result<Vec<Readable<Ad, AdKey>>, DatabaseError> {
         let mut file = self.file.lock().await;
         let page = || {
-            ads::table
+            let page = ads::table
                 .filter(ads::id.gt(request.after.clone().unwrap_or_default()))
                 // Values that are not texts sort after all texts.
                 .filter(ads::id.lt(sql::<Text>("x''")))
                 .order(ads::id)
                 .limit(i64::try_from(request.fetch_limit()).unwrap_or(i64::MAX))
+                .into_boxed();
+            match &request.vin {
+                Some(vin) => page.filter(ads::vin.eq(vin.as_str())),
+                None => page,
+            }
         };
         match page().load::<AdRow>(&mut file.connection).await {
             Ok(rows) => Ok(rows.into_iter().map(Ad::try_from).collect()),

@@ -19,12 +19,14 @@ pub use sqlite::SqliteVehicles;
 use crate::database::postgres::PostgresAddress;
 use crate::database::{Access, DatabaseError, DatabaseUrl, Readable};
 use crate::http::PageRequest;
+use crate::stock::IdempotencyKey;
 use crate::trace::TraceContext;
 use crate::vehicle::{StockedVehicle, Vehicle, VehicleId};
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 
 /// The columns of `vehicles` that an insert sets.
-const INSERTED_COLUMNS: &str = "vin, model, manufacturer, year, odometer, odometer_unit, created_at";
+const INSERTED_COLUMNS: &str =
+    "vin, model, manufacturer, year, odometer, odometer_unit, created_at, idempotency_key";
 
 /// A vehicle to be stored and the event that announces it.
 #[derive(Clone, Debug)]
@@ -36,10 +38,12 @@ pub struct NewVehicle {
     /// first field.
     pub event: String,
     pub traceparent: String,
+    /// The key with which the client may repeat the request.
+    pub idempotency_key: Option<IdempotencyKey>,
 }
 
 impl NewVehicle {
-    /// Creates the event of a vehicle that is accepted now.
+    /// Creates the event of a vehicle that is accepted now, without an idempotency key.
     ///
     /// # Errors
     /// Fails when the event cannot be serialized as JSON.
@@ -47,7 +51,7 @@ impl NewVehicle {
         let now = Utc::now();
         let created_at = now.duration_trunc(TimeDelta::milliseconds(1)).unwrap_or(now);
         let event = serde_json::to_string(&crate::event::VehicleCreated::from(&vehicle))?;
-        Ok(Self { vehicle, created_at, event, traceparent: trace.to_string() })
+        Ok(Self { vehicle, created_at, event, traceparent: trace.to_string(), idempotency_key: None })
     }
 
     pub fn vin(&self) -> &str {
@@ -63,13 +67,21 @@ impl NewVehicle {
 /// Ids of vehicles by vin.
 pub type IdsByVin = HashMap<String, VehicleId>;
 
+/// The vehicles in stock that prevent others from being inserted.
+#[derive(Debug, Default)]
+pub struct Existing {
+    pub by_vin: IdsByVin,
+    /// The vehicles that were accepted with these idempotency keys.
+    pub by_key: HashMap<String, Readable<StockedVehicle, VehicleId>>,
+}
+
 /// The vehicles in stock.
 #[async_trait]
 pub trait VehicleStore: Send + Sync {
     /// Runs pending migrations, then checks that the database accepts writes.
     async fn check(&self) -> Result<(), DatabaseError>;
 
-    /// Returns at most [`PageRequest::fetch_limit`] vehicles, oldest first.
+    /// Returns at most [`PageRequest::fetch_limit`] vehicles, oldest first. A vin is looked up in its unique index.
     async fn page(
         &self,
         request: &PageRequest<VehicleId>,
@@ -108,8 +120,10 @@ pub struct UnpublishedEvent {
 /// Writes vehicles together with their events.
 #[async_trait]
 pub trait Appender: Send {
-    /// Inserts the vehicles whose vins are new and appends their events, all in one transaction. Returns the ids of
-    /// the inserted vehicles. The vins of `vehicles` must be distinct.
+    /// Inserts the vehicles whose vins and idempotency keys are new and appends their events, all in one transaction.
+    /// Returns the ids of the inserted vehicles. The vins of `vehicles` must be distinct.
+    ///
+    /// Waits for a concurrent transaction with the same vin or key, so [`Self::existing`] finds the other vehicle.
     ///
     /// # Errors
     /// After [`DatabaseError::Unavailable`], it is unknown whether the transaction was committed, and the connection
@@ -120,8 +134,9 @@ pub trait Appender: Send {
     /// trip.
     fn is_broken(&self) -> bool;
 
-    /// Returns the ids of those vehicles that exist.
-    async fn ids_of(&mut self, vins: Vec<String>) -> Result<IdsByVin, DatabaseError>;
+    /// Returns the vehicles that have one of `vins` or `keys`. Those of `keys` are as durable as if they were inserted
+    /// now.
+    async fn existing(&mut self, vins: Vec<String>, keys: Vec<String>) -> Result<Existing, DatabaseError>;
 }
 
 /// Parses the URL of a database that can store vehicles.

@@ -2,22 +2,24 @@
 //!
 //! Each engine compiles this file as its own module, next to a `dialect` module with the differences.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::result::Error;
 use diesel::sql_types::{BigInt, Double, Nullable, Text};
 use diesel_async::RunQueryDsl;
 
-use super::dialect::{AGE, Connection, CreatedAt, sql};
+use super::dialect::{AGE, Backend, Connection, CreatedAt, sql};
 use crate::database::{Readable, Unreadable};
 use crate::http::PageRequest;
-use crate::stock::store::{Backlog, IdsByVin, UnpublishedEvent};
+use crate::stock::store::{Backlog, Existing, UnpublishedEvent};
 use crate::vehicle::{
     Manufacturer, Model, Odometer, OdometerUnit, StockedVehicle, Vehicle, VehicleId, Vin, Year,
 };
 
 diesel::table! {
-    use diesel::sql_types::{BigInt, Double, Integer, Text};
+    use diesel::sql_types::{BigInt, Double, Integer, Nullable, Text};
     use super::CreatedAt;
 
     vehicles (id) {
@@ -29,10 +31,12 @@ diesel::table! {
         odometer -> Double,
         odometer_unit -> Text,
         created_at -> CreatedAt,
+        idempotency_key -> Nullable<Text>,
     }
 }
 
-#[derive(Queryable)]
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = vehicles)]
 struct VehicleRow {
     id: i64,
     vin: String,
@@ -64,23 +68,20 @@ impl TryFrom<VehicleRow> for StockedVehicle {
     }
 }
 
-pub(super) async fn page(
+/// Loads the vehicles that a query selects. An unreadable one does not fail the others.
+async fn load<'a>(
     connection: &mut Connection,
-    request: &PageRequest<VehicleId>,
+    query: impl Fn() -> vehicles::BoxedQuery<'a, Backend>,
 ) -> QueryResult<Vec<Readable<StockedVehicle, VehicleId>>> {
-    let after = request.after.map_or(i64::MIN, |id| id.0);
-    let page = vehicles::table
-        .filter(vehicles::id.gt(after))
-        .order(vehicles::id)
-        .limit(i64::try_from(request.fetch_limit()).unwrap_or(i64::MAX));
-    match page.load::<VehicleRow>(connection).await {
+    match query().select(VehicleRow::as_select()).load(connection).await {
         Ok(rows) => Ok(rows.into_iter().map(TryInto::try_into).collect()),
         // A column of some row does not have its type, so each row is read separately.
         Err(Error::DeserializationError(_)) => {
-            let ids: Vec<i64> = page.select(vehicles::id).load(connection).await?;
+            let ids: Vec<i64> = query().select(vehicles::id).load(connection).await?;
             let mut vehicles = Vec::with_capacity(ids.len());
             for id in ids.into_iter().map(VehicleId) {
-                match vehicles::table.find(id.0).first::<VehicleRow>(connection).await {
+                let one = vehicles::table.find(id.0).select(VehicleRow::as_select());
+                match one.first(connection).await {
                     Ok(row) => vehicles.push(row.try_into()),
                     Err(Error::DeserializationError(error)) => {
                         vehicles.push(Err(Unreadable { id, reason: error.to_string() }));
@@ -94,28 +95,65 @@ pub(super) async fn page(
     }
 }
 
+pub(super) async fn page(
+    connection: &mut Connection,
+    request: &PageRequest<VehicleId>,
+) -> QueryResult<Vec<Readable<StockedVehicle, VehicleId>>> {
+    let page = || {
+        let page = vehicles::table
+            .filter(vehicles::id.gt(request.after.map_or(i64::MIN, |id| id.0)))
+            .order(vehicles::id)
+            .limit(i64::try_from(request.fetch_limit()).unwrap_or(i64::MAX))
+            .into_boxed();
+        match &request.vin {
+            Some(vin) => page.filter(vehicles::vin.eq(vin.as_str())),
+            None => page,
+        }
+    };
+    load(connection, page).await
+}
+
 fn readable(row: VehicleRow) -> QueryResult<StockedVehicle> {
     row.try_into().map_err(|error: Unreadable<_>| Error::DeserializationError(Box::new(error)))
 }
 
 pub(super) async fn get(connection: &mut Connection, id: VehicleId) -> QueryResult<Option<StockedVehicle>> {
-    let row: Option<VehicleRow> = vehicles::table.find(id.0).first(connection).await.optional()?;
-    row.map(readable).transpose()
+    let find = vehicles::table.find(id.0).select(VehicleRow::as_select());
+    find.first(connection).await.optional()?.map(readable).transpose()
 }
 
 pub(super) async fn find(connection: &mut Connection, vin: &str) -> QueryResult<Option<StockedVehicle>> {
-    let row: Option<VehicleRow> =
-        vehicles::table.filter(vehicles::vin.eq(vin)).first(connection).await.optional()?;
-    row.map(readable).transpose()
+    let find = vehicles::table.filter(vehicles::vin.eq(vin)).select(VehicleRow::as_select());
+    find.first(connection).await.optional()?.map(readable).transpose()
 }
 
-pub(super) async fn ids_of(connection: &mut Connection, vins: Vec<String>) -> QueryResult<IdsByVin> {
-    let rows: Vec<(String, i64)> = vehicles::table
+pub(super) async fn existing(
+    connection: &mut Connection,
+    vins: Vec<String>,
+    keys: Vec<String>,
+) -> QueryResult<Existing> {
+    let of_vins: Vec<(String, i64)> = vehicles::table
         .filter(vehicles::vin.eq_any(vins))
         .select((vehicles::vin, vehicles::id))
         .load(connection)
         .await?;
-    Ok(rows.into_iter().map(|(vin, id)| (vin, VehicleId(id))).collect())
+    let by_vin = of_vins.into_iter().map(|(vin, id)| (vin, VehicleId(id))).collect();
+    if keys.is_empty() {
+        return Ok(Existing { by_vin, by_key: HashMap::new() });
+    }
+    let of_keys: Vec<(i64, Option<String>)> = vehicles::table
+        .filter(vehicles::idempotency_key.eq_any(keys))
+        .select((vehicles::id, vehicles::idempotency_key))
+        .load(connection)
+        .await?;
+    let ids: Vec<i64> = of_keys.iter().map(|(id, _)| *id).collect();
+    let accepted = load(connection, || vehicles::table.filter(vehicles::id.eq_any(ids.clone())).into_boxed());
+    let mut keys: HashMap<i64, Option<String>> = of_keys.into_iter().collect();
+    let by_key = accepted.await?.into_iter().filter_map(|vehicle| {
+        let id = vehicle.as_ref().map_or_else(|unreadable| unreadable.id, |stocked| stocked.id);
+        Some((keys.remove(&id.0).flatten()?, vehicle))
+    });
+    Ok(Existing { by_vin, by_key: by_key.collect() })
 }
 
 #[derive(QueryableByName)]

@@ -8,6 +8,7 @@ mod addresses;
 mod brokers;
 mod clients;
 mod faults;
+mod idempotency;
 mod load;
 mod migrations;
 mod order;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
-use reqwest::{Response, StatusCode};
+use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 
 use crate::support::{BINARY, eventually, free_port, terminate, vehicle};
@@ -107,6 +107,11 @@ impl Stock {
             retry_after: header(RETRY_AFTER).is_some_and(|seconds| seconds.parse::<u32>().is_ok()),
             problem: header(CONTENT_TYPE).as_deref() == Some("application/problem+json"),
         }
+    }
+
+    /// Returns a POST with an `Idempotency-Key`, which outlives a restart of the process.
+    pub fn post_with_key(&self, key: &str, body: &Value) -> RequestBuilder {
+        self.client.post(format!("{}/stock", self.base)).header("Idempotency-Key", key).json(body)
     }
 
     pub async fn post_vin(&self, vin: &str) -> Answer {

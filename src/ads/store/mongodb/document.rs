@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use chrono::{DateTime, Utc};
 use mongodb::bson::{self, RawDocument};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::ads::ad::{Ad, Offer};
 use crate::ads::store::AdKey;
 use crate::database::{Readable, Unreadable};
+use crate::http::canonical;
 use crate::vehicle::{PlainVehicle, Price};
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -68,7 +68,7 @@ impl TryFrom<AdDocument<'_>> for Ad {
             price_unit: document.price_unit.into_owned(),
         };
         Ok(Self {
-            id: Uuid::parse_str(&document.id).map_err(|error| format!("_id: {error}"))?,
+            id: canonical(&document.id).ok_or("its _id is not a canonical UUID")?,
             published_at: published_at.ok_or("publishedAt is out of range")?,
             offer,
         })
@@ -135,7 +135,9 @@ mod tests {
             foreign.remove(field);
             assert!(read_document(&foreign).is_err(), "{field}");
         }
-        for id in [Bson::ObjectId(bson::oid::ObjectId::new()), Bson::from("text"), Bson::from(7)] {
+        let upper_case = Bson::from("0190ABCD-0000-7000-8000-000000000000");
+        for id in [Bson::ObjectId(bson::oid::ObjectId::new()), Bson::from("text"), Bson::from(7), upper_case]
+        {
             let mut foreign = document();
             foreign.insert("_id", id);
             assert!(!read_document(&foreign).unwrap_err().id.is_empty());

@@ -164,7 +164,11 @@ impl AdStore for MongoAds {
         // A comparison with a string matches only strings:
         // https://www.mongodb.com/docs/manual/reference/method/db.collection.find/#type-bracketing
         let after = request.after.clone().unwrap_or_default();
-        let documents = self.documents(doc! { "_id": { "$gt": after } }, request.fetch_limit()).await?;
+        let mut filter = doc! { "_id": { "$gt": after } };
+        if let Some(vin) = &request.vin {
+            filter.insert("vin", vin.as_str());
+        }
+        let documents = self.documents(filter, request.fetch_limit()).await?;
         Ok(documents.iter().map(|document| document::read(document)).collect())
     }
 

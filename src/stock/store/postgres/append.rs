@@ -5,13 +5,15 @@ use chrono::{DateTime, Utc};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
-use diesel::sql_types::{Array, BigInt, Double, Integer, Text, Timestamptz};
+use diesel::sql_query;
+use diesel::sql_types::{Array, BigInt, Double, Integer, Nullable, Text, Timestamptz};
 use diesel_async::RunQueryDsl;
 
 use super::vehicle_queries;
 use crate::database::DatabaseError;
 use crate::database::postgres::{PostgresConnection, PostgresError, SqlState};
-use crate::stock::store::{Appender, INSERTED_COLUMNS, IdsByVin, NewVehicle};
+use crate::stock::IdempotencyKey;
+use crate::stock::store::{Appender, Existing, INSERTED_COLUMNS, IdsByVin, NewVehicle};
 use crate::vehicle::VehicleId;
 
 pub(super) struct PostgresAppender(pub(super) PostgresConnection);
@@ -24,7 +26,7 @@ impl Appender for PostgresAppender {
         let loaded: Result<Vec<(i64, String)>, _> =
             self.0.call(async |connection| statement.load(connection).await).await;
         let rows = loaded.map_err(|error| match error {
-            // A conflict on the vin raises no error, so this is a duplicate id, which the client did not cause.
+            // A conflict in `vehicles` raises no error, so this is the id of an event, which the client did not cause.
             DatabaseError::Refused(error) if is_duplicate(&error) => DatabaseError::Internal(error),
             error => error,
         })?;
@@ -35,8 +37,16 @@ impl Appender for PostgresAppender {
         self.0.is_broken()
     }
 
-    async fn ids_of(&mut self, vins: Vec<String>) -> Result<IdsByVin, DatabaseError> {
-        self.0.call(async |connection| vehicle_queries::ids_of(connection, vins).await).await
+    async fn existing(&mut self, vins: Vec<String>, keys: Vec<String>) -> Result<Existing, DatabaseError> {
+        let existing =
+            self.0.call(async |connection| vehicle_queries::existing(connection, vins, keys).await).await?;
+        if !existing.by_key.is_empty() {
+            // A request whose wait for a synchronous standby was cancelled leaves its vehicle visible, but perhaps not
+            // replicated. This transaction writes to the log, so its commit waits until the standby has all before it.
+            let write = "SELECT pg_logical_emit_message(true, 'stock', '')";
+            self.0.call(async |connection| sql_query(write).execute(connection).await).await?;
+        }
+        Ok(existing)
     }
 }
 
@@ -58,6 +68,7 @@ struct Append<'a> {
     odometers: Vec<f64>,
     odometer_units: Vec<&'a str>,
     created_ats: Vec<DateTime<Utc>>,
+    idempotency_keys: Vec<Option<&'a str>>,
     events: Vec<&'a str>,
     traceparents: Vec<&'a str>,
 }
@@ -65,7 +76,7 @@ struct Append<'a> {
 impl<'a> Append<'a> {
     fn new(new: &[&'a NewVehicle]) -> Self {
         let mut columns = Self::default();
-        for NewVehicle { vehicle, created_at, event, traceparent } in new {
+        for NewVehicle { vehicle, created_at, event, traceparent, idempotency_key } in new {
             columns.vins.push(vehicle.vin.as_str());
             columns.models.push(vehicle.model.as_str());
             columns.manufacturers.push(vehicle.manufacturer.as_str());
@@ -73,6 +84,7 @@ impl<'a> Append<'a> {
             columns.odometers.push(vehicle.odometer.get());
             columns.odometer_units.push(vehicle.odometer_unit.as_str());
             columns.created_ats.push(*created_at);
+            columns.idempotency_keys.push(idempotency_key.as_ref().map(IdempotencyKey::as_str));
             columns.events.push(event);
             columns.traceparents.push(traceparent);
         }
@@ -97,6 +109,8 @@ impl QueryFragment<Pg> for Append<'_> {
         out.push_sql(", ");
         out.push_bind_param::<Array<Timestamptz>, _>(&self.created_ats)?;
         out.push_sql(", ");
+        out.push_bind_param::<Array<Nullable<Text>>, _>(&self.idempotency_keys)?;
+        out.push_sql(", ");
         out.push_bind_param::<Array<Text>, _>(&self.events)?;
         out.push_sql(", ");
         out.push_bind_param::<Array<Text>, _>(&self.traceparents)?;
@@ -108,7 +122,7 @@ impl QueryFragment<Pg> for Append<'_> {
         out.push_sql(INSERTED_COLUMNS);
         out.push_sql(
             " FROM input
-                ON CONFLICT (vin) DO NOTHING
+                ON CONFLICT DO NOTHING
                 RETURNING id, vin
             ), logged AS (
                 INSERT INTO event_log (vin, event, traceparent)

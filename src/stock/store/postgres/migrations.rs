@@ -16,9 +16,10 @@ use crate::database::DatabaseError;
 use crate::database::postgres::{PostgresAddress, refuse_shared_sessions};
 
 /// The versions, as diesel's command-line tool names them, and their scripts, in order.
-const SCRIPTS: [(&str, &str); 2] = [
+const SCRIPTS: [(&str, &str); 3] = [
     ("0001", include_str!("../../migrations/postgres/0001_vehicles/up.sql")),
     ("0002", include_str!("../../migrations/postgres/0002_event_log/up.sql")),
+    ("0003", include_str!("../../migrations/postgres/0003_idempotency_key/up.sql")),
 ];
 
 /// The time limit for one migration, which moves all events to be published.

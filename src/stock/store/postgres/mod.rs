@@ -29,6 +29,7 @@ use crate::vehicle::{StockedVehicle, VehicleId};
 
 /// The parts of the shared queries that are specific to PostgreSQL.
 mod dialect {
+    pub(super) type Backend = diesel::pg::Pg;
     pub(super) type Connection = diesel_async::AsyncPgConnection;
     pub(super) type CreatedAt = diesel::sql_types::Timestamptz;
     pub(super) const NOW: &str = "now()";

@@ -16,18 +16,20 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Double, Integer, Text, TimestamptzSqlite};
+use diesel::sql_types::{BigInt, Double, Integer, Nullable, Text, TimestamptzSqlite};
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use tokio::sync::{Mutex, MutexGuard};
 
 use self::log::SqliteLog;
 use super::{
-    Appender, Backlog, EventLog, INSERTED_COLUMNS, IdsByVin, NewVehicle, UnpublishedEvent, VehicleStore,
+    Appender, Backlog, EventLog, Existing, INSERTED_COLUMNS, IdsByVin, NewVehicle, UnpublishedEvent,
+    VehicleStore,
 };
 use crate::database::sqlite::{SqliteFile, open, transaction};
 use crate::database::{Access, DatabaseError, Readable, in_time};
 use crate::event::VehicleCreated;
 use crate::http::PageRequest;
+use crate::stock::IdempotencyKey;
 use crate::trace::TraceContext;
 use crate::vehicle::{StockedVehicle, VehicleId};
 
@@ -35,6 +37,7 @@ const MIGRATIONS: EmbeddedMigrations = embed_migrations!("src/stock/migrations/s
 
 /// The parts of the shared queries that are specific to SQLite.
 mod dialect {
+    pub(super) type Backend = diesel::sqlite::Sqlite;
     pub(super) type Connection =
         diesel_async::sync_connection_wrapper::SyncConnectionWrapper<diesel::SqliteConnection>;
     pub(super) type CreatedAt = diesel::sql_types::TimestamptzSqlite;
@@ -162,8 +165,8 @@ impl Appender for SqliteAppender {
         false
     }
 
-    async fn ids_of(&mut self, vins: Vec<String>) -> Result<IdsByVin, DatabaseError> {
-        Ok(vehicle_queries::ids_of(&mut lock(&self.0).await?.connection, vins).await?)
+    async fn existing(&mut self, vins: Vec<String>, keys: Vec<String>) -> Result<Existing, DatabaseError> {
+        Ok(vehicle_queries::existing(&mut lock(&self.0).await?.connection, vins, keys).await?)
     }
 }
 
@@ -174,10 +177,10 @@ struct IdRow {
 }
 
 fn append_one(connection: &mut SqliteConnection, new: &NewVehicle) -> QueryResult<Option<VehicleId>> {
-    let NewVehicle { vehicle, created_at, event, traceparent } = new;
+    let NewVehicle { vehicle, created_at, event, traceparent, idempotency_key } = new;
     let row: Option<IdRow> = diesel::sql_query(format!(
         "INSERT INTO vehicles ({INSERTED_COLUMNS})
-         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (vin) DO NOTHING RETURNING id"
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING RETURNING id"
     ))
     .bind::<Text, _>(vehicle.vin.as_str())
     .bind::<Text, _>(vehicle.model.as_str())
@@ -186,6 +189,7 @@ fn append_one(connection: &mut SqliteConnection, new: &NewVehicle) -> QueryResul
     .bind::<Double, _>(vehicle.odometer.get())
     .bind::<Text, _>(vehicle.odometer_unit.as_str())
     .bind::<TimestamptzSqlite, _>(*created_at)
+    .bind::<Nullable<Text>, _>(idempotency_key.as_ref().map(IdempotencyKey::as_str))
     .get_result(connection)
     .optional()?;
     let Some(IdRow { id }) = row else { return Ok(None) };

@@ -1,0 +1,54 @@
+//! The contract of an ad store.
+
+use super::*;
+
+pub async fn are_read_back_as_they_were_written(store: &dyn AdStore) {
+    let ad = Ad::publish(offer("ünïcode ✓"));
+    assert_eq!(store.insert(std::slice::from_ref(&ad)).await, [Insertion::Kept]);
+    assert_eq!(store.get(ad.id).await.unwrap(), Some(ad));
+    assert_eq!(store.get(Ad::publish(offer("other")).id).await.unwrap(), None);
+    let of_the_original = Offer { vehicle_id: None, ..offer("original") };
+    let ad = Ad::publish(of_the_original);
+    assert_eq!(store.insert(std::slice::from_ref(&ad)).await, [Insertion::Kept]);
+    assert_eq!(store.get(ad.id).await.unwrap(), Some(ad));
+}
+
+pub async fn only_the_first_ad_of_a_vin_is_stored(store: &dyn AdStore) {
+    let first = Ad::publish(offer("once"));
+    let again = Ad::publish(Offer { price: Price::from_cents(1), ..offer("once") });
+    let other = Ad::publish(offer("other"));
+    assert_eq!(store.insert(std::slice::from_ref(&first)).await, [Insertion::Kept]);
+    let (known, kept) = (Insertion::Known, Insertion::Kept);
+    assert_eq!(store.insert(&[again.clone(), other.clone(), again]).await, [known.clone(), kept, known]);
+    let all = store.page(&PageRequest::new(10, None)).await.unwrap();
+    assert_eq!(all, [Ok(first), Ok(other)]);
+    assert_eq!(store.insert(&[]).await, []);
+}
+
+pub async fn pages_start_with_the_oldest(store: &dyn AdStore) {
+    let expected: Vec<_> = (0..5).map(|number| Ad::publish(offer(&format!("page-{number}")))).collect();
+    assert_eq!(store.insert(&expected).await, vec![Insertion::Kept; 5]);
+    let after = Some(expected[2].id.to_string());
+    let expected: Vec<_> = expected.into_iter().map(Ok).collect();
+    let first = store.page(&PageRequest::new(2, None)).await.unwrap();
+    assert_eq!(first, expected[..3], "one more than the limit shows that there are more");
+    let last = store.page(&PageRequest::new(2, after)).await.unwrap();
+    assert_eq!(last, expected[3..]);
+}
+
+pub async fn are_stored_once_when_written_concurrently(store: &dyn AdStore) {
+    let batches = [(); 4].map(|()| ["a", "b", "c"].map(|vin| Ad::publish(offer(vin))));
+    let insertions = futures::future::join_all(batches.iter().map(|batch| store.insert(batch))).await;
+    assert_eq!(insertions.concat().iter().filter(|kept| **kept == Insertion::Kept).count(), 3);
+}
+
+pub async fn are_found_by_their_vin(store: &dyn AdStore) {
+    let ads = ["a", "b", "c"].map(|vin| Ad::publish(offer(vin)));
+    assert_eq!(store.insert(&ads).await, vec![Insertion::Kept; 3]);
+    let of =
+        |vin: &str, after| PageRequest { vin: Some(Vin::parse(vin).unwrap()), ..PageRequest::new(10, after) };
+    assert_eq!(store.page(&of("b", None)).await.unwrap(), [Ok(ads[1].clone())]);
+    assert_eq!(store.page(&of("b", Some(ads[0].id.to_string()))).await.unwrap(), [Ok(ads[1].clone())]);
+    assert_eq!(store.page(&of("b", Some(ads[1].id.to_string()))).await.unwrap(), []);
+    assert_eq!(store.page(&of("other", None)).await.unwrap(), []);
+}
