@@ -65,8 +65,8 @@ impl Part {
         Self { next: Some(next.clone()), ..self }
     }
 
-    /// Allows the role to end successfully without the part, whose work the next start resumes: an unavailable broker
-    /// must not delay the end of the process.
+    /// Allows the role to end successfully without the part, because the next start resumes its work or no client waits for
+    /// it: an unavailable broker or database must not delay the end of the process.
     #[must_use]
     pub fn or_abandon(self) -> Self {
         Self { may_be_abandoned: true, ..self }

@@ -274,15 +274,15 @@ impl WorkerStatus {
     pub fn judge(&self) -> anyhow::Result<()> {
         let state = self.lock();
         self.show_oldest(state.oldest);
+        let caused_by = |cause: &str, summary: String| Err(anyhow!("{cause}").context(summary));
         if let Some((reason, at)) = &state.unreadable
             && at.elapsed() < GROUP_ERROR_MEMORY
         {
-            return Err(anyhow!("{reason}").context("a partition contains a batch that cannot be read"));
+            return caused_by(reason, "a partition contains a batch that cannot be read".to_owned());
         }
         let (failures, reason) = &state.failures;
         if *failures >= MAX_FAILURES && state.session_began.elapsed() < self.patience {
-            let summary = format!("{failures} consumer sessions failed in a row");
-            return Err(anyhow!("{reason}").context(summary));
+            return caused_by(reason, format!("{failures} consumer sessions failed in a row"));
         }
         if state.reading.assigned.is_empty()
             && let Some(error) = &state.group_error
@@ -291,20 +291,16 @@ impl WorkerStatus {
         {
             let seconds = error.first.elapsed().as_secs();
             let summary = format!("no partition is assigned, and the group has failed for {seconds} s");
-            return Err(anyhow!("{}", error.reason).context(summary));
+            return caused_by(&error.reason, summary);
         }
         let patience = self.patience_with(state.queue);
         if let Some(oldest) = state.oldest.filter(|oldest| oldest.elapsed() > patience) {
             let seconds = oldest.elapsed().as_secs();
             let retrying = state.retrying.as_ref().filter(|(_, at)| at.elapsed() < self.patience);
             let reason = retrying.map_or("no failure is known", |(reason, _)| reason);
-            let summary = format!("the oldest record in flight has waited for {seconds} s");
-            return Err(anyhow!("{reason}").context(summary));
+            return caused_by(reason, format!("the oldest record in flight has waited for {seconds} s"));
         }
-        match &state.stall {
-            Some(reason) => bail!("{reason}"),
-            None => Ok(()),
-        }
+        state.stall.as_ref().map_or(Ok(()), |reason| bail!("{reason}"))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -148,7 +148,8 @@ impl Stock {
         let requests = Part::new("requests", 0.75).then_stop(&all_served);
         let serving = server.serve(role.health(), metrics, api.routes(), shutdown, args.shutdown.grace());
         role.run_part(requests, serving);
-        let writing = Part::new("committer", 0.8).then_stop(&all_written);
+        // No client waits any more, so an unavailable database must not delay the end.
+        let writing = Part::new("committer", 0.8).then_stop(&all_written).or_abandon();
         let committing = on_its_own("committer", async move { committer.run(&all_served).await });
         role.run_part(writing, committing);
         let relaying = Part::new("relay", 0.95).or_abandon();

@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use icu_properties::CodePointSetData;
-use icu_properties::props::DefaultIgnorableCodePoint;
+use super::text::parse_text;
 
 macro_rules! text_field {
     ($(#[$doc:meta])* $name:ident, at most $max:literal) => {
@@ -63,36 +62,6 @@ text_field! {
 text_field! {
     /// The unit of the odometer reading, such as `km`.
     OdometerUnit, at most 64
-}
-
-fn parse_text(text: &str, max_chars: usize) -> Result<String, String> {
-    let text = text.trim();
-    if text.chars().all(is_invisible) {
-        return Err("must not be blank".to_owned());
-    }
-    if text.contains(is_control) {
-        return Err("must not contain control characters".to_owned());
-    }
-    if text.chars().count() > max_chars {
-        return Err(format!("must have at most {max_chars} characters"));
-    }
-    Ok(text.to_owned())
-}
-
-/// Returns whether `character` shows nothing by itself: Unicode's properties `White_Space` and
-/// `Default_Ignorable_Code_Point` (`DerivedCoreProperties.txt`), such as a zero-width space, a soft hyphen, a Hangul
-/// filler or a variation selector, and the blank Braille pattern. Within a text that shows something, they are valid.
-fn is_invisible(character: char) -> bool {
-    character.is_whitespace()
-        || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(character)
-        || character == '\u{2800}'
-}
-
-/// Returns whether `character` controls a terminal or the layout of text: Unicode's category Cc, its line and
-/// paragraph separators, and its property `Bidi_Control`.
-fn is_control(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The model year.

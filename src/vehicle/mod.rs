@@ -7,6 +7,7 @@ mod price;
 #[cfg(test)]
 pub mod sample;
 mod schema;
+mod text;
 mod validation;
 
 pub use fields::{Manufacturer, Model, Odometer, OdometerUnit, Vin, Year};

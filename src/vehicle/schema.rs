@@ -8,6 +8,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::openapi::{KnownFormat, RefOr, SchemaFormat};
 use utoipa::{PartialSchema, ToSchema};
 
+use super::text::PATTERN;
 use super::{Manufacturer, Model, Odometer, OdometerUnit, Vin, Year};
 
 macro_rules! field_schema {
@@ -48,7 +49,10 @@ field_schema!(
 );
 
 fn text(max_chars: usize, description: &str, example: &str) -> ObjectBuilder {
-    described(Type::String, description, json!(example)).min_length(Some(1)).max_length(Some(max_chars))
+    described(Type::String, description, json!(example))
+        .min_length(Some(1))
+        .max_length(Some(max_chars))
+        .pattern(Some(PATTERN.as_str()))
 }
 
 fn described(kind: Type, description: &str, example: Value) -> ObjectBuilder {
