@@ -32,7 +32,7 @@ pub struct Settings {
     pub connections: u32,
 
     /// Maximum number of connections in the overload
-    #[arg(long, env = "BENCH_OVERLOAD_CONNECTIONS", default_value_t = 3_000, value_parser = clap::value_parser!(u32).range(1..=9_000))]
+    #[arg(long, env = "BENCH_OVERLOAD_CONNECTIONS", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub overload_connections: u32,
 
     /// Unpublished events when the relay starts

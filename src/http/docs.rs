@@ -21,7 +21,9 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; style-src 'self' 'uns
                                        base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The page loads the document by a relative path, so that it works behind a proxy that adds a prefix.
-static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| Arc::new(Config::new(["../openapi.json"])));
+static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
+    Arc::new(Config::new(["../openapi.json"]).use_base_layout().default_models_expand_depth(0))
+});
 
 /// The documents that describe a role.
 #[derive(Clone, Copy)]

@@ -177,7 +177,7 @@ pub(super) enum Disclosure {
     Whole,
 }
 
-/// Tells that the process is alive
+/// Show that the process is alive
 #[utoipa::path(
     get, path = "/healthz", operation_id = "isAlive", tag = "health",
     responses((status = 200, description = "The process is alive", body = Alive))
@@ -186,7 +186,7 @@ pub(super) async fn healthz() -> HttpResponse {
     HttpResponse::Ok().json(Alive { status: "alive" })
 }
 
-/// Tells whether the role makes progress, or with for=http, whether it can serve requests
+/// Show whether the role makes progress, or with for=http, whether it can serve requests
 #[utoipa::path(
     get, path = "/readyz", operation_id = "isReady", tag = "health",
     params(ReadinessQuery),

@@ -68,7 +68,7 @@ pub(super) async fn measure(
     Ok(response)
 }
 
-/// Shows the metrics of the role in the OpenMetrics format
+/// Show the metrics of the role in the OpenMetrics format
 #[utoipa::path(
     get, path = "/metrics", operation_id = "showMetrics", tag = "health",
     responses((

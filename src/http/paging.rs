@@ -32,7 +32,7 @@ pub struct QueryParams {
     #[param(ignore)]
     after: Option<String>,
     /// The vin of the only item to return
-    #[param(value_type = Option<String>, min_length = 1, max_length = 64)]
+    #[param(inline, value_type = Option<Vin>)]
     vin: Option<String>,
 }
 

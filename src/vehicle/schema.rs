@@ -8,7 +8,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::openapi::{KnownFormat, RefOr, SchemaFormat};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::text::PATTERN;
+use super::text::pattern;
 use super::{Manufacturer, Model, Odometer, OdometerUnit, Vin, Year};
 
 macro_rules! field_schema {
@@ -49,10 +49,11 @@ field_schema!(
 );
 
 fn text(max_chars: usize, description: &str, example: &str) -> ObjectBuilder {
-    described(Type::String, description, json!(example))
+    let description =
+        format!("{description} At most {max_chars} characters, without the white space around them.");
+    described(Type::String, &description, json!(example))
         .min_length(Some(1))
-        .max_length(Some(max_chars))
-        .pattern(Some(PATTERN.as_str()))
+        .pattern(Some(pattern(max_chars)))
 }
 
 fn described(kind: Type, description: &str, example: Value) -> ObjectBuilder {

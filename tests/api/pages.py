@@ -14,7 +14,7 @@ SIZES = {"wide": "1280,1600", "narrow": "420,1600"}
 
 
 def photograph(chromium, url, size, picture):
-    """Returns the addresses that the browser asked for."""
+    """Returns the addresses that the page asked for. The browser itself may ask its vendor for others."""
     with tempfile.TemporaryDirectory() as profile:
         log = pathlib.Path(profile, "net.json")
         subprocess.run(
@@ -24,6 +24,7 @@ def photograph(chromium, url, size, picture):
                 "--no-sandbox",
                 "--disable-gpu",
                 "--disable-background-networking",
+                "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
                 "--disable-component-update",
                 "--disable-sync",
                 "--no-first-run",
@@ -40,8 +41,11 @@ def photograph(chromium, url, size, picture):
             stderr=subprocess.DEVNULL,
         )
         events = json.loads(log.read_text())["events"]
-    asked = {event.get("params", {}).get("url", "") for event in events}
-    return {address for address in asked if urlsplit(address).scheme in ("http", "https", "ws", "wss")}
+    requests = [event["params"] for event in events if "url" in event.get("params", {})]
+    origin = "{0.scheme}://{0.netloc}".format(urlsplit(url))
+    return {
+        request["url"] for request in requests if request["url"] == url or request.get("initiator") == origin
+    }
 
 
 def main(chromium, url, directory):
@@ -51,7 +55,7 @@ def main(chromium, url, directory):
         for name, size in SIZES.items():
             picture = pathlib.Path(directory, f"{page}-{name}.png")
             asked = photograph(chromium, url + path, size, picture)
-            foreign = {address for address in asked if urlsplit(address).netloc != host}
+            foreign = {address for address in asked if urlsplit(address).netloc not in (host, "")}
             if foreign:
                 sys.exit(f"{path} asked other hosts: {sorted(foreign)}")
             if url + path not in asked or not picture.is_file():

@@ -299,7 +299,7 @@ async fn a_role_serves_and_ends_when_nothing_reads_its_log() {
     let (port, nowhere) = (free_port().to_string(), free_port());
     let child = Command::new(BINARY)
         .args(["stock", "--port", &port, "--database-url", &database])
-        .args(["--log", "trace", "--kafka-property", "debug=all"])
+        .args(["--log", "trace,actix_http=trace", "--kafka-property", "debug=all"])
         .args(["--kafka-bootstrap-servers", &format!("127.0.0.1:{nowhere}")])
         .args(["--schema-registry-url", &format!("http://127.0.0.1:{nowhere}")])
         .stderr(Stdio::piped())

@@ -11,7 +11,7 @@ use super::world::World;
 use crate::support::eventually;
 
 const REQUESTS: usize = 5_000;
-const CONNECTIONS: usize = 1_500;
+const CONNECTIONS: usize = 1_000;
 /// The memory that 1,500 connections with one request each may take, in MiB.
 const GROWTH: u64 = 150;
 
