@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use futures::future::{LocalBoxFuture, join_all};
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
@@ -66,7 +67,7 @@ impl Part {
     }
 
     /// Allows the role to end successfully without the part, because the next start resumes its work or no client waits for
-    /// it: an unavailable broker or database must not delay the end of the process.
+    /// it: an unavailable broker or database must not delay the end of the process. A panic is still an error.
     #[must_use]
     pub fn or_abandon(self) -> Self {
         Self { may_be_abandoned: true, ..self }
@@ -109,7 +110,7 @@ impl<'a> Role<'a> {
             match ended {
                 Ok(()) if shutdown.is_cancelled() => {}
                 Ok(()) => fail(&failure, anyhow!("{name} ended unexpectedly")),
-                Err(error) if may_be_abandoned && shutdown.is_cancelled() => {
+                Err(error) if may_be_abandoned && shutdown.is_cancelled() && !error.is::<JoinError>() => {
                     let error = format!("{error:#}");
                     tracing::warn!(part = name, error, "ending without it");
                 }

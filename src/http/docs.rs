@@ -1,11 +1,15 @@
 //! Serves the documentation of a role: its OpenAPI and AsyncAPI documents, and pages that need no other host.
 
+use std::borrow::Cow;
+use std::convert::Infallible;
 use std::future::ready;
 use std::sync::{Arc, LazyLock};
 
+use actix_web::body::{MessageBody, SizedStream};
 use actix_web::http::header;
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web::{self, Bytes, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
+use futures::stream;
 use serde_json::Value;
 use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::Config;
@@ -19,6 +23,9 @@ use super::routes::readable;
 /// A page loads nothing from another host, and no other page may embed it.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
                                        base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The size of the parts in which a file is sent.
+const PART_BYTES: usize = 16 * 1024;
 
 /// The page loads the document by a relative path, so that it works behind a proxy that adds a prefix.
 static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
@@ -63,11 +70,16 @@ async fn docs_file(name: web::Path<String>) -> Result<HttpResponse, Problem> {
         Problem::new(&ProblemType::INTERNAL, "")
     })?;
     let file = served.ok_or_else(Problem::not_found)?;
-    let mut page = page(&file.content_type, file.bytes.into_owned());
-    if file.gzpipped {
-        page.headers_mut().insert(header::CONTENT_ENCODING, header::HeaderValue::from_static("gzip"));
-    }
-    Ok(page)
+    Ok(match file.bytes {
+        Cow::Borrowed(bytes) => page(&file.content_type, in_parts(bytes)),
+        Cow::Owned(bytes) => page(&file.content_type, bytes),
+    })
+}
+
+/// Returns a body that is sent in small parts, so that a client that reads nothing holds no copy of a large file.
+fn in_parts(bytes: &'static [u8]) -> impl MessageBody + 'static {
+    let parts = bytes.chunks(PART_BYTES).map(|part| Ok::<_, Infallible>(Bytes::from_static(part)));
+    SizedStream::new(bytes.len() as u64, stream::iter(parts))
 }
 
 async fn problem_page(name: web::Path<String>) -> Result<HttpResponse, Problem> {
@@ -84,7 +96,7 @@ async fn problem_page(name: web::Path<String>) -> Result<HttpResponse, Problem> 
     Ok(page("text/html; charset=utf-8", html.into_bytes()))
 }
 
-fn page(content_type: &str, content: Vec<u8>) -> HttpResponse {
+fn page(content_type: &str, content: impl MessageBody + 'static) -> HttpResponse {
     HttpResponse::Ok()
         .content_type(content_type)
         .insert_header((header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY))

@@ -44,8 +44,6 @@ problem_types! {
     REFUSED_VALUES: "refused-values", "The database refuses the values", BAD_REQUEST,
         "The values are valid, but the database refuses them, for example because of a constraint that its operator \
          added. Nothing was stored.";
-    UNAUTHORIZED: "unauthorized", "The API key is missing or wrong", UNAUTHORIZED,
-        "This service accepts changes only with its API key. Send it in the header Authorization: Bearer <key>.";
     NOT_FOUND: "not-found", "No resource has this path", NOT_FOUND,
         "The path is unknown, or no vehicle or ad has this id. Numbers and ids have one canonical form; /stock/01 is \
          not /stock/1.";

@@ -163,7 +163,7 @@ impl Site {
             .workers(threads)
             .max_connections(max_connections / threads)
             .disable_signals()
-            .shutdown_timeout(self.grace.as_millis().div_ceil(1_000).try_into().unwrap_or(u64::MAX))
+            .shutdown_timeout(self.grace.as_secs())
             .listen(listener.socket)
             .context("cannot serve HTTP")?;
         Ok(server.run())

@@ -11,6 +11,7 @@ use vehicle_platform::database::Access;
 use vehicle_platform::stock::store;
 
 use crate::support::engines::PostgresDatabase;
+use crate::support::eventually;
 use crate::support::postgres::Server;
 use crate::support::vehicle;
 
@@ -90,7 +91,7 @@ impl Database {
     /// Runs this release's migrations without a relay.
     pub async fn migrate(&self) {
         let store = store::open(&self.url().parse().unwrap(), Access::Owner).await.unwrap();
-        store.check().await.unwrap();
+        eventually("the migration to end", async || store.check().await.ok()).await;
     }
 
     /// Inserts a vehicle and its event as the older release does.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use reqwest::{Client, StatusCode};
+use reqwest::{Client, Response, StatusCode};
 use serde_json::Value;
 
 use crate::engines::Engines;
@@ -14,6 +14,8 @@ use crate::support::{BINARY, eventually, free_port, terminate, vehicle};
 pub struct Stock {
     binary: PathBuf,
     port: u16,
+    /// The port of health and metrics, if they have one.
+    admin_port: Option<u16>,
     variables: Vec<(&'static str, String)>,
     log: Option<PathBuf>,
     child: Option<Child>,
@@ -24,7 +26,7 @@ impl Stock {
     pub fn new(engines: &Engines, database_url: &str) -> Self {
         let mut variables = engines.variables();
         variables.push(("DATABASE_URL", database_url.to_owned()));
-        Self { binary: BINARY.into(), port: free_port(), variables, log: None, child: None }
+        Self { binary: BINARY.into(), port: free_port(), admin_port: None, variables, log: None, child: None }
     }
 
     /// Replaces the executable, the topic prefix, and the log file.
@@ -38,6 +40,8 @@ impl Stock {
     /// Starts a process of this release.
     pub fn start_new(engines: &Engines, database_url: &str) -> Self {
         let mut stock = Self::new(engines, database_url);
+        // The older release has none.
+        stock.admin_port = Some(free_port());
         stock.start();
         stock
     }
@@ -45,6 +49,9 @@ impl Stock {
     pub fn start(&mut self) {
         let mut command = Command::new(&self.binary);
         command.args(["stock", "--port", &self.port.to_string()]).envs(self.variables.clone());
+        if let Some(port) = self.admin_port {
+            command.args(["--admin-port", &port.to_string()]);
+        }
         if let Some(path) = &self.log {
             let log = File::options().create(true).append(true).open(path).unwrap();
             command.stdout(log.try_clone().unwrap()).stderr(Stdio::from(log));
@@ -58,6 +65,11 @@ impl Stock {
 
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    async fn probe(&self, path: &str) -> Option<Response> {
+        let port = self.admin_port.unwrap_or(self.port);
+        Client::new().get(format!("http://127.0.0.1:{port}{path}")).send().await.ok()
     }
 
     /// Kills the process (SIGKILL).
@@ -76,7 +88,7 @@ impl Stock {
 
     /// Returns the answer of `/readyz`, or `None` when there was none.
     pub async fn readiness(&self) -> Option<(StatusCode, Value)> {
-        let answer = Client::new().get(format!("{}/readyz", self.url())).send().await.ok()?;
+        let answer = self.probe("/readyz").await?;
         Some((answer.status(), answer.json().await.ok()?))
     }
 
@@ -99,7 +111,7 @@ impl Stock {
 
     /// Returns the value of a metric.
     pub async fn metric(&self, name: &str) -> Option<i64> {
-        let answer = Client::new().get(format!("{}/metrics", self.url())).send().await.ok()?;
+        let answer = self.probe("/metrics").await?;
         let text = answer.text().await.ok()?;
         text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
     }

@@ -221,7 +221,6 @@ async fn a_refused_vehicle_leaves_no_key_and_its_batch_keeps_theirs() {
         assert_eq!(answer.status, expected, "{answer:?}");
         world.note(&format!("vin-{number}"));
     }
-    assert!(stock.metric("stock_commit_vehicles_count").await < 45.0, "nothing was written in a batch");
     assert_eq!(post_all().await, first);
     sql.run("ALTER TABLE vehicles DROP CONSTRAINT no_bad_model").await;
     let again = post_all().await;
