@@ -2,15 +2,12 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::args::Port;
 
-/// The time after which a connection is closed whose client reads nothing (RFC 5482).
-const READER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The number of connections that wait until the server accepts them.
 const BACKLOG: i32 = 1_024;
 
@@ -35,9 +32,6 @@ fn listen(address: SocketAddr) -> io::Result<Listener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Allows a restart while connections of the last process linger.
     socket.set_reuse_address(true)?;
-    // Connections inherit the option.
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(READER_TIMEOUT))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     let socket = TcpListener::from(socket);

@@ -13,6 +13,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::connections::ConnectionMark;
+
 /// The upper bounds in seconds, from 0.5 ms to 8 s.
 const BUCKETS: [f64; 15] =
     [0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0];
@@ -59,8 +61,16 @@ pub(super) async fn measure(
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let started = Instant::now();
+    let mark = request.conn_data::<ConnectionMark>().cloned();
+    if let Some(mark) = &mark {
+        mark.request_begins();
+    }
     let method = label(request.method());
-    let response = next.call(request).await?;
+    let response = next.call(request).await;
+    if let Some(mark) = &mark {
+        mark.response_begins();
+    }
+    let response = response?;
     let route = response.request().match_pattern().unwrap_or_else(|| "none".to_owned());
     let status = response.status().as_u16();
     let seconds = started.elapsed().as_secs_f64();

@@ -5,6 +5,7 @@ mod args;
 mod body;
 mod canonical;
 mod conditional;
+mod connections;
 mod docs;
 mod health;
 mod host;

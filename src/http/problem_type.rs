@@ -56,7 +56,7 @@ problem_types! {
          lost response this also means that the earlier request was carried out.";
     REQUEST_UNDER_WAY: "request-under-way", "A request with this Idempotency-Key is still under way", CONFLICT,
         "The service has not answered an earlier request with the same Idempotency-Key. Send the request again after \
-         the time in the header Retry-After.";
+         the time in the header Retry-After. This answer comes before the bodies are compared.";
     BODY_TOO_LARGE: "body-too-large", "The body is too large", PAYLOAD_TOO_LARGE,
         "A body has at most 64 KiB. Nothing was stored.";
     UNSUPPORTED_MEDIA_TYPE: "unsupported-media-type", "The body has an unsupported media type", UNSUPPORTED_MEDIA_TYPE,

@@ -16,12 +16,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::{HttpArgs, Port};
 use super::body::BodyRoom;
+use super::connections::Connections;
 use super::health::{Disclosure, Health, healthz, readyz};
 use super::listener::Listener;
 use super::metrics::{HttpMetrics, measure, show};
 use super::problem::Problem;
 use super::problem_type::ProblemType;
 use super::routes::readable;
+
 /// The number of worker threads; each serves many connections.
 const SERVING_THREADS: usize = 2;
 /// The maximum number of concurrent connections of the port for health and metrics.
@@ -89,6 +91,7 @@ impl HttpServer {
             registry: Arc::new(registry),
             health,
             room: BodyRoom::new(),
+            connections: Connections::new(),
             grace,
         };
         let mut servers = vec![site.start(listener, max_connections, probes, routes)?];
@@ -96,9 +99,11 @@ impl HttpServer {
             tracing::info!(address = %listener.address, "health and metrics have an address of their own");
             servers.push(site.start(listener, ADMIN_CONNECTIONS, Some(Disclosure::Whole), |_| {})?);
         }
+        let watching = site.connections.watch();
         let handles: Vec<_> = servers.iter().map(Server::handle).collect();
         let mut served = pin!(try_join_all(servers));
         tokio::select! {
+            () = watching => bail!("the watch over the connections ended"),
             ended = &mut served => {
                 ended.context("cannot serve HTTP")?;
                 bail!("the HTTP server ended before shutdown was requested")
@@ -118,6 +123,7 @@ struct Site {
     registry: Arc<Registry>,
     health: Arc<Health>,
     room: BodyRoom,
+    connections: Connections,
     grace: Duration,
 }
 
@@ -134,6 +140,7 @@ impl Site {
         let registry = web::Data::new(Arc::clone(&self.registry));
         let state = web::Data::from(Arc::clone(&self.health));
         let room = self.room.clone();
+        let connections = self.connections.clone();
         let app = move || {
             let probes = |config: &mut ServiceConfig| {
                 if let Some(disclosure) = probes {
@@ -162,6 +169,7 @@ impl Site {
         let server = ActixServer::new(app)
             .workers(threads)
             .max_connections(max_connections / threads)
+            .on_connect(move |stream, data| connections.add(stream, data))
             .disable_signals()
             .shutdown_timeout(self.grace.as_secs())
             .listen(listener.socket)

@@ -79,7 +79,7 @@ impl Waiter {
     }
 
     pub fn answer(self, answer: Answer) {
-        // A client that repeats its request after the answer must not be told that it is under way.
+        // The key must be free when the client has the answer and repeats its request.
         drop(self.under_way);
         // The client may have disconnected in the meantime.
         let _ = self.answer.send(answer);

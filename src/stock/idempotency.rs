@@ -1,10 +1,10 @@
 //! Recognizes a request that a client repeats, by the key that it chose
 //! (<https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header>).
 //!
-//! The key is stored in the row of the vehicle, so it exists if and only if the vehicle does, as long as the vehicle,
-//! and an attempt that failed leaves none. Two requests are the same when their vehicles are equal: the first answer
-//! depends on nothing else in the body. A hash of the bytes would also tell a retry apart that a client or a proxy
-//! serialized in another way, and would be one more column to write.
+//! The key is stored in the row of the vehicle, so it exists exactly as long as the vehicle, and an attempt that failed
+//! leaves none. Two requests are the same when their vehicles are equal: the first answer depends on nothing else in
+//! the body. A hash of the bytes would not recognize a retry that a client or a proxy serialized in another way, and
+//! would be one more column to write.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -188,6 +188,37 @@ async fn slow_bodies_are_ended_and_do_not_shut_out_other_clients() {
 }
 
 #[tokio::test]
+async fn clients_that_never_end_a_request_after_a_response_do_not_shut_out_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut role, url) = lonely_stock(directory.path(), &["--max-connections", "16"]);
+    await_alive(&url).await;
+    let whole = "GET /healthz HTTP/1.1\r\nHost: stock\r\n\r\n";
+    let endless = "GET /healthz HTTP/1.1\r\nHost: stock\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let mut open = Vec::new();
+    for number in 0..16 {
+        let mut stream = connect(&url, [whole, endless][number % 2].as_bytes()).await;
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"}") {
+            let read = stream.read_buf(&mut answer).await.unwrap();
+            assert!(read > 0, "{answer:?}");
+        }
+        // The beginning of another request, or of a chunk.
+        stream.write_all(b"1").await.unwrap();
+        open.push(stream);
+    }
+    // The server closes them after half a minute.
+    let client = Client::builder().timeout(support::DEADLINE).build().unwrap();
+    let accepted = client.post(format!("{url}/stock")).json(&vehicle("patient")).send().await.unwrap();
+    assert_eq!(accepted.status(), StatusCode::CREATED);
+    for mut stream in open {
+        // It ends, or it is reset because the server has not read all of it.
+        let ended = tokio::time::timeout(support::DEADLINE, stream.read_to_end(&mut Vec::new())).await;
+        assert!(ended.is_ok(), "a connection is still open");
+    }
+    assert_eq!(support::terminate(&mut role.child).await.code(), Some(0));
+}
+
+#[tokio::test]
 async fn readiness_shows_causes_on_the_admin_port_only_and_can_be_asked_for_requests_alone() {
     let directory = tempfile::tempdir().unwrap();
     let admin_port = free_port().to_string();

@@ -42,7 +42,7 @@ impl Appender for PostgresAppender {
             self.0.call(async |connection| vehicle_queries::existing(connection, vins, keys).await).await?;
         if !existing.by_key.is_empty() {
             // A request whose wait for a synchronous standby was cancelled leaves its vehicle visible, but perhaps not
-            // replicated. This transaction writes to the log, so its commit waits until the standby has all before it.
+            // replicated. This transaction writes to the log, so its commit waits until the standby has everything before it.
             let write = "SELECT pg_logical_emit_message(true, 'stock', '')";
             self.0.call(async |connection| sql_query(write).execute(connection).await).await?;
         }
