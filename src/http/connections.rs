@@ -1,5 +1,5 @@
-//! Closes connections on which no request is in progress, but something that the server waits for without a limit: the
-//! rest of the head of a later request, the rest of a body that nobody reads, or a client that reads a response slowly.
+//! Closes connections on which no request is in progress and the client leaves something unfinished for too long: the
+//! head of a later request, a body that is not read, or reading a response.
 
 use std::any::Any;
 use std::net::Shutdown;
