@@ -32,8 +32,8 @@ pub struct SqliteFile {
 pub struct Finisher(Handle);
 
 impl Finisher {
-    /// Returns a finisher that works on the current runtime.
-    pub fn new() -> Self {
+    /// Returns a finisher whose work runs on the current runtime.
+    pub fn on_this_runtime() -> Self {
         Self(Handle::current())
     }
 

@@ -120,7 +120,7 @@ impl SqliteAds {
     /// Fails when the file cannot be opened or another process owns it.
     pub async fn open(path: PathBuf, access: Access) -> anyhow::Result<Self> {
         let file = open(path, MIGRATIONS, access).await?;
-        Ok(Self { file: Arc::new(Mutex::new(file)), finisher: Finisher::new() })
+        Ok(Self { file: Arc::new(Mutex::new(file)), finisher: Finisher::on_this_runtime() })
     }
 }
 

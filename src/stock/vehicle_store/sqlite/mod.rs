@@ -84,7 +84,7 @@ impl SqliteVehicles {
             };
             file.connection.spawn_blocking(free).await?;
         }
-        Ok(Self { file: Arc::new(Mutex::new(file)), finisher: Finisher::new() })
+        Ok(Self { file: Arc::new(Mutex::new(file)), finisher: Finisher::on_this_runtime() })
     }
 }
 
