@@ -27,7 +27,7 @@ const ANY: &str = "*";
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Access")]
 pub struct CorsOrigins {
-    /// Origins of web pages that may use the API from a browser, such as https://shop.example, or * for all
+    /// Origins of web pages that may use the API from a browser, such as http://127.0.0.1:5173, or * for all
     /// [default: none]
     #[arg(
         long = "cors-origin",
