@@ -120,13 +120,18 @@ struct Setting {
 }
 
 impl Setting {
-    fn new(argument: &Arg, long: &str, origin: String, text: &str) -> Self {
+    /// # Errors
+    /// Fails when `text` is a list without a value, such as a comment: the default would take its place silently.
+    fn new(argument: &Arg, long: &str, origin: String, text: &str) -> Result<Self, Error> {
         let values = values(text, argument.get_value_delimiter());
-        Self {
+        if values.is_empty() {
+            return Err(Error::raw(ErrorKind::ValueValidation, format!("{origin} contains no value\n")));
+        }
+        Ok(Self {
             argument: format!("'--{long} "),
             origin,
             arguments: values.into_iter().map(|value| format!("--{long}={value}").into()).collect(),
-        }
+        })
     }
 }
 
@@ -178,9 +183,9 @@ impl Environment<'_> {
         if is_flag {
             return Ok(None);
         }
-        let text = self.value_of(variable)?;
+        let Some(text) = self.value_of(variable)? else { return Ok(None) };
         let origin = format!("the variable {} (--{long})", variable.display());
-        Ok(text.map(|text| Setting::new(argument, long, origin, &text)))
+        Setting::new(argument, long, origin, &text).map(Some)
     }
 
     /// Returns the trimmed value of a variable, or `None` when it is unset or empty.
@@ -202,8 +207,7 @@ fn secret(argument: &Arg, long: &str, path: &Path, named_by: &str) -> Result<Set
     if argument.get_value_delimiter().is_none() && text.contains('\n') {
         return Err(refuse("has more than one line"));
     }
-    let setting = Setting::new(argument, long, origin.clone(), &text);
-    if setting.arguments.is_empty() { Err(refuse("contains no value")) } else { Ok(setting) }
+    Setting::new(argument, long, origin, &text)
 }
 
 /// Splits the value of a list. Ignores blank elements, and lines that begin with `#`.

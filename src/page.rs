@@ -5,8 +5,8 @@ use std::fmt::Display;
 use crate::database::Readable;
 use crate::vehicle::Vin;
 
-/// The size in bytes at which a page ends, even if it has fewer rows than requested. Another program may have stored
-/// rows of a megabyte.
+/// The size in bytes at which a page of ads ends, even if it has fewer rows than requested: a producer of vehicles may
+/// send texts of a megabyte. Stock itself bounds the texts of its vehicles.
 pub const MAX_PAGE_BYTES: usize = 1 << 20;
 
 /// The requested page; `C` is the key that the list is sorted by.

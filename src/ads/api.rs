@@ -98,7 +98,8 @@ fn parse_cursor(text: &str) -> Option<AdKey> {
         ("after" = inline(Option<AdId>), Query, description = "Cursor, from the Link header of the page before")
     ),
     responses((
-        status = 200, description = "A page of ads",
+        status = 200,
+        description = "A page of ads. It may have fewer than requested: only a page without a Link is the last",
         body = [AdBody],
         headers(("Link" = Option<String>, description = "The next page, if there is one, as rel=\"next\" (RFC 8288)"))
     ))

@@ -24,10 +24,10 @@ pub struct SqliteFile {
     _lock: Option<File>,
 }
 
-/// Runs work on a file to its end, even if its caller is dropped.
+/// Runs statements on a file to their end, even if the caller is dropped.
 ///
 /// diesel-async blocks the thread while an abandoned statement ends, which panics on a thread of the HTTP server. A
-/// client abandons one when it disconnects.
+/// client abandons one when it disconnects. Wait for the file before: a client that disconnects ends that wait.
 #[derive(Clone)]
 pub struct Finisher(Handle);
 
@@ -41,7 +41,8 @@ impl Finisher {
         &self,
         work: impl Future<Output = Result<T, DatabaseError>> + Send + 'static,
     ) -> Result<T, DatabaseError> {
-        self.0.spawn(work).await.map_err(DatabaseError::unavailable)?
+        // The task panicked, or its runtime has ended.
+        self.0.spawn(work).await.map_err(DatabaseError::internal)?
     }
 }
 

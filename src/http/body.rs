@@ -34,7 +34,7 @@ impl FromRequest for JsonDocument {
     type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
-        let Some(room) = request.app_data::<Rooms>().map(|rooms| rooms.arriving.clone()) else {
+        let Some(room) = request.app_data::<Rooms>().map(|rooms| rooms.incoming.clone()) else {
             return Box::pin(ready(Err(Problem::new(&ProblemType::INTERNAL, ""))));
         };
         if let Err(problem) = check_head(request) {

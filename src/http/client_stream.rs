@@ -15,34 +15,37 @@ use super::problem_type::ProblemType;
 const STATUS_LINE: &[u8] = b"HTTP/1.1 ";
 const NO_BODY: &[u8] = b"\r\ncontent-length: 0\r\n";
 
-pub(super) struct ClientStream {
-    stream: TcpStream,
+pub(super) struct ClientStream<S = TcpStream> {
+    stream: S,
     /// What remains to be sent of a response that replaces the server's.
-    replacement: Bytes,
+    replacement: Option<Bytes>,
 }
 
-impl ClientStream {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, replacement: Bytes::new() }
+impl<S> ClientStream<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self { stream, replacement: None }
     }
 
-    pub(super) fn socket(&self) -> &TcpStream {
+    pub(super) fn socket(&self) -> &S {
         &self.stream
     }
+}
 
+impl<S: AsyncWrite + Unpin> ClientStream<S> {
     fn poll_send_replacement(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.replacement.has_remaining() {
-            let sent = ready!(Pin::new(&mut self.stream).poll_write(context, &self.replacement))?;
+        while let Some(rest) = self.replacement.as_mut().filter(|rest| rest.has_remaining()) {
+            let sent = ready!(Pin::new(&mut self.stream).poll_write(context, rest))?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.replacement.advance(sent);
+            rest.advance(sent);
         }
+        self.replacement = None;
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncRead for ClientStream {
+impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -52,34 +55,29 @@ impl AsyncRead for ClientStream {
     }
 }
 
-impl AsyncWrite for ClientStream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         output: &[u8],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_send_replacement(context))?;
-        match split_bare_error(output) {
-            None => Pin::new(&mut self.stream).poll_write(context, output),
-            Some(([], explained)) => {
-                self.replacement = explained.into();
-                // The rest is sent before the next output, or when the stream is flushed.
-                if let Poll::Ready(Err(error)) = self.poll_send_replacement(context) {
-                    return Poll::Ready(Err(error));
-                }
-                Poll::Ready(Ok(output.len()))
+        if self.replacement.is_none() {
+            match split_bare_error(output) {
+                None => return Pin::new(&mut self.stream).poll_write(context, output),
+                Some(([], explained)) => self.replacement = Some(explained.into()),
+                Some((earlier, _)) => return Pin::new(&mut self.stream).poll_write(context, earlier),
             }
-            Some((earlier, _)) => Pin::new(&mut self.stream).poll_write(context, earlier),
         }
+        // The server repeats `output` until it is sent, and closes the connection only then.
+        ready!(self.poll_send_replacement(context))?;
+        Poll::Ready(Ok(output.len()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_send_replacement(context))?;
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_send_replacement(context))?;
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
@@ -110,6 +108,8 @@ fn split_bare_error(output: &[u8]) -> Option<(&[u8], Vec<u8>)> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     const BARE: &str =
@@ -128,6 +128,22 @@ mod tests {
         assert!(head.contains(&format!("\r\ncontent-length: {}\r\n", body.len())), "{head}");
         assert!(head.ends_with("\r\nconnection: close"), "{head}");
         assert!(body.contains("/problems/head-too-large"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_slowly_gets_all_of_the_explained_error() {
+        let before = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nbody";
+        let (mut client, server) = tokio::io::duplex(7);
+        let sending = tokio::spawn(async move {
+            let mut stream = ClientStream::new(server);
+            stream.write_all(format!("{before}{BARE}").as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+        });
+        let mut received = String::new();
+        client.read_to_string(&mut received).await.unwrap();
+        sending.await.unwrap();
+        let (_, explained) = split_bare_error(BARE.as_bytes()).unwrap();
+        assert_eq!(received, before.to_owned() + str::from_utf8(&explained).unwrap());
     }
 
     #[test]

@@ -7,12 +7,14 @@ use sha2::{Digest as _, Sha256};
 
 use super::problem::Problem;
 use super::problem_type::ProblemType;
+use super::room::outgoing_body;
 
 /// Responds with `body` as JSON and a strong `ETag`, the hash of exactly these bytes, or with 304 when `If-None-Match`
 /// names it.
 ///
 /// # Errors
-/// Returns a 500 problem when `body` cannot be serialized.
+/// Returns a 500 problem when `body` cannot be serialized, and a 503 problem while clients that read too slowly hold too
+/// many responses.
 pub fn respond_unless_known(request: &HttpRequest, body: &impl Serialize) -> Result<HttpResponse, Problem> {
     let body = serde_json::to_vec(body).map_err(|error| {
         tracing::error!(%error, "cannot serialize a resource, responding with 500");
@@ -29,7 +31,9 @@ pub fn respond_unless_known(request: &HttpRequest, body: &impl Serialize) -> Res
     if is_known {
         return Ok(HttpResponse::NotModified().insert_header(ETag(tag)).finish());
     }
-    Ok(HttpResponse::Ok().insert_header(ETag(tag)).content_type("application/json").body(body))
+    let mut response = HttpResponse::Ok();
+    response.insert_header(ETag(tag)).content_type("application/json");
+    Ok(response.body(outgoing_body(request, body)?))
 }
 
 #[cfg(test)]
@@ -39,16 +43,20 @@ mod tests {
     use actix_web::test::TestRequest;
 
     use super::*;
+    use crate::http::room::Rooms;
 
     fn status(conditions: &[&str], body: &str) -> StatusCode {
-        let request = conditions.iter().fold(TestRequest::get(), |request, condition| {
-            request.append_header((IF_NONE_MATCH, *condition))
-        });
+        let request =
+            conditions.iter().fold(TestRequest::get().app_data(Rooms::new()), |request, condition| {
+                request.append_header((IF_NONE_MATCH, *condition))
+            });
         respond_unless_known(&request.to_http_request(), &body).unwrap().status()
     }
 
     fn tag_of(body: &str) -> String {
-        let response = respond_unless_known(&TestRequest::get().to_http_request(), &body).unwrap();
+        let response =
+            respond_unless_known(&TestRequest::get().app_data(Rooms::new()).to_http_request(), &body)
+                .unwrap();
         response.headers().get(ETAG).unwrap().to_str().unwrap().to_owned()
     }
 

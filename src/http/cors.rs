@@ -63,10 +63,10 @@ impl CorsOrigins {
             .allowed_headers(REQUEST_HEADERS)
             .expose_headers(RESPONSE_HEADERS)
             .max_age(MAX_AGE);
-        self.origins.iter().fold(cors, |cors, origin| match origin.as_str() {
-            ANY => cors.allow_any_origin().send_wildcard(),
-            origin => cors.allowed_origin(origin),
-        })
+        if self.origins.iter().any(|origin| origin == ANY) {
+            return cors.allow_any_origin().send_wildcard();
+        }
+        self.origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
     }
 }
 

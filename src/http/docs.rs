@@ -18,7 +18,7 @@ use super::health::Disclosure;
 use super::openapi::{Problems, Served, complete};
 use super::problem::Problem;
 use super::problem_type::ProblemType;
-use super::room::{in_parts, leaving};
+use super::room::{chunked_body, outgoing_body};
 use super::routes::readable;
 use crate::database::DatabaseError;
 
@@ -64,7 +64,7 @@ impl Docs {
 
 fn document(request: &HttpRequest, document: &impl Serialize) -> Result<HttpResponse, Problem> {
     let json = serde_json::to_vec(document).map_err(DatabaseError::internal)?;
-    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(leaving(request, json)?))
+    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(outgoing_body(request, json)?))
 }
 
 async fn to_docs() -> HttpResponse {
@@ -78,7 +78,7 @@ async fn docs_file(name: web::Path<String>) -> Result<HttpResponse, Problem> {
     })?;
     let file = served.ok_or_else(Problem::not_found)?;
     Ok(match file.bytes {
-        Cow::Borrowed(bytes) => page(&file.content_type, in_parts(Bytes::from_static(bytes), None)),
+        Cow::Borrowed(bytes) => page(&file.content_type, chunked_body(Bytes::from_static(bytes), None)),
         Cow::Owned(bytes) => page(&file.content_type, bytes),
     })
 }

@@ -16,7 +16,7 @@ use prometheus_client::registry::Registry;
 use super::connections::ConnectionMark;
 use super::problem::Problem;
 use super::problem_type::ProblemType;
-use super::room::leaving;
+use super::room::{Rooms, chunked_body};
 
 /// The upper bounds in seconds, from 0.5 ms to 8 s.
 const BUCKETS: [f64; 15] =
@@ -95,9 +95,12 @@ pub(super) async fn show(
 ) -> Result<HttpResponse, Problem> {
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &registry) {
-        Ok(()) => Ok(HttpResponse::Ok()
-            .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
-            .body(leaving(&request, text)?)),
+        Ok(()) => {
+            let permit = Rooms::of(&request)?.metrics.take(text.len())?;
+            Ok(HttpResponse::Ok()
+                .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
+                .body(chunked_body(text.into(), Some(permit))))
+        }
         Err(error) => {
             tracing::error!(%error, "cannot encode the metrics, responding with 500");
             Err(Problem::new(&ProblemType::INTERNAL, ""))

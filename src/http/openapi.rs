@@ -44,8 +44,10 @@ pub struct Problems {
     pub types: &'static [ProblemType],
 }
 
-const READINESS: Problems =
-    Problems { path: "/readyz", method: HttpMethod::Get, types: &[ProblemType::MALFORMED_REQUEST] };
+const COMMON_PROBLEMS: [Problems; 2] = [
+    Problems { path: "/readyz", method: HttpMethod::Get, types: &[ProblemType::MALFORMED_REQUEST] },
+    Problems { path: "/metrics", method: HttpMethod::Get, types: &[ProblemType::OVERLOADED] },
+];
 
 impl Problems {
     /// Returns the problems of reading a list.
@@ -55,13 +57,19 @@ impl Problems {
             ProblemType::INVALID_PARAMETERS,
             ProblemType::INTERNAL,
             ProblemType::UNAVAILABLE,
+            ProblemType::OVERLOADED,
         ];
         Self { path, method: HttpMethod::Get, types }
     }
 
     /// Returns the problems of reading an item.
     pub const fn of_item(path: &'static str) -> Self {
-        let types = &[ProblemType::NOT_FOUND, ProblemType::INTERNAL, ProblemType::UNAVAILABLE];
+        let types = &[
+            ProblemType::NOT_FOUND,
+            ProblemType::INTERNAL,
+            ProblemType::UNAVAILABLE,
+            ProblemType::OVERLOADED,
+        ];
         Self { path, method: HttpMethod::Get, types }
     }
 }
@@ -74,7 +82,7 @@ pub(super) fn complete(role: OpenApi, problems: &[Problems], served: Served) -> 
         document.paths.paths.clear();
     }
     document.merge(role);
-    for Problems { path, method, types } in problems.iter().chain([&READINESS]) {
+    for Problems { path, method, types } in problems.iter().chain(&COMMON_PROBLEMS) {
         if let Some(operation) = operation(&mut document, path, method) {
             let types: Vec<_> =
                 types.iter().filter(|kind| served.api_keys || **kind != ProblemType::UNAUTHORIZED).collect();

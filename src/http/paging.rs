@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
 use super::problem::Problem;
-use super::room::leaving;
+use super::room::outgoing_body;
 use super::skipped_rows::SkippedRows;
 use crate::canonical::canonical;
 use crate::database::DatabaseError;
@@ -120,7 +120,7 @@ impl<T> Page<T> {
         }
         let items: Vec<_> = self.items.into_iter().map(body).collect();
         let json = serde_json::to_vec(&items).map_err(DatabaseError::internal)?;
-        Ok(response.content_type(ContentType::json()).body(leaving(request, json)?))
+        Ok(response.content_type(ContentType::json()).body(outgoing_body(request, json)?))
     }
 }
 

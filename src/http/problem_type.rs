@@ -81,9 +81,9 @@ problem_types! {
         "The database does not answer, accepts no changes, or its answer was lost. A vehicle may have been stored. Send \
          the request again after the time in the header Retry-After; with the same Idempotency-Key, the response is \
          that of the first request.";
-    OVERLOADED: "overloaded", "Too many requests are waiting", SERVICE_UNAVAILABLE,
-        "The service has more requests than it can carry out. Nothing was stored. Send the request again after the time \
-         in the header Retry-After.";
+    OVERLOADED: "overloaded", "The service is overloaded", SERVICE_UNAVAILABLE,
+        "The service has more requests than it can carry out, or too many clients send or read too slowly. Nothing was \
+         stored. Send the request again after the time in the header Retry-After.";
 }
 
 impl ProblemType {

@@ -14,15 +14,18 @@ use super::problem_type::ProblemType;
 
 /// The maximum size of all bodies in one direction at the same time.
 const ROOM_BYTES: usize = 32 * 1024 * 1024;
+/// The maximum size of all responses with metrics, which must not depend on the clients of the API.
+const METRICS_BYTES: usize = 4 * 1024 * 1024;
 
 /// The size of the parts in which a body is sent.
 const PART_BYTES: usize = 16 * 1024;
 
-/// The room for the bodies of all connections, in bytes.
+/// The room for the bodies of all connections of a listener, in bytes.
 #[derive(Clone)]
 pub(super) struct Rooms {
-    pub(super) arriving: Room,
-    leaving: Room,
+    pub(super) incoming: Room,
+    pub(super) outgoing: Room,
+    pub(super) metrics: Room,
 }
 
 #[derive(Clone)]
@@ -30,8 +33,13 @@ pub(super) struct Room(Arc<Semaphore>);
 
 impl Rooms {
     pub(super) fn new() -> Self {
-        let room = || Room(Arc::new(Semaphore::new(ROOM_BYTES)));
-        Self { arriving: room(), leaving: room() }
+        let room = |bytes| Room(Arc::new(Semaphore::new(bytes)));
+        Self { incoming: room(ROOM_BYTES), outgoing: room(ROOM_BYTES), metrics: room(METRICS_BYTES) }
+    }
+
+    /// Returns the rooms of the listener that received a request.
+    pub(super) fn of(request: &HttpRequest) -> Result<&Self, Problem> {
+        request.app_data().ok_or_else(|| Problem::new(&ProblemType::INTERNAL, ""))
     }
 }
 
@@ -51,23 +59,25 @@ impl Room {
     }
 }
 
-/// Returns a body that takes room until it is sent.
+/// Returns the body of a response, which takes room until it is sent.
 ///
 /// # Errors
 /// Returns a 503 problem when there is no room.
-pub(super) fn leaving(
+pub(super) fn outgoing_body(
     request: &HttpRequest,
     content: impl Into<Bytes>,
 ) -> Result<impl MessageBody + 'static, Problem> {
     let content = content.into();
-    let rooms = request.app_data::<Rooms>().ok_or_else(|| Problem::new(&ProblemType::INTERNAL, ""))?;
-    let permit = rooms.leaving.take(content.len())?;
-    Ok(in_parts(content, Some(permit)))
+    let permit = Rooms::of(request)?.outgoing.take(content.len())?;
+    Ok(chunked_body(content, Some(permit)))
 }
 
-/// Returns a body that is sent in small parts, so that a connection buffers only one of them. Needs no room when all
+/// Returns a body that is sent in small parts, of which a connection buffers at most 48 KiB. Needs no room when all
 /// connections share the content.
-pub(super) fn in_parts(content: Bytes, permit: Option<OwnedSemaphorePermit>) -> impl MessageBody + 'static {
+pub(super) fn chunked_body(
+    content: Bytes,
+    permit: Option<OwnedSemaphorePermit>,
+) -> impl MessageBody + 'static {
     let size = content.len() as u64;
     let parts = stream::unfold((content, permit), |(mut rest, permit)| async move {
         let part = rest.split_to(PART_BYTES.min(rest.len()));

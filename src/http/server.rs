@@ -113,7 +113,6 @@ impl HttpServer {
             metrics: HttpMetrics::register(&mut registry),
             registry: Arc::new(registry),
             health,
-            rooms: Rooms::new(),
             connections: Connections::new(),
             grace,
         };
@@ -146,7 +145,6 @@ struct Site {
     metrics: HttpMetrics,
     registry: Arc<Registry>,
     health: Arc<Health>,
-    rooms: Rooms,
     connections: Connections,
     grace: Duration,
 }
@@ -164,7 +162,7 @@ impl Site {
         let metrics = web::Data::new(self.metrics.clone());
         let registry = web::Data::new(Arc::clone(&self.registry));
         let state = web::Data::from(Arc::clone(&self.health));
-        let rooms = self.rooms.clone();
+        let rooms = Rooms::new();
         let connections = self.connections.clone();
         let app = move || {
             let probes = |config: &mut ServiceConfig| {

@@ -9,7 +9,7 @@ pub(super) use self::lane::Admission;
 use self::lane::{Entry, Lane};
 use super::consumed::Consumed;
 use super::dead_letter::Position;
-use super::marker::Mark;
+use super::progress::Mark;
 use super::work_output::WorkOutput;
 
 /// The records in flight of all assigned partitions of one topic. `T` is dropped when its partition is lost.

@@ -7,37 +7,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{Consumer as _, ConsumerGroupMetadata};
-use rdkafka::topic_partition_list::TopicPartitionListElem;
-use rdkafka::{Offset, TopicPartitionList};
 
 use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
 use super::observer::{Isolation, Observer};
-use super::progress::Progress;
+use super::progress::{Mark, Progress};
 use super::transaction::TRANSACTION_TIMEOUT;
-use crate::expected_panic::catch_expected;
 
 /// The pause between attempts to read a mark.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
-
-/// A committed offset and its metadata.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mark {
-    pub offset: i64,
-    /// `None` when it is not UTF-8, and was thus written by another program.
-    pub metadata: Option<String>,
-}
-
-impl Mark {
-    /// Returns a committed offset, or `None` when nothing is committed.
-    pub(super) fn of(element: &TopicPartitionListElem<'_>) -> Option<Self> {
-        let Offset::Offset(offset) = element.offset() else { return None };
-        // The accessor panics when another program committed metadata that is not UTF-8.
-        let metadata = catch_expected(|| element.metadata().to_owned());
-        Some(Self { offset, metadata })
-    }
-}
 
 /// The mark of a group in partition 0 of a topic.
 pub struct Marker {

@@ -3,9 +3,28 @@
 use std::collections::HashMap;
 
 use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::marker::Mark;
+use crate::expected_panic::catch_expected;
+
+/// A committed offset and its metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub offset: i64,
+    /// `None` when it is not UTF-8, and was thus written by another program.
+    pub metadata: Option<String>,
+}
+
+impl Mark {
+    /// Returns a committed offset, or `None` when nothing is committed.
+    pub(super) fn of(element: &TopicPartitionListElem<'_>) -> Option<Self> {
+        let Offset::Offset(offset) = element.offset() else { return None };
+        // The accessor panics when another program committed metadata that is not UTF-8.
+        let metadata = catch_expected(|| element.metadata().to_owned());
+        Some(Self { offset, metadata })
+    }
+}
 
 /// The next offset to read in each partition of a topic that a transaction moves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

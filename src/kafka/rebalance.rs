@@ -14,7 +14,7 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use super::CALL_TIMEOUT;
 use super::client::LoggingContext;
 use super::consumed::{Committed, Consumed, Start};
-use super::marker::Mark;
+use super::progress::Mark;
 use super::transaction::TRANSACTION_TIMEOUT;
 
 /// The time limit for determining where to begin. A transaction that a killed member left open blocks the committed

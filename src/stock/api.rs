@@ -11,7 +11,7 @@ use utoipa::openapi::HttpMethod;
 use utoipa::{OpenApi, ToSchema};
 
 use super::IdempotencyKey;
-use super::committer::{Insertion, SubmitError, Submitter};
+use super::submission::{Insertion, SubmitError, Submitter};
 use super::vehicle_store::{NewVehicle, VehicleStore};
 use crate::canonical::canonical;
 use crate::database::DatabaseError;
@@ -227,7 +227,8 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<IdempotencyKey>, Prob
         ("after" = Option<i64>, Query, description = "Cursor, from the Link header of the page before")
     ),
     responses((
-        status = 200, description = "A page of vehicles",
+        status = 200,
+        description = "A page of vehicles. It may have fewer than requested: only a page without a Link is the last",
         body = [VehicleBody],
         headers(("Link" = Option<String>, description = "The next page, if there is one, as rel=\"next\" (RFC 8288)"))
     ))

@@ -8,7 +8,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tokio::sync::Notify;
 
-use super::committer::{Insertion, Submission};
+use super::submission::{Insertion, Submission};
 use super::vehicle_store::{Appender, Existing, IdsByVin, NewVehicle, VehicleStore};
 use super::write_status::WriteStatus;
 use crate::database::DatabaseError;
@@ -191,7 +191,7 @@ mod tests {
 
     use super::*;
     use crate::database::Access;
-    use crate::stock::committer::Waiter;
+    use crate::stock::submission::Waiter;
     use crate::stock::vehicle_store::SqliteVehicles;
 
     /// A connection on which every transaction with the vehicle `vin` fails, and all other vehicles already exist.

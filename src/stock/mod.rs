@@ -8,6 +8,7 @@ mod batch_writer;
 pub mod committer;
 mod idempotency;
 pub mod relay;
+mod submission;
 pub mod vehicle_store;
 mod write_status;
 

@@ -9,9 +9,10 @@ use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 
-/// The maximum size in bytes of a `tracestate` that is passed on. A vendor must expect that a longer one is dropped
+/// The maximum size in bytes of a `tracestate` that is passed on, and the size from which an entry is left out first
 /// (<https://www.w3.org/TR/trace-context/#tracestate-limits>).
 const MAX_STATE: usize = 512;
+const LONG_ENTRY: usize = 128;
 
 static PROPAGATOR: LazyLock<TraceContextPropagator> = LazyLock::new(TraceContextPropagator::new);
 
@@ -22,8 +23,8 @@ pub struct TraceContext {
     /// The id of the current step, which is the parent of the next one.
     pub(super) span_id: SpanId,
     flags: TraceFlags,
-    /// What the tracing systems of earlier steps add, if anything. Boxed, because it is rare.
-    state: Option<Box<TraceState>>,
+    /// What the tracing systems of earlier steps add, as they wrote it; usually empty.
+    state: Box<str>,
 }
 
 /// The headers of HTTP and Kafka that carry a trace context.
@@ -82,21 +83,24 @@ impl TraceContext {
             trace_id: TraceId::from(rand::random_range(1..=u128::MAX)),
             span_id: new_span_id(),
             flags: TraceFlags::SAMPLED,
-            state: None,
+            state: Box::default(),
         }
     }
 
     /// Returns the step that `headers` name, unless they are absent or malformed.
     pub(super) fn extract(headers: &TraceHeaders<'_>) -> Option<Self> {
+        // The propagator also accepts fields of other lengths.
+        if !is_parent(headers.parent.as_bytes()) {
+            return None;
+        }
         let context = PROPAGATOR.extract_with_context(&Context::new(), headers);
-        let (span, state) = (context.span(), &headers.state);
+        let span = context.span();
         let found = span.span_context();
-        let kept = !state.is_empty() && state.len() <= MAX_STATE && *found.trace_state() != TraceState::NONE;
         found.is_valid().then(|| Self {
             trace_id: found.trace_id(),
             span_id: found.span_id(),
             flags: found.trace_flags(),
-            state: kept.then(|| Box::new(found.trace_state().clone())),
+            state: truncated(&found.trace_state().header()),
         })
     }
 
@@ -109,7 +113,8 @@ impl TraceContext {
     }
 
     pub(super) fn span_context(&self) -> SpanContext {
-        let state = self.state.as_deref().cloned().unwrap_or(TraceState::NONE);
+        // Was written by a `TraceState`.
+        let state = self.state.parse().unwrap_or(TraceState::NONE);
         SpanContext::new(self.trace_id, self.span_id, self.flags, false, state)
     }
 
@@ -123,6 +128,37 @@ impl TraceContext {
     pub(super) fn is_sampled(&self) -> bool {
         self.flags.is_sampled()
     }
+}
+
+/// Returns whether `text` has the form of a `traceparent`: of version 0, or of a later one with further fields.
+fn is_parent(text: &[u8]) -> bool {
+    const FORM: &[u8] = b"xx-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx-xxxxxxxxxxxxxxxx-xx";
+    let Some((form, further)) = text.split_at_checked(FORM.len()) else { return false };
+    let fits = |(expected, byte): (&u8, &u8)| match expected {
+        b'x' => byte.is_ascii_digit() || (b'a'..=b'f').contains(byte),
+        separator => byte == separator,
+    };
+    let is_later = !form.starts_with(b"00") && further.starts_with(b"-");
+    FORM.iter().zip(form).all(fits) && (further.is_empty() || is_later)
+}
+
+/// Returns the entries of a `tracestate` that fit: without those that are malformed, then without long ones, then
+/// without the last ones, as the W3C recommendation asks.
+fn truncated(state: &str) -> Box<str> {
+    // The propagator accepts an empty key and any character in a value.
+    let is_entry = |entry: &&str| {
+        let printable = entry.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        printable && entry.split_once('=').is_some_and(|(key, value)| !key.is_empty() && !value.is_empty())
+    };
+    let mut entries: Vec<_> = state.split(',').filter(is_entry).collect();
+    let size = |entries: &[&str]| entries.iter().map(|entry| entry.len() + 1).sum::<usize>();
+    if size(&entries) > MAX_STATE + 1 {
+        entries.retain(|entry| entry.len() <= LONG_ENTRY);
+    }
+    while size(&entries) > MAX_STATE + 1 {
+        entries.pop();
+    }
+    entries.join(",").into()
 }
 
 fn new_span_id() -> SpanId {
@@ -152,9 +188,8 @@ mod tests {
     }
 
     #[test]
-    fn a_state_that_is_malformed_or_too_long_is_dropped_and_the_trace_goes_on() {
-        let long = format!("vendor={}", "v".repeat(MAX_STATE));
-        for state in ["", "no pair", "Vendor=1", "a=b=c", &long] {
+    fn a_malformed_state_is_dropped_and_the_trace_goes_on() {
+        for state in ["", "no pair", "Vendor=1", "a=b=c", "=x", "x=", "a=\u{1b}[31m", "a=\u{fc}"] {
             let context = extract(EXAMPLE, state).unwrap();
             assert_eq!(
                 context.headers(),
@@ -162,6 +197,20 @@ mod tests {
                 "{state}"
             );
         }
+        assert_eq!(extract(EXAMPLE, "=x,a=1").unwrap().headers().state, "a=1");
+    }
+
+    #[test]
+    fn a_long_state_loses_long_entries_and_then_the_last_ones() {
+        let long = format!("long={}", "v".repeat(200));
+        let entries: Vec<_> = (0..10).map(|number| format!("k{number}={}", "v".repeat(60))).collect();
+        let state = extract(EXAMPLE, &format!("{long},{}", entries.join(","))).unwrap().headers().state;
+        assert_eq!(state, entries.get(..8).unwrap().join(","));
+        let short = format!("{long},a=1");
+        assert_eq!(extract(EXAMPLE, &short).unwrap().headers().state, short);
+        let full = entries.get(..7).unwrap().join(",") + &format!(",z={}", "v".repeat(62));
+        assert_eq!(full.len(), MAX_STATE);
+        assert_eq!(extract(EXAMPLE, &full).unwrap().headers().state, full);
     }
 
     #[test]
@@ -169,6 +218,11 @@ mod tests {
         for text in [
             "",
             "00",
+            "00-1-1-1",
+            "0-+a-+b-1",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-",
+            " 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0",
             "00-00000000000000000000000000000000-b7ad6b7169203331-01",
             "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
             "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
@@ -184,7 +238,7 @@ mod tests {
         fn a_written_context_is_read_back(trace_id in 1..=u128::MAX, span_id in 1..=u64::MAX, sampled: bool) {
             let flags = if sampled { TraceFlags::SAMPLED } else { TraceFlags::default() };
             let (trace_id, span_id) = (TraceId::from(trace_id), SpanId::from(span_id));
-            let headers = TraceContext { trace_id, span_id, flags, state: None }.headers();
+            let headers = TraceContext { trace_id, span_id, flags, state: Box::default() }.headers();
             let read = TraceContext::extract(&headers).unwrap();
             prop_assert_eq!((read.trace_id, read.span_id, read.flags), (trace_id, span_id, flags));
         }

@@ -1,5 +1,6 @@
 //! Tests that a running role uses its settings, wherever they come from.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::net::TcpListener;
 use std::process::{Command, Output};
@@ -7,6 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use tempfile::TempDir;
+use vehicle_platform::cli::Cli;
+use vehicle_platform::environment::try_parse;
 
 use crate::support::{BINARY, RoleProcess, eventually, free_port, terminate, vehicle};
 
@@ -208,5 +211,17 @@ async fn the_collector_receives_the_headers_of_the_settings_and_no_others() {
         assert_eq!(value("tenant"), None, "{headers:?}");
         assert_eq!(value("content-type"), Some("application/x-protobuf"), "{headers:?}");
         assert_eq!(terminate(&mut stock.child).await.code(), Some(0));
+    }
+}
+
+/// Otherwise a key that looks like a comment would leave the API open.
+#[test]
+fn a_list_without_a_value_is_refused() {
+    for (name, value) in [("API_KEY", "#s3cret-0123456789"), ("API_KEY", ","), ("CORS_ORIGIN", ", ,")] {
+        let variable = |wanted: &OsStr| (wanted == name).then(|| OsString::from(value));
+        let error = try_parse::<Cli>(vec!["vehicle-platform".into(), "stock".into()], &variable).unwrap_err();
+        assert!(error.to_string().contains(&format!("the variable {name} ")), "{error}");
+        assert!(error.to_string().contains("contains no value"), "{error}");
+        assert!(!error.to_string().contains("s3cret"), "{error}");
     }
 }

@@ -13,7 +13,7 @@ use diesel::sql_types::{BigInt, Bool, Text};
 use diesel_async::RunQueryDsl;
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use uuid::Uuid;
 
 use super::insertion::insert_each;
@@ -27,9 +27,10 @@ use crate::vehicle::{PlainVehicle, Price};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("src/ads/migrations/sqlite");
 
-/// The size of the texts of an ad in bytes.
-const SIZE: &str =
-    "coalesce(octet_length(id || vin || model || manufacturer || odometer_unit || price_unit), 0)";
+/// The size of the texts of an ad in bytes. SQLite finds the size of a column without reading its value.
+const SIZE: &str = "coalesce(octet_length(id), 0) + coalesce(octet_length(vin), 0)
+    + coalesce(octet_length(model), 0) + coalesce(octet_length(manufacturer), 0)
+    + coalesce(octet_length(odometer_unit), 0) + coalesce(octet_length(price_unit), 0)";
 
 diesel::table! {
     ads (id) {
@@ -122,6 +123,11 @@ impl SqliteAds {
         let file = open(path, MIGRATIONS, access).await?;
         Ok(Self { file: Arc::new(Mutex::new(file)), finisher: Finisher::on_this_runtime() })
     }
+
+    /// Waits for the file, at most [`DATABASE_TIMEOUT`](crate::database::DATABASE_TIMEOUT).
+    async fn lock(&self) -> Result<OwnedMutexGuard<SqliteFile>, DatabaseError> {
+        in_time(async { Ok(Arc::clone(&self.file).lock_owned().await) }).await
+    }
 }
 
 #[async_trait]
@@ -143,8 +149,8 @@ impl AdStore for SqliteAds {
     }
 
     async fn page(&self, request: &PageRequest<AdKey>) -> Result<Rows<Ad, AdKey>, DatabaseError> {
-        let (file, request) = (Arc::clone(&self.file), request.clone());
-        self.finisher.finish(async move { page(&mut file.lock().await.connection, &request).await }).await
+        let (mut file, request) = (self.lock().await?, request.clone());
+        self.finisher.finish(async move { page(&mut file.connection, &request).await }).await
     }
 
     async fn strays(&self, limit: usize) -> Result<Vec<Unreadable<AdKey>>, DatabaseError> {
@@ -159,9 +165,8 @@ impl AdStore for SqliteAds {
     }
 
     async fn get(&self, id: Uuid) -> Result<Option<Ad>, DatabaseError> {
-        let file = Arc::clone(&self.file);
+        let mut file = self.lock().await?;
         let get = async move {
-            let mut file = file.lock().await;
             let row: Option<AdRow> =
                 ads::table.find(id.to_string()).first(&mut file.connection).await.optional()?;
             row.map(Ad::try_from).transpose().map_err(unreadable)

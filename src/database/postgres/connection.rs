@@ -11,9 +11,10 @@ use tokio::time::{Instant, timeout};
 use tokio_postgres::Client;
 
 use super::address::PostgresAddress;
-use super::connector::{Link, Route};
 use super::driver::{CancelRequest, Driver};
+use super::link::Link;
 use super::postgres_error::PostgresError;
+use super::route::Route;
 use super::session::{Session, SessionKind};
 use super::tap::ServerReports;
 use crate::database::{DATABASE_TIMEOUT, DatabaseError};

@@ -4,61 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::NoTls;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::address::{Host, PostgresAddress, Server, Settings};
 use super::driver::Driver;
+use super::link::Link;
 use super::postgres_error::PostgresError;
+use super::route::{Encryption, Failure, Route};
 use super::session::{Session, SessionKind};
-use super::socket::{Endpoint, Stream, connect_unix};
+use super::socket::Endpoint;
 use super::sqlstate::SqlState;
 use super::tap::{ServerReports, Tap};
-use super::tls::{self, Answer, SslMode, server_name};
+use super::tls::SslMode;
 use crate::database::{DATABASE_TIMEOUT, DatabaseError};
-
-/// Whether a connection is encrypted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Encryption {
-    Never,
-    IfOffered,
-    Always,
-}
-
-/// The path to one server: an endpoint and its encryption.
-#[derive(Clone)]
-pub(super) struct Route {
-    settings: Arc<Settings>,
-    pub server: Server,
-    endpoint: Endpoint,
-    encryption: Encryption,
-}
-
-/// An authenticated connection without session settings.
-pub(super) struct Link {
-    // Dropped before the driver, which then knows that no further message will be sent.
-    pub client: Client,
-    pub driver: Driver,
-    pub reports: Arc<ServerReports>,
-    pub route: Route,
-}
-
-/// The reason why an attempt failed.
-struct Failure {
-    error: PostgresError,
-    /// Whether the server may accept a connection with the other encryption.
-    depends_on_encryption: bool,
-}
-
-impl Failure {
-    fn new(text: String) -> Self {
-        Self { error: PostgresError::unavailable(text), depends_on_encryption: false }
-    }
-
-    fn of_encryption(text: String) -> Self {
-        Self { error: PostgresError::unavailable(text), depends_on_encryption: true }
-    }
-}
 
 impl PostgresAddress {
     /// Opens a session on the runtime of the address. Dropping the future aborts the attempt.
@@ -197,49 +156,4 @@ async fn authenticate(mut route: Route) -> Result<Link, Failure> {
         Failure { error, depends_on_encryption }
     })?;
     Ok(Link { client, driver: Driver::spawn(connection), reports, route })
-}
-
-impl Route {
-    /// Connects and returns the stream and whether it is encrypted.
-    pub async fn stream(&self) -> Result<(Box<dyn Stream>, bool), PostgresError> {
-        self.stream_or_failure().await.map_err(|failure| failure.error)
-    }
-
-    async fn stream_or_failure(&self) -> Result<(Box<dyn Stream>, bool), Failure> {
-        let network = |error| Failure::new(format!("cannot connect: {error}"));
-        let address = match &self.endpoint {
-            Endpoint::Unix(path) => {
-                let stream = connect_unix(path).await.map_err(network)?;
-                return Ok((Box::new(stream), false));
-            }
-            Endpoint::Tcp(address) => *address,
-        };
-        let mut stream = self.settings.socket.connect_tcp(address).await.map_err(network)?;
-        if self.encryption == Encryption::Never {
-            return Ok((Box::new(stream), false));
-        }
-        match tls::request(&mut stream).await.map_err(network)? {
-            Answer::Agreed => {}
-            Answer::Refused if self.encryption == Encryption::IfOffered => {
-                return Ok((Box::new(stream), false));
-            }
-            Answer::Refused => {
-                return Err(Failure::new(
-                    "the server does not support TLS, which sslmode requires".to_owned(),
-                ));
-            }
-            Answer::Failed => {
-                return Err(Failure::of_encryption(
-                    "the server failed to answer the request for TLS".to_owned(),
-                ));
-            }
-        }
-        let name = match &self.server.host {
-            Host::Tcp { name, .. } => server_name(name).unwrap_or_else(|_| address.ip().into()),
-            Host::Unix(_) => address.ip().into(),
-        };
-        let encrypted = self.settings.tls.encrypt(name, stream).await;
-        let encrypted = encrypted.map_err(|error| Failure::of_encryption(error.to_string()))?;
-        Ok((Box::new(encrypted), true))
-    }
 }

@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_postgres::{CancelToken, Connection, NoTls};
 
-use super::connector::Route;
 use super::postgres_error::chain;
+use super::route::Route;
 
 /// The time for a connection to terminate gracefully or to cancel its statement before its socket is closed.
 const PARTING: Duration = Duration::from_secs(1);

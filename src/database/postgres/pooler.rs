@@ -3,12 +3,8 @@
 use super::address::PostgresAddress;
 use super::postgres_error::PostgresError;
 use super::session::{Session, SessionKind};
+use super::sqlstate::POOLER_ADVICE;
 use crate::database::{DATABASE_TIMEOUT, DatabaseError};
-
-/// The advice to an operator whose pooler shares sessions.
-pub(super) const ADVICE: &str = "a pooler between this process and PostgreSQL shares server sessions between its \
-    clients; set pool_mode = session for this database in PgBouncer, or give a database URL that leads to PostgreSQL \
-    itself";
 
 /// The number of comparisons of the two sessions.
 const ROUNDS: usize = 5;
@@ -29,7 +25,7 @@ pub async fn refuse_shared_sessions(address: &PostgresAddress) -> Result<(), Dat
     let other = address.open(SessionKind::Probe).await?;
     match tokio::time::timeout(DATABASE_TIMEOUT, shares(&one, &other)).await {
         Ok(Ok(false)) => Ok(()),
-        Ok(Ok(true)) => Err(PostgresError::unavailable(ADVICE.to_owned()).into()),
+        Ok(Ok(true)) => Err(PostgresError::unavailable(POOLER_ADVICE.to_owned()).into()),
         Ok(Err(error)) => Err(error.into()),
         Err(_) => Err(PostgresError::unavailable(format!("no answer within {DATABASE_TIMEOUT:?}")).into()),
     }

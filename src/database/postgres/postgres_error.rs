@@ -5,11 +5,8 @@ use std::error::Error;
 use diesel::result::{DatabaseErrorInformation, DatabaseErrorKind, Error as DieselError};
 
 use super::sqlstate::{SqlState, Verdict};
-use super::tap::{ServerReport, ServerReports};
+use super::tap::{ServerReport, ServerReports, printable};
 use crate::database::DatabaseError;
-
-/// The maximum length of a server message in characters; longer ones are truncated.
-const LONGEST_MESSAGE: usize = 500;
 
 /// An error of PostgreSQL, or of the connection to it.
 #[derive(Debug, thiserror::Error)]
@@ -169,10 +166,4 @@ pub(super) fn chain(error: &dyn Error) -> String {
         source = cause.source();
     }
     text
-}
-
-/// Returns at most [`LONGEST_MESSAGE`] characters of `text`, with control characters replaced by spaces.
-pub(super) fn printable(text: &str) -> String {
-    let printable = |character: char| if character.is_control() { ' ' } else { character };
-    text.chars().take(LONGEST_MESSAGE).map(printable).collect()
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::SimpleQueryMessage;
 
-use super::connector::Link;
+use super::link::Link;
 use super::postgres_error::PostgresError;
 use crate::database::DATABASE_TIMEOUT;
 

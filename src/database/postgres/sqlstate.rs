@@ -6,6 +6,11 @@ use std::fmt;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SqlState([u8; 5]);
 
+/// The advice to an operator whose pooler shares sessions.
+pub(super) const POOLER_ADVICE: &str = "a pooler between this process and PostgreSQL shares server sessions between its \
+    clients; set pool_mode = session for this database in PgBouncer, or give a database URL that leads to PostgreSQL \
+    itself";
+
 /// What a caller can do about an error: the variants of [`DatabaseError`](crate::database::DatabaseError).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -74,7 +79,7 @@ impl SqlState {
     /// Returns advice for an operator, for errors whose message does not contain it.
     pub(super) fn advice(self) -> Option<&'static str> {
         match self.as_str() {
-            "26000" | "42P05" => Some(super::pooler::ADVICE),
+            "26000" | "42P05" => Some(POOLER_ADVICE),
             "53300" => Some("raise max_connections of the server, or start fewer instances"),
             "25006" => Some("the server is a standby, or default_transaction_read_only is set"),
             "28P01" => Some("check the user name and the password of the database URL"),

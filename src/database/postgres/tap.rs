@@ -12,8 +12,10 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::postgres_error::printable;
 use super::sqlstate::SqlState;
+
+/// The maximum length of a server message in characters; longer ones are truncated.
+const LONGEST_MESSAGE: usize = 500;
 
 /// The maximum number of bytes retained per frame. The code is among the first fields of an error.
 const KEPT: usize = 1024;
@@ -196,6 +198,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tap<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
+}
+
+/// Returns at most [`LONGEST_MESSAGE`] characters of `text`, with control characters replaced by spaces.
+pub(super) fn printable(text: &str) -> String {
+    let printable = |character: char| if character.is_control() { ' ' } else { character };
+    text.chars().take(LONGEST_MESSAGE).map(printable).collect()
 }
 
 #[cfg(test)]

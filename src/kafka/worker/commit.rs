@@ -12,7 +12,7 @@ use super::{Outcome, Session, Worker};
 use crate::kafka::dead_letter::Position;
 use crate::kafka::handler::Handler;
 use crate::kafka::in_flight::{Finished, Limit};
-use crate::kafka::marker::Mark;
+use crate::kafka::progress::Mark;
 use crate::kafka::progress::{Progress, TransactionOutcome};
 use crate::kafka::transaction::CommitError;
 

@@ -15,7 +15,7 @@ use mongodb::bson::{Document, RawDocumentBuf, doc};
 use mongodb::error::{ErrorKind, InsertManyError};
 use mongodb::options::{IndexOptions, WriteConcern};
 use mongodb::{Client, Collection, Cursor, IndexModel};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 use uuid::Uuid;
 
 use super::insertion::insert_each;
@@ -34,12 +34,16 @@ const COLLECTION: &str = "ads";
 const DUPLICATE_KEY: i32 = 11_000;
 /// The maximum number of ads per vin to look for, of which there should be one.
 const MAX_OF_A_VIN: usize = 100;
+/// The maximum number of pages that are read at the same time.
+const PAGES: usize = 4;
 const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(3);
 
 pub struct MongoAds {
     /// Returns raw documents, as each of them is deserialized separately.
     collection: Collection<RawDocumentBuf>,
     indexed: OnceCell<()>,
+    /// Limits the pages that are read at a time, because the driver receives up to 16 MiB before the first row.
+    pages: Semaphore,
 }
 
 impl MongoAds {
@@ -57,7 +61,11 @@ impl MongoAds {
             Some(WriteConcern::builder().w(Some("majority".into())).journal(true).build());
         let client = Client::with_options(options).map_err(|error| anyhow!(address::reason(url, &error)))?;
         let database = client.default_database().unwrap_or_else(|| client.database(DEFAULT_DATABASE));
-        Ok(Self { collection: database.collection(COLLECTION), indexed: OnceCell::new() })
+        Ok(Self {
+            collection: database.collection(COLLECTION),
+            indexed: OnceCell::new(),
+            pages: Semaphore::new(PAGES),
+        })
     }
 
     async fn create_index(&self) -> Result<(), DatabaseError> {
@@ -170,6 +178,7 @@ impl AdStore for MongoAds {
             filter.insert("vin", vin.as_str());
         }
         in_time(async {
+            let _reading = self.pages.acquire().await.map_err(DatabaseError::internal)?;
             let mut found = self.find_sorted(filter, request.fetch_limit()).await?;
             let (mut rows, mut bytes) = (Vec::new(), 0);
             while let Some(document) = found.try_next().await.map_err(database_error)? {

@@ -104,6 +104,7 @@ impl Migrations {
                 format!("; the last attempt failed: {error}");
         }
         ended?;
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.done.store(true, Ordering::Relaxed);
         Ok(())
     }

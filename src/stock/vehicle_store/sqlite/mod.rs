@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Double, Integer, Nullable, Text, TimestamptzSqlite};
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, OwnedMutexGuard};
 
 use self::log::SqliteLog;
 use super::{
@@ -65,6 +65,11 @@ async fn lock(file: &SharedFile) -> Result<MutexGuard<'_, SqliteFile>, DatabaseE
     in_time(async { Ok(file.lock().await) }).await
 }
 
+/// Waits as [`lock`] does, for a task of its own.
+async fn lock_owned(file: &SharedFile) -> Result<OwnedMutexGuard<SqliteFile>, DatabaseError> {
+    in_time(async { Ok(Arc::clone(file).lock_owned().await) }).await
+}
+
 pub struct SqliteVehicles {
     file: SharedFile,
     finisher: Finisher,
@@ -105,15 +110,14 @@ impl VehicleStore for SqliteVehicles {
         &self,
         request: &PageRequest<VehicleId>,
     ) -> Result<Rows<StockedVehicle, VehicleId>, DatabaseError> {
-        let (file, request) = (Arc::clone(&self.file), request.clone());
-        let page =
-            async move { Ok(vehicle_queries::page(&mut lock(&file).await?.connection, &request).await?) };
+        let (mut file, request) = (lock_owned(&self.file).await?, request.clone());
+        let page = async move { Ok(vehicle_queries::page(&mut file.connection, &request).await?) };
         self.finisher.finish(page).await
     }
 
     async fn get(&self, id: VehicleId) -> Result<Option<StockedVehicle>, DatabaseError> {
-        let file = Arc::clone(&self.file);
-        let get = async move { Ok(vehicle_queries::get(&mut lock(&file).await?.connection, id).await?) };
+        let mut file = lock_owned(&self.file).await?;
+        let get = async move { Ok(vehicle_queries::get(&mut file.connection, id).await?) };
         self.finisher.finish(get).await
     }
 
