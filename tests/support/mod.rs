@@ -330,7 +330,8 @@ pub fn assert_same<T: Ord + Debug>(mut actual: Vec<T>, mut expected: Vec<T>) {
     assert_eq!(actual, expected);
 }
 
-/// Returns a port that is free at this moment.
+/// Returns a port that is free at this moment, below those that the system gives to outgoing connections.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+    let mut ports = std::iter::repeat_with(|| rand::random_range(10_000..18_000_u16));
+    ports.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }

@@ -4,7 +4,6 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,7 +12,7 @@ use std::sync::{Mutex, MutexGuard};
 use vehicle_platform::database::postgres::PostgresAddress;
 
 use super::home::{Home, unprivileged};
-use crate::support::eventually;
+use crate::support::{eventually, free_port};
 
 pub const PASSWORD: &str = "secret%word";
 const PASSWORD_IN_URL: &str = "secret%25word";
@@ -83,10 +82,6 @@ fn server_command(home: &Home, binaries: &Path, port: u16, options: Options<'_>)
 
 fn text(word: &std::ffi::OsStr) -> String {
     word.to_str().unwrap().to_owned()
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A running server, stopped on drop.
