@@ -171,15 +171,16 @@ pub fn end_marker(
     batch.freeze()
 }
 
-/// Returns timestamp and offset of the first record whose timestamp is at least `timestamp`.
+/// Returns timestamp and offset of the first record from the offset `from` on whose timestamp is at least `timestamp`.
 ///
 /// A compressed batch is not decompressed: its first record is returned, which is never too late.
-pub fn first_at_or_after(batch: &[u8], timestamp: i64) -> Option<(i64, i64)> {
+pub fn first_at_or_after(batch: &[u8], timestamp: i64, from: i64) -> Option<(i64, i64)> {
     let header = BatchHeader::read(batch)?;
+    let first_offset = header.base_offset.max(from);
     if header.attributes & LOG_APPEND_TIME != 0 {
-        return (header.max_timestamp >= timestamp).then_some((header.max_timestamp, header.base_offset));
+        return (header.max_timestamp >= timestamp).then_some((header.max_timestamp, first_offset));
     }
-    let first = (header.base_timestamp, header.base_offset);
+    let first = (header.base_timestamp, first_offset);
     if header.is_compressed() {
         return Some(first);
     }
@@ -191,7 +192,7 @@ pub fn first_at_or_after(batch: &[u8], timestamp: i64) -> Option<(i64, i64)> {
         record.try_get_i8().ok()?;
         let record_timestamp = header.base_timestamp.checked_add(varint(&mut record)?)?;
         let offset = header.base_offset.checked_add(varint(&mut record)?)?;
-        if record_timestamp >= timestamp {
+        if record_timestamp >= timestamp && offset >= from {
             return Some((record_timestamp, offset));
         }
     }
@@ -238,8 +239,8 @@ mod tests {
         let read = BatchHeader::read(&marker).unwrap();
         assert_eq!((read.base_offset, read.record_count), (7, 1));
         assert!(read.is_control() && read.is_transactional());
-        assert_eq!(first_at_or_after(&marker, 1234), Some((1234, 7)));
-        assert_eq!(first_at_or_after(&marker, 1235), None);
+        assert_eq!(first_at_or_after(&marker, 1234, 0), Some((1234, 7)));
+        assert_eq!(first_at_or_after(&marker, 1235, 0), None);
         assert_eq!(BatchHeader::validate(&marker, 8), Err(ResponseError::InvalidRecord));
     }
 
@@ -255,15 +256,15 @@ mod tests {
         let batch = stamped(&end_marker(3, 1, 2, 3, false), 99);
         assert_eq!(BatchHeader::read(&batch).unwrap().max_timestamp, 99);
         assert_eq!(batch[17..21], crc32c::crc32c(&batch[21..]).to_be_bytes());
-        assert_eq!(first_at_or_after(&batch, 99), Some((99, 3)));
-        assert_eq!(first_at_or_after(&batch, 100), None);
+        assert_eq!(first_at_or_after(&batch, 99, 0), Some((99, 3)));
+        assert_eq!(first_at_or_after(&batch, 100, 0), None);
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), timestamp: i64) {
             let _ = BatchHeader::validate(&bytes, 8);
-            let _ = first_at_or_after(&bytes, timestamp);
+            let _ = first_at_or_after(&bytes, timestamp, 0);
             let _ = placed_at(&bytes, 1);
             let _ = stamped(&bytes, timestamp);
         }

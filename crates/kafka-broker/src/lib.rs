@@ -24,6 +24,7 @@ mod producer_state;
 mod shared;
 mod start_error;
 mod state;
+mod topic_configs;
 mod transaction;
 mod transaction_coordinator;
 

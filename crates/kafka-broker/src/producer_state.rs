@@ -17,6 +17,17 @@ pub struct ProducerState {
     recent: VecDeque<Batch>,
     /// First offset of the transaction that is open in this partition.
     pub txn_first_offset: Option<i64>,
+    /// Timestamp of its last batch or marker.
+    pub last_timestamp: i64,
+    /// Whether a transaction of the producer has ended here.
+    pub has_marker: bool,
+}
+
+/// Describes where and when a batch was appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    pub base_offset: i64,
+    pub timestamp: i64,
 }
 
 #[derive(Debug)]
@@ -24,7 +35,7 @@ struct Batch {
     epoch: i16,
     first_sequence: i32,
     last_sequence: i32,
-    base_offset: i64,
+    appended: Appended,
 }
 
 impl ProducerState {
@@ -32,13 +43,22 @@ impl ProducerState {
         Self { epoch, ..Self::default() }
     }
 
-    /// Returns the base offset of this batch if it was appended before.
-    pub fn duplicate_of(&self, header: &BatchHeader) -> Option<i64> {
+    pub fn epoch(&self) -> i16 {
+        self.epoch
+    }
+
+    /// Returns the sequence number of its last record, or -1.
+    pub fn last_sequence(&self) -> i32 {
+        self.recent.back().map_or(-1, |batch| batch.last_sequence)
+    }
+
+    /// Returns where this batch is if it was appended before.
+    pub fn duplicate_of(&self, header: &BatchHeader) -> Option<Appended> {
         let range = (header.producer_epoch, header.base_sequence, header.last_sequence());
         self.recent
             .iter()
             .find(|batch| (batch.epoch, batch.first_sequence, batch.last_sequence) == range)
-            .map(|batch| batch.base_offset)
+            .map(|batch| batch.appended)
     }
 
     pub fn check(&self, header: &BatchHeader) -> Result<(), ResponseError> {
@@ -48,8 +68,7 @@ impl ProducerState {
         let in_sequence = if header.producer_epoch > self.epoch {
             header.base_sequence == 0
         } else {
-            let last = self.recent.back().map_or(-1, |batch| batch.last_sequence);
-            header.base_sequence == last.checked_add(1).unwrap_or(0)
+            header.base_sequence == self.last_sequence().checked_add(1).unwrap_or(0)
         };
         if !in_sequence {
             return Err(ResponseError::OutOfOrderSequenceNumber);
@@ -60,8 +79,15 @@ impl ProducerState {
         Ok(())
     }
 
+    /// Applies a marker, which ends the producer's transaction.
+    pub fn marked(&mut self, header: &BatchHeader) {
+        self.advance_to(header.producer_epoch);
+        self.last_timestamp = header.max_timestamp;
+        self.has_marker = true;
+    }
+
     /// Sets the epoch. A new epoch restarts the sequence numbers at 0.
-    pub fn advance_to(&mut self, epoch: i16) {
+    fn advance_to(&mut self, epoch: i16) {
         if epoch != self.epoch {
             self.epoch = epoch;
             self.recent.clear();
@@ -77,8 +103,9 @@ impl ProducerState {
             epoch: header.producer_epoch,
             first_sequence: header.base_sequence,
             last_sequence: header.last_sequence(),
-            base_offset: header.base_offset,
+            appended: Appended { base_offset: header.base_offset, timestamp: header.max_timestamp },
         });
+        self.last_timestamp = header.max_timestamp;
         if header.is_transactional() && self.txn_first_offset.is_none() {
             self.txn_first_offset = Some(header.base_offset);
         }
@@ -129,7 +156,7 @@ mod tests {
         assert_eq!(state.duplicate_of(&batch(0, 0, 10)), None);
         for first in (10..60).step_by(10) {
             let known = state.duplicate_of(&batch(0, first, 10));
-            assert_eq!(known, Some(i64::from(first) + 100));
+            assert_eq!(known, Some(Appended { base_offset: i64::from(first) + 100, timestamp: 0 }));
         }
         assert_eq!(state.duplicate_of(&batch(0, 10, 9)), None);
     }

@@ -5,11 +5,13 @@
 use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, Result, ensure};
+use kafka_protocol::protocol::StrBytes;
 
 use crate::batch::{self, BatchHeader};
 use crate::entry::{Append, Entry, ProducerIdAndEpoch};
 use crate::group_offsets::GroupOffsets;
 use crate::partition::{Partition, Stored};
+use crate::topic_configs::TopicConfigs;
 use crate::transaction::{Status, Transaction};
 
 #[derive(Debug, Default)]
@@ -26,8 +28,7 @@ pub struct State {
 #[derive(Debug)]
 pub struct Topic {
     pub partitions: Vec<Partition>,
-    /// Configs that were set when the topic was created.
-    pub configs: BTreeMap<String, String>,
+    pub configs: TopicConfigs,
 }
 
 impl Topic {
@@ -80,10 +81,9 @@ impl State {
             }
             Entry::TopicCreated { topic, partitions, configs } => {
                 ensure!(!self.topics.contains_key(topic.as_str()), "topic {topic} is created twice");
-                let configs = configs.iter().map(|(name, value)| (name.to_string(), value.to_string()));
                 let created = Topic {
                     partitions: (0..*partitions).map(|_| Partition::default()).collect(),
-                    configs: configs.collect(),
+                    configs: topic_configs(configs),
                 };
                 self.topics.insert(topic.to_string(), created);
             }
@@ -95,12 +95,29 @@ impl State {
                 partitions.resize_with(total, Partition::default);
             }
             Entry::TopicDeleted { topic } => self.delete_topic(topic)?,
+            Entry::TopicConfigured { topic, configs } => {
+                let configured = self.topics.get_mut(topic.as_str());
+                configured.context("an unknown topic is configured")?.configs = topic_configs(configs);
+            }
             Entry::BatchAppended(append) => {
                 let (partition, header, stored) = self.target(append, position)?;
                 partition.append(&header, stored);
             }
+            Entry::RecordsDeleted { topic, partition, before } => {
+                let partition = self.partition_mut(topic, *partition);
+                partition.context("records of an unknown partition are deleted")?.delete_before(*before);
+            }
             Entry::OffsetsCommitted { group, offsets } => {
                 self.group_offsets(group).commit(offsets, position);
+            }
+            Entry::OffsetsDeleted { group, partitions } => {
+                if let Some(offsets) = self.offsets.get_mut(group.as_str()) {
+                    partitions.iter().for_each(|(topic, partition)| offsets.remove(topic, *partition));
+                }
+                self.offsets.retain(|_, offsets| !offsets.is_empty());
+            }
+            Entry::GroupDeleted { group } => {
+                self.offsets.remove(group.as_str());
             }
             Entry::ProducerIdAllocated { producer_id } => {
                 self.next_producer_id = self.next_producer_id.max(producer_id + 1);
@@ -130,12 +147,20 @@ impl State {
                 self.group_offsets(group).commit_pending(*producer_id, offsets, position);
             }
             Entry::TxnEnded { transactional_id, committed, producer_epoch, markers } => {
-                for marker in markers {
-                    let (partition, header, stored) = self.target(marker, position)?;
-                    partition.append_marker(&header, stored, *committed);
-                }
+                self.append_markers(markers, position, *committed)?;
                 self.end_transaction(transactional_id, *committed, *producer_epoch)?;
             }
+            Entry::MarkersWritten { committed, markers } => {
+                self.append_markers(markers, position, *committed)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn append_markers(&mut self, markers: &[Append], position: u64, committed: bool) -> Result<()> {
+        for marker in markers {
+            let (partition, header, stored) = self.target(marker, position)?;
+            partition.append_marker(&header, stored, committed);
         }
         Ok(())
     }
@@ -201,4 +226,8 @@ impl State {
         );
         Ok((partition, header, stored))
     }
+}
+
+fn topic_configs(configs: &[(StrBytes, StrBytes)]) -> TopicConfigs {
+    TopicConfigs::new(configs.iter().map(|(name, value)| (name.to_string(), value.to_string())))
 }

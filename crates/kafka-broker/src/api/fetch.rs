@@ -114,7 +114,7 @@ fn plan_partition(
     let partition = partition.ok_or(ResponseError::UnknownTopicOrPartition)?;
     check_leader_epoch(wanted.current_leader_epoch)?;
     let offset = wanted.fetch_offset;
-    if !(0..=partition.end_offset()).contains(&offset) {
+    if !(partition.start_offset()..=partition.end_offset()).contains(&offset) {
         return Err(ResponseError::OffsetOutOfRange);
     }
     let limit = usize::try_from(wanted.partition_max_bytes).unwrap_or_default();
@@ -142,7 +142,7 @@ fn plan_partition(
     let response = response(wanted)
         .with_high_watermark(partition.end_offset())
         .with_last_stable_offset(partition.last_stable_offset())
-        .with_log_start_offset(0)
+        .with_log_start_offset(partition.start_offset())
         .with_aborted_transactions(aborted);
     Ok(Planned { response, batches })
 }

@@ -23,6 +23,9 @@ use crate::shared::Shared;
 /// `group.min.session.timeout.ms` and `group.max.session.timeout.ms`
 const SESSION_TIMEOUT_MS: std::ops::RangeInclusive<i32> = 6000..=1_800_000;
 
+/// The only type of groups (KIP-848).
+const CLASSIC: &str = "classic";
+
 pub async fn handle_join_group(shared: &Shared, call: &Call) -> HandlerResult {
     let request: JoinGroupRequest = call.request()?;
     let member_id = request.member_id.to_string();
@@ -191,13 +194,16 @@ pub fn handle_list_groups(shared: &Shared, call: &Call) -> HandlerResult {
             .with_group_id(StrBytes::from_string(id.to_owned()).into())
             .with_protocol_type(group.map(Group::protocol_type).unwrap_or_default().to_owned().into())
             .with_group_state(StrBytes::from_static_str(group.map_or("Empty", Group::state)))
+            .with_group_type(StrBytes::from_static_str(CLASSIC))
     };
     let present = core.groups.iter().map(|(id, group)| (id, Some(group)));
     let left = core.state().offsets.keys().map(String::as_str);
     let left = left.filter(|id| core.groups.get(id).is_none()).map(|id| (id, None));
+    let passes = |filter: &[StrBytes], value: &str| {
+        filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(value))
+    };
     let wanted = |group: &ListedGroup| {
-        let mut states = request.states_filter.iter();
-        request.states_filter.is_empty() || states.any(|state| state.eq_ignore_ascii_case(&group.group_state))
+        passes(&request.states_filter, &group.group_state) && passes(&request.types_filter, CLASSIC)
     };
     let groups = present.chain(left).map(listed).filter(wanted).collect();
     call.respond(&ListGroupsResponse::default().with_groups(groups))

@@ -7,7 +7,6 @@ use kafka_protocol::messages::produce_response::{PartitionProduceResponse, Topic
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use kafka_protocol::protocol::StrBytes;
 
-use super::configs::{has_log_append_time, max_message_bytes};
 use super::wire::code;
 use crate::batch::{self, BatchHeader};
 use crate::call::{Call, HandlerResult};
@@ -39,7 +38,9 @@ pub fn handle_produce(shared: &Shared, call: &Call) -> HandlerResult {
                     .with_error_code(code(&appended))
                     .with_base_offset(appended.as_ref().map_or(-1, |appended| appended.base_offset))
                     .with_log_append_time_ms(appended.as_ref().map_or(-1, |appended| appended.time))
-                    .with_log_start_offset(if appended.is_ok() { 0 } else { -1 }),
+                    .with_log_start_offset(
+                        appended.as_ref().map_or(-1, |appended| appended.log_start_offset),
+                    ),
             );
         }
         responses.push(
@@ -65,6 +66,7 @@ struct Target<'a> {
 struct Appended {
     base_offset: i64,
     time: i64,
+    log_start_offset: i64,
 }
 
 fn append(
@@ -87,8 +89,11 @@ fn append_valid(
     let unknown = ResponseError::UnknownTopicOrPartition;
     let topic = core.state().topics.get(target.topic.as_str()).ok_or(unknown)?;
     let partition = topic.partition(target.partition).ok_or(unknown)?;
-    if records.len() > max_message_bytes(topic) {
+    if records.len() > topic.configs.max_message_bytes {
         return Err(ResponseError::MessageTooLarge);
+    }
+    if records.len() > topic.configs.segment_bytes {
+        return Err(ResponseError::RecordListTooLarge);
     }
     if header.is_transactional() {
         let id = target.transactional_id;
@@ -100,11 +105,13 @@ fn append_valid(
             target.partition,
         )?;
     }
-    if let Admission::Duplicate(base_offset) = partition.admit(header)? {
-        return Ok(Appended { base_offset, time: -1 });
+    let log_start_offset = partition.start_offset();
+    if let Admission::Duplicate(appended) = partition.admit(header)? {
+        let (base_offset, time) = (appended.base_offset, appended.timestamp);
+        return Ok(Appended { base_offset, time, log_start_offset });
     }
     let base_offset = partition.end_offset();
-    let time = if has_log_append_time(topic) { now_ms() } else { -1 };
+    let time = if topic.configs.log_append_time { now_ms() } else { -1 };
     let batch = batch::placed_at(records, base_offset);
     let batch = if time < 0 { batch } else { batch::stamped(&batch, time) };
     core.commit(&Entry::BatchAppended(Append {
@@ -113,5 +120,5 @@ fn append_valid(
         batch,
         offset_in_payload: 0,
     }))?;
-    Ok(Appended { base_offset, time })
+    Ok(Appended { base_offset, time, log_start_offset })
 }

@@ -23,10 +23,30 @@ pub enum Entry {
     TopicDeleted {
         topic: StrBytes,
     },
+    /// Replaces all configs that are set on the topic.
+    TopicConfigured {
+        topic: StrBytes,
+        configs: Vec<(StrBytes, StrBytes)>,
+    },
     BatchAppended(Append),
+    /// Moves the start of the log to this offset.
+    RecordsDeleted {
+        topic: StrBytes,
+        partition: i32,
+        before: i64,
+    },
     OffsetsCommitted {
         group: StrBytes,
         offsets: Vec<OffsetCommit>,
+    },
+    /// Removes the committed offsets of these partitions.
+    OffsetsDeleted {
+        group: StrBytes,
+        partitions: Vec<(StrBytes, i32)>,
+    },
+    /// Removes all offsets of a group.
+    GroupDeleted {
+        group: StrBytes,
     },
     ProducerIdAllocated {
         producer_id: i64,
@@ -62,6 +82,11 @@ pub enum Entry {
         committed: bool,
         /// Higher than the current epoch when the end also fences the producer.
         producer_epoch: i16,
+        markers: Vec<Append>,
+    },
+    /// Ends a transaction in some partitions only, for an operator (WriteTxnMarkers).
+    MarkersWritten {
+        committed: bool,
         markers: Vec<Append>,
     },
 }

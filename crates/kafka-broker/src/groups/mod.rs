@@ -29,6 +29,11 @@ impl Groups {
         self.groups.get(id)
     }
 
+    /// Removes a group that has no members.
+    pub fn remove(&mut self, id: &str) {
+        self.groups.remove(id);
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Group)> {
         self.groups.iter().map(|(id, group)| (id.as_str(), group))
     }
@@ -70,10 +75,21 @@ impl Groups {
         self.known(id)?.leave(member_id, instance_id, now)
     }
 
-    /// Checks that this caller may commit offsets (`validateOffsetCommit`, `doCommitOffsets`).
-    pub fn check_commit(&mut self, id: &str, caller: Caller, now: Instant) -> Result<(), ResponseError> {
+    /// Checks that this caller may commit offsets (`validateOffsetCommit`, `doCommitOffsets`). A group that `has_offsets`
+    /// exists without members.
+    pub fn check_commit(
+        &mut self,
+        id: &str,
+        caller: Caller,
+        has_offsets: bool,
+        now: Instant,
+    ) -> Result<(), ResponseError> {
         let Some(group) = self.groups.get_mut(id) else {
-            return if caller.generation < 0 { Ok(()) } else { Err(ResponseError::IllegalGeneration) };
+            return match caller.generation {
+                ..0 => Ok(()),
+                _ if has_offsets => Err(ResponseError::UnknownMemberId),
+                _ => Err(ResponseError::IllegalGeneration),
+            };
         };
         if caller.generation < 0 && group.is_empty() {
             return Ok(());

@@ -14,6 +14,8 @@ use crate::harness::*;
 use crate::protocol::{init, produce, producer_id};
 use crate::raw::{Raw, batch};
 
+mod admin;
+
 /// Runs a broker with its own directory, which can crash and restart.
 struct Restartable {
     dir: TempDir,

@@ -13,13 +13,19 @@
 )]
 
 mod admin;
+mod cluster_admin;
+mod configs;
+mod delete_records;
 mod durability;
 mod fencing;
+mod group_admin;
 mod groups;
 mod harness;
+mod list_offsets;
 mod membership;
 mod produce_fetch;
 mod protocol;
 mod raw;
+mod transaction_admin;
 mod transactions;
 mod versions;

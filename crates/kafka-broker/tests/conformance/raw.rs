@@ -45,6 +45,16 @@ impl Raw {
         Self::connect_to(&address)
     }
 
+    /// Connects to the broker that creates and deletes topics.
+    pub fn to_controller() -> Self {
+        let request = MetadataRequest::default().with_topics(Some(Vec::new()));
+        let address = eventually("the cluster has a controller", || {
+            let found: MetadataResponse = Self::connect().call(9, &request);
+            broker_address(&found, found.controller_id)
+        });
+        Self::connect_to(&address)
+    }
+
     pub fn to_group_coordinator(group: &str) -> Self {
         Self::to_coordinator(group, 0)
     }
