@@ -5,10 +5,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, Result, ensure};
+use uuid::Uuid;
 
 use crate::batch::{self, BatchHeader};
 use crate::entry::{Append, Entry, ProducerIdAndEpoch};
 use crate::group_offsets::GroupOffsets;
+use crate::ids;
 use crate::partition::{Partition, Stored};
 use crate::transaction::{Status, Transaction};
 
@@ -16,6 +18,7 @@ use crate::transaction::{Status, Transaction};
 pub struct State {
     pub cluster_id: Option<String>,
     pub topics: BTreeMap<String, Topic>,
+    topic_names: HashMap<Uuid, String>,
     /// Keyed by group id.
     pub offsets: BTreeMap<String, GroupOffsets>,
     /// Keyed by transactional id.
@@ -25,6 +28,8 @@ pub struct State {
 
 #[derive(Debug)]
 pub struct Topic {
+    /// Identifies the topic. A topic that is created again with the same name has another id.
+    pub id: Uuid,
     pub partitions: Vec<Partition>,
     /// Configs that were set when the topic was created.
     pub configs: BTreeMap<String, String>,
@@ -37,6 +42,11 @@ impl Topic {
 }
 
 impl State {
+    /// Returns the name of the topic with this id.
+    pub fn topic_name(&self, id: Uuid) -> Option<&str> {
+        self.topic_names.get(&id).map(String::as_str)
+    }
+
     pub fn partition(&self, topic: &str, index: i32) -> Option<&Partition> {
         self.topics.get(topic)?.partition(index)
     }
@@ -78,14 +88,17 @@ impl State {
             Entry::ClusterCreated { cluster_id } => {
                 self.cluster_id = Some(cluster_id.to_string());
             }
-            Entry::TopicCreated { topic, partitions, configs } => {
+            Entry::TopicCreated { topic, partitions, configs, topic_id } => {
                 ensure!(!self.topics.contains_key(topic.as_str()), "topic {topic} is created twice");
                 let configs = configs.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+                let id = topic_id.unwrap_or_else(|| ids::topic_id_of_entry(topic, position));
                 let created = Topic {
+                    id,
                     partitions: (0..*partitions).map(|_| Partition::default()).collect(),
                     configs: configs.collect(),
                 };
                 self.topics.insert(topic.to_string(), created);
+                self.topic_names.insert(id, topic.to_string());
             }
             Entry::PartitionsAdded { topic, total } => {
                 let total = usize::try_from(*total)?;
@@ -162,6 +175,7 @@ impl State {
 
     fn delete_topic(&mut self, name: &str) -> Result<()> {
         let mut topic = self.topics.remove(name).with_context(|| format!("topic {name} is unknown"))?;
+        self.topic_names.remove(&topic.id);
         topic.partitions.iter_mut().for_each(Partition::wake);
         for offsets in self.offsets.values_mut() {
             offsets.remove_topic(name);

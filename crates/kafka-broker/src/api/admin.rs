@@ -1,4 +1,4 @@
-//! Handles CreateTopics, DeleteTopics and CreatePartitions.
+//! Handles CreateTopics and CreatePartitions.
 
 use std::collections::HashMap;
 
@@ -7,18 +7,18 @@ use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
-use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
-    DeleteTopicsRequest, DeleteTopicsResponse,
 };
 use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
 
 use super::configs;
 use super::wire::BROKER;
 use crate::call::{Call, HandlerResult};
 use crate::core::Core;
 use crate::entry::Entry;
+use crate::ids;
 use crate::shared::Shared;
 
 /// `num.partitions`
@@ -27,12 +27,12 @@ const DEFAULT_PARTITIONS: i32 = 3;
 const MAX_PARTITIONS: i32 = 10_000;
 const MAX_NAME: usize = 249;
 
-struct Refused {
+pub struct Refused {
     error: ResponseError,
     message: String,
 }
 
-fn refused<T>(error: ResponseError, message: impl Into<String>) -> Result<T, Refused> {
+pub fn refused<T>(error: ResponseError, message: impl Into<String>) -> Result<T, Refused> {
     Err(Refused { error, message: message.into() })
 }
 
@@ -42,7 +42,7 @@ impl From<ResponseError> for Refused {
     }
 }
 
-fn code_and_message<T>(result: &Result<T, Refused>) -> (i16, Option<StrBytes>) {
+pub fn code_and_message<T>(result: &Result<T, Refused>) -> (i16, Option<StrBytes>) {
     match result {
         Ok(_) => (0, None),
         Err(refused) => (refused.error.code(), Some(refused.message.clone().into())),
@@ -89,7 +89,8 @@ pub fn handle_create_topics(shared: &Shared, call: &Call) -> HandlerResult {
             .with_error_code(error_code)
             .with_error_message(message);
         results.push(match created {
-            Ok(partitions) => result
+            Ok((partitions, id)) => result
+                .with_topic_id(id)
                 .with_num_partitions(partitions)
                 .with_replication_factor(1)
                 .with_configs(Some(own_configs(topic))),
@@ -110,8 +111,12 @@ fn own_configs(topic: &CreatableTopic) -> Vec<CreatableTopicConfigs> {
     own.collect()
 }
 
-/// Creates a topic, or only validates the request, and returns the number of partitions.
-fn create_topic(core: &mut Core, topic: &CreatableTopic, validate_only: bool) -> Result<i32, Refused> {
+/// Creates a topic, and returns its number of partitions and its id. If the request is only validated, the id is nil.
+fn create_topic(
+    core: &mut Core,
+    topic: &CreatableTopic,
+    validate_only: bool,
+) -> Result<(i32, Uuid), Refused> {
     let name = &topic.name;
     if let Err(reason) = check_topic_name(name) {
         let message = format!("Topic name is invalid: {reason}");
@@ -135,10 +140,12 @@ fn create_topic(core: &mut Core, topic: &CreatableTopic, validate_only: bool) ->
         }
         configs.push((config.name.clone(), config.value.clone().unwrap_or_default()));
     }
-    if !validate_only {
-        core.commit(&Entry::TopicCreated { topic: name.0.clone(), partitions, configs })?;
+    if validate_only {
+        return Ok((partitions, Uuid::nil()));
     }
-    Ok(partitions)
+    let id = ids::topic_id();
+    core.commit(&Entry::TopicCreated { topic: name.0.clone(), partitions, configs, topic_id: Some(id) })?;
+    Ok((partitions, id))
 }
 
 fn partition_count(topic: &CreatableTopic) -> Result<i32, Refused> {
@@ -187,24 +194,6 @@ fn checked_count(count: i32) -> Result<i32, Refused> {
             format!("Excessively large number of partitions: {count} is more than {MAX_PARTITIONS}.");
         refused(ResponseError::PolicyViolation, message)
     }
-}
-
-pub fn handle_delete_topics(shared: &Shared, call: &Call) -> HandlerResult {
-    let request: DeleteTopicsRequest = call.request()?;
-    let mut core = shared.lock();
-    let responses = request.topic_names.into_iter().map(|name| {
-        let deleted = if core.state().topics.contains_key(name.as_str()) {
-            core.commit(&Entry::TopicDeleted { topic: name.0.clone() })
-        } else {
-            Err(ResponseError::UnknownTopicOrPartition)
-        };
-        let (error_code, message) = code_and_message(&deleted.map_err(Refused::from));
-        DeletableTopicResult::default()
-            .with_name(Some(name))
-            .with_error_code(error_code)
-            .with_error_message(message)
-    });
-    call.respond(&DeleteTopicsResponse::default().with_responses(responses.collect()))
 }
 
 pub fn handle_create_partitions(shared: &Shared, call: &Call) -> HandlerResult {

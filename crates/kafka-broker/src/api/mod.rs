@@ -5,9 +5,11 @@
 
 mod admin;
 mod configs;
+mod delete_topics;
 mod fetch;
 mod groups;
 mod metadata;
+mod offset_fetch;
 mod offsets;
 mod produce;
 mod transactions;
@@ -23,15 +25,17 @@ use kafka_protocol::messages::{ApiKey, ApiVersionsResponse};
 use crate::call::{Call, HandlerResult};
 use crate::shared::Shared;
 use Handler::{Immediate, Waiting};
-use admin::{handle_create_partitions, handle_create_topics, handle_delete_topics};
+use admin::{handle_create_partitions, handle_create_topics};
 use configs::handle_describe_configs;
+use delete_topics::handle_delete_topics;
 use fetch::handle_fetch;
 use groups::{
     handle_describe_groups, handle_heartbeat, handle_join_group, handle_leave_group, handle_list_groups,
     handle_sync_group,
 };
 use metadata::{handle_find_coordinator, handle_metadata};
-use offsets::{handle_list_offsets, handle_offset_commit, handle_offset_fetch};
+use offset_fetch::handle_offset_fetch;
+use offsets::{handle_list_offsets, handle_offset_commit};
 use produce::handle_produce;
 use transactions::{
     handle_add_offsets_to_txn, handle_add_partitions_to_txn, handle_end_txn, handle_init_producer_id,
@@ -39,29 +43,29 @@ use transactions::{
 };
 
 static APIS: [Api; 23] = [
-    api(ApiKey::Produce, 3..=8, Immediate(handle_produce)),
-    api(ApiKey::Fetch, 4..=11, Waiting(|shared, call| Box::pin(handle_fetch(shared, call)))),
+    api(ApiKey::Produce, 3..=11, Immediate(handle_produce)),
+    api(ApiKey::Fetch, 4..=17, Waiting(|shared, call| Box::pin(handle_fetch(shared, call)))),
     api(ApiKey::ListOffsets, 1..=6, Waiting(|shared, call| Box::pin(handle_list_offsets(shared, call)))),
-    api(ApiKey::Metadata, 0..=9, Immediate(handle_metadata)),
-    api(ApiKey::OffsetCommit, 2..=7, Immediate(handle_offset_commit)),
-    api(ApiKey::OffsetFetch, 1..=7, Immediate(handle_offset_fetch)),
-    api(ApiKey::FindCoordinator, 0..=3, Immediate(handle_find_coordinator)),
-    api(ApiKey::JoinGroup, 0..=5, Waiting(|shared, call| Box::pin(handle_join_group(shared, call)))),
-    api(ApiKey::Heartbeat, 0..=3, Immediate(handle_heartbeat)),
-    api(ApiKey::LeaveGroup, 0..=3, Immediate(handle_leave_group)),
-    api(ApiKey::SyncGroup, 0..=3, Waiting(|shared, call| Box::pin(handle_sync_group(shared, call)))),
-    api(ApiKey::DescribeGroups, 0..=4, Immediate(handle_describe_groups)),
+    api(ApiKey::Metadata, 0..=12, Immediate(handle_metadata)),
+    api(ApiKey::OffsetCommit, 2..=9, Immediate(handle_offset_commit)),
+    api(ApiKey::OffsetFetch, 1..=9, Immediate(handle_offset_fetch)),
+    api(ApiKey::FindCoordinator, 0..=5, Immediate(handle_find_coordinator)),
+    api(ApiKey::JoinGroup, 0..=9, Waiting(|shared, call| Box::pin(handle_join_group(shared, call)))),
+    api(ApiKey::Heartbeat, 0..=4, Immediate(handle_heartbeat)),
+    api(ApiKey::LeaveGroup, 0..=5, Immediate(handle_leave_group)),
+    api(ApiKey::SyncGroup, 0..=5, Waiting(|shared, call| Box::pin(handle_sync_group(shared, call)))),
+    api(ApiKey::DescribeGroups, 0..=5, Immediate(handle_describe_groups)),
     api(ApiKey::ListGroups, 0..=4, Immediate(handle_list_groups)),
-    api(ApiKey::ApiVersions, 0..=3, Immediate(handle_api_versions)),
-    api(ApiKey::CreateTopics, 2..=6, Immediate(handle_create_topics)),
-    api(ApiKey::DeleteTopics, 1..=5, Immediate(handle_delete_topics)),
-    api(ApiKey::InitProducerId, 0..=4, Immediate(handle_init_producer_id)),
-    api(ApiKey::AddPartitionsToTxn, 0..=2, Immediate(handle_add_partitions_to_txn)),
-    api(ApiKey::AddOffsetsToTxn, 0..=2, Immediate(handle_add_offsets_to_txn)),
-    api(ApiKey::EndTxn, 0..=2, Immediate(handle_end_txn)),
-    api(ApiKey::TxnOffsetCommit, 0..=3, Immediate(handle_txn_offset_commit)),
-    api(ApiKey::DescribeConfigs, 1..=3, Immediate(handle_describe_configs)),
-    api(ApiKey::CreatePartitions, 0..=2, Immediate(handle_create_partitions)),
+    api(ApiKey::ApiVersions, 0..=4, Immediate(handle_api_versions)),
+    api(ApiKey::CreateTopics, 2..=7, Immediate(handle_create_topics)),
+    api(ApiKey::DeleteTopics, 1..=6, Immediate(handle_delete_topics)),
+    api(ApiKey::InitProducerId, 0..=5, Immediate(handle_init_producer_id)),
+    api(ApiKey::AddPartitionsToTxn, 0..=3, Immediate(handle_add_partitions_to_txn)),
+    api(ApiKey::AddOffsetsToTxn, 0..=4, Immediate(handle_add_offsets_to_txn)),
+    api(ApiKey::EndTxn, 0..=4, Immediate(handle_end_txn)),
+    api(ApiKey::TxnOffsetCommit, 0..=4, Immediate(handle_txn_offset_commit)),
+    api(ApiKey::DescribeConfigs, 1..=4, Immediate(handle_describe_configs)),
+    api(ApiKey::CreatePartitions, 0..=3, Immediate(handle_create_partitions)),
 ];
 
 /// Describes one API: its key, the versions that are served, and the function that serves them.

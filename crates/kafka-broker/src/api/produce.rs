@@ -8,6 +8,7 @@ use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use kafka_protocol::protocol::StrBytes;
 
 use super::configs::{has_log_append_time, max_message_bytes};
+use super::transactions::abortable;
 use super::wire::code;
 use crate::batch::{self, BatchHeader};
 use crate::call::{Call, HandlerResult};
@@ -26,10 +27,11 @@ pub fn handle_produce(shared: &Shared, call: &Call) -> HandlerResult {
     for topic in &request.topic_data {
         let mut partitions = Vec::with_capacity(topic.partition_data.len());
         for data in &topic.partition_data {
-            let target = Target { topic: &topic.name, partition: data.index, transactional_id };
+            let (partition, version) = (data.index, call.version);
+            let target = Target { topic: &topic.name, partition, transactional_id, version };
             let records = data.records.as_ref();
             let appended = match request.acks {
-                -1..=1 => append(shared, &target, records, call.version),
+                -1..=1 => append(shared, &target, records),
                 _ => Err(ResponseError::InvalidRequiredAcks),
             };
             failed |= appended.is_err();
@@ -59,6 +61,8 @@ struct Target<'a> {
     topic: &'a StrBytes,
     partition: i32,
     transactional_id: Option<&'a str>,
+    /// Version of the request.
+    version: i16,
 }
 
 /// Holds the offset of an appended batch, and the time of the append, or -1 if the producer's timestamps are kept.
@@ -67,14 +71,9 @@ struct Appended {
     time: i64,
 }
 
-fn append(
-    shared: &Shared,
-    target: &Target,
-    records: Option<&Bytes>,
-    version: i16,
-) -> Result<Appended, ResponseError> {
+fn append(shared: &Shared, target: &Target, records: Option<&Bytes>) -> Result<Appended, ResponseError> {
     let records = records.ok_or(ResponseError::InvalidRecord)?;
-    let header = BatchHeader::validate(records, version)?;
+    let header = BatchHeader::validate(records, target.version)?;
     append_valid(&mut shared.lock(), target, records, &header)
 }
 
@@ -93,12 +92,13 @@ fn append_valid(
     if header.is_transactional() {
         let id = target.transactional_id;
         let producer = ProducerIdAndEpoch { id: header.producer_id, epoch: header.producer_epoch };
-        core.check_partition_in_txn(
+        let checked = core.check_partition_in_txn(
             id.ok_or(ResponseError::TransactionalIdAuthorizationFailed)?,
             producer,
             target.topic,
             target.partition,
-        )?;
+        );
+        abortable(checked, target.version >= 11)?;
     }
     if let Admission::Duplicate(base_offset) = partition.admit(header)? {
         return Ok(Appended { base_offset, time: -1 });

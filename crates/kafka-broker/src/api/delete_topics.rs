@@ -1,0 +1,74 @@
+//! Handles DeleteTopics.
+
+use std::collections::HashMap;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
+use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
+use kafka_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
+
+use super::admin::{Refused, code_and_message, refused};
+use crate::call::{Call, HandlerResult};
+use crate::core::Core;
+use crate::entry::Entry;
+use crate::shared::Shared;
+
+/// Deletes topics, which are identified by name, or from version 6 on by name or id (`ControllerApis.deleteTopics`).
+pub fn handle_delete_topics(shared: &Shared, call: &Call) -> HandlerResult {
+    let request: DeleteTopicsRequest = call.request()?;
+    let names = request.topic_names.into_iter();
+    let named = names.map(|name| DeleteTopicState::default().with_name(Some(name)));
+    let wanted: Vec<DeleteTopicState> = request.topics.into_iter().chain(named).collect();
+    let mut times: HashMap<(Option<TopicName>, Uuid), usize> = HashMap::new();
+    for topic in &wanted {
+        *times.entry((topic.name.clone(), topic.topic_id)).or_default() += 1;
+    }
+    let mut core = shared.lock();
+    let mut responses = Vec::with_capacity(wanted.len());
+    for topic in wanted {
+        let deleted = match times.remove(&(topic.name.clone(), topic.topic_id)) {
+            Some(1) => delete_topic(&mut core, &topic),
+            Some(_) => refused(ResponseError::InvalidRequest, "Duplicate topic name or topic id."),
+            // The first occurrence got the error.
+            None => continue,
+        };
+        let (error_code, message) = code_and_message(&deleted);
+        let (name, id) = match deleted {
+            Ok((name, id)) => (Some(name.into()), id),
+            Err(_) => (topic.name, topic.topic_id),
+        };
+        responses.push(
+            DeletableTopicResult::default()
+                .with_name(name)
+                .with_topic_id(id)
+                .with_error_code(error_code)
+                .with_error_message(message),
+        );
+    }
+    call.respond(&DeleteTopicsResponse::default().with_responses(responses))
+}
+
+/// Deletes a topic, and returns its name and its id.
+fn delete_topic(core: &mut Core, wanted: &DeleteTopicState) -> Result<(StrBytes, Uuid), Refused> {
+    let state = core.state();
+    let name = match (&wanted.name, wanted.topic_id) {
+        (Some(name), id) if id.is_nil() => name.0.clone(),
+        (Some(_), _) => {
+            let message = "You may not specify both topic name and topic id.";
+            return refused(ResponseError::InvalidRequest, message);
+        }
+        (None, id) if id.is_nil() => {
+            return refused(ResponseError::InvalidRequest, "Neither topic name nor id were specified.");
+        }
+        (None, id) => {
+            let name = state.topic_name(id).ok_or(ResponseError::UnknownTopicId)?;
+            StrBytes::from_string(name.to_owned())
+        }
+    };
+    let topic = state.topics.get(name.as_str()).ok_or(ResponseError::UnknownTopicOrPartition)?;
+    let id = topic.id;
+    core.commit(&Entry::TopicDeleted { topic: name.clone() })?;
+    Ok((name, id))
+}
