@@ -9,6 +9,7 @@ mod api;
 mod batch;
 mod broker;
 mod call;
+mod client;
 mod clock;
 mod connection;
 mod core;
@@ -26,6 +27,7 @@ mod start_error;
 mod state;
 mod transaction;
 mod transaction_coordinator;
+mod unserved;
 
 pub use broker::{Broker, Builder};
 pub use journal::JournalError;

@@ -20,7 +20,7 @@ use std::pin::Pin;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
-use kafka_protocol::messages::{ApiKey, ApiVersionsResponse};
+use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse};
 
 use crate::call::{Call, HandlerResult};
 use crate::shared::Shared;
@@ -94,6 +94,14 @@ impl Api {
         APIS.iter().find(|api| api.key == key)
     }
 
+    pub fn key(&self) -> ApiKey {
+        self.key
+    }
+
+    pub fn versions(&self) -> &RangeInclusive<i16> {
+        &self.versions
+    }
+
     /// Returns whether requests of this version are served.
     pub fn serves(&self, version: i16) -> bool {
         self.versions.contains(&version)
@@ -116,6 +124,10 @@ impl Api {
 }
 
 fn handle_api_versions(_: &Shared, call: &Call) -> HandlerResult {
+    if call.version >= 3 {
+        let request: ApiVersionsRequest = call.request()?;
+        call.client.introduce(&request.client_software_name, &request.client_software_version);
+    }
     let versions = APIS.iter().map(Api::version_range).collect();
     call.respond(&ApiVersionsResponse::default().with_api_keys(versions))
 }
