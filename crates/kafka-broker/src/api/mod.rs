@@ -12,6 +12,8 @@ mod metadata;
 mod offset_fetch;
 mod offsets;
 mod produce;
+#[cfg(test)]
+mod round_trips;
 mod transactions;
 mod wire;
 
