@@ -9,6 +9,7 @@ mod api;
 mod batch;
 mod broker;
 mod call;
+mod client;
 mod clock;
 mod connection;
 mod core;
@@ -27,6 +28,7 @@ mod state;
 mod topic_configs;
 mod transaction;
 mod transaction_coordinator;
+mod unserved;
 
 pub use broker::{Broker, Builder};
 pub use journal::JournalError;

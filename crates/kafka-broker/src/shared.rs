@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::core::Core;
+use crate::unserved::Unserved;
 
 /// Holds the state behind its lock, and the signals between tasks.
 pub struct Shared {
@@ -16,11 +17,18 @@ pub struct Shared {
     pub shutdown: CancellationToken,
     /// The advertised address.
     pub address: SocketAddr,
+    pub unserved: Unserved,
 }
 
 impl Shared {
     pub fn new(core: Core, address: SocketAddr) -> Self {
-        Self { core: Mutex::new(core), deadlines: Notify::new(), shutdown: CancellationToken::new(), address }
+        Self {
+            core: Mutex::new(core),
+            deadlines: Notify::new(),
+            shutdown: CancellationToken::new(),
+            address,
+            unserved: Unserved::default(),
+        }
     }
 
     /// Locks the state. The guard must not be held across an await.

@@ -6,10 +6,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, Result, ensure};
 use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
 
 use crate::batch::{self, BatchHeader};
 use crate::entry::{Append, Entry, ProducerIdAndEpoch};
 use crate::group_offsets::GroupOffsets;
+use crate::ids;
 use crate::partition::{Partition, Stored};
 use crate::topic_configs::TopicConfigs;
 use crate::transaction::{Status, Transaction};
@@ -18,6 +20,7 @@ use crate::transaction::{Status, Transaction};
 pub struct State {
     pub cluster_id: Option<String>,
     pub topics: BTreeMap<String, Topic>,
+    topic_names: HashMap<Uuid, String>,
     /// Keyed by group id.
     pub offsets: BTreeMap<String, GroupOffsets>,
     /// Keyed by transactional id.
@@ -27,6 +30,8 @@ pub struct State {
 
 #[derive(Debug)]
 pub struct Topic {
+    /// Identifies the topic. A topic that is created again with the same name has another id.
+    pub id: Uuid,
     pub partitions: Vec<Partition>,
     pub configs: TopicConfigs,
 }
@@ -38,6 +43,11 @@ impl Topic {
 }
 
 impl State {
+    /// Returns the name of the topic with this id.
+    pub fn topic_name(&self, id: Uuid) -> Option<&str> {
+        self.topic_names.get(&id).map(String::as_str)
+    }
+
     pub fn partition(&self, topic: &str, index: i32) -> Option<&Partition> {
         self.topics.get(topic)?.partition(index)
     }
@@ -79,13 +89,16 @@ impl State {
             Entry::ClusterCreated { cluster_id } => {
                 self.cluster_id = Some(cluster_id.to_string());
             }
-            Entry::TopicCreated { topic, partitions, configs } => {
+            Entry::TopicCreated { topic, partitions, configs, topic_id } => {
                 ensure!(!self.topics.contains_key(topic.as_str()), "topic {topic} is created twice");
+                let id = topic_id.unwrap_or_else(|| ids::topic_id_of_entry(topic, position));
                 let created = Topic {
+                    id,
                     partitions: (0..*partitions).map(|_| Partition::default()).collect(),
                     configs: topic_configs(configs),
                 };
                 self.topics.insert(topic.to_string(), created);
+                self.topic_names.insert(id, topic.to_string());
             }
             Entry::PartitionsAdded { topic, total } => {
                 let total = usize::try_from(*total)?;
@@ -187,6 +200,7 @@ impl State {
 
     fn delete_topic(&mut self, name: &str) -> Result<()> {
         let mut topic = self.topics.remove(name).with_context(|| format!("topic {name} is unknown"))?;
+        self.topic_names.remove(&topic.id);
         topic.partitions.iter_mut().for_each(Partition::wake);
         for offsets in self.offsets.values_mut() {
             offsets.remove_topic(name);

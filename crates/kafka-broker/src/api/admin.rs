@@ -1,4 +1,4 @@
-//! Handles CreateTopics, DeleteTopics and CreatePartitions.
+//! Handles CreateTopics and CreatePartitions.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,18 +7,18 @@ use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
-use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
-    DeleteTopicsRequest, DeleteTopicsResponse,
 };
 use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
 
 use super::describe_configs::{DEFAULT_CONFIG, DYNAMIC_TOPIC_CONFIG};
 use super::wire::BROKER;
 use crate::call::{Call, HandlerResult};
 use crate::core::Core;
 use crate::entry::Entry;
+use crate::ids;
 use crate::shared::Shared;
 use crate::topic_configs::{self, TopicConfigs};
 
@@ -91,7 +91,8 @@ pub fn handle_create_topics(shared: &Shared, call: &Call) -> HandlerResult {
             .with_error_code(error_code)
             .with_error_message(message);
         results.push(match created {
-            Ok((partitions, configs)) => result
+            Ok((partitions, configs, id)) => result
+                .with_topic_id(id)
                 .with_num_partitions(partitions)
                 .with_replication_factor(1)
                 .with_configs(Some(all_configs(&configs))),
@@ -111,12 +112,13 @@ fn all_configs(configs: &TopicConfigs) -> Vec<CreatableTopicConfigs> {
     all.collect()
 }
 
-/// Creates a topic, or only validates the request, and returns the number of partitions and the configs.
+/// Creates a topic, and returns its number of partitions, configs and id. If the request is only validated, the id is
+/// nil.
 fn create_topic(
     core: &mut Core,
     topic: &CreatableTopic,
     validate_only: bool,
-) -> Result<(i32, TopicConfigs), Refused> {
+) -> Result<(i32, TopicConfigs, Uuid), Refused> {
     let name = &topic.name;
     if let Err(reason) = check_topic_name(name) {
         let message = format!("Topic name is invalid: {reason}");
@@ -134,12 +136,19 @@ fn create_topic(
     }
     let partitions = partition_count(topic)?;
     let configs = checked_configs(topic)?;
-    if !validate_only {
-        let configs = configs.iter().map(|(name, value)| (name.clone().into(), value.clone().into()));
-        let configs = configs.collect();
-        core.commit(&Entry::TopicCreated { topic: name.0.clone(), partitions, configs })?;
+    if validate_only {
+        return Ok((partitions, TopicConfigs::new(configs), Uuid::nil()));
     }
-    Ok((partitions, TopicConfigs::new(configs)))
+    let id = ids::topic_id();
+    let set = configs.iter().map(|(name, value)| (name.clone().into(), value.clone().into()));
+    let set = set.collect();
+    core.commit(&Entry::TopicCreated {
+        topic: name.0.clone(),
+        partitions,
+        configs: set,
+        topic_id: Some(id),
+    })?;
+    Ok((partitions, TopicConfigs::new(configs), id))
 }
 
 fn checked_configs(topic: &CreatableTopic) -> Result<BTreeMap<String, String>, Refused> {
@@ -203,24 +212,6 @@ fn partition_count(topic: &CreatableTopic) -> Result<i32, Refused> {
             "Number of partitions must be larger than 0, or -1 to use the default value.",
         ),
     }
-}
-
-pub fn handle_delete_topics(shared: &Shared, call: &Call) -> HandlerResult {
-    let request: DeleteTopicsRequest = call.request()?;
-    let mut core = shared.lock();
-    let responses = request.topic_names.into_iter().map(|name| {
-        let deleted = if core.state().topics.contains_key(name.as_str()) {
-            core.commit(&Entry::TopicDeleted { topic: name.0.clone() })
-        } else {
-            Err(ResponseError::UnknownTopicOrPartition)
-        };
-        let (error_code, message) = code_and_message(&deleted.map_err(Refused::from));
-        DeletableTopicResult::default()
-            .with_name(Some(name))
-            .with_error_code(error_code)
-            .with_error_message(message)
-    });
-    call.respond(&DeleteTopicsResponse::default().with_responses(responses.collect()))
 }
 
 pub fn handle_create_partitions(shared: &Shared, call: &Call) -> HandlerResult {

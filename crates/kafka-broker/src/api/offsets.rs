@@ -1,18 +1,10 @@
-//! Handles OffsetCommit and OffsetFetch.
-
-use std::collections::BTreeMap;
+//! Handles OffsetCommit.
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
-use kafka_protocol::messages::offset_fetch_response::{
-    OffsetFetchResponsePartition, OffsetFetchResponseTopic,
-};
-use kafka_protocol::messages::{
-    OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse,
-};
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
 use tokio::time::Instant;
 
 use super::wire::code;
@@ -89,63 +81,5 @@ fn check_commit(state: &State, commit: &OffsetCommit) -> Result<(), ResponseErro
         Err(ResponseError::OffsetMetadataTooLarge)
     } else {
         Ok(())
-    }
-}
-
-pub fn handle_offset_fetch(shared: &Shared, call: &Call) -> HandlerResult {
-    let request: OffsetFetchRequest = call.request()?;
-    let core = shared.lock();
-    let state = core.state();
-    let group = request.group_id.as_str();
-    let wanted: Vec<(StrBytes, Vec<i32>)> = match request.topics {
-        Some(topics) => {
-            let topics = topics.into_iter();
-            topics.map(|topic| (topic.name.0, topic.partition_indexes)).collect()
-        }
-        None => committed_partitions(state, group),
-    };
-    let topics = wanted.into_iter().map(|(topic, indexes)| {
-        let partitions = indexes.into_iter();
-        let partitions =
-            partitions.map(|index| committed(state, group, &topic, index, request.require_stable));
-        OffsetFetchResponseTopic::default()
-            .with_partitions(partitions.collect())
-            .with_name(topic.clone().into())
-    });
-    call.respond(&OffsetFetchResponse::default().with_topics(topics.collect()))
-}
-
-fn committed_partitions(state: &State, group: &str) -> Vec<(StrBytes, Vec<i32>)> {
-    let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
-    let offsets = state.offsets.get(group);
-    for (topic, partition, _) in offsets.into_iter().flat_map(|offsets| offsets.iter()) {
-        topics.entry(topic).or_default().push(partition);
-    }
-    let topics = topics.into_iter();
-    topics.map(|(topic, partitions)| (topic.to_owned().into(), partitions)).collect()
-}
-
-fn committed(
-    state: &State,
-    group: &str,
-    topic: &str,
-    partition: i32,
-    require_stable: bool,
-) -> OffsetFetchResponsePartition {
-    let offsets = state.offsets.get(group);
-    let response = OffsetFetchResponsePartition::default()
-        .with_partition_index(partition)
-        .with_committed_offset(-1)
-        .with_committed_leader_epoch(-1)
-        .with_metadata(Some(StrBytes::new()));
-    if require_stable && offsets.is_some_and(|offsets| offsets.is_unstable(topic, partition)) {
-        return response.with_error_code(ResponseError::UnstableOffsetCommit.code());
-    }
-    match offsets.and_then(|offsets| offsets.get(topic, partition)) {
-        Some(committed) => response
-            .with_committed_offset(committed.offset)
-            .with_committed_leader_epoch(committed.leader_epoch)
-            .with_metadata(Some(committed.metadata.clone().into())),
-        None => response,
     }
 }

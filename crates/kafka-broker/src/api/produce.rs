@@ -7,6 +7,7 @@ use kafka_protocol::messages::produce_response::{PartitionProduceResponse, Topic
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use kafka_protocol::protocol::StrBytes;
 
+use super::transactions::abortable;
 use super::wire::code;
 use crate::batch::{self, BatchHeader};
 use crate::call::{Call, HandlerResult};
@@ -25,10 +26,11 @@ pub fn handle_produce(shared: &Shared, call: &Call) -> HandlerResult {
     for topic in &request.topic_data {
         let mut partitions = Vec::with_capacity(topic.partition_data.len());
         for data in &topic.partition_data {
-            let target = Target { topic: &topic.name, partition: data.index, transactional_id };
+            let (partition, version) = (data.index, call.version);
+            let target = Target { topic: &topic.name, partition, transactional_id, version };
             let records = data.records.as_ref();
             let appended = match request.acks {
-                -1..=1 => append(shared, &target, records, call.version),
+                -1..=1 => append(shared, &target, records),
                 _ => Err(ResponseError::InvalidRequiredAcks),
             };
             failed |= appended.is_err();
@@ -60,6 +62,8 @@ struct Target<'a> {
     topic: &'a StrBytes,
     partition: i32,
     transactional_id: Option<&'a str>,
+    /// Version of the request.
+    version: i16,
 }
 
 /// Holds the offset of an appended batch, and the time of the append, or -1 if the producer's timestamps are kept.
@@ -69,14 +73,9 @@ struct Appended {
     log_start_offset: i64,
 }
 
-fn append(
-    shared: &Shared,
-    target: &Target,
-    records: Option<&Bytes>,
-    version: i16,
-) -> Result<Appended, ResponseError> {
+fn append(shared: &Shared, target: &Target, records: Option<&Bytes>) -> Result<Appended, ResponseError> {
     let records = records.ok_or(ResponseError::InvalidRecord)?;
-    let header = BatchHeader::validate(records, version)?;
+    let header = BatchHeader::validate(records, target.version)?;
     append_valid(&mut shared.lock(), target, records, &header)
 }
 
@@ -98,12 +97,13 @@ fn append_valid(
     if header.is_transactional() {
         let id = target.transactional_id;
         let producer = ProducerIdAndEpoch { id: header.producer_id, epoch: header.producer_epoch };
-        core.check_partition_in_txn(
+        let checked = core.check_partition_in_txn(
             id.ok_or(ResponseError::TransactionalIdAuthorizationFailed)?,
             producer,
             target.topic,
             target.partition,
-        )?;
+        );
+        abortable(checked, target.version >= 11)?;
     }
     let log_start_offset = partition.start_offset();
     if let Admission::Duplicate(appended) = partition.admit(header)? {

@@ -3,6 +3,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::protocol::StrBytes;
 use thiserror::Error;
+use uuid::Uuid;
 
 use super::{Append, Entry, OffsetCommit, ProducerIdAndEpoch};
 
@@ -24,11 +25,12 @@ impl Entry {
                 out.put_u8(1);
                 put_str(&mut out, cluster_id);
             }
-            Self::TopicCreated { topic, partitions, configs } => {
+            Self::TopicCreated { topic, partitions, configs, topic_id } => {
                 out.put_u8(2);
                 put_str(&mut out, topic);
                 out.put_i32(*partitions);
                 put_all(&mut out, configs, put_config);
+                out.extend(topic_id.iter().flat_map(Uuid::as_bytes));
             }
             Self::PartitionsAdded { topic, total } => {
                 out.put_u8(3);
@@ -122,6 +124,7 @@ impl Entry {
                 topic: from.str()?,
                 partitions: from.rest.try_get_i32()?,
                 configs: from.all(Payload::config)?,
+                topic_id: if from.rest.is_empty() { None } else { Some(from.uuid()?) },
             },
             3 => Self::PartitionsAdded { topic: from.str()?, total: from.rest.try_get_i32()? },
             4 => Self::TopicDeleted { topic: from.str()? },
@@ -276,6 +279,10 @@ impl Payload {
         Ok((self.str()?, self.rest.try_get_i32()?))
     }
 
+    fn uuid(&mut self) -> Result<Uuid, Malformed> {
+        Ok(Uuid::from_u128(self.rest.try_get_u128()?))
+    }
+
     fn all<T>(
         &mut self,
         mut item: impl FnMut(&mut Self) -> Result<T, Malformed>,
@@ -311,6 +318,19 @@ mod tests {
         for marker in markers {
             let start = marker.offset_in_payload as usize;
             assert_eq!(payload[start..start + marker.batch.len()], marker.batch);
+        }
+    }
+
+    #[test]
+    fn a_topic_has_the_id_it_was_created_with_or_none_in_an_older_journal() {
+        let created = |topic_id| Entry::TopicCreated {
+            topic: StrBytes::from_static_str("topic"),
+            partitions: 3,
+            configs: vec![(StrBytes::from_static_str("name"), StrBytes::from_static_str("value"))],
+            topic_id,
+        };
+        for entry in [created(None), created(Some(Uuid::from_u128(7)))] {
+            assert_eq!(Entry::decode(entry.encode()).unwrap(), entry);
         }
     }
 

@@ -4,6 +4,7 @@ mod codec;
 
 use bytes::Bytes;
 use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
 
 /// Describes one change. It is one frame of the journal, so it is applied as a whole or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub enum Entry {
         topic: StrBytes,
         partitions: i32,
         configs: Vec<(StrBytes, StrBytes)>,
+        /// Missing in journals of older versions.
+        topic_id: Option<Uuid>,
     },
     PartitionsAdded {
         topic: StrBytes,

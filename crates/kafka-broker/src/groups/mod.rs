@@ -55,10 +55,11 @@ impl Groups {
         &mut self,
         id: &str,
         caller: Caller,
+        protocol: Option<(&str, &str)>,
         assignments: Vec<(String, Bytes)>,
         now: Instant,
     ) -> Result<oneshot::Receiver<SyncReply>, ResponseError> {
-        self.known(id)?.sync(caller, assignments, now)
+        self.known(id)?.sync(caller, protocol, assignments, now)
     }
 
     pub fn heartbeat(&mut self, id: &str, caller: Caller, now: Instant) -> Result<(), ResponseError> {
@@ -152,6 +153,7 @@ mod tests {
             protocol_type: "consumer".to_owned(),
             protocols: vec![("range".to_owned(), Bytes::new())],
             requires_known_member_id: false,
+            may_skip_assignment: false,
         };
         groups.join("group", join, now)
     }
@@ -188,7 +190,7 @@ mod tests {
         groups.expire(now);
         let first = joined(first);
         let mut caller = Caller { member_id: &first.member_id, instance_id: None, generation: 1 };
-        groups.sync("group", caller, Vec::new(), now).unwrap();
+        groups.sync("group", caller, None, Vec::new(), now).unwrap();
         let second = join(&mut groups, "", now);
         let mut at = now;
         while at < now + LIMIT {

@@ -18,7 +18,7 @@ use kafka_protocol::messages::offset_for_leader_epoch_request::{
 use kafka_protocol::messages::offset_for_leader_epoch_response::EpochEndOffset;
 use kafka_protocol::messages::*;
 
-use crate::harness::{producer, send, topic, unique};
+use crate::harness::{eventually, producer, send, topic, unique};
 use crate::raw::{Raw, text};
 
 const INVALID_REQUEST: i16 = ResponseError::InvalidRequest.code();
@@ -230,6 +230,19 @@ fn a_topic_that_is_named_twice_does_not_grow() {
     let codes: Vec<_> = controller.call(2, &request).results.iter().map(|grown| grown.error_code).collect();
     assert_eq!(codes, [INVALID_REQUEST]);
     assert_eq!(partitions_of(&topic), 1);
+}
+
+#[test]
+fn a_topic_that_is_named_twice_is_deleted_once() {
+    let topic = topic(1);
+    let mut controller = Raw::to_controller();
+    let request = DeleteTopicsRequest::default()
+        .with_topic_names(vec![text(&topic).into(), text(&topic).into()])
+        .with_timeout_ms(10_000);
+    let codes: Vec<_> =
+        controller.call(5, &request).responses.iter().map(|deleted| deleted.error_code).collect();
+    assert_eq!(codes, [0; 2]);
+    eventually("the topic is deleted", || (partitions_of(&topic) == 0).then_some(()));
 }
 
 fn partitions_of(topic: &str) -> usize {

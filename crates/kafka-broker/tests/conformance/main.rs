@@ -26,6 +26,7 @@ mod membership;
 mod produce_fetch;
 mod protocol;
 mod raw;
+mod topic_ids;
 mod transaction_admin;
 mod transactions;
 mod versions;

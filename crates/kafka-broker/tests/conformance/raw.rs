@@ -4,12 +4,14 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use kafka_protocol::messages::{
     BrokerId, FindCoordinatorRequest, FindCoordinatorResponse, MetadataRequest, MetadataResponse,
     RequestHeader, ResponseHeader, metadata_request::MetadataRequestTopic,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
+use uuid::Uuid;
 
 use crate::harness::{PATIENCE, bootstrap, eventually};
 
@@ -47,9 +49,8 @@ impl Raw {
 
     /// Connects to the broker that creates and deletes topics.
     pub fn to_controller() -> Self {
-        let request = MetadataRequest::default().with_topics(Some(Vec::new()));
         let address = eventually("the cluster has a controller", || {
-            let found: MetadataResponse = Self::connect().call(9, &request);
+            let found: MetadataResponse = Self::connect().call(9, &MetadataRequest::default());
             broker_address(&found, found.controller_id)
         });
         Self::connect_to(&address)
@@ -131,6 +132,17 @@ fn broker_address(metadata: &MetadataResponse, id: BrokerId) -> Option<String> {
     let mut brokers = metadata.brokers.iter();
     let broker = brokers.find(|broker| broker.node_id == id)?;
     Some(format!("{}:{}", &*broker.host, broker.port))
+}
+
+/// Returns the topic as Metadata 12 describes it, by its name.
+pub fn described(raw: &mut Raw, topic: &str) -> MetadataResponseTopic {
+    let named = MetadataRequestTopic::default().with_name(Some(text(topic).into()));
+    let found = raw.call(12, &MetadataRequest::default().with_topics(Some(vec![named])));
+    found.topics[0].clone()
+}
+
+pub fn topic_id(topic: &str) -> Uuid {
+    described(&mut Raw::connect(), topic).topic_id
 }
 
 pub fn text(text: &str) -> StrBytes {
