@@ -39,7 +39,7 @@ use transactions::{
 };
 
 static APIS: [Api; 23] = [
-    api(ApiKey::Produce, 3..=8, Immediate(handle_produce)),
+    api(ApiKey::Produce, 3..=8, Waiting(|shared, call| Box::pin(handle_produce(shared, call)))),
     api(ApiKey::Fetch, 4..=11, Waiting(|shared, call| Box::pin(handle_fetch(shared, call)))),
     api(ApiKey::ListOffsets, 1..=6, Waiting(|shared, call| Box::pin(handle_list_offsets(shared, call)))),
     api(ApiKey::Metadata, 0..=9, Immediate(handle_metadata)),

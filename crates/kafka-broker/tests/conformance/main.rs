@@ -21,5 +21,6 @@ mod membership;
 mod produce_fetch;
 mod protocol;
 mod raw;
+mod records;
 mod transactions;
 mod versions;
