@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::{fmt, io};
 
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::time::Duration;
 use tokio_util::task::TaskTracker;
 
 use crate::core::Core;
+use crate::limits::Limits;
 use crate::shared::Shared;
 use crate::start_error::StartError;
 use crate::{connection, deadlines};
@@ -40,6 +42,7 @@ pub struct Broker {
 pub struct Builder {
     listener: Option<TcpListener>,
     data_dir: Option<PathBuf>,
+    limits: Limits,
 }
 
 impl Broker {
@@ -91,6 +94,11 @@ impl Builder {
         Self { data_dir: Some(path.into()), ..self }
     }
 
+    /// Sets the limits of connections.
+    pub fn limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
     /// Starts the broker. Returns once the data are read and clients can connect.
     ///
     /// # Errors
@@ -109,7 +117,7 @@ impl Builder {
             None => Core::temporary(),
         };
         let core = tokio::task::spawn_blocking(open).await??;
-        let shared = Arc::new(Shared::new(core, address));
+        let shared = Arc::new(Shared::new(core, address, self.limits));
         let tasks = TaskTracker::new();
         tasks.spawn(deadlines::keep(shared.clone()));
         tasks.spawn(accept(shared.clone(), listener, tasks.clone()));
@@ -130,14 +138,22 @@ impl Drop for Broker {
 }
 
 async fn accept(shared: Arc<Shared>, listener: TcpListener, tasks: TaskTracker) {
+    let slots = Arc::new(Semaphore::new(shared.limits.max_connections.min(Semaphore::MAX_PERMITS)));
     loop {
-        let accepted = tokio::select! {
+        if slots.available_permits() == 0 {
+            let max_connections = shared.limits.max_connections;
+            tracing::warn!(max_connections, "too many connections, further clients wait until one closes");
+        }
+        let accepting = async { (slots.clone().acquire_owned().await, listener.accept().await) };
+        let (Ok(slot), accepted) = (tokio::select! {
             () = shared.shutdown.cancelled() => return,
-            accepted = listener.accept() => accepted,
+            accepting = accepting => accepting,
+        }) else {
+            return;
         };
         match accepted {
             Ok((stream, peer)) => {
-                tasks.spawn(connection::serve(shared.clone(), stream, peer));
+                tasks.spawn(connection::serve(shared.clone(), stream, peer, slot));
             }
             Err(error) => {
                 // Out of file descriptors, most likely: to try at once would spin.

@@ -19,6 +19,7 @@ mod groups;
 mod guard;
 mod ids;
 mod journal;
+mod limits;
 mod partition;
 mod producer_state;
 mod shared;
@@ -29,4 +30,5 @@ mod transaction_coordinator;
 
 pub use broker::{Broker, Builder};
 pub use journal::JournalError;
+pub use limits::Limits;
 pub use start_error::StartError;
