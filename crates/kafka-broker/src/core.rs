@@ -7,6 +7,7 @@ use anyhow::Result;
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::entry::Entry;
 use crate::groups::Groups;
@@ -15,7 +16,7 @@ use crate::journal::{Journal, Reader};
 use crate::start_error::StartError;
 use crate::state::State;
 
-/// Holds the durable state with its journal, and the groups, which are in memory only. One lock guards it.
+/// Holds the durable state with its journal, and the groups with their timers. One lock guards it.
 pub struct Core {
     /// Changes only in [`Core::commit`], so memory never holds what the journal does not.
     state: State,
@@ -41,7 +42,8 @@ impl Core {
     }
 
     fn new(state: State, journal: Journal) -> Result<Self, StartError> {
-        let mut core = Self { state, journal, groups: Groups::default() };
+        let groups = Groups::restore(&state.groups, Instant::now());
+        let mut core = Self { state, journal, groups };
         if core.state.cluster_id.is_none() {
             let cluster_id = ids::cluster_id().into();
             core.commit(&Entry::ClusterCreated { cluster_id }).map_err(|_| StartError::Write)?;
@@ -65,6 +67,31 @@ impl Core {
     fn write(&mut self, payload: Bytes) -> Result<()> {
         let position = self.journal.append(&payload)?;
         self.state.apply(&Entry::decode(payload)?, position)
+    }
+
+    /// Changes groups, stores what a restart must find of them, and only then answers their members.
+    pub fn coordinate<T>(&mut self, change: impl FnOnce(&mut Groups) -> T) -> T {
+        let result = change(&mut self.groups);
+        for id in self.groups.take_changed() {
+            // If the group cannot be stored, its members continue, and join again after a restart.
+            let _ = self.store_group(&id);
+            if let Some(group) = self.groups.get_mut(&id) {
+                group.send_answers();
+            }
+        }
+        result
+    }
+
+    fn store_group(&mut self, id: &str) -> Result<(), ResponseError> {
+        let group = id.to_owned().into();
+        match self.groups.get_mut(id) {
+            Some(changed) => match changed.take_unsaved() {
+                Some(stored) => self.commit(&Entry::GroupStored { group, stored }),
+                None => Ok(()),
+            },
+            None if self.state.groups.contains_key(id) => self.commit(&Entry::GroupRemoved { group }),
+            None => Ok(()),
+        }
     }
 
     /// Notifies `waiter` once, when a batch is appended to the partition or the partition is deleted.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use anyhow::{Context, Result, ensure};
 
 use crate::batch::{self, BatchHeader};
-use crate::entry::{Append, Entry, ProducerIdAndEpoch};
+use crate::entry::{Append, Entry, ProducerIdAndEpoch, StoredGroup};
 use crate::group_offsets::GroupOffsets;
 use crate::partition::{Partition, Stored};
 use crate::transaction::{Status, Transaction};
@@ -20,6 +20,8 @@ pub struct State {
     pub offsets: BTreeMap<String, GroupOffsets>,
     /// Keyed by transactional id.
     pub transactions: HashMap<String, Transaction>,
+    /// Groups as a restart finds them, by id.
+    pub groups: BTreeMap<String, StoredGroup>,
     pub next_producer_id: i64,
 }
 
@@ -135,6 +137,12 @@ impl State {
                     partition.append_marker(&header, stored, *committed);
                 }
                 self.end_transaction(transactional_id, *committed, *producer_epoch)?;
+            }
+            Entry::GroupStored { group, stored } => {
+                self.groups.insert(group.to_string(), stored.clone());
+            }
+            Entry::GroupRemoved { group } => {
+                self.groups.remove(group.as_str());
             }
         }
         Ok(())

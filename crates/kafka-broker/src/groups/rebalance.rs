@@ -64,6 +64,7 @@ impl Group {
                 member.assignment = assignments.remove(&member.id).unwrap_or_default();
             }
             self.phase = Phase::Stable;
+            self.unsaved = true;
         }
         if self.phase == Phase::Stable {
             for member in self.members.values_mut() {
@@ -242,6 +243,7 @@ impl Group {
         if self.phase != Phase::Stable || self.choose_protocol() != self.protocol {
             return self.rebalance(now);
         }
+        self.unsaved = true;
         // The member keeps the old assignment. Naming the leader by its old id prevents a returning leader from computing
         // a new assignment, which a stable group would not distribute.
         let joined = Joined {
@@ -301,6 +303,7 @@ impl Group {
         self.protocol = self.choose_protocol();
         if self.members.is_empty() {
             self.phase = Phase::Empty { since: now };
+            self.unsaved = true;
             return;
         }
         self.phase = Phase::CompletingRebalance;

@@ -1,7 +1,7 @@
 //! Checks what clients expect of a Kafka broker, with librdkafka and with bare requests.
 //!
 //! Runs against the embedded broker, or against the cluster at `KAFKA_BOOTSTRAP_SERVERS` (Apache Kafka 3.9). Every
-//! assertion holds for both. Only `durability` and `limits` always test the embedded broker.
+//! assertion holds for both. Only `durability`, `group_restarts` and `limits` always test the embedded broker.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -15,6 +15,7 @@
 mod admin;
 mod durability;
 mod fencing;
+mod group_restarts;
 mod groups;
 mod harness;
 mod limits;
