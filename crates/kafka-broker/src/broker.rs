@@ -14,7 +14,9 @@ use crate::core::Core;
 use crate::limits::Limits;
 use crate::shared::Shared;
 use crate::start_error::StartError;
-use crate::{connection, deadlines};
+use crate::{connection, deadlines, retention};
+
+const SEGMENT_BYTES: u64 = 128 * 1024 * 1024;
 
 /// Runs a Kafka broker in tasks of the current tokio runtime.
 ///
@@ -43,6 +45,7 @@ pub struct Builder {
     listener: Option<TcpListener>,
     data_dir: Option<PathBuf>,
     limits: Limits,
+    segment_bytes: Option<u64>,
 }
 
 impl Broker {
@@ -94,6 +97,11 @@ impl Builder {
         Self { data_dir: Some(path.into()), ..self }
     }
 
+    /// Begins a file of the journal when the one before has this size. 128 MiB by default.
+    pub fn segment_bytes(self, bytes: u64) -> Self {
+        Self { segment_bytes: Some(bytes), ..self }
+    }
+
     /// Sets the limits of connections.
     pub fn limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
@@ -112,14 +120,16 @@ impl Builder {
             None => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(StartError::Listen)?,
         };
         let address = listener.local_addr().map_err(StartError::Listen)?;
+        let segment_bytes = self.segment_bytes.unwrap_or(SEGMENT_BYTES);
         let open = move || match self.data_dir {
-            Some(data_dir) => Core::open(&data_dir),
-            None => Core::temporary(),
+            Some(data_dir) => Core::open(&data_dir, segment_bytes),
+            None => Core::temporary(segment_bytes),
         };
         let core = tokio::task::spawn_blocking(open).await??;
         let shared = Arc::new(Shared::new(core, address, self.limits));
         let tasks = TaskTracker::new();
         tasks.spawn(deadlines::keep(shared.clone()));
+        tasks.spawn(retention::keep(shared.clone()));
         tasks.spawn(accept(shared.clone(), listener, tasks.clone()));
         Ok(Broker { shared, tasks })
     }

@@ -1,5 +1,9 @@
 //! Holds all state of the broker, and writes each durable change to the journal before it applies it.
 
+mod maintenance;
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,6 +13,7 @@ use kafka_protocol::ResponseError;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::checkpoint;
 use crate::entry::Entry;
 use crate::groups::Groups;
 use crate::ids;
@@ -25,19 +30,23 @@ pub struct Core {
 }
 
 impl Core {
-    /// Replays the journal in `dir`, which is created when missing. Blocks the thread.
-    pub fn open(dir: &Path) -> Result<Self, StartError> {
+    /// Continues from the checkpoint and the journal in `dir`, which is created when missing. Blocks the thread.
+    pub fn open(dir: &Path, segment_bytes: u64) -> Result<Self, StartError> {
         std::fs::create_dir_all(dir).map_err(|error| StartError::DataDir(dir.to_owned(), error))?;
-        let mut state = State::default();
-        let journal = Journal::open(&dir.join("journal"), |payload, position| {
-            state.apply(&Entry::decode(payload)?, position)
-        })?;
+        let mut journal = Journal::open(dir, segment_bytes)?;
+        let (mut state, position) = match journal.read_checkpoint()? {
+            Some(payloads) => checkpoint::restore(payloads, |position| journal.open_index(position))
+                .map_err(|error| journal.damaged_checkpoint(&error))?,
+            None => (State::default(), 0),
+        };
+        journal.replay(position, |payload, position| state.apply(&Entry::decode(payload)?, position))?;
+        journal.check_used(&maintenance::used(&state))?;
         Self::new(state, journal)
     }
 
     /// Begins without data, on a journal that ends with the process. Blocks the thread.
-    pub fn temporary() -> Result<Self, StartError> {
-        let journal = Journal::temporary().map_err(StartError::TemporaryFile)?;
+    pub fn temporary(segment_bytes: u64) -> Result<Self, StartError> {
+        let journal = Journal::temporary(segment_bytes).map_err(StartError::TemporaryFile)?;
         Self::new(State::default(), journal)
     }
 
@@ -47,6 +56,9 @@ impl Core {
         if core.state.cluster_id.is_none() {
             let cluster_id = ids::cluster_id().into();
             core.commit(&Entry::ClusterCreated { cluster_id }).map_err(|_| StartError::Write)?;
+        }
+        if core.journal.is_full() {
+            core.roll();
         }
         Ok(core)
     }
@@ -66,7 +78,11 @@ impl Core {
 
     fn write(&mut self, payload: Bytes) -> Result<()> {
         let position = self.journal.append(&payload)?;
-        self.state.apply(&Entry::decode(payload)?, position)
+        self.state.apply(&Entry::decode(payload)?, position)?;
+        if self.journal.is_full() {
+            self.roll();
+        }
+        Ok(())
     }
 
     /// Changes groups, stores what a restart must find of them, and only then answers their members.

@@ -9,11 +9,14 @@ mod api;
 mod batch;
 mod broker;
 mod call;
+mod checkpoint;
 mod clock;
 mod connection;
 mod core;
 mod deadlines;
 mod entry;
+#[cfg(test)]
+mod fuzz;
 mod group_offsets;
 mod groups;
 mod guard;
@@ -21,10 +24,13 @@ mod ids;
 mod journal;
 mod limits;
 mod partition;
+mod partition_index;
 mod producer_state;
+mod retention;
 mod shared;
 mod start_error;
 mod state;
+mod topic_retention;
 mod transaction;
 mod transaction_coordinator;
 

@@ -4,9 +4,11 @@
 
 use std::collections::VecDeque;
 
+use bytes::{Buf, BufMut, BytesMut};
 use kafka_protocol::ResponseError;
 
 use crate::batch::BatchHeader;
+use crate::entry::codec::{Malformed, Payload};
 
 /// Number of batches that an idempotent producer may have in flight (`NUM_BATCHES_TO_RETAIN`).
 const BATCHES_KEPT: usize = 5;
@@ -82,6 +84,33 @@ impl ProducerState {
         if header.is_transactional() && self.txn_first_offset.is_none() {
             self.txn_first_offset = Some(header.base_offset);
         }
+    }
+
+    pub fn encode(&self, out: &mut BytesMut) {
+        let Self { epoch, recent, txn_first_offset } = self;
+        out.put_i16(*epoch);
+        out.put_i64(txn_first_offset.unwrap_or(-1));
+        out.put_u32(recent.len() as u32);
+        for Batch { epoch, first_sequence, last_sequence, base_offset } in recent {
+            out.put_i16(*epoch);
+            out.put_i32(*first_sequence);
+            out.put_i32(*last_sequence);
+            out.put_i64(*base_offset);
+        }
+    }
+
+    pub fn decode(from: &mut Payload) -> Result<Self, Malformed> {
+        let epoch = from.rest.try_get_i16()?;
+        let txn_first_offset = Some(from.rest.try_get_i64()?).filter(|offset| *offset >= 0);
+        let recent = from.all(|from| {
+            Ok(Batch {
+                epoch: from.rest.try_get_i16()?,
+                first_sequence: from.rest.try_get_i32()?,
+                last_sequence: from.rest.try_get_i32()?,
+                base_offset: from.rest.try_get_i64()?,
+            })
+        })?;
+        Ok(Self { epoch, recent: recent.into(), txn_first_offset })
     }
 }
 

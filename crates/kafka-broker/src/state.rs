@@ -101,6 +101,10 @@ impl State {
                 let (partition, header, stored) = self.target(append, position)?;
                 partition.append(&header, stored);
             }
+            Entry::RecordsDeleted { topic, partition, before } => {
+                let partition = self.partition_mut(topic, *partition);
+                partition.context("records of an unknown partition are deleted")?.delete_before(*before);
+            }
             Entry::OffsetsCommitted { group, offsets } => {
                 self.group_offsets(group).commit(offsets, position);
             }

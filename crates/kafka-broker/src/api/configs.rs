@@ -1,7 +1,7 @@
 //! Handles DescribeConfigs, and defines the topic configs.
 //!
 //! All topic configs of Apache Kafka can be set when a topic is created, and are reported. The broker acts only on
-//! `max.message.bytes` and `message.timestamp.type`.
+//! `max.message.bytes`, `message.timestamp.type`, `cleanup.policy=delete`, `retention.ms` and `retention.bytes`.
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -15,6 +15,7 @@ use super::wire::BROKER;
 use crate::call::{Call, HandlerResult};
 use crate::shared::Shared;
 use crate::state::{State, Topic};
+use crate::topic_retention::{CLEANUP_POLICY, DEFAULT_RETENTION_MS, RETENTION_BYTES, RETENTION_MS};
 
 const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 const MESSAGE_TIMESTAMP_TYPE: &str = "message.timestamp.type";
@@ -42,9 +43,9 @@ enum Kind {
 
 use Kind::{Boolean, Double, Int, List, Long, String as Text};
 
-/// Topic configs with their defaults. These describe this broker, which keeps all records.
+/// Topic configs with their defaults.
 const TOPIC_CONFIGS: [(&str, Kind, &str); 30] = [
-    ("cleanup.policy", List, "delete"),
+    (CLEANUP_POLICY, List, "delete"),
     ("compression.gzip.level", Int, "-1"),
     ("compression.lz4.level", Int, "9"),
     ("compression.type", Text, "producer"),
@@ -68,8 +69,8 @@ const TOPIC_CONFIGS: [(&str, Kind, &str); 30] = [
     ("min.insync.replicas", Int, "1"),
     ("preallocate", Boolean, "false"),
     ("remote.storage.enable", Boolean, "false"),
-    ("retention.bytes", Long, "-1"),
-    ("retention.ms", Long, "-1"),
+    (RETENTION_BYTES, Long, "-1"),
+    (RETENTION_MS, Long, DEFAULT_RETENTION_MS),
     ("segment.bytes", Int, "1073741824"),
     ("segment.index.bytes", Int, "10485760"),
     ("segment.jitter.ms", Long, "0"),

@@ -10,7 +10,7 @@ use kafka_protocol::messages::{FetchRequest, FetchResponse, ProducerId, TopicNam
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
 
-use super::wire::check_leader_epoch;
+use super::wire::{check_leader_epoch, unreadable};
 use crate::call::{Call, HandlerResult};
 use crate::journal::Reader;
 use crate::partition::{Isolation, Stored};
@@ -114,7 +114,7 @@ fn plan_partition(
     let partition = partition.ok_or(ResponseError::UnknownTopicOrPartition)?;
     check_leader_epoch(wanted.current_leader_epoch)?;
     let offset = wanted.fetch_offset;
-    if !(0..=partition.end_offset()).contains(&offset) {
+    if !(partition.start_offset()..=partition.end_offset()).contains(&offset) {
         return Err(ResponseError::OffsetOutOfRange);
     }
     let limit = usize::try_from(wanted.partition_max_bytes).unwrap_or_default();
@@ -122,7 +122,8 @@ fn plan_partition(
     let mut batches = Vec::new();
     let mut bytes = 0_usize;
     let mut end = offset;
-    for (last_offset, stored) in partition.batches_from(offset, isolation) {
+    for found in partition.batches_from(offset, isolation) {
+        let (last_offset, stored) = found.map_err(unreadable)?;
         bytes += stored.length as usize;
         if bytes > limit && !(at_least_one && batches.is_empty()) {
             break;
@@ -142,7 +143,7 @@ fn plan_partition(
     let response = response(wanted)
         .with_high_watermark(partition.end_offset())
         .with_last_stable_offset(partition.last_stable_offset())
-        .with_log_start_offset(0)
+        .with_log_start_offset(partition.start_offset())
         .with_aborted_transactions(aborted);
     Ok(Planned { response, batches })
 }
@@ -162,10 +163,7 @@ fn read(plan: Plan, reader: &Reader) -> Vec<FetchableTopicResponse> {
                 let Planned { response, batches } = part;
                 match read_batches(&batches, reader) {
                     Ok(records) => response.with_records(Some(records)),
-                    Err(error) => {
-                        tracing::error!(%error, "cannot read the journal, refusing the fetch");
-                        response.with_error_code(ResponseError::KafkaStorageError.code())
-                    }
+                    Err(error) => response.with_error_code(unreadable(error).code()),
                 }
             });
             FetchableTopicResponse::default().with_topic(topic).with_partitions(partitions.collect())

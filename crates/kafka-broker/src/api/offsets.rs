@@ -20,7 +20,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
-use super::wire::{check_leader_epoch, code};
+use super::wire::{check_leader_epoch, code, unreadable};
 use crate::batch::{self, LEADER_EPOCH};
 use crate::call::{Call, HandlerResult};
 use crate::entry::{Entry, OffsetCommit};
@@ -94,9 +94,9 @@ fn locate(
     let end = partition.readable_end(isolation);
     Ok(match wanted.timestamp {
         LATEST => Located::Offset(end),
-        EARLIEST => Located::Offset(0),
-        timestamp => match partition.batch_at_or_after(timestamp) {
-            Some(stored) => Located::Within { stored, end },
+        EARLIEST => Located::Offset(partition.start_offset()),
+        timestamp => match partition.batches_at_or_after(timestamp).next() {
+            Some(found) => Located::Within { stored: found.map_err(unreadable)?, end },
             None => Located::None,
         },
     })
@@ -109,10 +109,7 @@ fn search(
     end: i64,
 ) -> Result<Option<(i64, i64)>, ResponseError> {
     let mut bytes = vec![0; stored.length as usize];
-    reader.read_into(&mut bytes, stored.position).map_err(|error| {
-        tracing::error!(%error, "cannot read the journal, refusing the request");
-        ResponseError::KafkaStorageError
-    })?;
+    reader.read_into(&mut bytes, stored.position).map_err(unreadable)?;
     let found = batch::first_at_or_after(&bytes, timestamp);
     Ok(found.filter(|(_, offset)| *offset < end))
 }

@@ -67,6 +67,7 @@ struct Target<'a> {
 struct Appended {
     base_offset: i64,
     time: i64,
+    log_start_offset: i64,
 }
 
 async fn append(
@@ -112,8 +113,9 @@ fn append_valid(
             target.partition,
         )?;
     }
+    let log_start_offset = partition.start_offset();
     if let Admission::Duplicate(base_offset) = partition.admit(header)? {
-        return Ok(Appended { base_offset, time: -1 });
+        return Ok(Appended { base_offset, time: -1, log_start_offset });
     }
     let base_offset = partition.end_offset();
     let received = batch::placed_at(records, base_offset);
@@ -131,5 +133,5 @@ fn append_valid(
         batch,
         offset_in_payload: 0,
     }))?;
-    Ok(Appended { base_offset, time })
+    Ok(Appended { base_offset, time, log_start_offset })
 }

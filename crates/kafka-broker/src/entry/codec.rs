@@ -91,6 +91,12 @@ impl Entry {
                 out.put_i16(*producer_epoch);
                 put_all(&mut out, markers, |out, marker| marker.encode(out));
             }
+            Self::RecordsDeleted { topic, partition, before } => {
+                out.put_u8(21);
+                put_str(&mut out, topic);
+                out.put_i32(*partition);
+                out.put_i64(*before);
+            }
             Self::GroupStored { group, stored } => {
                 out.put_u8(30);
                 put_str(&mut out, group);
@@ -144,6 +150,11 @@ impl Entry {
                 committed: from.rest.try_get_u8()? != 0,
                 producer_epoch: from.rest.try_get_i16()?,
                 markers: from.all(Append::decode)?,
+            },
+            21 => Self::RecordsDeleted {
+                topic: from.str()?,
+                partition: from.rest.try_get_i32()?,
+                before: from.rest.try_get_i64()?,
             },
             30 => Self::GroupStored { group: from.str()?, stored: StoredGroup::decode(&mut from)? },
             31 => Self::GroupRemoved { group: from.str()? },

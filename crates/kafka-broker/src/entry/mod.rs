@@ -27,6 +27,12 @@ pub enum Entry {
         topic: StrBytes,
     },
     BatchAppended(Append),
+    /// Moves the start of the log to this offset.
+    RecordsDeleted {
+        topic: StrBytes,
+        partition: i32,
+        before: i64,
+    },
     OffsetsCommitted {
         group: StrBytes,
         offsets: Vec<OffsetCommit>,
