@@ -45,6 +45,17 @@ test: ## Run the tests
 test-api: ## Check the HTTP APIs with validators, schemathesis and a browser; API_EXAMPLES=100, API_SEED=<number>
 	tests/api/check
 
+.PHONY: fuzz
+fuzz: ## Send mutated requests, batches and journal entries through the embedded broker; FUZZ_RUNS=10000000, FUZZ_SEED=<number>
+	FUZZ_RUNS=$${FUZZ_RUNS:-10000000} cargo test --release -p embedded-kafka-broker --lib fuzz -- --nocapture
+
+.PHONY: broker-speed
+broker-speed: ## Measure the embedded broker: produce, start, memory, fetch; SPEED_RECORDS=1000000, SPEED_CODEC=none
+	cargo build --release -p embedded-kafka-broker --example speed
+	dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	target/release/examples/speed fill "$$dir" $${SPEED_RECORDS:-1000000} $${SPEED_CODEC:-none} && \
+	target/release/examples/speed start "$$dir"
+
 .PHONY: cluster-up
 cluster-up: ## Start the production topology as plain processes; installs missing engines
 	tests/cluster/cluster up

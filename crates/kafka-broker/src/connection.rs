@@ -2,6 +2,9 @@
 //!
 //! Requests are handled one after the other, as Apache Kafka does. So responses keep their order, and TCP slows down a
 //! client that sends faster than it is served.
+//!
+//! Large requests of all connections share [`REQUEST_MEMORY`]: a connection reads one only when there is room for all of
+//! it, so that half of a request never waits for another half.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,8 +13,11 @@ use anyhow::{Context, Result, bail};
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, RequestHeader};
 use kafka_protocol::protocol::Decodable;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit};
+use tokio::time::timeout;
 
 use crate::api::{self, Api};
 use crate::call::{Call, HandlerResult, encode};
@@ -21,62 +27,80 @@ use crate::unserved::Request;
 
 /// `socket.request.max.bytes`
 const MAX_REQUEST: usize = 100 * 1024 * 1024;
-/// Memory is allocated as bytes arrive, not by the announced length.
-const READ_AHEAD: usize = 256 * 1024;
+/// Bytes of the large requests that are read or handled at the same time (`queued.max.request.bytes`).
+pub const REQUEST_MEMORY: usize = MAX_REQUEST;
+/// A request up to this size does not wait for room, so that no client can delay the heartbeats of another.
+const SMALL_REQUEST: usize = 64 * 1024;
+const READ_BUFFER: usize = 8 * 1024;
 
-pub async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+/// Serves the connection until the client or the broker ends it. `slot` is one of the connections that may be open.
+pub async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
     let shutdown = shared.shutdown.clone();
     let ended = shutdown.run_until_cancelled(converse(&shared, stream, peer));
     if let Some(Err(error)) = ended.await {
         tracing::debug!(%peer, error = format!("{error:#}"), "request failed, closing the connection");
     }
+    drop(slot);
 }
 
 async fn converse(shared: &Shared, mut stream: TcpStream, peer: SocketAddr) -> Result<()> {
     stream.set_nodelay(true)?;
     let client = Arc::new(Client::new(peer.ip()));
-    let mut buffer = BytesMut::new();
-    while let Some(frame) = read_frame(&mut stream, &mut buffer).await? {
-        if let Some(response) = handle(shared, frame, &client).await? {
-            stream.write_all(&response).await?;
+    let (reader, mut writer) = stream.split();
+    let mut reader = BufReader::with_capacity(READ_BUFFER, reader);
+    while let Some((frame, room)) = read_frame(shared, &mut reader).await? {
+        let response = handle(shared, frame, &client).await?;
+        drop(room);
+        if let Some(response) = response {
+            write(shared, &mut writer, response).await?;
         }
     }
     Ok(())
 }
 
 /// Reads the next request, without its length. Returns `None` when the client has closed the connection between two
-/// requests.
-async fn read_frame(stream: &mut TcpStream, buffer: &mut BytesMut) -> Result<Option<Bytes>> {
-    let mut wanted = size_of::<i32>();
-    let mut length = None;
-    loop {
-        if buffer.len() >= wanted {
-            match length {
-                Some(length) => return Ok(Some(buffer.split_to(length).freeze())),
-                None => {
-                    let announced = usize::try_from(buffer.get_i32()).unwrap_or(usize::MAX);
-                    if announced > MAX_REQUEST {
-                        bail!("a request announces more than {MAX_REQUEST} bytes");
-                    }
-                    length = Some(announced);
-                    wanted = announced;
-                    continue;
-                }
-            }
-        }
-        buffer.reserve((wanted - buffer.len()).clamp(4096, READ_AHEAD));
-        if stream.read_buf(buffer).await? == 0 {
-            if buffer.is_empty() && length.is_none() {
-                return Ok(None);
-            }
-            bail!("the connection ends within a request");
-        }
+/// requests, or was idle.
+async fn read_frame<'a>(
+    shared: &'a Shared,
+    reader: &mut BufReader<ReadHalf<'_>>,
+) -> Result<Option<(Bytes, Option<SemaphorePermit<'a>>)>> {
+    let Ok(begun) = timeout(shared.limits.max_idle, reader.fill_buf()).await else { return Ok(None) };
+    if begun?.is_empty() {
+        return Ok(None);
     }
+    let late = "the rest of a request did not arrive in time";
+    let length = timeout(shared.limits.request_timeout, reader.read_i32()).await.context(late)??;
+    let length = usize::try_from(length).ok().filter(|length| *length <= MAX_REQUEST);
+    let length = length.with_context(|| format!("a request announces more than {MAX_REQUEST} bytes"))?;
+    let room = match length {
+        0..=SMALL_REQUEST => None,
+        _ => Some(shared.request_memory.acquire_many(length as u32).await?),
+    };
+    let mut frame = BytesMut::with_capacity(length);
+    let mut rest = reader.take(length as u64);
+    let read = async {
+        while frame.len() < length {
+            if rest.read_buf(&mut frame).await? == 0 {
+                bail!("the connection ends within a request");
+            }
+        }
+        Ok(())
+    };
+    timeout(shared.limits.request_timeout, read).await.context(late)??;
+    Ok(Some((frame.freeze(), room)))
+}
+
+async fn write(shared: &Shared, writer: &mut WriteHalf<'_>, mut response: Bytes) -> Result<()> {
+    while response.has_remaining() {
+        let written = timeout(shared.limits.max_idle, writer.write_buf(&mut response)).await;
+        written.context("the client does not read its response")??;
+    }
+    Ok(())
 }
 
 /// Handles one request. An error closes the connection, as Apache Kafka does with a request that it cannot read or does
 /// not serve.
-async fn handle(shared: &Shared, frame: Bytes, client: &Arc<Client>) -> HandlerResult {
+pub async fn handle(shared: &Shared, frame: Bytes, client: &Arc<Client>) -> HandlerResult {
     let mut rest = frame.clone();
     let key = rest.try_get_i16()?;
     let version = rest.try_get_i16()?;
@@ -108,6 +132,7 @@ mod tests {
 
     use super::*;
     use crate::core::Core;
+    use crate::limits::Limits;
 
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);
@@ -140,7 +165,8 @@ mod tests {
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone());
         let _guard = tracing::subscriber::set_default(subscriber.finish());
-        let shared = Shared::new(Core::temporary().unwrap(), (Ipv4Addr::LOCALHOST, 0).into());
+        let core = Core::temporary(1 << 20).unwrap();
+        let shared = Shared::new(core, (Ipv4Addr::LOCALHOST, 0).into(), Limits::default());
         let client = Arc::new(Client::new(Ipv4Addr::LOCALHOST.into()));
         let introduction = ApiVersionsRequest::default()
             .with_client_software_name(StrBytes::from_static_str("kafka-python"))

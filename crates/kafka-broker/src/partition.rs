@@ -1,20 +1,24 @@
 //! Keeps one partition in memory: positions of its batches, limits of its readers, states of its producers.
 //!
-//! The high watermark is the end of the log, as there is no replica. The log starts at offset 0 until a client deletes
-//! records: there is no retention.
+//! The high watermark is the end of the log, as there is no replica.
+
+mod checkpoint;
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::sync::{Arc, Weak};
 
 use kafka_protocol::ResponseError;
 use tokio::sync::Notify;
 
 use crate::batch::BatchHeader;
+pub use crate::partition_index::Stored;
+use crate::partition_index::{Indexed, PartitionIndex};
 use crate::producer_state::{Appended, ProducerState};
 
 #[derive(Debug, Default)]
 pub struct Partition {
-    index: Vec<Indexed>,
+    index: PartitionIndex,
     start_offset: i64,
     end_offset: i64,
     producers: HashMap<i64, ProducerState>,
@@ -23,22 +27,6 @@ pub struct Partition {
     /// In the order in which they ended.
     aborted: Vec<AbortedTxn>,
     waiting: Vec<Weak<Notify>>,
-}
-
-/// Locates a batch in the journal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stored {
-    pub position: u64,
-    pub length: u32,
-}
-
-#[derive(Debug)]
-struct Indexed {
-    last_offset: i64,
-    max_timestamp: i64,
-    /// Maximum of this batch and all before it, so that it never decreases along the index.
-    max_timestamp_so_far: i64,
-    stored: Stored,
 }
 
 /// Describes an aborted transaction, as `AbortedTxn` of Apache Kafka's transaction index.
@@ -63,6 +51,13 @@ impl From<i8> for Isolation {
             _ => Self::ReadUncommitted,
         }
     }
+}
+
+/// Limits what a partition keeps. `None` means without limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    pub ms: Option<i64>,
+    pub bytes: Option<u64>,
 }
 
 /// Decides what happens to a valid batch.
@@ -90,7 +85,7 @@ impl Partition {
 
     /// Returns the bytes of all batches from the start of the log.
     pub fn size(&self) -> i64 {
-        self.index.iter().map(|batch| i64::from(batch.stored.length)).sum()
+        self.index.spans().map(|span| span.bytes).sum::<u64>().cast_signed()
     }
 
     /// Returns the producers that have written, with their ids.
@@ -107,28 +102,27 @@ impl Partition {
     }
 
     /// Returns the batches from the one with `offset` on that a consumer may read, each with its last offset.
-    pub fn batches_from(&self, offset: i64, isolation: Isolation) -> impl Iterator<Item = (i64, Stored)> {
-        let start = self.index.partition_point(|batch| batch.last_offset < offset);
+    pub fn batches_from(
+        &self,
+        offset: i64,
+        isolation: Isolation,
+    ) -> impl Iterator<Item = io::Result<(i64, Stored)>> {
         let end = self.readable_end(isolation);
         self.index
-            .get(start..)
-            .unwrap_or_default()
-            .iter()
-            .take_while(move |batch| batch.last_offset < end)
-            .map(|batch| (batch.last_offset, batch.stored))
+            .from(offset)
+            .take_while(move |found| found.as_ref().map_or(true, |batch| batch.last_offset < end))
+            .map(|found| found.map(|batch| (batch.last_offset, batch.stored)))
     }
 
     /// Returns the batches with a record whose timestamp is at least `timestamp`. In the first one, the record may be
     /// before the start of the log.
-    pub fn batches_at_or_after(&self, timestamp: i64) -> impl Iterator<Item = Stored> {
-        let at = self.index.partition_point(|batch| batch.max_timestamp_so_far < timestamp);
-        let rest = self.index.get(at..).unwrap_or_default().iter();
-        rest.filter(move |batch| batch.max_timestamp >= timestamp).map(|batch| batch.stored)
+    pub fn batches_at_or_after(&self, timestamp: i64) -> impl Iterator<Item = io::Result<Stored>> {
+        self.index.at_or_after(timestamp, self.start_offset).map(|found| found.map(|batch| batch.stored))
     }
 
     /// Returns the largest timestamp of all records.
-    pub fn max_timestamp(&self) -> Option<i64> {
-        self.index.last().map(|last| last.max_timestamp_so_far)
+    pub fn max_timestamp(&self) -> io::Result<Option<i64>> {
+        self.index.max_timestamp(self.start_offset)
     }
 
     /// Returns the aborted transactions with records in `from..end` (`TransactionIndex.collectAbortedTxns`).
@@ -198,14 +192,27 @@ impl Partition {
     /// Moves the start of the log forward to this offset. Batches that end before it are no longer found.
     pub fn delete_before(&mut self, offset: i64) {
         self.start_offset = self.start_offset.max(offset.min(self.end_offset));
-        let start = self.start_offset;
-        self.index.drain(..self.index.partition_point(|batch| batch.last_offset < start));
-        let mut max_timestamp = i64::MIN;
-        for batch in &mut self.index {
-            max_timestamp = max_timestamp.max(batch.max_timestamp);
-            batch.max_timestamp_so_far = max_timestamp;
+        self.index.delete_before(self.start_offset);
+        self.aborted.retain(|txn| txn.last_offset >= self.start_offset);
+    }
+
+    /// Returns the offset up to which records may be deleted, as `UnifiedLog.deleteOldSegments` decides. What a consumer
+    /// of committed records has yet to read is kept.
+    pub fn retained_from(&self, retention: Retention, now_ms: i64) -> i64 {
+        let size: u64 = self.index.spans().map(|span| span.bytes).sum();
+        let mut surplus = retention.bytes.map_or(0, |bytes| size.saturating_sub(bytes));
+        let expired = retention.ms.map(|ms| now_ms.saturating_sub(ms));
+        let mut start = self.start_offset;
+        for span in self.index.spans() {
+            // Records without a timestamp do not expire.
+            let is_old = expired.is_some_and(|expired| (0..expired).contains(&span.max_timestamp));
+            if (!is_old && span.bytes > surplus) || span.last_offset >= self.last_stable_offset() {
+                break;
+            }
+            surplus = surplus.saturating_sub(span.bytes);
+            start = span.last_offset + 1;
         }
-        self.aborted.retain(|txn| txn.last_offset >= start);
+        start
     }
 
     /// Notifies `waiter` once, when a batch is appended.
@@ -228,13 +235,7 @@ impl Partition {
 
     fn push(&mut self, header: &BatchHeader, stored: Stored) {
         let last_offset = header.base_offset + i64::from(header.last_offset_delta);
-        let before = self.max_timestamp().unwrap_or(i64::MIN);
-        self.index.push(Indexed {
-            last_offset,
-            max_timestamp: header.max_timestamp,
-            max_timestamp_so_far: header.max_timestamp.max(before),
-            stored,
-        });
+        self.index.push(Indexed { last_offset, max_timestamp: header.max_timestamp, stored });
         self.end_offset = last_offset + 1;
         self.wake();
     }
@@ -351,7 +352,7 @@ mod tests {
             }) {
                 for within in 0..i64::from(records) {
                     let mut found = log.partition.batches_from(offset + within, Isolation::ReadCommitted);
-                    let (last_offset, stored) = found.next().unwrap();
+                    let (last_offset, stored) = found.next().unwrap().unwrap();
                     prop_assert_eq!(stored.position as i64, offset);
                     prop_assert_eq!(last_offset, offset + i64::from(records) - 1);
                 }
@@ -368,7 +369,8 @@ mod tests {
                 log.append(-1, 0, 1, *time);
             }
             let scanned = times.iter().position(|time| *time >= wanted);
-            let found = log.partition.batches_at_or_after(wanted).next().map(|stored| stored.position as usize);
+            let found = log.partition.batches_at_or_after(wanted).next();
+            let found = found.map(|stored| stored.unwrap().position as usize);
             prop_assert_eq!(found, scanned);
         }
 
@@ -384,9 +386,10 @@ mod tests {
             }
             let deleted = deleted.min(times.len());
             log.partition.delete_before(deleted as i64);
-            prop_assert_eq!(log.partition.max_timestamp(), times[deleted..].iter().max().copied());
+            prop_assert_eq!(log.partition.max_timestamp().unwrap(), times[deleted..].iter().max().copied());
             let scanned = times[deleted..].iter().position(|time| *time >= wanted).map(|at| at + deleted);
-            let found = log.partition.batches_at_or_after(wanted).next().map(|stored| stored.position as usize);
+            let found = log.partition.batches_at_or_after(wanted).next();
+            let found = found.map(|stored| stored.unwrap().position as usize);
             prop_assert_eq!(found, scanned);
         }
     }

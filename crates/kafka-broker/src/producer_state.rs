@@ -4,9 +4,11 @@
 
 use std::collections::VecDeque;
 
+use bytes::{Buf, BufMut, BytesMut};
 use kafka_protocol::ResponseError;
 
 use crate::batch::BatchHeader;
+use crate::entry::codec::{Malformed, Payload};
 
 /// Number of batches that an idempotent producer may have in flight (`NUM_BATCHES_TO_RETAIN`).
 const BATCHES_KEPT: usize = 5;
@@ -109,6 +111,43 @@ impl ProducerState {
         if header.is_transactional() && self.txn_first_offset.is_none() {
             self.txn_first_offset = Some(header.base_offset);
         }
+    }
+
+    pub fn encode(&self, out: &mut BytesMut) {
+        let Self { epoch, recent, txn_first_offset, last_timestamp, has_marker } = self;
+        out.put_i16(*epoch);
+        out.put_i64(txn_first_offset.unwrap_or(-1));
+        out.put_i64(*last_timestamp);
+        out.put_u8(u8::from(*has_marker));
+        out.put_u32(recent.len() as u32);
+        for Batch { epoch, first_sequence, last_sequence, appended } in recent {
+            out.put_i16(*epoch);
+            out.put_i32(*first_sequence);
+            out.put_i32(*last_sequence);
+            out.put_i64(appended.base_offset);
+            out.put_i64(appended.timestamp);
+        }
+    }
+
+    pub fn decode(from: &mut Payload) -> Result<Self, Malformed> {
+        Ok(Self {
+            epoch: from.rest.try_get_i16()?,
+            txn_first_offset: Some(from.rest.try_get_i64()?).filter(|offset| *offset >= 0),
+            last_timestamp: from.rest.try_get_i64()?,
+            has_marker: from.rest.try_get_u8()? != 0,
+            recent: from.all(Batch::decode)?.into(),
+        })
+    }
+}
+
+impl Batch {
+    fn decode(from: &mut Payload) -> Result<Self, Malformed> {
+        Ok(Self {
+            epoch: from.rest.try_get_i16()?,
+            first_sequence: from.rest.try_get_i32()?,
+            last_sequence: from.rest.try_get_i32()?,
+            appended: Appended { base_offset: from.rest.try_get_i64()?, timestamp: from.rest.try_get_i64()? },
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use crate::batch::{self, BatchHeader};
-use crate::entry::{Append, Entry, ProducerIdAndEpoch};
+use crate::entry::{Append, Entry, ProducerIdAndEpoch, StoredGroup};
 use crate::group_offsets::GroupOffsets;
 use crate::ids;
 use crate::partition::{Partition, Stored};
@@ -20,11 +20,13 @@ use crate::transaction::{Status, Transaction};
 pub struct State {
     pub cluster_id: Option<String>,
     pub topics: BTreeMap<String, Topic>,
-    topic_names: HashMap<Uuid, String>,
+    pub topic_names: HashMap<Uuid, String>,
     /// Keyed by group id.
     pub offsets: BTreeMap<String, GroupOffsets>,
     /// Keyed by transactional id.
     pub transactions: HashMap<String, Transaction>,
+    /// Groups as a restart finds them, by id.
+    pub groups: BTreeMap<String, StoredGroup>,
     pub next_producer_id: i64,
 }
 
@@ -131,6 +133,7 @@ impl State {
             }
             Entry::GroupDeleted { group } => {
                 self.offsets.remove(group.as_str());
+                self.groups.remove(group.as_str());
             }
             Entry::ProducerIdAllocated { producer_id } => {
                 self.next_producer_id = self.next_producer_id.max(producer_id + 1);
@@ -165,6 +168,12 @@ impl State {
             }
             Entry::MarkersWritten { committed, markers } => {
                 self.append_markers(markers, position, *committed)?;
+            }
+            Entry::GroupStored { group, stored } => {
+                self.groups.insert(group.to_string(), stored.clone());
+            }
+            Entry::GroupRemoved { group } => {
+                self.groups.remove(group.as_str());
             }
         }
         Ok(())

@@ -37,7 +37,7 @@ fn delete_group(core: &mut Core, group: &StrBytes) -> Result<(), ResponseError> 
         return Err(ResponseError::NonEmptyGroup);
     }
     core.commit(&Entry::GroupDeleted { group: group.clone() })?;
-    core.groups.remove(group);
+    core.coordinate(|groups| groups.remove(group));
     Ok(())
 }
 
@@ -100,7 +100,7 @@ fn delete_offsets(
     }
     // A group without members and offsets does not exist.
     if is_empty && !core.state().offsets.contains_key(group.as_str()) {
-        core.groups.remove(group);
+        core.coordinate(|groups| groups.remove(group));
     }
     Ok(results)
 }

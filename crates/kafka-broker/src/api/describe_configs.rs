@@ -33,7 +33,7 @@ const BROKER_CONFIGS: [(&str, Kind, &str); 16] = [
     ("group.min.session.timeout.ms", Int, "6000"),
     ("inter.broker.protocol.version", Text, "3.9-IV0"),
     ("log.retention.bytes", Long, "-1"),
-    ("log.retention.ms", Long, "-1"),
+    ("log.retention.ms", Long, "604800000"),
     ("message.max.bytes", Int, "1048588"),
     ("num.partitions", Int, "3"),
     ("offset.metadata.max.bytes", Int, "4096"),

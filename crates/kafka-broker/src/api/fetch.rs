@@ -13,7 +13,7 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
 
-use super::wire::check_leader_epoch;
+use super::wire::{check_leader_epoch, unreadable};
 use crate::batch::LEADER_EPOCH;
 use crate::call::{Call, HandlerResult};
 use crate::journal::Reader;
@@ -147,7 +147,8 @@ fn plan_partition(
     let mut batches = Vec::new();
     let mut bytes = 0_usize;
     let mut end = offset;
-    for (last_offset, stored) in partition.batches_from(offset, isolation) {
+    for found in partition.batches_from(offset, isolation) {
+        let (last_offset, stored) = found.map_err(unreadable)?;
         bytes += stored.length as usize;
         if bytes > limit && !(at_least_one && batches.is_empty()) {
             break;
@@ -197,10 +198,7 @@ fn read(plan: Plan, reader: &Reader) -> Vec<FetchableTopicResponse> {
                 let Planned { response, batches } = part;
                 match read_batches(&batches, reader) {
                     Ok(records) => response.with_records(Some(records)),
-                    Err(error) => {
-                        tracing::error!(%error, "cannot read the journal, refusing the fetch");
-                        response.with_error_code(ResponseError::KafkaStorageError.code())
-                    }
+                    Err(error) => response.with_error_code(unreadable(error).code()),
                 }
             });
             topic.with_partitions(partitions.collect())

@@ -37,7 +37,7 @@ pub async fn handle_join_group(shared: &Shared, call: &Call) -> HandlerResult {
     } else {
         let group_id = request.group_id.clone();
         let join = to_join(request, call);
-        let answer = shared.lock().groups.join(&group_id, join, Instant::now());
+        let answer = shared.lock().coordinate(|groups| groups.join(&group_id, join, Instant::now()));
         shared.deadlines.notify_one();
         // The sender is dropped when the same member joins again in the meantime.
         answer.await.unwrap_or_else(|_| refused(ResponseError::RebalanceInProgress))
@@ -117,8 +117,8 @@ pub async fn handle_sync_group(shared: &Shared, call: &Call) -> HandlerResult {
     });
     let assignments = assignments.collect();
     let waiting = protocol.and_then(|protocol| {
-        let groups = &mut shared.lock().groups;
-        groups.sync(&request.group_id, caller, protocol, assignments, Instant::now())
+        let now = Instant::now();
+        shared.lock().coordinate(|groups| groups.sync(&request.group_id, caller, protocol, assignments, now))
     });
     shared.deadlines.notify_one();
     let assignment = match waiting {
@@ -150,16 +150,17 @@ pub fn handle_heartbeat(shared: &Shared, call: &Call) -> HandlerResult {
 
 pub fn handle_leave_group(shared: &Shared, call: &Call) -> HandlerResult {
     let request: LeaveGroupRequest = call.request()?;
-    let groups = &mut shared.lock().groups;
+    let mut core = shared.lock();
     let now = Instant::now();
     let group = request.group_id.as_str();
     if call.version < 3 {
-        let left = groups.leave(group, &request.member_id, None, now);
+        let left = core.coordinate(|groups| groups.leave(group, &request.member_id, None, now));
         shared.deadlines.notify_one();
         return call.respond(&LeaveGroupResponse::default().with_error_code(code(&left)));
     }
     let members = request.members.into_iter().map(|member| {
-        let left = groups.leave(group, &member.member_id, member.group_instance_id.as_deref(), now);
+        let instance = member.group_instance_id.as_deref();
+        let left = core.coordinate(|groups| groups.leave(group, &member.member_id, instance, now));
         MemberResponse::default()
             .with_error_code(code(&left))
             .with_member_id(member.member_id)

@@ -9,7 +9,7 @@ use kafka_protocol::messages::list_offsets_response::{
 };
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 
-use super::wire::{check_leader_epoch, code};
+use super::wire::{check_leader_epoch, code, unreadable};
 use crate::batch::{self, LEADER_EPOCH};
 use crate::call::{Call, HandlerResult};
 use crate::journal::Reader;
@@ -125,14 +125,15 @@ fn locate(
         LATEST => return Ok(Located::Known(Found::at(-1, end))),
         EARLIEST | EARLIEST_LOCAL => return Ok(Located::Known(Found::at(-1, start))),
         LATEST_TIERED => return Ok(Located::Known(Found::NOTHING)),
-        MAX_TIMESTAMP => partition.max_timestamp(),
+        MAX_TIMESTAMP => partition.max_timestamp().map_err(unreadable)?,
         timestamp => Some(timestamp),
     };
     let Some(timestamp) = timestamp else {
         return Ok(Located::Known(Found::NOTHING));
     };
     // The record may be before the start of the log in the first batch only.
-    let batches = partition.batches_at_or_after(timestamp).take(2).collect();
+    let batches = partition.batches_at_or_after(timestamp).take(2).collect::<Result<_, _>>();
+    let batches = batches.map_err(unreadable)?;
     Ok(Located::Within(Search { timestamp, batches, start, end }))
 }
 
@@ -151,10 +152,7 @@ impl Search {
     fn run(&self, reader: &Reader) -> Result<Found, ResponseError> {
         for stored in &self.batches {
             let mut bytes = vec![0; stored.length as usize];
-            reader.read_into(&mut bytes, stored.position).map_err(|error| {
-                tracing::error!(%error, "cannot read the journal, refusing the request");
-                ResponseError::KafkaStorageError
-            })?;
+            reader.read_into(&mut bytes, stored.position).map_err(unreadable)?;
             if let Some((timestamp, offset)) = batch::first_at_or_after(&bytes, self.timestamp, self.start) {
                 let is_readable = offset < self.end;
                 return Ok(if is_readable { Found::at(timestamp, offset) } else { Found::NOTHING });

@@ -73,7 +73,7 @@ use transactions::{
 use write_txn_markers::handle_write_txn_markers;
 
 static APIS: [Api; 43] = [
-    api(ApiKey::Produce, 3..=11, Immediate(handle_produce)),
+    api(ApiKey::Produce, 3..=11, Waiting(|shared, call| Box::pin(handle_produce(shared, call)))),
     api(ApiKey::Fetch, 4..=17, Waiting(|shared, call| Box::pin(handle_fetch(shared, call)))),
     api(ApiKey::ListOffsets, 1..=9, Waiting(|shared, call| Box::pin(handle_list_offsets(shared, call)))),
     api(ApiKey::Metadata, 0..=12, Immediate(handle_metadata)),

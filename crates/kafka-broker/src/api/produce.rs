@@ -18,7 +18,7 @@ use crate::partition::Admission;
 use crate::shared::Shared;
 
 /// Appends record batches. A request with acks 0 has no response: an error can only close the connection.
-pub fn handle_produce(shared: &Shared, call: &Call) -> HandlerResult {
+pub async fn handle_produce(shared: &Shared, call: &Call) -> HandlerResult {
     let request: ProduceRequest = call.request()?;
     let transactional_id = request.transactional_id.as_deref().map(|id| &**id);
     let mut responses = Vec::with_capacity(request.topic_data.len());
@@ -30,7 +30,7 @@ pub fn handle_produce(shared: &Shared, call: &Call) -> HandlerResult {
             let target = Target { topic: &topic.name, partition, transactional_id, version };
             let records = data.records.as_ref();
             let appended = match request.acks {
-                -1..=1 => append(shared, &target, records),
+                -1..=1 => append(shared, &target, records).await,
                 _ => Err(ResponseError::InvalidRequiredAcks),
             };
             failed |= appended.is_err();
@@ -73,10 +73,24 @@ struct Appended {
     log_start_offset: i64,
 }
 
-fn append(shared: &Shared, target: &Target, records: Option<&Bytes>) -> Result<Appended, ResponseError> {
+async fn append(
+    shared: &Shared,
+    target: &Target<'_>,
+    records: Option<&Bytes>,
+) -> Result<Appended, ResponseError> {
     let records = records.ok_or(ResponseError::InvalidRecord)?;
-    let header = BatchHeader::validate(records, target.version)?;
+    let header = validate(records, target.version).await?;
     append_valid(&mut shared.lock(), target, records, &header)
+}
+
+/// Validates the batch. Decompressing it would delay the other connections, so another thread does that.
+async fn validate(records: &Bytes, version: i16) -> Result<BatchHeader, ResponseError> {
+    if !BatchHeader::is_compressed(records) {
+        return BatchHeader::validate(records, version);
+    }
+    let records = records.clone();
+    let validated = tokio::task::spawn_blocking(move || BatchHeader::validate(&records, version));
+    validated.await.unwrap_or(Err(ResponseError::UnknownServerError))
 }
 
 fn append_valid(
@@ -111,9 +125,15 @@ fn append_valid(
         return Ok(Appended { base_offset, time, log_start_offset });
     }
     let base_offset = partition.end_offset();
-    let time = if topic.configs.log_append_time { now_ms() } else { -1 };
-    let batch = batch::placed_at(records, base_offset);
-    let batch = if time < 0 { batch } else { batch::stamped(&batch, time) };
+    let received = batch::placed_at(records, base_offset);
+    let (batch, time) = if topic.configs.log_append_time {
+        let time = now_ms();
+        (batch::stamped(&received, time, true), time)
+    } else if BatchHeader::read(records).as_ref() != Some(header) {
+        (batch::stamped(&received, header.max_timestamp, false), -1)
+    } else {
+        (received, -1)
+    };
     core.commit(&Entry::BatchAppended(Append {
         topic: target.topic.clone(),
         partition: target.partition,

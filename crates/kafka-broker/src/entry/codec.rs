@@ -5,7 +5,7 @@ use kafka_protocol::protocol::StrBytes;
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::{Append, Entry, OffsetCommit, ProducerIdAndEpoch};
+use super::{Append, Entry, OffsetCommit, ProducerIdAndEpoch, StoredGroup};
 
 #[derive(Debug, Error)]
 #[error("the entry is malformed")]
@@ -112,12 +112,21 @@ impl Entry {
                 out.put_u8(u8::from(*committed));
                 put_all(&mut out, markers, |out, marker| marker.encode(out));
             }
+            Self::GroupStored { group, stored } => {
+                out.put_u8(30);
+                put_str(&mut out, group);
+                stored.encode(&mut out);
+            }
+            Self::GroupRemoved { group } => {
+                out.put_u8(31);
+                put_str(&mut out, group);
+            }
         }
         out.freeze()
     }
 
     pub fn decode(payload: Bytes) -> Result<Self, Malformed> {
-        let mut from = Payload { size: payload.len(), rest: payload };
+        let mut from = Payload::new(payload);
         let entry = match from.rest.try_get_u8()? {
             1 => Self::ClusterCreated { cluster_id: from.str()? },
             2 => Self::TopicCreated {
@@ -170,6 +179,8 @@ impl Entry {
                 committed: from.rest.try_get_u8()? != 0,
                 markers: from.all(Append::decode)?,
             },
+            30 => Self::GroupStored { group: from.str()?, stored: StoredGroup::decode(&mut from)? },
+            31 => Self::GroupRemoved { group: from.str()? },
             _ => return Err(Malformed),
         };
         if from.rest.is_empty() { Ok(entry) } else { Err(Malformed) }
@@ -217,22 +228,22 @@ impl OffsetCommit {
 }
 
 impl ProducerIdAndEpoch {
-    fn encode(self, out: &mut BytesMut) {
+    pub fn encode(self, out: &mut BytesMut) {
         out.put_i64(self.id);
         out.put_i16(self.epoch);
     }
 
-    fn decode(from: &mut Payload) -> Result<Self, Malformed> {
+    pub fn decode(from: &mut Payload) -> Result<Self, Malformed> {
         Ok(Self { id: from.rest.try_get_i64()?, epoch: from.rest.try_get_i16()? })
     }
 }
 
-fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
+pub fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
     out.put_u32(bytes.len() as u32);
     out.put_slice(bytes);
 }
 
-fn put_str(out: &mut BytesMut, text: &StrBytes) {
+pub fn put_str(out: &mut BytesMut, text: &StrBytes) {
     put_bytes(out, text.as_bytes());
 }
 
@@ -246,20 +257,25 @@ fn put_partition(out: &mut BytesMut, (topic, partition): &(StrBytes, i32)) {
     out.put_i32(*partition);
 }
 
-fn put_all<T>(out: &mut BytesMut, items: &[T], mut put: impl FnMut(&mut BytesMut, &T)) {
+pub fn put_all<T>(out: &mut BytesMut, items: &[T], mut put: impl FnMut(&mut BytesMut, &T)) {
     out.put_u32(items.len() as u32);
     for item in items {
         put(out, item);
     }
 }
 
-struct Payload {
+/// Reads the fields of a payload from its front.
+pub struct Payload {
     size: usize,
-    rest: Bytes,
+    pub rest: Bytes,
 }
 
 impl Payload {
-    fn bytes(&mut self) -> Result<Bytes, Malformed> {
+    pub fn new(payload: Bytes) -> Self {
+        Self { size: payload.len(), rest: payload }
+    }
+
+    pub fn bytes(&mut self) -> Result<Bytes, Malformed> {
         let length = self.rest.try_get_u32()? as usize;
         if length > self.rest.len() {
             return Err(Malformed);
@@ -267,7 +283,7 @@ impl Payload {
         Ok(self.rest.split_to(length))
     }
 
-    fn str(&mut self) -> Result<StrBytes, Malformed> {
+    pub fn str(&mut self) -> Result<StrBytes, Malformed> {
         StrBytes::from_utf8(self.bytes()?).map_err(|_| Malformed)
     }
 
@@ -279,11 +295,11 @@ impl Payload {
         Ok((self.str()?, self.rest.try_get_i32()?))
     }
 
-    fn uuid(&mut self) -> Result<Uuid, Malformed> {
+    pub fn uuid(&mut self) -> Result<Uuid, Malformed> {
         Ok(Uuid::from_u128(self.rest.try_get_u128()?))
     }
 
-    fn all<T>(
+    pub fn all<T>(
         &mut self,
         mut item: impl FnMut(&mut Self) -> Result<T, Malformed>,
     ) -> Result<Vec<T>, Malformed> {

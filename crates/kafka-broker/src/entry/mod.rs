@@ -1,10 +1,13 @@
 //! Defines the entries of the journal, one for each kind of durable change.
 
-mod codec;
+pub mod codec;
+mod stored_group;
 
 use bytes::Bytes;
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
+
+pub use stored_group::{StoredGroup, StoredMember};
 
 /// Describes one change. It is one frame of the journal, so it is applied as a whole or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +94,14 @@ pub enum Entry {
     MarkersWritten {
         committed: bool,
         markers: Vec<Append>,
+    },
+    /// Replaces what a restart finds of a group.
+    GroupStored {
+        group: StrBytes,
+        stored: StoredGroup,
+    },
+    GroupRemoved {
+        group: StrBytes,
     },
 }
 

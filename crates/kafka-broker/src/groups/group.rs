@@ -9,6 +9,7 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::time::{Duration, Instant};
 
 use super::member::Member;
+use crate::entry::StoredGroup;
 use crate::guard;
 
 /// `group.initial.rebalance.delay.ms`, so that consumers that start together join the same generation.
@@ -31,6 +32,8 @@ pub struct Group {
     pub(super) pending: HashMap<String, Instant>,
     /// Deadline for all members to send SyncGroup.
     pub(super) sync_deadline: Option<Instant>,
+    /// Whether a restart must find the group as it is now, as Apache Kafka stores it: at the end of a rebalance.
+    pub(super) unsaved: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +78,42 @@ impl Group {
             static_members: HashMap::new(),
             pending: HashMap::new(),
             sync_deadline: None,
+            unsaved: false,
         }
+    }
+
+    /// Returns the group as it was stored (`GroupMetadata.loadGroup`). Its members have new sessions.
+    pub(super) fn restore(stored: &StoredGroup, now: Instant) -> Self {
+        let members = stored.members.iter().map(|member| (member.id.clone(), Member::restore(member, now)));
+        let static_members = stored.members.iter();
+        let static_members =
+            static_members.filter_map(|member| Some((member.instance_id.clone()?, member.id.clone())));
+        Self {
+            phase: if stored.members.is_empty() { Phase::Empty { since: now } } else { Phase::Stable },
+            generation: stored.generation,
+            protocol_type: stored.protocol_type.clone(),
+            protocol: stored.protocol.clone(),
+            leader: stored.leader.clone(),
+            members: members.collect(),
+            static_members: static_members.collect(),
+            ..Self::new(now)
+        }
+    }
+
+    /// Returns what must be stored, if that has changed since the last call.
+    pub fn take_unsaved(&mut self) -> Option<StoredGroup> {
+        std::mem::take(&mut self.unsaved).then(|| StoredGroup {
+            generation: self.generation,
+            protocol_type: self.protocol_type.clone(),
+            protocol: self.protocol.clone(),
+            leader: self.leader.clone(),
+            members: self.members.values().map(Member::to_stored).collect(),
+        })
+    }
+
+    /// Sends the answers to members that no longer wait.
+    pub fn send_answers(&mut self) {
+        self.members.values_mut().for_each(Member::send_answers);
     }
 
     /// Returns the state as DescribeGroups and ListGroups name it.

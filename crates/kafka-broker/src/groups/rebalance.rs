@@ -70,6 +70,7 @@ impl Group {
                 member.assignment = assignments.remove(&member.id).unwrap_or_default();
             }
             self.phase = Phase::Stable;
+            self.unsaved = true;
         }
         if self.phase == Phase::Stable {
             for member in self.members.values_mut() {
@@ -249,6 +250,7 @@ impl Group {
         if self.phase != Phase::Stable || self.choose_protocol() != self.protocol {
             return self.rebalance(now);
         }
+        self.unsaved = true;
         // The member keeps the old assignment. If it leads the group, it must not compute a new one, which a stable group
         // would not distribute. A client that cannot be told so is named the leader by its old id.
         let mut joined = self.joined(&id);
@@ -308,6 +310,7 @@ impl Group {
         self.protocol = self.choose_protocol();
         if self.members.is_empty() {
             self.phase = Phase::Empty { since: now };
+            self.unsaved = true;
             return;
         }
         self.phase = Phase::CompletingRebalance;

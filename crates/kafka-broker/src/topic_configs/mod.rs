@@ -5,12 +5,13 @@ mod table;
 
 use std::collections::BTreeMap;
 
+use crate::partition::Retention;
 pub use config_key::{ConfigKey, Kind};
 pub use table::TOPIC_CONFIGS;
 use table::{
     CLEANUP_POLICY, COMPRESSION_TYPE, MAX_COMPACTION_LAG_MS, MAX_MESSAGE_BYTES,
     MESSAGE_TIMESTAMP_AFTER_MAX_MS, MESSAGE_TIMESTAMP_BEFORE_MAX_MS, MESSAGE_TIMESTAMP_DIFFERENCE_MAX_MS,
-    MESSAGE_TIMESTAMP_TYPE, MIN_COMPACTION_LAG_MS, SEGMENT_BYTES,
+    MESSAGE_TIMESTAMP_TYPE, MIN_COMPACTION_LAG_MS, RETENTION_BYTES, RETENTION_MS, SEGMENT_BYTES,
 };
 
 /// Holds the configs of one topic. The broker accepts the other configs of the table, and reports them.
@@ -22,8 +23,9 @@ pub struct TopicConfigs {
     pub segment_bytes: usize,
     /// Whether each record needs a key, because `cleanup.policy` has `compact`.
     pub compact: bool,
-    /// Whether clients may delete records, because `cleanup.policy` has `delete`.
+    /// Whether records may be deleted, because `cleanup.policy` has `delete`.
     pub delete: bool,
+    pub retention: Retention,
     /// Whether the time of the append replaces the producer's timestamps.
     pub log_append_time: bool,
     /// Most milliseconds by which a producer's timestamp may be behind the broker's clock.
@@ -55,6 +57,11 @@ impl TopicConfigs {
             segment_bytes: size(SEGMENT_BYTES),
             compact: has_policy("compact"),
             delete: has_policy("delete"),
+            // -1 means without limit.
+            retention: Retention {
+                ms: Some(number(&set, RETENTION_MS)).filter(|ms| *ms >= 0),
+                bytes: u64::try_from(number(&set, RETENTION_BYTES)).ok(),
+            },
             log_append_time: value(&set, MESSAGE_TIMESTAMP_TYPE) == "LogAppendTime",
             timestamp_before_max_ms: limit_or_difference(MESSAGE_TIMESTAMP_BEFORE_MAX_MS),
             timestamp_after_max_ms: limit_or_difference(MESSAGE_TIMESTAMP_AFTER_MAX_MS),

@@ -1,6 +1,4 @@
 //! Lists the topic configs of Apache Kafka 3.9, with the types, defaults and valid values of its `LogConfig`.
-//!
-//! The defaults describe this broker: they differ in `retention.ms`, because it keeps all records.
 
 use super::config_key::Kind::{Boolean, Double, Int, List, Long, Text};
 use super::config_key::Valid::{
@@ -17,6 +15,8 @@ pub const MESSAGE_TIMESTAMP_BEFORE_MAX_MS: &str = "message.timestamp.before.max.
 pub const MESSAGE_TIMESTAMP_DIFFERENCE_MAX_MS: &str = "message.timestamp.difference.max.ms";
 pub const MESSAGE_TIMESTAMP_TYPE: &str = "message.timestamp.type";
 pub const MIN_COMPACTION_LAG_MS: &str = "min.compaction.lag.ms";
+pub const RETENTION_BYTES: &str = "retention.bytes";
+pub const RETENTION_MS: &str = "retention.ms";
 pub const SEGMENT_BYTES: &str = "segment.bytes";
 
 const NO_LIMIT: &str = "9223372036854775807";
@@ -62,8 +62,8 @@ pub static TOPIC_CONFIGS: [ConfigKey; 36] = [
     key("remote.log.copy.disable", Boolean, "false", NoRemoteStorage, ""),
     key("remote.log.delete.on.disable", Boolean, "false", NoRemoteStorage, ""),
     key("remote.storage.enable", Boolean, "false", NoRemoteStorage, ""),
-    key("retention.bytes", Long, "-1", Any, "log.retention.bytes"),
-    key("retention.ms", Long, "-1", AtLeast(-1), "log.retention.ms"),
+    key(RETENTION_BYTES, Long, "-1", Any, "log.retention.bytes"),
+    key(RETENTION_MS, Long, "604800000", AtLeast(-1), "log.retention.ms"),
     key(SEGMENT_BYTES, Int, "1073741824", LEAST_SEGMENT, "log.segment.bytes"),
     key("segment.index.bytes", Int, "10485760", AtLeast(4), "log.index.size.max.bytes"),
     key("segment.jitter.ms", Long, "0", AtLeast(0), "log.roll.jitter.ms"),

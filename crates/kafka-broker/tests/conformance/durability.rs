@@ -17,24 +17,24 @@ use crate::raw::{Raw, batch, described};
 mod admin;
 
 /// Runs a broker with its own directory, which can crash and restart.
-struct Restartable {
+pub struct Restartable {
     dir: TempDir,
     running: Option<(Runtime, Broker)>,
 }
 
 impl Restartable {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let running = Some(run(dir.path(), "127.0.0.1:0".parse().unwrap()));
         Self { dir, running }
     }
 
-    fn address(&self) -> String {
+    pub fn address(&self) -> String {
         self.running.as_ref().unwrap().1.address().to_string()
     }
 
     /// Stops all tasks where they are, as a killed process does, and restarts the broker at the same address.
-    fn crash(&mut self) {
+    pub fn crash(&mut self) {
         let (runtime, broker) = self.running.take().unwrap();
         let address = broker.address();
         drop(runtime);

@@ -20,12 +20,12 @@ use kafka_protocol::protocol::StrBytes;
 use crate::harness::{eventually, topic, unique};
 use crate::raw::{Raw, text};
 
-struct Group {
-    id: String,
+pub struct Group {
+    pub id: String,
 }
 
 impl Group {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { id: unique("group") }
     }
 
@@ -33,7 +33,7 @@ impl Group {
         Raw::to_group_coordinator(&self.id)
     }
 
-    fn request(&self, member_id: &StrBytes) -> JoinGroupRequest {
+    pub fn request(&self, member_id: &StrBytes) -> JoinGroupRequest {
         let protocol = JoinGroupRequestProtocol::default()
             .with_name(text("anything"))
             .with_metadata(Bytes::from_static(b"metadata"));
@@ -46,12 +46,12 @@ impl Group {
             .with_protocols(vec![protocol])
     }
 
-    fn rejoin(&self, raw: &mut Raw, member_id: &StrBytes) -> JoinGroupResponse {
+    pub fn rejoin(&self, raw: &mut Raw, member_id: &StrBytes) -> JoinGroupResponse {
         raw.call(5, &self.request(member_id))
     }
 
     /// Requests a member id and joins with it.
-    fn join(&self, raw: &mut Raw) -> JoinGroupResponse {
+    pub fn join(&self, raw: &mut Raw) -> JoinGroupResponse {
         let named = eventually("the coordinator is available", || {
             let named = self.rejoin(raw, &StrBytes::new());
             (named.error_code == ResponseError::MemberIdRequired.code()).then_some(named)
@@ -61,7 +61,7 @@ impl Group {
         joined
     }
 
-    fn sync(&self, raw: &mut Raw, joined: &JoinGroupResponse) -> (i16, Bytes) {
+    pub fn sync(&self, raw: &mut Raw, joined: &JoinGroupResponse) -> (i16, Bytes) {
         self.sync_as(raw, joined, None)
     }
 
@@ -81,7 +81,7 @@ impl Group {
         (response.error_code, response.assignment)
     }
 
-    fn heartbeat(&self, raw: &mut Raw, member_id: &StrBytes, generation: i32) -> i16 {
+    pub fn heartbeat(&self, raw: &mut Raw, member_id: &StrBytes, generation: i32) -> i16 {
         let request = HeartbeatRequest::default()
             .with_group_id(text(&self.id).into())
             .with_generation_id(generation)
@@ -89,7 +89,14 @@ impl Group {
         raw.call(3, &request).error_code
     }
 
-    fn commit(&self, raw: &mut Raw, topic: &str, member: &StrBytes, generation: i32, note: &str) -> i16 {
+    pub fn leave(&self, raw: &mut Raw, member_id: &StrBytes) -> i16 {
+        let member = MemberIdentity::default().with_member_id(member_id.clone());
+        let request =
+            LeaveGroupRequest::default().with_group_id(text(&self.id).into()).with_members(vec![member]);
+        raw.call(3, &request).members[0].error_code
+    }
+
+    pub fn commit(&self, raw: &mut Raw, topic: &str, member: &StrBytes, generation: i32, note: &str) -> i16 {
         let partition = OffsetCommitRequestPartition::default()
             .with_committed_offset(7)
             .with_committed_metadata(Some(text(note)));

@@ -79,12 +79,27 @@ impl Raw {
     }
 
     pub fn send<R: Request>(&mut self, version: i16, request: &R) {
+        self.try_send(version, request).unwrap();
+    }
+
+    /// Sends a request, or returns an error when the broker has closed the connection.
+    pub fn try_send<R: Request>(&mut self, version: i16, request: &R) -> std::io::Result<()> {
         let mut body = BytesMut::new();
         request.encode(&mut body, version).unwrap();
-        self.send_bytes(R::KEY, version, R::header_version(version), &body);
+        self.try_send_bytes(R::KEY, version, R::header_version(version), &body)
     }
 
     pub fn send_bytes(&mut self, api_key: i16, version: i16, header_version: i16, body: &[u8]) {
+        self.try_send_bytes(api_key, version, header_version, body).unwrap();
+    }
+
+    fn try_send_bytes(
+        &mut self,
+        api_key: i16,
+        version: i16,
+        header_version: i16,
+        body: &[u8],
+    ) -> std::io::Result<()> {
         self.correlation_id += 1;
         let header = RequestHeader::default()
             .with_request_api_key(api_key)
@@ -97,7 +112,7 @@ impl Raw {
         let mut frame = BytesMut::new();
         frame.put_i32(request.len() as i32);
         frame.put(request);
-        self.stream.write_all(&frame).unwrap();
+        self.stream.write_all(&frame)
     }
 
     /// Reads a response. Returns `None` when the broker has closed the connection.

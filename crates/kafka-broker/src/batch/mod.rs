@@ -1,8 +1,14 @@
 //! Reads, validates and places record batches of format v2, and writes control batches.
 //!
 //! The CRC does not cover the base offset and the leader epoch. So a batch is stored as it was received, compressed or
-//! not, with these two rewritten. In a topic with LogAppendTime its timestamp and CRC are rewritten too.
+//! not, with these two rewritten. In a topic with LogAppendTime, or when the header has a wrong maximum, its timestamp
+//! and CRC are rewritten too.
 //! <https://kafka.apache.org/documentation/#recordbatch>
+
+mod compression;
+mod records;
+
+use std::ops::ControlFlow;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
@@ -17,9 +23,18 @@ const CODEC_MASK: i16 = 0b111;
 const LOG_APPEND_TIME: i16 = 1 << 3;
 const TRANSACTIONAL: i16 = 1 << 4;
 const CONTROL: i16 = 1 << 5;
-const ZSTD: i16 = 4;
 /// The leader epoch of every partition: its leader never changes.
 pub const LEADER_EPOCH: i32 = 0;
+
+/// `CompressionType`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Codec {
+    None,
+    Gzip,
+    Snappy,
+    Lz4,
+    Zstd,
+}
 
 /// Holds the fields of a batch header that the broker uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,8 +72,16 @@ impl BatchHeader {
     }
 
     /// Validates what a client wants to append to one partition, as `ProduceRequest.validateRecords`,
-    /// `UnifiedLog.analyzeAndValidateRecords` and `LogValidator.validateBatch` do.
+    /// `UnifiedLog.analyzeAndValidateRecords` and `LogValidator` do. The maximum timestamp of the returned header is that of
+    /// the records: only the broker sets LogAppendTime.
     pub fn validate(records: &[u8], request_version: i16) -> Result<Self, ResponseError> {
+        let mut header = Self::validate_header(records, request_version)?;
+        header.attributes &= !LOG_APPEND_TIME;
+        header.max_timestamp = header.validate_records(records)?;
+        Ok(header)
+    }
+
+    fn validate_header(records: &[u8], request_version: i16) -> Result<Self, ResponseError> {
         let mut prefix = records.get(size_of::<i64>()..).ok_or(ResponseError::InvalidRecord)?;
         let length = prefix.try_get_i32().map_err(|_| ResponseError::InvalidRecord)?;
         let length = usize::try_from(length).map_err(|_| ResponseError::CorruptMessage)?;
@@ -71,7 +94,7 @@ impl BatchHeader {
             return Err(ResponseError::InvalidRecord);
         }
         let header = Self::read(records).ok_or(ResponseError::InvalidRecord)?;
-        if request_version < 7 && header.attributes & CODEC_MASK == ZSTD {
+        if header.codec()? == Codec::Zstd && request_version < 7 {
             return Err(ResponseError::UnsupportedCompressionType);
         }
         let (head, covered) = records.split_at_checked(CRC_END).ok_or(ResponseError::InvalidRecord)?;
@@ -80,7 +103,8 @@ impl BatchHeader {
         }
         let count_from_offsets = i64::from(header.last_offset_delta) + 1;
         let lacks_sequence = header.producer_id >= 0 && header.base_sequence < 0;
-        if count_from_offsets <= 0
+        if header.base_offset != 0
+            || count_from_offsets <= 0
             || count_from_offsets != i64::from(header.record_count)
             || header.is_control()
             || lacks_sequence
@@ -90,12 +114,44 @@ impl BatchHeader {
         Ok(header)
     }
 
+    /// Returns the maximum timestamp of the records, which must be numbered from 0.
+    fn validate_records(&self, batch: &[u8]) -> Result<i64, ResponseError> {
+        let mut max_timestamp = -1;
+        let mut next = 0..self.record_count;
+        let misplaced = records::for_each(batch, self, |record| {
+            max_timestamp = max_timestamp.max(record.timestamp);
+            if next.next() == Some(record.offset_delta) {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        })?;
+        if misplaced.is_some() { Err(ResponseError::InvalidRecord) } else { Ok(max_timestamp) }
+    }
+
     pub fn is_transactional(&self) -> bool {
         self.attributes & TRANSACTIONAL != 0
     }
 
-    pub fn is_compressed(&self) -> bool {
-        self.attributes & CODEC_MASK != 0
+    /// Returns whether the attributes in these bytes name a codec, so that their validation takes long.
+    pub fn is_compressed(records: &[u8]) -> bool {
+        Self::read(records).is_some_and(|header| header.attributes & CODEC_MASK != 0)
+    }
+
+    fn has_log_append_time(&self) -> bool {
+        self.attributes & LOG_APPEND_TIME != 0
+    }
+
+    /// Returns the codec. Apache Kafka reports an unknown one as an unexpected error.
+    fn codec(&self) -> Result<Codec, ResponseError> {
+        match self.attributes & CODEC_MASK {
+            0 => Ok(Codec::None),
+            1 => Ok(Codec::Gzip),
+            2 => Ok(Codec::Snappy),
+            3 => Ok(Codec::Lz4),
+            4 => Ok(Codec::Zstd),
+            _ => Err(ResponseError::UnknownServerError),
+        }
     }
 
     fn is_control(&self) -> bool {
@@ -120,13 +176,14 @@ pub fn placed_at(batch: &[u8], base_offset: i64) -> Bytes {
     placed.freeze()
 }
 
-/// Returns a copy of `batch` whose records all have the time of the append
+/// Returns a copy of `batch` with this maximum timestamp, which is the time of all records in a topic with LogAppendTime
 /// (`DefaultRecordBatch.setMaxTimestamp`).
-pub fn stamped(batch: &[u8], timestamp: i64) -> Bytes {
+pub fn stamped(batch: &[u8], max_timestamp: i64, log_append_time: bool) -> Bytes {
     let mut stamped = BytesMut::from(batch);
     let Some(header) = BatchHeader::read(batch) else { return stamped.freeze() };
-    let attributes = (header.attributes | LOG_APPEND_TIME).to_be_bytes();
-    for (at, bytes) in [(CRC_END, &attributes[..]), (MAX_TIMESTAMP, &timestamp.to_be_bytes()[..])] {
+    let time_type = if log_append_time { LOG_APPEND_TIME } else { 0 };
+    let attributes = (header.attributes & !LOG_APPEND_TIME | time_type).to_be_bytes();
+    for (at, bytes) in [(CRC_END, &attributes[..]), (MAX_TIMESTAMP, &max_timestamp.to_be_bytes()[..])] {
         if let Some(field) = stamped.get_mut(at..at + bytes.len()) {
             field.copy_from_slice(bytes);
         }
@@ -172,101 +229,17 @@ pub fn end_marker(
 }
 
 /// Returns timestamp and offset of the first record from the offset `from` on whose timestamp is at least `timestamp`.
-///
-/// A compressed batch is not decompressed: its first record is returned, which is never too late.
 pub fn first_at_or_after(batch: &[u8], timestamp: i64, from: i64) -> Option<(i64, i64)> {
     let header = BatchHeader::read(batch)?;
-    let first_offset = header.base_offset.max(from);
-    if header.attributes & LOG_APPEND_TIME != 0 {
-        return (header.max_timestamp >= timestamp).then_some((header.max_timestamp, first_offset));
-    }
-    let first = (header.base_timestamp, first_offset);
-    if header.is_compressed() {
-        return Some(first);
-    }
-    let mut records = batch.get(HEADER..)?;
-    for _ in 0..header.record_count {
-        let length = usize::try_from(varint(&mut records)?).ok()?;
-        let (mut record, rest) = records.split_at_checked(length)?;
-        records = rest;
-        record.try_get_i8().ok()?;
-        let record_timestamp = header.base_timestamp.checked_add(varint(&mut record)?)?;
-        let offset = header.base_offset.checked_add(varint(&mut record)?)?;
-        if record_timestamp >= timestamp && offset >= from {
-            return Some((record_timestamp, offset));
+    let found = records::for_each(batch, &header, |record| {
+        let offset = header.base_offset.saturating_add(record.offset_delta.into());
+        if record.timestamp < timestamp || offset < from {
+            return ControlFlow::Continue(());
         }
-    }
-    None
-}
-
-/// Reads a zigzag varint of up to 64 bits.
-fn varint(buffer: &mut &[u8]) -> Option<i64> {
-    let mut value = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let byte = buffer.try_get_u8().ok()?;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some((value >> 1) as i64 ^ -((value & 1) as i64));
-        }
-    }
-    None
+        ControlFlow::Break((record.timestamp, offset))
+    });
+    found.ok()?
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn header(base_sequence: i32, last_offset_delta: i32) -> BatchHeader {
-        BatchHeader {
-            base_sequence,
-            last_offset_delta,
-            ..BatchHeader::read(&end_marker(0, 0, 0, 0, true)).unwrap()
-        }
-    }
-
-    #[test]
-    fn sequences_wrap_around_to_zero() {
-        assert_eq!(header(3, 4).last_sequence(), 7);
-        assert_eq!(header(i32::MAX, 0).last_sequence(), i32::MAX);
-        assert_eq!(header(i32::MAX, 1).last_sequence(), 0);
-        assert_eq!(header(i32::MAX - 1, 4).last_sequence(), 2);
-    }
-
-    #[test]
-    fn a_marker_is_a_complete_control_batch_that_clients_may_not_write() {
-        let marker = end_marker(7, 1234, 5, 2, true);
-        let read = BatchHeader::read(&marker).unwrap();
-        assert_eq!((read.base_offset, read.record_count), (7, 1));
-        assert!(read.is_control() && read.is_transactional());
-        assert_eq!(first_at_or_after(&marker, 1234, 0), Some((1234, 7)));
-        assert_eq!(first_at_or_after(&marker, 1235, 0), None);
-        assert_eq!(BatchHeader::validate(&marker, 8), Err(ResponseError::InvalidRecord));
-    }
-
-    #[test]
-    fn placing_a_batch_keeps_its_checksum() {
-        let batch = placed_at(&end_marker(0, 1, 2, 3, false), 99);
-        assert_eq!(BatchHeader::read(&batch).unwrap().base_offset, 99);
-        assert_eq!(batch[17..21], crc32c::crc32c(&batch[21..]).to_be_bytes());
-    }
-
-    #[test]
-    fn a_stamped_batch_has_the_time_and_a_valid_checksum() {
-        let batch = stamped(&end_marker(3, 1, 2, 3, false), 99);
-        assert_eq!(BatchHeader::read(&batch).unwrap().max_timestamp, 99);
-        assert_eq!(batch[17..21], crc32c::crc32c(&batch[21..]).to_be_bytes());
-        assert_eq!(first_at_or_after(&batch, 99, 0), Some((99, 3)));
-        assert_eq!(first_at_or_after(&batch, 100, 0), None);
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), timestamp: i64) {
-            let _ = BatchHeader::validate(&bytes, 8);
-            let _ = first_at_or_after(&bytes, timestamp, 0);
-            let _ = placed_at(&bytes, 1);
-            let _ = stamped(&bytes, timestamp);
-        }
-    }
-}
+pub mod tests;

@@ -1,0 +1,102 @@
+//! Decompresses the records of a batch as a stream, with a bound on what comes out.
+
+use std::io::{self, BufReader, ErrorKind, Read};
+
+use flate2::read::MultiGzDecoder;
+use lz4_flex::frame::FrameDecoder;
+
+use super::Codec;
+
+/// Limits what a batch inflates to, in bytes, and thus the time that its validation takes. Apache Kafka has no limit.
+pub const MAX_INFLATED: usize = 128 * 1024 * 1024;
+const BUFFER: usize = 64 * 1024;
+
+/// Returns a reader of the decompressed bytes. It fails with [`ErrorKind::FileTooLarge`] beyond [`MAX_INFLATED`].
+pub fn inflate<'a>(codec: Codec, bytes: &'a [u8]) -> io::Result<BufReader<Bounded<'a>>> {
+    let inflated: Box<dyn Read + 'a> = match codec {
+        Codec::None => Box::new(bytes),
+        Codec::Gzip => Box::new(MultiGzDecoder::new(bytes)),
+        Codec::Snappy => Box::new(SnappyReader::new(bytes)),
+        Codec::Lz4 => Box::new(FrameDecoder::new(independent_blocks(bytes)?)),
+        Codec::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(bytes)?),
+    };
+    Ok(BufReader::with_capacity(BUFFER, Bounded { inflated, left: MAX_INFLATED }))
+}
+
+/// Reads at most a number of bytes, and fails when there are more.
+pub struct Bounded<'a> {
+    inflated: Box<dyn Read + 'a>,
+    left: usize,
+}
+
+impl Read for Bounded<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inflated.read(buffer)?;
+        self.left = self.left.checked_sub(read).ok_or(ErrorKind::FileTooLarge)?;
+        Ok(read)
+    }
+}
+
+/// Refuses frames whose blocks depend on each other: the Java client cannot read them (`Lz4BlockInputStream`).
+fn independent_blocks(frame: &[u8]) -> io::Result<&[u8]> {
+    const FLAGS: usize = 4;
+    const INDEPENDENT: u8 = 1 << 5;
+    match frame.get(FLAGS) {
+        Some(flags) if flags & INDEPENDENT == 0 => Err(ErrorKind::InvalidData.into()),
+        _ => Ok(frame),
+    }
+}
+
+/// Reads snappy as Kafka's clients write it: blocks with lengths behind a header (snappy-java), or one block alone
+/// (librdkafka).
+struct SnappyReader<'a> {
+    rest: &'a [u8],
+    framed: bool,
+    block: Vec<u8>,
+    read: usize,
+}
+
+impl<'a> SnappyReader<'a> {
+    const MAGIC: &'static [u8] = b"\x82SNAPPY\x00";
+    /// Two version numbers follow the magic bytes.
+    const HEADER: usize = 16;
+
+    fn new(bytes: &'a [u8]) -> Self {
+        let framed = bytes.starts_with(Self::MAGIC);
+        let rest = if framed { bytes.get(Self::HEADER..).unwrap_or_default() } else { bytes };
+        Self { rest, framed, block: Vec::new(), read: 0 }
+    }
+
+    fn next_block(&mut self) -> io::Result<()> {
+        let length = if self.framed {
+            let (length, rest) = self.rest.split_first_chunk().ok_or(ErrorKind::UnexpectedEof)?;
+            self.rest = rest;
+            u32::from_be_bytes(*length) as usize
+        } else {
+            self.rest.len()
+        };
+        let (block, rest) = self.rest.split_at_checked(length).ok_or(ErrorKind::UnexpectedEof)?;
+        self.rest = rest;
+        let inflated = snap::raw::decompress_len(block)?;
+        if inflated > MAX_INFLATED {
+            return Err(ErrorKind::FileTooLarge.into());
+        }
+        self.block.resize(inflated, 0);
+        let written = snap::raw::Decoder::new().decompress(block, &mut self.block)?;
+        self.block.truncate(written);
+        self.read = 0;
+        Ok(())
+    }
+}
+
+impl Read for SnappyReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.read == self.block.len() && !self.rest.is_empty() {
+            self.next_block()?;
+        }
+        let mut unread = self.block.get(self.read..).unwrap_or_default();
+        let count = unread.read(buffer)?;
+        self.read += count;
+        Ok(count)
+    }
+}
