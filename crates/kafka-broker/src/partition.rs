@@ -3,6 +3,7 @@
 //! The high watermark is the end of the log, as there is no replica.
 
 mod checkpoint;
+mod retention;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -15,6 +16,7 @@ use crate::batch::BatchHeader;
 pub use crate::partition_index::Stored;
 use crate::partition_index::{Indexed, PartitionIndex};
 use crate::producer_state::{Appended, ProducerState};
+pub use retention::Retention;
 
 #[derive(Debug, Default)]
 pub struct Partition {
@@ -51,13 +53,6 @@ impl From<i8> for Isolation {
             _ => Self::ReadUncommitted,
         }
     }
-}
-
-/// Limits what a partition keeps. `None` means without limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retention {
-    pub ms: Option<i64>,
-    pub bytes: Option<u64>,
 }
 
 /// Decides what happens to a valid batch.
@@ -194,25 +189,6 @@ impl Partition {
         self.start_offset = self.start_offset.max(offset.min(self.end_offset));
         self.index.delete_before(self.start_offset);
         self.aborted.retain(|txn| txn.last_offset >= self.start_offset);
-    }
-
-    /// Returns the offset up to which records may be deleted, as `UnifiedLog.deleteOldSegments` decides. What a consumer
-    /// of committed records has yet to read is kept.
-    pub fn retained_from(&self, retention: Retention, now_ms: i64) -> i64 {
-        let size: u64 = self.index.spans().map(|span| span.bytes).sum();
-        let mut surplus = retention.bytes.map_or(0, |bytes| size.saturating_sub(bytes));
-        let expired = retention.ms.map(|ms| now_ms.saturating_sub(ms));
-        let mut start = self.start_offset;
-        for span in self.index.spans() {
-            // Records without a timestamp do not expire.
-            let is_old = expired.is_some_and(|expired| (0..expired).contains(&span.max_timestamp));
-            if (!is_old && span.bytes > surplus) || span.last_offset >= self.last_stable_offset() {
-                break;
-            }
-            surplus = surplus.saturating_sub(span.bytes);
-            start = span.last_offset + 1;
-        }
-        start
     }
 
     /// Notifies `waiter` once, when a batch is appended.

@@ -256,3 +256,68 @@ impl IndexWriter {
         self.out.flush()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn seal(index: &mut PartitionIndex) {
+        let file = IndexFile { position: 0, file: tempfile::tempfile().unwrap() };
+        let mut writer = IndexWriter::new(file).unwrap();
+        let blocks = index.write_recent(&mut writer).unwrap();
+        writer.finish().unwrap();
+        index.seal(blocks);
+    }
+
+    fn indexed(offset: i64, max_timestamp: i64) -> Indexed {
+        let stored = Stored { position: offset.cast_unsigned() * 10, length: 10 };
+        Indexed { last_offset: offset + 1, max_timestamp, stored }
+    }
+
+    #[test]
+    fn a_damaged_index_file_is_an_error() {
+        let mut index = PartitionIndex::default();
+        index.push(indexed(0, 0));
+        seal(&mut index);
+        index.blocks[0].index.file.write_all_at(&[1], 5).unwrap();
+        assert!(index.from(0).next().unwrap().is_err());
+        index.blocks[0].index.file.set_len(3).unwrap();
+        assert!(index.at_or_after(0, 0).next().unwrap().is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn batches_are_found_in_files_as_in_memory(
+            times in prop::collection::vec(0..1000_i64, 1..1500),
+            seals in prop::collection::vec(0..1500_usize, 0..4),
+            deleted in 0..1000_i64,
+            wanted in 0..3000_i64,
+        ) {
+            let mut index = PartitionIndex::default();
+            let mut model = Vec::new();
+            for (at, time) in times.iter().enumerate() {
+                if seals.contains(&at) {
+                    seal(&mut index);
+                }
+                let batch = indexed(at as i64 * 2, *time);
+                index.push(batch);
+                model.push(batch);
+            }
+            index.delete_before(deleted);
+            model.retain(|batch| batch.last_offset >= deleted);
+            let from = wanted.max(deleted);
+            let expected: Vec<_> = model.iter().filter(|batch| batch.last_offset >= from).copied().collect();
+            let found: Result<Vec<_>, _> = index.from(from).collect();
+            prop_assert_eq!(found.unwrap(), expected);
+            let expected = model.iter().filter(|batch| batch.max_timestamp >= wanted / 3);
+            let found: Result<Vec<_>, _> = index.at_or_after(wanted / 3, deleted).collect();
+            prop_assert_eq!(found.unwrap(), expected.copied().collect::<Vec<_>>());
+            let oldest = model.first().map(|batch| batch.last_offset);
+            let first_span = index.spans().next().map(|span| span.last_offset);
+            prop_assert!(first_span >= oldest);
+        }
+    }
+}

@@ -315,7 +315,7 @@ fn a_crash_at_any_point_of_a_retention_loses_nothing_that_is_retained() {
     let expected = summary(run.core());
     assert_ne!(expected, before_summary);
     let after = files(run.dir.path());
-    let active = after.keys().filter(|name| name.ends_with(".log")).next_back().unwrap();
+    let active = after.keys().rfind(|name| name.ends_with(".log")).unwrap();
     let mut files = before.clone();
     // Of two entries, one for each topic, the first may be complete.
     let cut = before[active].len() + 1;

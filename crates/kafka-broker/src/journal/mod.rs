@@ -288,15 +288,12 @@ impl Journal {
 
     /// Checks that all used segments exist.
     pub fn check_used(&self, used: &Used) -> Result<(), JournalError> {
-        for (first, last) in &used.ranges {
-            for position in [first, last] {
-                let found = self.segments.range(..=position).next_back();
-                let holds = found.is_some_and(|(start, file)| {
-                    file.metadata().is_ok_and(|metadata| position - start < metadata.len())
-                });
-                if !holds {
-                    return Err(self.damaged(*position, 0, "the segment with this position is missing"));
-                }
+        let ends = self.segments.iter().map(|(start, file)| Ok((*start, start + file.metadata()?.len())));
+        let ends: io::Result<BTreeMap<u64, u64>> = ends.collect();
+        let ends = ends.map_err(|error| JournalError::Io(self.directory.path(""), error))?;
+        for position in used.ranges.iter().flat_map(|(first, last)| [first, last]) {
+            if ends.range(..=position).next_back().is_none_or(|(_, end)| position >= end) {
+                return Err(self.damaged(*position, 0, "the segment with this position is missing"));
             }
         }
         Ok(())

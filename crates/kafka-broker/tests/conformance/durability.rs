@@ -57,7 +57,9 @@ fn run(dir: &Path, address: SocketAddr) -> (Runtime, Broker) {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
         socket.bind(address).unwrap();
-        Broker::builder().listener(socket.listen(128).unwrap()).data_dir(dir).start().await.unwrap()
+        // Segments are small, so that a test has several.
+        let builder = Broker::builder().listener(socket.listen(128).unwrap()).segment_bytes(1000);
+        builder.data_dir(dir).start().await.unwrap()
     });
     (runtime, broker)
 }
