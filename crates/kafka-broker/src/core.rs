@@ -2,6 +2,8 @@
 
 mod maintenance;
 #[cfg(test)]
+mod old_journals;
+#[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};

@@ -211,7 +211,7 @@ fn a_batch_that_is_accepted_can_be_read_and_placed() {
             bytes.extend(records);
         }
         let bytes = sealed(bytes);
-        let Ok(header) = BatchHeader::validate(&bytes, 8) else { continue };
+        let Ok(header) = BatchHeader::validate(&bytes, 8, &batch::tests::rules()) else { continue };
         accepted += 1;
         let stored = batch::stamped(&batch::placed_at(&bytes, 70), header.max_timestamp, false);
         let found = batch::first_at_or_after(&stored, header.max_timestamp, 70);

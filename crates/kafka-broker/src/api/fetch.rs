@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
 
 use super::wire::{check_leader_epoch, unreadable};
-use crate::batch::LEADER_EPOCH;
+use crate::batch::{Codec, LEADER_EPOCH};
 use crate::call::{Call, HandlerResult};
 use crate::journal::Reader;
 use crate::partition::{Isolation, Partition, Stored};
@@ -87,10 +87,10 @@ fn plan(state: &State, request: &FetchRequest, version: i16) -> Plan {
         for wanted in &topic.partitions {
             // The first batch is sent even when it exceeds all limits, or the consumer could never advance.
             let at_least_one = plan.bytes == 0;
-            let part = name
-                .as_ref()
-                .map_err(|error| *error)
-                .and_then(|name| plan_partition(state, name, wanted, isolation, left, at_least_one));
+            let part = name.as_ref().map_err(|error| *error).and_then(|name| {
+                check_codec(state, name, version)?;
+                plan_partition(state, name, wanted, isolation, left, at_least_one)
+            });
             let part = part.unwrap_or_else(|error| {
                 let response = response(wanted)
                     .with_error_code(error.code())
@@ -118,6 +118,12 @@ fn topic_name(state: &State, topic: &FetchTopic, version: i16) -> Result<StrByte
     }
     let name = state.topic_name(topic.topic_id).ok_or(ResponseError::UnknownTopicId)?;
     Ok(StrBytes::from_string(name.to_owned()))
+}
+
+/// Refuses a client that does not know zstd if the topic uses it (KIP-110).
+fn check_codec(state: &State, topic: &str, version: i16) -> Result<(), ResponseError> {
+    let is_zstd = state.topics.get(topic).is_some_and(|topic| topic.configs.codec == Some(Codec::Zstd));
+    if is_zstd && version < 10 { Err(ResponseError::UnsupportedCompressionType) } else { Ok(()) }
 }
 
 fn plan_partition(

@@ -5,6 +5,7 @@ mod table;
 
 use std::collections::BTreeMap;
 
+use crate::batch::{Codec, Rules};
 use crate::partition::Retention;
 pub use config_key::{ConfigKey, Kind};
 pub use table::TOPIC_CONFIGS;
@@ -22,18 +23,18 @@ pub struct TopicConfigs {
     pub max_message_bytes: usize,
     pub segment_bytes: usize,
     /// Whether each record needs a key, because `cleanup.policy` has `compact`.
-    pub compact: bool,
+    compact: bool,
     /// Whether records may be deleted, because `cleanup.policy` has `delete`.
     pub delete: bool,
     pub retention: Retention,
     /// Whether the time of the append replaces the producer's timestamps.
     pub log_append_time: bool,
     /// Most milliseconds by which a producer's timestamp may be behind the broker's clock.
-    pub timestamp_before_max_ms: i64,
+    timestamp_before_max_ms: i64,
     /// Most milliseconds by which a producer's timestamp may be ahead of the broker's clock.
-    pub timestamp_after_max_ms: i64,
-    /// Name of the codec that batches are stored with, or `producer`.
-    pub compression_type: String,
+    timestamp_after_max_ms: i64,
+    /// Codec that batches are stored with, if not that of the producer.
+    pub codec: Option<Codec>,
 }
 
 impl TopicConfigs {
@@ -65,8 +66,21 @@ impl TopicConfigs {
             log_append_time: value(&set, MESSAGE_TIMESTAMP_TYPE) == "LogAppendTime",
             timestamp_before_max_ms: limit_or_difference(MESSAGE_TIMESTAMP_BEFORE_MAX_MS),
             timestamp_after_max_ms: limit_or_difference(MESSAGE_TIMESTAMP_AFTER_MAX_MS),
-            compression_type: value(&set, COMPRESSION_TYPE).to_owned(),
+            codec: Codec::named(value(&set, COMPRESSION_TYPE)),
             set,
+        }
+    }
+
+    /// Returns what a batch must fulfil that arrives now.
+    pub fn rules(&self, now_ms: i64) -> Rules {
+        let earliest = now_ms.saturating_sub(self.timestamp_before_max_ms);
+        let latest = now_ms.saturating_add(self.timestamp_after_max_ms);
+        Rules {
+            needs_keys: self.compact,
+            log_append_time: self.log_append_time,
+            timestamps: earliest..=latest,
+            codec: self.codec,
+            max_bytes: self.max_message_bytes,
         }
     }
 

@@ -30,6 +30,7 @@ mod protocol;
 mod raw;
 mod records;
 mod topic_ids;
+mod topic_rules;
 mod transaction_admin;
 mod transactions;
 mod versions;
