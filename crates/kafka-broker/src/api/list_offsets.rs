@@ -53,11 +53,9 @@ pub async fn handle_list_offsets(shared: &Shared, call: &Call) -> HandlerResult 
     for topic in request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
-            let found = match named.remove(&(topic.name.clone(), wanted.partition_index)) {
+            let found = match named.get(&(topic.name.clone(), wanted.partition_index)) {
                 Some(1) => find(shared, &topic.name, wanted, isolation, call.version).await?,
-                Some(_) => Err(ResponseError::InvalidRequest),
-                // The first occurrence got the error.
-                None => continue,
+                _ => Err(ResponseError::InvalidRequest),
             };
             let Found { timestamp, offset, leader_epoch } = found.unwrap_or(Found::NOTHING);
             partitions.push(

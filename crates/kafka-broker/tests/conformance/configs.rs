@@ -75,13 +75,16 @@ fn describe(raw: &mut Raw, kind: i8, name: &str) -> DescribeConfigsResult {
     raw.call(4, &request).results[0].clone()
 }
 
-/// Returns the values of a topic's configs, as a broker sees them.
+/// Returns a connection to a broker that knows the topic.
+pub fn connect_for(topic: &str) -> Raw {
+    let mut raw = Raw::connect();
+    eventually("the topic is known", || (describe(&mut raw, TOPIC, topic).error_code == 0).then_some(()));
+    raw
+}
+
+/// Returns the values of a topic's configs.
 fn values(raw: &mut Raw, topic: &str) -> BTreeMap<String, String> {
-    let described = eventually("the topic is known", || {
-        let described = describe(raw, TOPIC, topic);
-        (described.error_code == 0).then_some(described)
-    });
-    let values = described.configs.into_iter().map(|config| {
+    let values = describe(raw, TOPIC, topic).configs.into_iter().map(|config| {
         let value = config.value.unwrap_or_default();
         (config.name.to_string(), value.to_string())
     });
@@ -106,7 +109,7 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 #[test]
 fn a_config_is_set_and_deleted_and_the_others_remain() {
     let topic = configured_topic(&[("cleanup.policy", "compact")]);
-    let mut raw = Raw::connect();
+    let mut raw = connect_for(&topic);
     let set = [(SET, "retention.ms", Some("1000")), (SET, "segment.ms", Some("2000"))];
     assert_eq!(alter(&mut raw, TOPIC, &topic, &set), 0);
     let expected = pairs(&[("cleanup.policy", "compact"), ("retention.ms", "1000"), ("segment.ms", "2000")]);
@@ -119,7 +122,7 @@ fn a_config_is_set_and_deleted_and_the_others_remain() {
 #[test]
 fn elements_are_appended_to_lists_and_subtracted() {
     let topic = topic(1);
-    let mut raw = Raw::connect();
+    let mut raw = connect_for(&topic);
     let mut policy = |operation, element| {
         assert_eq!(alter(&mut raw, TOPIC, &topic, &[(operation, "cleanup.policy", Some(element))]), 0);
         values(&mut raw, &topic).remove("cleanup.policy").unwrap()
@@ -134,7 +137,7 @@ fn elements_are_appended_to_lists_and_subtracted() {
 #[test]
 fn altering_without_increments_replaces_all_configs_at_each_version() {
     let topic = configured_topic(&[("cleanup.policy", "compact")]);
-    let mut raw = Raw::connect();
+    let mut raw = connect_for(&topic);
     for (version, value) in [(0, "1000"), (1, "2000"), (2, "3000")] {
         assert_eq!(replace(&mut raw, version, &topic, &[("retention.ms", Some(value))]), 0);
         assert_eq!(own(&mut raw, &topic), pairs(&[("retention.ms", value)]));
@@ -150,7 +153,7 @@ fn altering_without_increments_replaces_all_configs_at_each_version() {
 #[test]
 fn changes_that_are_refused_or_only_validated_change_nothing() {
     let topic = topic(1);
-    let mut raw = Raw::connect();
+    let mut raw = connect_for(&topic);
     let valid: &[_] = &[(SET, "retention.ms", Some("1000"))];
     for version in 0..=1 {
         assert_eq!(alter_codes(&mut raw, version, &[(TOPIC, &topic, valid)], true), [0]);
@@ -174,7 +177,7 @@ fn changes_that_are_refused_or_only_validated_change_nothing() {
 #[test]
 fn all_topic_configs_are_described() {
     let topic = topic(1);
-    let mut raw = Raw::connect();
+    let mut raw = connect_for(&topic);
     let names: Vec<String> = values(&mut raw, &topic).into_keys().collect();
     assert_eq!(names.len(), 36, "{names:?}");
     for (name, default) in [
@@ -194,7 +197,6 @@ fn all_topic_configs_are_described() {
 
 #[test]
 fn values_are_accepted_and_described_in_their_normal_form() {
-    let mut raw = Raw::connect();
     for (name, value, normal) in [
         ("preallocate", "TRUE", "true"),
         ("retention.ms", " 5 ", "5"),
@@ -208,14 +210,14 @@ fn values_are_accepted_and_described_in_their_normal_form() {
         ("local.retention.ms", "-2", "-2"),
     ] {
         let topic = configured_topic(&[(name, value)]);
-        assert_eq!(values(&mut raw, &topic)[name], normal, "{name}={value}");
+        assert_eq!(values(&mut connect_for(&topic), &topic)[name], normal, "{name}={value}");
     }
 }
 
 #[test]
 fn values_of_the_wrong_type_or_out_of_range_are_refused() {
     let topic = topic(1);
-    let mut raw = Raw::connect();
+    let mut raw = connect_for(&topic);
     for (name, value) in [
         ("cleanup.policy", "foo"),
         ("cleanup.policy", "compact,foo"),
@@ -279,7 +281,7 @@ fn brokers_and_their_loggers_are_described() {
 #[test]
 fn only_the_named_configs_are_described() {
     let topic = topic(1);
-    let mut raw = Raw::connect();
+    let mut raw = connect_for(&topic);
     for (keys, count) in [(Some(vec![text("retention.ms"), text("no.such.config")]), 1), (Some(vec![]), 36)] {
         let resource = DescribeConfigsResource::default()
             .with_resource_type(TOPIC)

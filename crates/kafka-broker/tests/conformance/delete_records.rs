@@ -64,7 +64,8 @@ fn deleted_records_are_gone_and_the_others_keep_their_offsets() {
 fn a_part_of_a_batch_can_be_deleted() {
     let topic = topic(1);
     let mut raw = Raw::to_leader_of(&topic, 0);
-    produce(&mut raw, &topic, None, batch(-1, -1, -1, &["a", "b", "c"]));
+    let appended = produce(&mut raw, &topic, None, batch(-1, -1, -1, &["a", "b", "c"]));
+    assert_eq!(appended.error_code, 0);
     assert_eq!(delete_before(&mut raw, 2, &topic, 0, 1), (0, 1));
     assert_eq!(values(&topic, "read_committed"), ["b", "c"]);
     assert_eq!(watermarks(&topic), (1, 3));

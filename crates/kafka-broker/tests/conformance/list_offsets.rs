@@ -87,7 +87,7 @@ fn a_partition_that_is_named_twice_is_refused() {
     let mut raw = Raw::to_leader_of(&topic, 0);
     let listed = list(&mut raw, 7, &topic, &[-1, -2]);
     let codes: Vec<_> = listed.iter().map(|partition| partition.error_code).collect();
-    assert_eq!(codes, [ResponseError::InvalidRequest.code()]);
+    assert_eq!(codes, [ResponseError::InvalidRequest.code(); 2]);
 }
 
 #[test]

@@ -4,10 +4,11 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use kafka_protocol::messages::{
-    BrokerId, FindCoordinatorRequest, FindCoordinatorResponse, MetadataRequest, MetadataResponse,
-    RequestHeader, ResponseHeader, metadata_request::MetadataRequestTopic,
+    BrokerId, FindCoordinatorRequest, FindCoordinatorResponse, ListOffsetsRequest, MetadataRequest,
+    MetadataResponse, RequestHeader, ResponseHeader, metadata_request::MetadataRequestTopic,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
@@ -44,7 +45,20 @@ impl Raw {
             let found_partition = partitions.find(|part| part.partition_index == partition)?;
             broker_address(&found, found_partition.leader_id)
         });
-        Self::connect_to(&address)
+        let mut leader = Self::connect_to(&address);
+        // It may not know yet that it leads the partition.
+        eventually("the leader serves the partition", || leader.serves(topic, partition).then_some(()));
+        leader
+    }
+
+    fn serves(&mut self, topic: &str, partition: i32) -> bool {
+        let latest = ListOffsetsPartition::default()
+            .with_partition_index(partition)
+            .with_current_leader_epoch(-1)
+            .with_timestamp(-1);
+        let wanted = ListOffsetsTopic::default().with_name(text(topic).into()).with_partitions(vec![latest]);
+        let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![wanted]);
+        self.call(6, &request).topics[0].partitions[0].error_code == 0
     }
 
     /// Connects to the broker that creates and deletes topics.

@@ -9,7 +9,7 @@ use kafka_protocol::messages::{BrokerId, FetchRequest};
 use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
 use rdkafka::producer::FutureRecord;
 
-use crate::configs::alter;
+use crate::configs::{alter, connect_for};
 use crate::harness::*;
 use crate::protocol::{init, produce, producer_id};
 use crate::raw::{Raw, batch};
@@ -93,7 +93,7 @@ fn the_type_of_timestamps_can_change() {
     let created = produce(&mut raw, &topic, None, at(&[1_000]));
     assert_eq!((created.error_code, created.log_append_time_ms), (0, -1));
     let change = [(0, "message.timestamp.type", Some("LogAppendTime"))];
-    assert_eq!(alter(&mut Raw::connect(), 2, &topic, &change), 0);
+    assert_eq!(alter(&mut connect_for(&topic), 2, &topic, &change), 0);
     eventually("the config applies", || {
         let appended = produce(&mut raw, &topic, None, at(&[1_000]));
         assert_eq!(appended.error_code, 0);
@@ -191,7 +191,7 @@ fn the_largest_size_of_a_batch_can_change() {
     let records = || batch(-1, -1, -1, &[&"x".repeat(2_000)]);
     assert_eq!(produce(&mut raw, &topic, None, records()).error_code, 0);
     let limit = [(0, "max.message.bytes", Some("1000"))];
-    assert_eq!(alter(&mut Raw::connect(), 2, &topic, &limit), 0);
+    assert_eq!(alter(&mut connect_for(&topic), 2, &topic, &limit), 0);
     eventually("the config applies", || {
         let code = produce(&mut raw, &topic, None, records()).error_code;
         (code == ResponseError::MessageTooLarge.code()).then_some(())
