@@ -1,5 +1,7 @@
 //! Handles Metadata and FindCoordinator.
 
+use std::collections::BTreeSet;
+
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -72,15 +74,17 @@ fn refuse_all(wanted: Vec<MetadataRequestTopic>) -> Vec<MetadataResponseTopic> {
     refused.collect()
 }
 
-/// Describes these topics. If one is identified by its id, those identified by their names are left out
+/// Describes these topics, each once. If one is identified by its id, those identified by their names are left out
 /// (`KafkaApis.handleTopicMetadataRequest`).
 fn describe_all(state: &State, wanted: Vec<MetadataRequestTopic>) -> Vec<MetadataResponseTopic> {
     if wanted.iter().all(|topic| topic.topic_id.is_nil()) {
-        let names = wanted.into_iter().map(|topic| topic.name.unwrap_or_default());
-        return names.map(|name| named_topic(state, name)).collect();
+        let names: BTreeSet<TopicName> =
+            wanted.into_iter().map(|topic| topic.name.unwrap_or_default()).collect();
+        return names.into_iter().map(|name| named_topic(state, name)).collect();
     }
-    let ids = wanted.into_iter().map(|topic| topic.topic_id).filter(|id| !id.is_nil());
-    ids.map(|id| identified_topic(state, id)).collect()
+    let ids = wanted.into_iter().map(|topic| topic.topic_id);
+    let ids: BTreeSet<Uuid> = ids.filter(|id| !id.is_nil()).collect();
+    ids.into_iter().map(|id| identified_topic(state, id)).collect()
 }
 
 fn identified_topic(state: &State, id: Uuid) -> MetadataResponseTopic {

@@ -97,6 +97,28 @@ fn metadata_before_version_12_cannot_name_a_topic_by_its_id() {
 }
 
 #[test]
+fn metadata_describes_a_topic_once_however_often_it_is_named() {
+    let topics = [topic(1), topic(1)];
+    let mut raw = Raw::connect();
+    let ids = topics.each_ref().map(|topic| described(&mut raw, topic).topic_id);
+    let named = |name: &String| MetadataRequestTopic::default().with_name(Some(text(name).into()));
+    let identified = |id: &Uuid| MetadataRequestTopic::default().with_name(None).with_topic_id(*id);
+    let mut describe = |wanted: Vec<MetadataRequestTopic>| {
+        let twice = [wanted.clone(), wanted].concat();
+        let found = raw.call(12, &MetadataRequest::default().with_topics(Some(twice)));
+        let mut found: Vec<_> = found.topics.into_iter().map(|topic| topic.topic_id).collect();
+        found.sort();
+        found
+    };
+    let mut expected = ids.to_vec();
+    expected.sort();
+    assert_eq!(describe(topics.iter().map(named).collect()), expected);
+    assert_eq!(describe(ids.iter().map(identified).collect()), expected);
+    // An id takes precedence over all names.
+    assert_eq!(describe(vec![named(&topics[0]), identified(&ids[1])]), [ids[1]]);
+}
+
+#[test]
 fn a_topic_that_is_created_again_has_another_id() {
     let name = topic(1);
     send(&producer(&[]), &name, 0, "old").unwrap();
