@@ -2,7 +2,7 @@
 
 use std::io::{self, BufReader, ErrorKind, Read};
 
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use flate2::write::GzEncoder;
 use lz4_flex::frame::{FrameDecoder, FrameEncoder};
 
@@ -16,9 +16,9 @@ const BUFFER: usize = 64 * 1024;
 pub fn inflate<'a>(codec: Codec, bytes: &'a [u8]) -> io::Result<BufReader<Bounded<'a>>> {
     let inflated: Box<dyn Read + 'a> = match codec {
         Codec::None => Box::new(bytes),
-        Codec::Gzip => Box::new(MultiGzDecoder::new(bytes)),
-        Codec::Snappy => Box::new(SnappyReader::new(bytes)),
-        Codec::Lz4 => Box::new(FrameDecoder::new(independent_blocks(bytes)?)),
+        Codec::Gzip => Box::new(GzipReader(GzDecoder::new(bytes))),
+        Codec::Snappy => Box::new(SnappyReader::new(bytes)?),
+        Codec::Lz4 => Box::new(FrameDecoder::new(lz4_frame(bytes)?)),
         Codec::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(bytes)?),
     };
     Ok(BufReader::with_capacity(BUFFER, Bounded { inflated, left: MAX_INFLATED }))
@@ -82,14 +82,45 @@ impl Read for Bounded<'_> {
     }
 }
 
-/// Refuses frames whose blocks depend on each other: the Java client cannot read them (`Lz4BlockInputStream`).
-fn independent_blocks(frame: &[u8]) -> io::Result<&[u8]> {
-    const FLAGS: usize = 4;
-    const INDEPENDENT: u8 = 1 << 5;
-    match frame.get(FLAGS) {
-        Some(flags) if flags & INDEPENDENT == 0 => Err(ErrorKind::InvalidData.into()),
-        _ => Ok(frame),
+/// Reads gzip members up to bytes that are none, as `GZIPInputStream` of Java does.
+struct GzipReader<'a>(GzDecoder<&'a [u8]>);
+
+impl Read for GzipReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let read = self.0.read(buffer)?;
+            let rest = *self.0.get_ref();
+            if read > 0 || buffer.is_empty() || !rest.starts_with(&[0x1f, 0x8b]) {
+                return Ok(read);
+            }
+            self.0 = GzDecoder::new(rest);
+        }
     }
+}
+
+/// Returns the first frame in the bytes, which must be complete. Refuses a frame whose blocks depend on each other: the
+/// Java client cannot read it (`Lz4BlockInputStream`).
+fn lz4_frame(bytes: &[u8]) -> io::Result<&[u8]> {
+    const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
+    const UNCOMPRESSED: u32 = 1 << 31;
+    let flags = *bytes.get(MAGIC.len()).ok_or(ErrorKind::UnexpectedEof)?;
+    let optional = |bit: u8, size: usize| if flags & (1 << bit) == 0 { 0 } else { size };
+    let (dictionary, content_checksum, content_size) = (optional(0, 4), optional(2, 4), optional(3, 8));
+    let (block_checksum, independent) = (optional(4, 4), optional(5, 1) > 0);
+    if !bytes.starts_with(&MAGIC) || !independent {
+        return Err(ErrorKind::InvalidData.into());
+    }
+    let mut end = MAGIC.len() + 3 + content_size + dictionary;
+    loop {
+        let rest = bytes.get(end..).ok_or(ErrorKind::UnexpectedEof)?;
+        let size = u32::from_le_bytes(*rest.first_chunk().ok_or(ErrorKind::UnexpectedEof)?);
+        end += size_of::<u32>();
+        if size == 0 {
+            break;
+        }
+        end += (size & !UNCOMPRESSED) as usize + block_checksum;
+    }
+    bytes.get(..end + content_checksum).ok_or_else(|| ErrorKind::UnexpectedEof.into())
 }
 
 /// Reads snappy as Kafka's clients write it: blocks with lengths behind a header (snappy-java), or one block alone
@@ -106,10 +137,19 @@ impl<'a> SnappyReader<'a> {
     /// Two version numbers follow the magic bytes.
     const HEADER: usize = 16;
 
-    fn new(bytes: &'a [u8]) -> Self {
-        let framed = bytes.starts_with(Self::MAGIC);
-        let rest = if framed { bytes.get(Self::HEADER..).unwrap_or_default() } else { bytes };
-        Self { rest, framed, block: Vec::new(), read: 0 }
+    fn new(bytes: &'a [u8]) -> io::Result<Self> {
+        let mut reader =
+            Self { rest: bytes, framed: bytes.starts_with(Self::MAGIC), block: Vec::new(), read: 0 };
+        reader.skip_header();
+        // One block is never empty.
+        if bytes.is_empty() { Err(ErrorKind::UnexpectedEof.into()) } else { Ok(reader) }
+    }
+
+    /// Skips a header. Streams may follow each other.
+    fn skip_header(&mut self) {
+        if self.rest.starts_with(Self::MAGIC) {
+            self.rest = self.rest.get(Self::HEADER..).unwrap_or_default();
+        }
     }
 
     fn next_block(&mut self) -> io::Result<()> {
@@ -130,6 +170,9 @@ impl<'a> SnappyReader<'a> {
         let written = snap::raw::Decoder::new().decompress(block, &mut self.block)?;
         self.block.truncate(written);
         self.read = 0;
+        if self.framed {
+            self.skip_header();
+        }
         Ok(())
     }
 }

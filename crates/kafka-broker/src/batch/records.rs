@@ -149,7 +149,6 @@ fn unsigned(longest: u32, mut next: impl FnMut() -> Result<u8, ResponseError>) -
 pub fn unreadable(error: io::Error) -> ResponseError {
     match error.kind() {
         ErrorKind::FileTooLarge => ResponseError::MessageTooLarge,
-        ErrorKind::UnexpectedEof => ResponseError::InvalidRecord,
         _ => ResponseError::UnknownServerError,
     }
 }

@@ -1,5 +1,7 @@
 //! Checks that batches with a valid checksum and invalid records are refused, and that their partition continues.
 
+use std::io::Write;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
@@ -113,7 +115,6 @@ fn records_that_do_not_fit_their_batch_are_refused() {
         ("a record longer than the batch", Batch::of(&[record(0, b"a"), longer])),
         ("a record longer than its length", Batch::of(&[record(0, b"a"), shorter])),
         ("a negative length", Batch::of(&[record(0, b"a"), vec![1]])),
-        ("a length without end", Batch::of(&[record(0, b"a"), vec![0xff; 6]])),
     ];
     for (what, batch) in cases {
         refused(what, &batch, ResponseError::InvalidRecord);
@@ -138,12 +139,58 @@ fn records_with_invalid_fields_are_refused() {
     }
 }
 
+fn compressed(codec: i16, bytes: &[u8]) -> Vec<u8> {
+    match codec {
+        1 => {
+            let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            out.write_all(bytes).unwrap();
+            out.finish().unwrap()
+        }
+        2 => snap::raw::Encoder::new().compress_vec(bytes).unwrap(),
+        3 => {
+            let mut out = lz4_flex::frame::FrameEncoder::new(Vec::new());
+            out.write_all(bytes).unwrap();
+            out.finish().unwrap()
+        }
+        _ => zstd::encode_all(bytes, 3).unwrap(),
+    }
+}
+
 #[test]
-fn records_that_cannot_be_decompressed_are_refused() {
-    let unexpected = ResponseError::UnknownServerError;
+fn compressed_records_are_validated_too() {
+    let valid = Batch::valid();
+    let (invalid, unexpected) = (ResponseError::InvalidRecord, ResponseError::UnknownServerError);
+    let key = sized(&[0, 0, 0, 20, 1, 0]);
+    let trailing = [&valid.records[..], &[0]].concat();
     for codec in 1..=4 {
-        let batch =
-            Batch { attributes: codec, records: b"this is not compressed at all".to_vec(), ..Batch::valid() };
+        let of = |count: i32, records: Vec<u8>| Batch {
+            attributes: codec,
+            count,
+            last_offset_delta: count - 1,
+            records,
+            ..valid.clone()
+        };
+        let two = compressed(codec, &valid.records);
+        let cut = two[..two.len() - 1].to_vec();
+        let cases = [
+            ("fewer records than counted", of(3, two.clone()), invalid),
+            ("more records than counted", of(1, two), invalid),
+            ("a key longer than the record", of(1, compressed(codec, &key)), invalid),
+            ("bytes after the records", of(2, compressed(codec, &trailing)), invalid),
+            ("an incomplete stream", of(2, cut), unexpected),
+            ("bytes that are not compressed", of(2, b"this is not compressed at all".to_vec()), unexpected),
+        ];
+        let topic = topic(1);
+        let mut raw = Raw::to_leader_of(&topic, 0);
+        for (what, batch, error) in cases {
+            let refused = produce(&mut raw, &topic, None, batch.encode());
+            assert_eq!(refused.error_code, error.code(), "codec {codec}: {what}");
+        }
+        let accepted = produce(&mut raw, &topic, None, of(2, compressed(codec, &valid.records)).encode());
+        assert_eq!((accepted.error_code, accepted.base_offset), (0, 0));
+    }
+    for codec in 5..=7 {
+        let batch = Batch { attributes: codec, ..valid.clone() };
         refused(&format!("codec {codec}"), &batch, unexpected);
     }
 }
