@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use crate::batch::BatchHeader;
 pub use crate::partition_index::Stored;
 use crate::partition_index::{Indexed, PartitionIndex};
-use crate::producer_state::{Appended, ProducerState};
+use crate::producer_state::{AppendedBatch, ProducerState};
 pub use retention::Retention;
 
 #[derive(Debug, Default)]
@@ -60,7 +60,7 @@ impl From<i8> for Isolation {
 pub enum Admission {
     Append,
     /// The partition already has it.
-    Duplicate(Appended),
+    Duplicate(AppendedBatch),
 }
 
 impl Partition {

@@ -27,7 +27,7 @@ pub struct ProducerState {
 
 /// Describes where and when a batch was appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Appended {
+pub struct AppendedBatch {
     pub base_offset: i64,
     pub timestamp: i64,
 }
@@ -37,7 +37,7 @@ struct Batch {
     epoch: i16,
     first_sequence: i32,
     last_sequence: i32,
-    appended: Appended,
+    appended: AppendedBatch,
 }
 
 impl ProducerState {
@@ -55,7 +55,7 @@ impl ProducerState {
     }
 
     /// Returns where this batch is if it was appended before.
-    pub fn duplicate_of(&self, header: &BatchHeader) -> Option<Appended> {
+    pub fn duplicate_of(&self, header: &BatchHeader) -> Option<AppendedBatch> {
         let range = (header.producer_epoch, header.base_sequence, header.last_sequence());
         self.recent
             .iter()
@@ -105,7 +105,7 @@ impl ProducerState {
             epoch: header.producer_epoch,
             first_sequence: header.base_sequence,
             last_sequence: header.last_sequence(),
-            appended: Appended { base_offset: header.base_offset, timestamp: header.max_timestamp },
+            appended: AppendedBatch { base_offset: header.base_offset, timestamp: header.max_timestamp },
         });
         self.last_timestamp = header.max_timestamp;
         if header.is_transactional() && self.txn_first_offset.is_none() {
@@ -146,7 +146,10 @@ impl Batch {
             epoch: from.rest.try_get_i16()?,
             first_sequence: from.rest.try_get_i32()?,
             last_sequence: from.rest.try_get_i32()?,
-            appended: Appended { base_offset: from.rest.try_get_i64()?, timestamp: from.rest.try_get_i64()? },
+            appended: AppendedBatch {
+                base_offset: from.rest.try_get_i64()?,
+                timestamp: from.rest.try_get_i64()?,
+            },
         })
     }
 }
@@ -195,7 +198,7 @@ mod tests {
         assert_eq!(state.duplicate_of(&batch(0, 0, 10)), None);
         for first in (10..60).step_by(10) {
             let known = state.duplicate_of(&batch(0, first, 10));
-            assert_eq!(known, Some(Appended { base_offset: i64::from(first) + 100, timestamp: 0 }));
+            assert_eq!(known, Some(AppendedBatch { base_offset: i64::from(first) + 100, timestamp: 0 }));
         }
         assert_eq!(state.duplicate_of(&batch(0, 10, 9)), None);
     }

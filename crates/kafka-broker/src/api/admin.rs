@@ -14,6 +14,7 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::describe_configs::{DEFAULT_CONFIG, DYNAMIC_TOPIC_CONFIG};
+use super::refused::{Refused, code_and_message, refused};
 use super::wire::BROKER;
 use crate::call::{Call, HandlerResult};
 use crate::core::Core;
@@ -28,29 +29,6 @@ const DEFAULT_PARTITIONS: i32 = 3;
 const MAX_PARTITIONS: i64 = 10_000;
 const TOO_MANY_PARTITIONS: &str = "The request creates more than 10000 partitions.";
 const MAX_NAME: usize = 249;
-
-pub struct Refused {
-    error: ResponseError,
-    /// Without a message, clients use their own text for the error.
-    message: Option<String>,
-}
-
-pub fn refused<T>(error: ResponseError, message: impl Into<String>) -> Result<T, Refused> {
-    Err(Refused { error, message: Some(message.into()) })
-}
-
-impl From<ResponseError> for Refused {
-    fn from(error: ResponseError) -> Self {
-        Self { error, message: None }
-    }
-}
-
-pub fn code_and_message<T>(result: &Result<T, Refused>) -> (i16, Option<StrBytes>) {
-    match result {
-        Ok(_) => (0, None),
-        Err(refused) => (refused.error.code(), refused.message.clone().map(StrBytes::from_string)),
-    }
-}
 
 /// Checks a topic name by Kafka's rules (`org.apache.kafka.common.internals.Topic.validate`).
 pub fn check_topic_name(name: &str) -> Result<(), String> {

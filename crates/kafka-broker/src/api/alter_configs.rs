@@ -9,8 +9,8 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::admin::{Refused, code_and_message, refused};
 use super::config_resource::{ConfigResource, find_topic};
+use super::refused::{Refused, code_and_message, refused};
 use crate::call::{Call, HandlerResult};
 use crate::core::Core;
 use crate::entry::Entry;
@@ -134,10 +134,6 @@ fn alter(core: &mut Core, alteration: &Alteration, validate_only: bool) -> Resul
             let message = format!("Cannot update these configs dynamically: {}", names.join(", "));
             refused(ResponseError::InvalidRequest, message)
         }
-        ConfigResource::Other => refused(
-            ResponseError::InvalidRequest,
-            "Only topics and brokers have configs that can be altered.",
-        ),
     }
 }
 

@@ -2,7 +2,8 @@
 
 use kafka_protocol::ResponseError;
 
-use super::admin::{Refused, check_topic_name, refused};
+use super::admin::check_topic_name;
+use super::refused::{Refused, refused};
 use super::wire::BROKER;
 use crate::state::{State, Topic};
 
@@ -13,8 +14,6 @@ pub enum ConfigResource<'a> {
     Broker,
     BrokerDefaults,
     BrokerLogger,
-    /// Subscriptions to client metrics, and groups: nothing can be configured for them.
-    Other,
 }
 
 impl<'a> ConfigResource<'a> {
@@ -24,11 +23,10 @@ impl<'a> ConfigResource<'a> {
             4 if name.is_empty() => Ok(Self::BrokerDefaults),
             4 => check_broker_id(name).map(|()| Self::Broker),
             8 => check_broker_id(name).map(|()| Self::BrokerLogger),
-            16 | 32 if name.is_empty() => {
-                refused(ResponseError::InvalidRequest, "The name of the resource must not be empty.")
+            _ => {
+                let message = format!("Resources of type {kind} have no configs.");
+                refused(ResponseError::InvalidRequest, message)
             }
-            16 | 32 => Ok(Self::Other),
-            _ => refused(ResponseError::InvalidRequest, format!("Unknown resource type {kind}.")),
         }
     }
 }

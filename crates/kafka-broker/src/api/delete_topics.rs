@@ -7,7 +7,7 @@ use kafka_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse};
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use super::admin::{Refused, code_and_message, refused};
+use super::refused::{Refused, code_and_message, refused};
 use crate::call::{Call, HandlerResult};
 use crate::core::Core;
 use crate::entry::Entry;

@@ -10,13 +10,10 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::wire::BROKER;
+use super::wire::{BROKER, CLUSTER_OPERATIONS};
 use crate::call::{Call, HandlerResult};
 use crate::shared::Shared;
 use crate::state::Topic;
-
-/// Bits of all operations on a cluster that `AclOperation` numbers: without an authorizer all are allowed.
-const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
 
 pub fn handle_describe_cluster(shared: &Shared, call: &Call) -> HandlerResult {
     let request: DescribeClusterRequest = call.request()?;

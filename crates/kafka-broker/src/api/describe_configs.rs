@@ -8,8 +8,8 @@ use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
 use tracing::level_filters::LevelFilter;
 
-use super::admin::{Refused, code_and_message};
 use super::config_resource::{ConfigResource, find_topic};
+use super::refused::{Refused, code_and_message};
 use crate::call::{Call, HandlerResult};
 use crate::shared::Shared;
 use crate::state::State;
@@ -83,7 +83,7 @@ fn describe(
             let level = LevelFilter::current().to_string().to_uppercase();
             vec![config("root", Text, &level, Vec::new()).with_config_source(DYNAMIC_BROKER_LOGGER_CONFIG)]
         }
-        ConfigResource::BrokerDefaults | ConfigResource::Other => Vec::new(),
+        ConfigResource::BrokerDefaults => Vec::new(),
     })
 }
 
@@ -110,6 +110,7 @@ fn config(
         .with_value(Some(StrBytes::from_string(value.to_owned())))
         .with_config_source(synonyms.first().map_or(DEFAULT_CONFIG, |first| first.source))
         .with_config_type(kind as i8)
+        .with_documentation(None)
         .with_synonyms(synonyms)
 }
 

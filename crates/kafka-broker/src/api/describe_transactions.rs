@@ -13,6 +13,8 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
+use super::config_resource::find_topic;
+use super::refused::code_and_message;
 use crate::call::{Call, HandlerResult};
 use crate::clock::now_ms;
 use crate::partition::Partition;
@@ -104,11 +106,15 @@ pub fn handle_describe_producers(shared: &Shared, call: &Call) -> HandlerResult 
     let core = shared.lock();
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partition_indexes.iter().map(|index| {
-            let response = PartitionResponse::default().with_partition_index(*index);
-            match core.state().partition(&topic.name, *index) {
-                Some(partition) => response.with_active_producers(active_producers(partition)),
-                None => response.with_error_code(ResponseError::UnknownTopicOrPartition.code()),
-            }
+            let found = find_topic(core.state(), &topic.name).and_then(|topic| {
+                topic.partition(*index).ok_or_else(|| ResponseError::UnknownTopicOrPartition.into())
+            });
+            let (error_code, message) = code_and_message(&found);
+            PartitionResponse::default()
+                .with_partition_index(*index)
+                .with_error_code(error_code)
+                .with_error_message(message)
+                .with_active_producers(found.map(active_producers).unwrap_or_default())
         });
         TopicResponse::default().with_partitions(partitions.collect()).with_name(topic.name)
     });

@@ -185,7 +185,7 @@ fn diverging(partition: &Partition, wanted: &FetchPartition) -> PartitionData {
     response(wanted)
         .with_high_watermark(partition.end_offset())
         .with_last_stable_offset(partition.last_stable_offset())
-        .with_log_start_offset(0)
+        .with_log_start_offset(partition.start_offset())
         .with_diverging_epoch(end)
 }
 

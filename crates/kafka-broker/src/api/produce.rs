@@ -10,7 +10,7 @@ use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use kafka_protocol::protocol::StrBytes;
 
 use super::transactions::abortable;
-use crate::batch::{self, BatchHeader, Refused, Rules};
+use crate::batch::{self, BatchHeader, InvalidBatch, Rules};
 use crate::call::{Call, HandlerResult};
 use crate::clock::now_ms;
 use crate::core::Core;
@@ -51,13 +51,13 @@ pub async fn handle_produce(shared: &Shared, call: &Call) -> HandlerResult {
     }
 }
 
-fn response(appended: Result<Appended, Refused>) -> PartitionProduceResponse {
+fn response(appended: Result<Appended, InvalidBatch>) -> PartitionProduceResponse {
     match appended {
         Ok(Appended { base_offset, time, log_start_offset }) => PartitionProduceResponse::default()
             .with_base_offset(base_offset)
             .with_log_append_time_ms(time)
             .with_log_start_offset(log_start_offset),
-        Err(Refused { error, records }) => {
+        Err(InvalidBatch { error, records }) => {
             let message = (!records.is_empty())
                 .then(|| StrBytes::from_static_str("One or more records have been rejected."));
             let records = records.into_iter().map(|(index, message)| {
@@ -97,7 +97,11 @@ struct Valid {
     batch: Bytes,
 }
 
-async fn append(shared: &Shared, target: &Target<'_>, records: Option<&Bytes>) -> Result<Appended, Refused> {
+async fn append(
+    shared: &Shared,
+    target: &Target<'_>,
+    records: Option<&Bytes>,
+) -> Result<Appended, InvalidBatch> {
     let records = records.ok_or(ResponseError::InvalidRecord)?;
     let rules = {
         let core = shared.lock();
@@ -118,7 +122,7 @@ fn find<'a>(state: &'a State, target: &Target) -> Result<(&'a Topic, &'a Partiti
 }
 
 /// Validates the batch. Decompressing it would delay the other connections, so another thread does that.
-async fn validate(records: &Bytes, version: i16, rules: Rules) -> Result<Valid, Refused> {
+async fn validate(records: &Bytes, version: i16, rules: Rules) -> Result<Valid, InvalidBatch> {
     let records = records.clone();
     if !BatchHeader::takes_long(&records, &rules) {
         let header = BatchHeader::validate(&records, version, &rules)?;

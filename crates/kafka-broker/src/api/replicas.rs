@@ -12,8 +12,10 @@ use kafka_protocol::messages::{
     ElectLeadersResponse, ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse,
 };
 
-use super::wire::{BROKER, code};
+use super::refused::{Refused, code_and_message, refused};
+use super::wire::BROKER;
 use crate::call::{Call, HandlerResult};
+use crate::partition::Partition;
 use crate::shared::Shared;
 use crate::state::State;
 
@@ -23,11 +25,17 @@ pub fn handle_elect_leaders(shared: &Shared, call: &Call) -> HandlerResult {
     let core = shared.lock();
     let topics = request.topic_partitions.unwrap_or_default().into_iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|index| {
-            let error = match core.state().partition(&topic.topic, *index) {
-                Some(_) => ResponseError::ElectionNotNeeded,
-                None => ResponseError::UnknownTopicOrPartition,
-            };
-            PartitionResult::default().with_partition_id(*index).with_error_code(error.code())
+            let elected = find_partition(core.state(), &topic.topic, *index).and_then(|_| {
+                refused::<()>(
+                    ResponseError::ElectionNotNeeded,
+                    "The partition has its only replica as leader.",
+                )
+            });
+            let (error_code, message) = code_and_message(&elected);
+            PartitionResult::default()
+                .with_partition_id(*index)
+                .with_error_code(error_code)
+                .with_error_message(message)
         });
         ReplicaElectionResult::default().with_partition_result(partitions.collect()).with_topic(topic.topic)
     });
@@ -40,9 +48,11 @@ pub fn handle_alter_partition_reassignments(shared: &Shared, call: &Call) -> Han
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|wanted| {
             let reassigned = reassign(core.state(), &topic.name, wanted);
+            let (error_code, message) = code_and_message(&reassigned);
             ReassignablePartitionResponse::default()
                 .with_partition_index(wanted.partition_index)
-                .with_error_code(code(&reassigned))
+                .with_error_code(error_code)
+                .with_error_message(message)
         });
         ReassignableTopicResponse::default().with_partitions(partitions.collect()).with_name(topic.name)
     });
@@ -50,13 +60,21 @@ pub fn handle_alter_partition_reassignments(shared: &Shared, call: &Call) -> Han
 }
 
 /// Checks a reassignment, or with null replicas the cancellation of one.
-fn reassign(state: &State, topic: &str, wanted: &ReassignablePartition) -> Result<(), ResponseError> {
-    state.partition(topic, wanted.partition_index).ok_or(ResponseError::UnknownTopicOrPartition)?;
+fn reassign(state: &State, topic: &str, wanted: &ReassignablePartition) -> Result<(), Refused> {
+    find_partition(state, topic, wanted.partition_index)?;
     match &wanted.replicas {
         Some(replicas) if *replicas == [BROKER] => Ok(()),
-        Some(_) => Err(ResponseError::InvalidReplicaAssignment),
-        None => Err(ResponseError::NoReassignmentInProgress),
+        Some(_) => {
+            let message = "Each partition must have broker 1 as its only replica.";
+            refused(ResponseError::InvalidReplicaAssignment, message)
+        }
+        None => refused(ResponseError::NoReassignmentInProgress, "No partition reassignment is in progress."),
     }
+}
+
+fn find_partition<'a>(state: &'a State, topic: &str, index: i32) -> Result<&'a Partition, Refused> {
+    let unknown = || refused(ResponseError::UnknownTopicOrPartition, "The partition does not exist.");
+    state.partition(topic, index).map_or_else(unknown, Ok)
 }
 
 pub fn handle_list_partition_reassignments(_: &Shared, call: &Call) -> HandlerResult {

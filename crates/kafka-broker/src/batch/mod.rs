@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 use rules::RecordCheck;
-pub use rules::{Refused, Rules};
+pub use rules::{InvalidBatch, Rules};
 
 /// Size of base offset and length, which precede the bytes that the length counts.
 const LOG_OVERHEAD: usize = 12;
@@ -92,7 +92,7 @@ impl BatchHeader {
     /// Validates what a client wants to append to one partition, as `ProduceRequest.validateRecords`,
     /// `UnifiedLog.analyzeAndValidateRecords` and `LogValidator` do. The maximum timestamp of the returned header is that of
     /// the records: only the broker sets LogAppendTime.
-    pub fn validate(records: &[u8], request_version: i16, rules: &Rules) -> Result<Self, Refused> {
+    pub fn validate(records: &[u8], request_version: i16, rules: &Rules) -> Result<Self, InvalidBatch> {
         let received = Self::validate_header(records, request_version)?;
         let mut header = Self { attributes: received.attributes & !LOG_APPEND_TIME, ..received.clone() };
         let mut check = RecordCheck::new(rules, &received);

@@ -26,13 +26,13 @@ pub struct Rules {
 
 /// Reports why a batch is refused, and which records of it are wrong.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct InvalidBatch {
     pub error: ResponseError,
     /// Numbers of records in the batch, with messages for the client.
     pub records: Vec<(i32, &'static str)>,
 }
 
-impl From<ResponseError> for Refused {
+impl From<ResponseError> for InvalidBatch {
     fn from(error: ResponseError) -> Self {
         Self { error, records: Vec::new() }
     }
@@ -43,13 +43,13 @@ pub struct RecordCheck<'a> {
     rules: &'a Rules,
     /// Whether the producer claims that the broker has set the timestamps.
     has_log_append_time: bool,
-    refused: Option<Refused>,
+    invalid: Option<InvalidBatch>,
 }
 
 impl<'a> RecordCheck<'a> {
     /// Begins with the header as the producer sent it.
     pub fn new(rules: &'a Rules, received: &BatchHeader) -> Self {
-        Self { rules, has_log_append_time: received.has_log_append_time(), refused: None }
+        Self { rules, has_log_append_time: received.has_log_append_time(), invalid: None }
     }
 
     pub fn check(&mut self, record: &RecordHead) {
@@ -65,16 +65,16 @@ impl<'a> RecordCheck<'a> {
         } else {
             return;
         };
-        let refused = self.refused.get_or_insert_with(|| error.into());
+        let invalid = self.invalid.get_or_insert_with(|| error.into());
         if error == ResponseError::InvalidTimestamp {
-            refused.error = error;
+            invalid.error = error;
         }
-        if refused.records.len() < MAX_NAMED {
-            refused.records.push((record.offset_delta, message));
+        if invalid.records.len() < MAX_NAMED {
+            invalid.records.push((record.offset_delta, message));
         }
     }
 
-    pub fn finish(self) -> Result<(), Refused> {
-        self.refused.map_or(Ok(()), Err)
+    pub fn finish(self) -> Result<(), InvalidBatch> {
+        self.invalid.map_or(Ok(()), Err)
     }
 }

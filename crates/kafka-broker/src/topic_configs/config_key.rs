@@ -59,9 +59,9 @@ impl ConfigKey {
                 Ok(number) => self.number(number),
                 Err(_) => Err("Not a number of type LONG".to_owned()),
             },
-            Kind::Double => match trimmed.parse::<f64>() {
-                Ok(number) => self.double(number),
-                Err(_) => Err("Not a number of type DOUBLE".to_owned()),
+            Kind::Double => match double(trimmed) {
+                Some(number) => self.double(number),
+                None => Err("Not a number of type DOUBLE".to_owned()),
             },
             Kind::Text => self.text(trimmed),
             Kind::List => self.list(trimmed),
@@ -128,6 +128,16 @@ impl ConfigKey {
     }
 }
 
+/// Reads a number as `Double.parseDouble` of Java does: it allows a suffix for the type, and names other values its own way.
+fn double(text: &str) -> Option<f64> {
+    let is_number = |text: &str| text.bytes().any(|byte| byte.is_ascii_digit());
+    match text {
+        "NaN" => Some(f64::NAN),
+        _ if is_number(text) => text.strip_suffix(['d', 'D', 'f', 'F']).unwrap_or(text).parse().ok(),
+        _ => None,
+    }
+}
+
 fn one_of(words: &[&str], value: &str) -> Result<(), String> {
     if words.contains(&value) { Ok(()) } else { Err(format!("String must be one of: {}", words.join(", "))) }
 }
@@ -138,8 +148,8 @@ fn is_replica(element: &str) -> bool {
         || element.split_once(':').is_some_and(|(index, broker)| is_number(index) && is_number(broker))
 }
 
-/// Versions up to 3.9 with the number of their revisions, which are named `IV0`, `IV1` and so on.
-const VERSIONS: [(&str, u8); 30] = [
+/// Versions that Apache Kafka 3.9 knows, with the number of their revisions, which are named `IV0`, `IV1` and so on.
+const VERSIONS: [(&str, u8); 31] = [
     ("0.8.0", 0),
     ("0.8.1", 0),
     ("0.8.2", 0),
@@ -169,7 +179,9 @@ const VERSIONS: [(&str, u8); 30] = [
     ("3.7", 5),
     ("3.8", 1),
     ("3.9", 1),
-    ("4.0", 1),
+    // Not released yet, so only its revisions are valid.
+    ("4.0-IV0", 0),
+    ("4.0-IV1", 0),
 ];
 
 /// Returns whether this names a version, with or without a revision. The number of a patch release is ignored.

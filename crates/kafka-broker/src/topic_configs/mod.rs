@@ -160,6 +160,7 @@ mod tests {
             ("retention.ms", "-1", "-1"),
             ("segment.bytes", "+0014", "14"),
             ("min.cleanable.dirty.ratio", "1", "1.0"),
+            ("min.cleanable.dirty.ratio", "0.5f", "0.5"),
             ("cleanup.policy", " compact , delete", "compact,delete"),
             ("cleanup.policy", "", ""),
             ("compression.gzip.level", "-1", "-1"),
@@ -168,6 +169,7 @@ mod tests {
             ("message.format.version", "0.10.2", "0.10.2"),
             ("message.format.version", "2.3.1", "2.3.1"),
             ("message.format.version", "3.9-IV0", "3.9-IV0"),
+            ("message.format.version", "4.0-IV1", "4.0-IV1"),
             ("remote.storage.enable", "False", "false"),
         ] {
             assert_eq!(checked(name, value).as_deref(), Ok(normal), "{name}={value}");
@@ -188,7 +190,10 @@ mod tests {
             ("message.timestamp.type", "logappendtime"),
             ("leader.replication.throttled.replicas", "0:1,*"),
             ("message.format.version", "3.9-IV1"),
+            ("message.format.version", "4.0"),
             ("message.format.version", "5.0"),
+            ("min.cleanable.dirty.ratio", "nan"),
+            ("min.cleanable.dirty.ratio", "Infinity"),
             ("max.compaction.lag.ms", "0"),
             ("remote.storage.enable", "true"),
             ("no.such.config", "1"),

@@ -264,7 +264,14 @@ fn brokers_and_their_loggers_are_described() {
     let loggers = describe(&mut raw, BROKER_LOGGER, &id);
     assert_eq!(loggers.error_code, 0);
     assert!(loggers.configs.iter().any(|logger| logger.name.as_str() == "root"));
-    for (kind, name) in [(BROKER, "999"), (BROKER, "x"), (BROKER_LOGGER, "999"), (BROKER_LOGGER, "")] {
+    for (kind, name) in [
+        (BROKER, "999"),
+        (BROKER, "x"),
+        (BROKER_LOGGER, "999"),
+        (BROKER_LOGGER, ""),
+        (32, "group"),
+        (99, "x"),
+    ] {
         assert_eq!(describe(&mut raw, kind, name).error_code, INVALID_REQUEST, "{kind} {name}");
     }
     assert_eq!(describe(&mut raw, TOPIC, &unique("unknown")).error_code, UNKNOWN_TOPIC);

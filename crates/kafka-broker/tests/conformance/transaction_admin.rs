@@ -108,6 +108,8 @@ fn the_producers_of_a_partition_are_described() {
     assert!(ended.coordinator_epoch >= 0);
     let unknown = producers(&mut raw, &unique("unknown")).error_code;
     assert_eq!(unknown, ResponseError::UnknownTopicOrPartition.code());
+    let invalid = producers(&mut raw, "a b").error_code;
+    assert_eq!(invalid, ResponseError::InvalidTopicException.code());
 }
 
 /// Aborts the transaction of a producer in partition 0, and returns the error code.
