@@ -50,10 +50,10 @@ fuzz: ## Send mutated requests, batches and journal entries through the embedded
 	FUZZ_RUNS=$${FUZZ_RUNS:-10000000} cargo test --release -p embedded-kafka-broker --lib fuzz -- --nocapture
 
 .PHONY: broker-speed
-broker-speed: ## Measure the embedded broker: produce, start, memory, fetch; SPEED_RECORDS=1000000, SPEED_CODEC=none
+broker-speed: ## Measure the embedded broker: produce, start, memory, fetch; SPEED_RECORDS=1000000, SPEED_CODEC=none, SPEED_BATCH=1000
 	cargo build --release -p embedded-kafka-broker --example speed
 	dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
-	target/release/examples/speed fill "$$dir" $${SPEED_RECORDS:-1000000} $${SPEED_CODEC:-none} && \
+	target/release/examples/speed fill "$$dir" $${SPEED_RECORDS:-1000000} $${SPEED_CODEC:-none} $${SPEED_BATCH:-1000} && \
 	target/release/examples/speed start "$$dir"
 
 .PHONY: cluster-up
