@@ -5,7 +5,7 @@ COMPOSE := docker compose --project-directory compose --profile observability
 # The version of cargo-deny.
 CARGO_DENY := 0.20.2
 
-SCRIPTS := .ci/run compose/smoke compose/up tests/api/check tests/chaos/broken tests/cluster/cluster tests/cluster/test tests/cluster/with \
+SCRIPTS := .ci/run compose/smoke compose/up crates/kafka-broker/corpus/record tests/api/check tests/chaos/broken tests/cluster/cluster tests/cluster/test tests/cluster/with \
 	tests/upgrade/upgrade
 
 .PHONY: help
