@@ -1,8 +1,9 @@
-//! Measures an embedded broker with librdkafka in the same process.
+//! Measures an embedded broker with librdkafka in the same process: how fast it fills a directory, then how fast it
+//! starts with these data, how much memory that takes, and how fast a consumer reads them.
 //!
 //! ```text
-//! speed fill <directory> <records> <codec>    records per second
-//! speed start <directory>                     time and memory of a start, then records per second of a consumer
+//! speed fill <directory> <records> <codec> <records per batch>
+//! speed start <directory>
 //! ```
 
 use std::path::Path;
@@ -25,9 +26,12 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["fill", dir, records, codec] => fill(dir.as_ref(), records.parse()?, codec),
+        ["fill", dir, records, codec, per_batch] => fill(dir.as_ref(), records.parse()?, codec, per_batch),
         ["start", dir] => start(dir.as_ref()),
-        _ => Err("speed fill <directory> <records> <codec> | speed start <directory>".into()),
+        _ => {
+            Err("speed fill <directory> <records> <codec> <records per batch> | speed start <directory>"
+                .into())
+        }
     }
 }
 
@@ -37,7 +41,7 @@ fn client(broker: &Broker) -> ClientConfig {
     config
 }
 
-fn fill(dir: &Path, records: usize, codec: &str) -> Result<()> {
+fn fill(dir: &Path, records: usize, codec: &str, per_batch: &str) -> Result<()> {
     let runtime = Runtime::new()?;
     let broker = runtime.block_on(Broker::builder().data_dir(dir).start())?;
     let admin: AdminClient<_> = client(&broker).create()?;
@@ -47,12 +51,12 @@ fn fill(dir: &Path, records: usize, codec: &str) -> Result<()> {
         .set("compression.type", codec)
         .set("enable.idempotence", "true")
         .set("linger.ms", "5")
+        .set("batch.num.messages", per_batch)
         .set("queue.buffering.max.messages", "100000")
         .create()?;
     let begun = Instant::now();
-    for index in 0..records {
+    for (index, partition) in (0..records).zip((0..PARTITIONS).cycle()) {
         let payload = payload(index);
-        let partition = index as i32 % PARTITIONS;
         let mut record = BaseRecord::<(), _>::to(TOPIC).partition(partition).payload(&payload);
         while let Err((error, refused)) = producer.send(record) {
             if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
@@ -79,7 +83,7 @@ fn payload(index: usize) -> String {
         payload.push_str(&format!(
             r#","{field}":"{field}-{}-{:08x}""#,
             index % 97,
-            scattered.rotate_left(20) as u32
+            scattered.rotate_left(20) & 0xffff_ffff
         ));
     }
     payload.push('}');
@@ -91,8 +95,11 @@ fn start(dir: &Path) -> Result<()> {
     let begun = Instant::now();
     let broker = runtime.block_on(Broker::builder().data_dir(dir).start())?;
     println!("start: {} ms, {}", begun.elapsed().as_millis(), memory());
-    let consumer: BaseConsumer =
-        client(&broker).set("group.id", "speed").set("enable.partition.eof", "true").create()?;
+    let consumer: BaseConsumer = client(&broker)
+        .set("group.id", "speed")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .create()?;
     let mut all = TopicPartitionList::new();
     for partition in 0..PARTITIONS {
         all.add_partition_offset(TOPIC, partition, Offset::Beginning)?;

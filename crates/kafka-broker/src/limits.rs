@@ -2,7 +2,7 @@
 
 use tokio::time::Duration;
 
-/// Sets the limits of connections. The default values are those of Apache Kafka, which has no limit of connections.
+/// Sets the limits of connections. Apache Kafka has the same `max_idle`, and neither of the others by default.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Time without a request, or without progress of a response, after which a connection is closed

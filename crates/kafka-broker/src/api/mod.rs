@@ -219,4 +219,16 @@ mod tests {
             .collect();
         assert!(include_str!("../../README.md").contains(&format!("\n|---|---|\n{rows}\n")), "{rows}");
     }
+
+    #[test]
+    fn the_corpus_has_a_request_of_each_api_and_version() {
+        let corpus = include_str!("../../corpus/requests.hex");
+        for api in &APIS {
+            for version in api.versions.clone() {
+                let start = format!("{:04x}{version:04x}", api.key as i16);
+                let found = corpus.lines().any(|line| line.starts_with(&start));
+                assert!(found, "{:?} version {version}: run corpus/record", api.key);
+            }
+        }
+    }
 }

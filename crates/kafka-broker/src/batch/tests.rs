@@ -175,7 +175,7 @@ fn a_batch_that_inflates_without_bound_is_refused() {
     }
     assert!(bytes.len() < 1 << 20);
     assert_eq!(refusal(&of(4, 1, &bytes)), Some(ResponseError::MessageTooLarge));
-    // Snappy announces the size. Here it lies.
+    // Snappy announces the size. This one is wrong.
     let bomb = of(2, 1, &[0xff, 0xff, 0xff, 0xff, 0x0f, 0]);
     assert_eq!(refusal(&bomb), Some(ResponseError::MessageTooLarge));
 }

@@ -132,6 +132,15 @@ impl Directory {
         }
     }
 
+    /// Flushes all files and their names to the device.
+    pub fn sync(&self) -> io::Result<()> {
+        let Self::Named { path, .. } = self else { return Ok(()) };
+        for file in fs::read_dir(path)? {
+            File::open(file?.path())?.sync_all()?;
+        }
+        File::open(path)?.sync_all()
+    }
+
     /// Returns the content of a file, or `None` when it does not exist.
     pub fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         let Self::Named { path, .. } = self else { return Ok(None) };

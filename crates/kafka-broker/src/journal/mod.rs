@@ -323,7 +323,7 @@ impl Journal {
 
     /// Flushes the files to the device. Called only at shutdown.
     pub fn sync(&self) -> io::Result<()> {
-        self.segments.values().try_for_each(|file| file.sync_data())
+        self.directory.sync()
     }
 
     pub fn reader(&self) -> Reader {

@@ -126,6 +126,7 @@ impl Raw {
         let mut request = BytesMut::new();
         header.encode(&mut request, header_version).unwrap();
         request.put_slice(body);
+        record(&request);
         let mut frame = BytesMut::new();
         frame.put_i32(request.len() as i32);
         frame.put(request);
@@ -158,6 +159,14 @@ impl Raw {
             Err(error) => matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset),
         }
     }
+}
+
+/// Appends the request to the file that `RECORD_REQUESTS` names, in hexadecimal (`corpus/record`).
+fn record(request: &[u8]) {
+    let Ok(path) = std::env::var("RECORD_REQUESTS") else { return };
+    let line: String = request.iter().map(|byte| format!("{byte:02x}")).chain(["\n".to_owned()]).collect();
+    let file = std::fs::OpenOptions::new().append(true).open(path);
+    file.unwrap().write_all(line.as_bytes()).unwrap();
 }
 
 fn broker_address(metadata: &MetadataResponse, id: BrokerId) -> Option<String> {
