@@ -15,6 +15,7 @@ use crate::group_offsets::GroupOffsets;
 use crate::journal::IndexFile;
 use crate::partition::Partition;
 use crate::state::{State, Topic};
+use crate::topic_configs::TopicConfigs;
 use crate::transaction::{Ongoing, Status, Transaction};
 
 const BEGIN: u8 = 1;
@@ -26,7 +27,7 @@ const END: u8 = 6;
 
 /// Returns the payloads of a checkpoint at the beginning of the segment at `position`.
 pub fn payloads(state: &State, position: u64) -> impl Iterator<Item = Bytes> {
-    let State { cluster_id, topics, offsets, transactions, groups, next_producer_id } = state;
+    let State { cluster_id, topics, topic_names: _, offsets, transactions, groups, next_producer_id } = state;
     let begin = payload(BEGIN, "", |out| {
         out.put_u64(position);
         out.put_i64(*next_producer_id);
@@ -70,6 +71,7 @@ pub fn restore(
             }
             TOPIC => {
                 let topic = topic(&mut from, &mut open_index).with_context(|| format!("topic {name}"))?;
+                state.topic_names.insert(topic.id, name.clone());
                 state.topics.insert(name, topic);
             }
             OFFSETS => drop(state.offsets.insert(name, GroupOffsets::decode(&mut from)?)),
@@ -93,9 +95,10 @@ fn payload(tag: u8, name: &str, encode: impl FnOnce(&mut BytesMut)) -> Bytes {
 }
 
 fn put_topic(out: &mut BytesMut, topic: &Topic) {
-    let Topic { partitions, configs } = topic;
-    out.put_u32(configs.len() as u32);
-    for (name, value) in configs {
+    let Topic { id, partitions, configs } = topic;
+    out.put_slice(id.as_bytes());
+    out.put_u32(configs.set().len() as u32);
+    for (name, value) in configs.set() {
         put_bytes(out, name.as_bytes());
         put_bytes(out, value.as_bytes());
     }
@@ -106,12 +109,13 @@ fn topic(
     from: &mut Payload,
     open_index: &mut impl FnMut(u64) -> io::Result<Arc<IndexFile>>,
 ) -> Result<Topic> {
+    let id = from.uuid()?;
     let configs = from.all(|from| Ok((from.str()?.to_string(), from.str()?.to_string())))?;
     let mut partitions = Vec::new();
     for _ in 0..from.rest.try_get_u32()? {
         partitions.push(Partition::decode(from, open_index)?);
     }
-    Ok(Topic { partitions, configs: configs.into_iter().collect() })
+    Ok(Topic { id, partitions, configs: TopicConfigs::new(configs) })
 }
 
 fn put_transaction(out: &mut BytesMut, transaction: &Transaction) {

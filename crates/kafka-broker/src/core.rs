@@ -2,9 +2,11 @@
 
 mod maintenance;
 #[cfg(test)]
+mod old_journals;
+#[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -26,6 +28,7 @@ pub struct Core {
     /// Changes only in [`Core::commit`], so memory never holds what the journal does not.
     state: State,
     journal: Journal,
+    log_dir: PathBuf,
     pub groups: Groups,
 }
 
@@ -41,18 +44,20 @@ impl Core {
         };
         journal.replay(position, |payload, position| state.apply(&Entry::decode(payload)?, position))?;
         journal.check_used(&maintenance::used(&state))?;
-        Self::new(state, journal)
+        // A relative path does not name the directory to clients.
+        let log_dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+        Self::new(state, journal, log_dir)
     }
 
     /// Begins without data, on a journal that ends with the process. Blocks the thread.
     pub fn temporary(segment_bytes: u64) -> Result<Self, StartError> {
         let journal = Journal::temporary(segment_bytes).map_err(StartError::TemporaryFile)?;
-        Self::new(State::default(), journal)
+        Self::new(State::default(), journal, std::env::temp_dir())
     }
 
-    fn new(state: State, journal: Journal) -> Result<Self, StartError> {
+    fn new(state: State, journal: Journal, log_dir: PathBuf) -> Result<Self, StartError> {
         let groups = Groups::restore(&state.groups, Instant::now());
-        let mut core = Self { state, journal, groups };
+        let mut core = Self { state, journal, log_dir, groups };
         if core.state.cluster_id.is_none() {
             let cluster_id = ids::cluster_id().into();
             core.commit(&Entry::ClusterCreated { cluster_id }).map_err(|_| StartError::Write)?;
@@ -65,6 +70,11 @@ impl Core {
 
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// Returns the directory that holds the journal.
+    pub fn log_dir(&self) -> &Path {
+        &self.log_dir
     }
 
     /// Appends the entry to the journal, then applies it as a replay would: as decoded from its bytes.

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::task::JoinSet;
 
 use crate::batch::{self, BatchHeader};
+use crate::client::Client;
 use crate::connection;
 use crate::core::Core;
 use crate::entry::Entry;
@@ -152,15 +153,16 @@ async fn no_request_makes_the_broker_panic_or_use_much_memory() {
         let mut frames: Vec<Vec<u8>> = corpus.clone();
         frames.extend((0..RUNS_PER_BROKER.min(left)).map(|_| random.request(&corpus)));
         left = left.saturating_sub(RUNS_PER_BROKER);
+        let client = Arc::new(Client::new(peer.ip()));
         let mut running = JoinSet::new();
         for frame in frames {
             if running.len() == IN_FLIGHT {
                 answered += usize::from(running.join_next().await.unwrap().unwrap());
             }
             sent += 1;
-            let shared = shared.clone();
+            let (shared, client) = (shared.clone(), client.clone());
             running.spawn(async move {
-                let handled = connection::handle(&shared, frame.into(), peer);
+                let handled = connection::handle(&shared, frame.into(), &client);
                 matches!(tokio::time::timeout(PATIENCE, handled).await, Ok(Ok(Some(_))))
             });
         }
@@ -209,10 +211,10 @@ fn a_batch_that_is_accepted_can_be_read_and_placed() {
             bytes.extend(records);
         }
         let bytes = sealed(bytes);
-        let Ok(header) = BatchHeader::validate(&bytes, 8) else { continue };
+        let Ok(header) = BatchHeader::validate(&bytes, 8, &batch::tests::rules()) else { continue };
         accepted += 1;
         let stored = batch::stamped(&batch::placed_at(&bytes, 70), header.max_timestamp, false);
-        let found = batch::first_at_or_after(&stored, header.max_timestamp);
+        let found = batch::first_at_or_after(&stored, header.max_timestamp, 70);
         let (timestamp, offset) = found.unwrap_or((header.max_timestamp, 70));
         assert_eq!(timestamp, header.max_timestamp);
         assert!((70..=70 + i64::from(header.last_offset_delta)).contains(&offset));

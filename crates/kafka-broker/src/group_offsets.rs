@@ -64,6 +64,16 @@ impl GroupOffsets {
         }
     }
 
+    /// Removes the offset of a partition, and the one that a transaction may still commit.
+    pub fn remove(&mut self, topic: &str, partition: i32) {
+        let key = (topic.to_owned(), partition);
+        self.committed.remove(&key);
+        self.pending.retain(|_, offsets| {
+            offsets.remove(&key);
+            !offsets.is_empty()
+        });
+    }
+
     pub fn remove_topic(&mut self, topic: &str) {
         self.committed.retain(|(name, _), _| name != topic);
         self.pending.retain(|_, offsets| {

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use crate::batch::BatchHeader;
 pub use crate::partition_index::Stored;
 use crate::partition_index::{Indexed, PartitionIndex};
-use crate::producer_state::ProducerState;
+use crate::producer_state::{AppendedBatch, ProducerState};
 pub use retention::Retention;
 
 #[derive(Debug, Default)]
@@ -59,8 +59,8 @@ impl From<i8> for Isolation {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Admission {
     Append,
-    /// The partition already has it, at this offset.
-    Duplicate(i64),
+    /// The partition already has it.
+    Duplicate(AppendedBatch),
 }
 
 impl Partition {
@@ -76,6 +76,16 @@ impl Partition {
     /// Returns the last stable offset: the first offset of the oldest open transaction, or the end.
     pub fn last_stable_offset(&self) -> i64 {
         self.open.first_key_value().map_or(self.end_offset, |(first, _)| self.start_offset.max(*first))
+    }
+
+    /// Returns the bytes of all batches from the start of the log.
+    pub fn size(&self) -> i64 {
+        self.index.spans().map(|span| span.bytes).sum::<u64>().cast_signed()
+    }
+
+    /// Returns the producers that have written, with their ids.
+    pub fn producers(&self) -> impl Iterator<Item = (i64, &ProducerState)> {
+        self.producers.iter().map(|(id, producer)| (*id, producer))
     }
 
     /// Returns the offset before which a consumer may read.
@@ -105,6 +115,11 @@ impl Partition {
         self.index.at_or_after(timestamp, self.start_offset).map(|found| found.map(|batch| batch.stored))
     }
 
+    /// Returns the largest timestamp of all records.
+    pub fn max_timestamp(&self) -> io::Result<Option<i64>> {
+        self.index.max_timestamp(self.start_offset)
+    }
+
     /// Returns the aborted transactions with records in `from..end` (`TransactionIndex.collectAbortedTxns`).
     pub fn aborted_between(&self, from: i64, end: i64) -> Vec<AbortedTxn> {
         let start = self.aborted.partition_point(|txn| txn.last_offset < from);
@@ -124,8 +139,8 @@ impl Partition {
     /// may begin with any sequence number, as its records may have been deleted.
     pub fn admit(&self, header: &BatchHeader) -> Result<Admission, ResponseError> {
         if let Some(producer) = self.producers.get(&header.producer_id) {
-            if let Some(offset) = producer.duplicate_of(header) {
-                return Ok(Admission::Duplicate(offset));
+            if let Some(appended) = producer.duplicate_of(header) {
+                return Ok(Admission::Duplicate(appended));
             }
             producer.check(header)?;
         }
@@ -153,7 +168,7 @@ impl Partition {
             .producers
             .entry(header.producer_id)
             .or_insert_with(|| ProducerState::new(header.producer_epoch));
-        producer.advance_to(header.producer_epoch);
+        producer.marked(header);
         let first_offset = producer.txn_first_offset.take();
         if let Some(first) = first_offset {
             self.open.remove(&first);
@@ -273,6 +288,23 @@ mod tests {
     }
 
     #[test]
+    fn deleted_records_end_neither_batches_nor_transactions_that_begin_before_them() {
+        let mut log = Log::new();
+        log.append(-1, 0, 3, 0);
+        log.append(1, TRANSACTIONAL, 4, 0);
+        log.partition.delete_before(5);
+        assert_eq!((log.partition.start_offset(), log.partition.last_stable_offset()), (5, 5));
+        assert_eq!(log.partition.batches_from(5, Isolation::ReadUncommitted).count(), 1);
+        log.partition.delete_before(2);
+        assert_eq!(log.partition.start_offset(), 5);
+        log.end(1, false);
+        assert_eq!(log.partition.aborted_between(5, 8).len(), 1);
+        log.partition.delete_before(8);
+        assert_eq!(log.partition.aborted_between(0, 8), []);
+        assert_eq!(log.partition.size(), 0);
+    }
+
+    #[test]
     fn a_record_outside_the_open_transaction_of_its_producer_is_refused() {
         let mut log = Log::new();
         log.append(1, TRANSACTIONAL, 2, 0);
@@ -313,6 +345,25 @@ mod tests {
                 log.append(-1, 0, 1, *time);
             }
             let scanned = times.iter().position(|time| *time >= wanted);
+            let found = log.partition.batches_at_or_after(wanted).next();
+            let found = found.map(|stored| stored.unwrap().position as usize);
+            prop_assert_eq!(found, scanned);
+        }
+
+        #[test]
+        fn the_times_of_deleted_records_are_not_found(
+            times in prop::collection::vec(0..100_i64, 1..50),
+            deleted in 0..50_usize,
+            wanted in 0..110_i64,
+        ) {
+            let mut log = Log::new();
+            for time in &times {
+                log.append(-1, 0, 1, *time);
+            }
+            let deleted = deleted.min(times.len());
+            log.partition.delete_before(deleted as i64);
+            prop_assert_eq!(log.partition.max_timestamp().unwrap(), times[deleted..].iter().max().copied());
+            let scanned = times[deleted..].iter().position(|time| *time >= wanted).map(|at| at + deleted);
             let found = log.partition.batches_at_or_after(wanted).next();
             let found = found.map(|stored| stored.unwrap().position as usize);
             prop_assert_eq!(found, scanned);

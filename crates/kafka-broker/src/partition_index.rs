@@ -85,6 +85,20 @@ impl PartitionIndex {
         })
     }
 
+    /// Returns the largest timestamp of the batches from `offset` on.
+    pub fn max_timestamp(&self, offset: i64) -> io::Result<Option<i64>> {
+        // Only the first block may also have batches before the offset.
+        let first = self.blocks.first().into_iter().flat_map(Block::read);
+        let mut max = self.blocks.iter().skip(1).map(|block| block.span.max_timestamp).max();
+        for found in first.chain(self.recent.iter().copied().map(Ok)) {
+            let indexed = found?;
+            if indexed.last_offset >= offset {
+                max = max.max(Some(indexed.max_timestamp));
+            }
+        }
+        Ok(max)
+    }
+
     /// Returns the blocks and the recent batches.
     pub fn spans(&self) -> impl Iterator<Item = Span> {
         let blocks = self.blocks.iter().map(|block| block.span);

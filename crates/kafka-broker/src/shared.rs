@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::connection::REQUEST_MEMORY;
 use crate::core::Core;
 use crate::limits::Limits;
+use crate::unserved::Unserved;
 
 /// Holds the state behind its lock, and the signals between tasks.
 pub struct Shared {
@@ -18,6 +19,7 @@ pub struct Shared {
     pub shutdown: CancellationToken,
     /// The advertised address.
     pub address: SocketAddr,
+    pub unserved: Unserved,
     pub limits: Limits,
     /// Room for the large requests of all connections, in bytes.
     pub request_memory: Semaphore,
@@ -30,6 +32,7 @@ impl Shared {
             deadlines: Notify::new(),
             shutdown: CancellationToken::new(),
             address,
+            unserved: Unserved::default(),
             limits,
             request_memory: Semaphore::new(REQUEST_MEMORY),
         }

@@ -25,3 +25,16 @@ pub fn unreadable(error: io::Error) -> ResponseError {
     tracing::error!(%error, "cannot read the journal, refusing the request");
     ResponseError::KafkaStorageError
 }
+
+/// Operations that every client may do on topics, on groups and on the cluster, as the bits of `AclOperation`. All that
+/// exist, as there are no ACLs (`AclEntry.supportedOperations`).
+pub const TOPIC_OPERATIONS: i32 = bits(&[3, 4, 5, 6, 7, 8, 10, 11]);
+pub const GROUP_OPERATIONS: i32 = bits(&[3, 6, 8]);
+pub const CLUSTER_OPERATIONS: i32 = bits(&[5, 7, 8, 9, 10, 11, 12]);
+
+const fn bits(operations: &[i32]) -> i32 {
+    match operations {
+        [first, rest @ ..] => 1 << *first | bits(rest),
+        [] => 0,
+    }
+}

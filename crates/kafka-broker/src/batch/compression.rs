@@ -1,9 +1,10 @@
-//! Decompresses the records of a batch as a stream, with a bound on what comes out.
+//! Decompresses the records of a batch as a stream, with a bound on what comes out, and compresses them.
 
 use std::io::{self, BufReader, ErrorKind, Read};
 
 use flate2::bufread::GzDecoder;
-use lz4_flex::frame::FrameDecoder;
+use flate2::write::GzEncoder;
+use lz4_flex::frame::{FrameDecoder, FrameEncoder};
 
 use super::Codec;
 
@@ -21,6 +22,50 @@ pub fn inflate<'a>(codec: Codec, bytes: &'a [u8]) -> io::Result<BufReader<Bounde
         Codec::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(bytes)?),
     };
     Ok(BufReader::with_capacity(BUFFER, Bounded { inflated, left: MAX_INFLATED }))
+}
+
+/// Compresses the bytes. Fails with [`ErrorKind::FileTooLarge`] when the result is certainly larger than `max_bytes`.
+pub fn deflate(codec: Codec, mut bytes: impl Read, max_bytes: usize) -> io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    match codec {
+        Codec::None => {
+            let limit = u64::try_from(max_bytes).unwrap_or(u64::MAX).saturating_add(1);
+            if bytes.take(limit).read_to_end(&mut out)? > max_bytes {
+                return Err(ErrorKind::FileTooLarge.into());
+            }
+        }
+        Codec::Gzip => {
+            let mut encoder = GzEncoder::new(&mut out, flate2::Compression::default());
+            io::copy(&mut bytes, &mut encoder)?;
+            encoder.finish()?;
+        }
+        Codec::Snappy => write_snappy(bytes, &mut out)?,
+        Codec::Lz4 => {
+            let mut encoder = FrameEncoder::new(&mut out);
+            io::copy(&mut bytes, &mut encoder)?;
+            encoder.finish()?;
+        }
+        Codec::Zstd => zstd::stream::copy_encode(bytes, &mut out, zstd::DEFAULT_COMPRESSION_LEVEL)?,
+    }
+    Ok(out)
+}
+
+/// Writes blocks with lengths behind a header, as snappy-java does.
+fn write_snappy(mut bytes: impl Read, out: &mut Vec<u8>) -> io::Result<()> {
+    const VERSIONS: [u8; 8] = [0, 0, 0, 1, 0, 0, 0, 1];
+    const BLOCK: u64 = 32 * 1024;
+    out.extend(SnappyReader::MAGIC);
+    out.extend(VERSIONS);
+    let mut encoder = snap::raw::Encoder::new();
+    loop {
+        let mut block = Vec::new();
+        if bytes.by_ref().take(BLOCK).read_to_end(&mut block)? == 0 {
+            return Ok(());
+        }
+        let compressed = encoder.compress_vec(&block)?;
+        out.extend((compressed.len() as u32).to_be_bytes());
+        out.extend(compressed);
+    }
 }
 
 /// Reads at most a number of bytes, and fails when there are more.

@@ -2,20 +2,24 @@
 //!
 //! The CRC does not cover the base offset and the leader epoch. So a batch is stored as it was received, compressed or
 //! not, with these two rewritten. In a topic with LogAppendTime, or when the header has a wrong maximum, its timestamp
-//! and CRC are rewritten too.
+//! and CRC are rewritten too. A topic with a codec of its own has its batches compressed again.
 //! <https://kafka.apache.org/documentation/#recordbatch>
 
 mod compression;
 mod records;
+mod rules;
 
 use std::ops::ControlFlow;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
+use rules::RecordCheck;
+pub use rules::{InvalidBatch, Rules};
 
 /// Size of base offset and length, which precede the bytes that the length counts.
 const LOG_OVERHEAD: usize = 12;
 const HEADER: usize = 61;
+const LENGTH: usize = 8;
 const CRC_END: usize = 21;
 const MAX_TIMESTAMP: usize = 35;
 const MAGIC: i8 = 2;
@@ -28,12 +32,26 @@ pub const LEADER_EPOCH: i32 = 0;
 
 /// `CompressionType`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Codec {
-    None,
-    Gzip,
-    Snappy,
-    Lz4,
-    Zstd,
+pub enum Codec {
+    None = 0,
+    Gzip = 1,
+    Snappy = 2,
+    Lz4 = 3,
+    Zstd = 4,
+}
+
+impl Codec {
+    /// Returns the codec that `compression.type` names. `producer` names none.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "uncompressed" => Some(Self::None),
+            "gzip" => Some(Self::Gzip),
+            "snappy" => Some(Self::Snappy),
+            "lz4" => Some(Self::Lz4),
+            "zstd" => Some(Self::Zstd),
+            _ => None,
+        }
+    }
 }
 
 /// Holds the fields of a batch header that the broker uses.
@@ -74,10 +92,12 @@ impl BatchHeader {
     /// Validates what a client wants to append to one partition, as `ProduceRequest.validateRecords`,
     /// `UnifiedLog.analyzeAndValidateRecords` and `LogValidator` do. The maximum timestamp of the returned header is that of
     /// the records: only the broker sets LogAppendTime.
-    pub fn validate(records: &[u8], request_version: i16) -> Result<Self, ResponseError> {
-        let mut header = Self::validate_header(records, request_version)?;
-        header.attributes &= !LOG_APPEND_TIME;
-        header.max_timestamp = header.validate_records(records)?;
+    pub fn validate(records: &[u8], request_version: i16, rules: &Rules) -> Result<Self, InvalidBatch> {
+        let received = Self::validate_header(records, request_version)?;
+        let mut header = Self { attributes: received.attributes & !LOG_APPEND_TIME, ..received.clone() };
+        let mut check = RecordCheck::new(rules, &received);
+        header.max_timestamp = header.validate_records(records, &mut check)?;
+        check.finish()?;
         Ok(header)
     }
 
@@ -115,11 +135,12 @@ impl BatchHeader {
     }
 
     /// Returns the maximum timestamp of the records, which must be numbered from 0.
-    fn validate_records(&self, batch: &[u8]) -> Result<i64, ResponseError> {
+    fn validate_records(&self, batch: &[u8], check: &mut RecordCheck) -> Result<i64, ResponseError> {
         let mut max_timestamp = -1;
         let mut next = 0..self.record_count;
         let misplaced = records::for_each(batch, self, |record| {
             max_timestamp = max_timestamp.max(record.timestamp);
+            check.check(&record);
             if next.next() == Some(record.offset_delta) {
                 ControlFlow::Continue(())
             } else {
@@ -133,9 +154,10 @@ impl BatchHeader {
         self.attributes & TRANSACTIONAL != 0
     }
 
-    /// Returns whether the attributes in these bytes name a codec, so that their validation takes long.
-    pub fn is_compressed(records: &[u8]) -> bool {
-        Self::read(records).is_some_and(|header| header.attributes & CODEC_MASK != 0)
+    /// Returns whether the validation of these bytes decompresses or compresses, and so takes long.
+    pub fn takes_long(records: &[u8], rules: &Rules) -> bool {
+        let codec = Self::read(records).map(|header| header.attributes & CODEC_MASK);
+        codec != Some(0) || rules.codec.is_some_and(|codec| codec != Codec::None)
     }
 
     fn has_log_append_time(&self) -> bool {
@@ -176,6 +198,27 @@ pub fn placed_at(batch: &[u8], base_offset: i64) -> Bytes {
     placed.freeze()
 }
 
+/// Returns the batch with its records in this codec, or `None` when they have it. Its checksum is valid.
+pub fn recompressed(batch: &[u8], codec: Codec, max_bytes: usize) -> Result<Option<Bytes>, ResponseError> {
+    let header = BatchHeader::read(batch).ok_or(ResponseError::InvalidRecord)?;
+    let current = header.codec()?;
+    if current == codec {
+        return Ok(None);
+    }
+    let (head, records) = batch.split_at_checked(HEADER).ok_or(ResponseError::InvalidRecord)?;
+    let inflated = compression::inflate(current, records).map_err(records::unreadable)?;
+    let records = compression::deflate(codec, inflated, max_bytes).map_err(records::unreadable)?;
+    let mut out = BytesMut::with_capacity(HEADER + records.len());
+    out.extend(head);
+    out.extend(&records);
+    let length = ((HEADER - LOG_OVERHEAD + records.len()) as i32).to_be_bytes();
+    let attributes = (header.attributes & !(CODEC_MASK | LOG_APPEND_TIME) | codec as i16).to_be_bytes();
+    put(&mut out, LENGTH, &length);
+    put(&mut out, CRC_END, &attributes);
+    seal(&mut out);
+    Ok(Some(out.freeze()))
+}
+
 /// Returns a copy of `batch` with this maximum timestamp, which is the time of all records in a topic with LogAppendTime
 /// (`DefaultRecordBatch.setMaxTimestamp`).
 pub fn stamped(batch: &[u8], max_timestamp: i64, log_append_time: bool) -> Bytes {
@@ -183,16 +226,22 @@ pub fn stamped(batch: &[u8], max_timestamp: i64, log_append_time: bool) -> Bytes
     let Some(header) = BatchHeader::read(batch) else { return stamped.freeze() };
     let time_type = if log_append_time { LOG_APPEND_TIME } else { 0 };
     let attributes = (header.attributes & !LOG_APPEND_TIME | time_type).to_be_bytes();
-    for (at, bytes) in [(CRC_END, &attributes[..]), (MAX_TIMESTAMP, &max_timestamp.to_be_bytes()[..])] {
-        if let Some(field) = stamped.get_mut(at..at + bytes.len()) {
-            field.copy_from_slice(bytes);
-        }
-    }
-    let crc = crc32c::crc32c(stamped.get(CRC_END..).unwrap_or_default()).to_be_bytes();
-    if let Some(field) = stamped.get_mut(CRC_END - crc.len()..CRC_END) {
-        field.copy_from_slice(&crc);
-    }
+    put(&mut stamped, CRC_END, &attributes);
+    put(&mut stamped, MAX_TIMESTAMP, &max_timestamp.to_be_bytes());
+    seal(&mut stamped);
     stamped.freeze()
+}
+
+/// Sets the checksum of a batch.
+fn seal(batch: &mut BytesMut) {
+    let crc = crc32c::crc32c(batch.get(CRC_END..).unwrap_or_default()).to_be_bytes();
+    put(batch, CRC_END - crc.len(), &crc);
+}
+
+fn put(batch: &mut BytesMut, at: usize, bytes: &[u8]) {
+    if let Some(field) = batch.get_mut(at..at + bytes.len()) {
+        field.copy_from_slice(bytes);
+    }
 }
 
 /// Returns the control batch that ends a producer's transaction in one partition (KIP-98).
@@ -228,14 +277,15 @@ pub fn end_marker(
     batch.freeze()
 }
 
-/// Returns timestamp and offset of the first record whose timestamp is at least `timestamp`.
-pub fn first_at_or_after(batch: &[u8], timestamp: i64) -> Option<(i64, i64)> {
+/// Returns timestamp and offset of the first record from the offset `from` on whose timestamp is at least `timestamp`.
+pub fn first_at_or_after(batch: &[u8], timestamp: i64, from: i64) -> Option<(i64, i64)> {
     let header = BatchHeader::read(batch)?;
     let found = records::for_each(batch, &header, |record| {
-        if record.timestamp < timestamp {
+        let offset = header.base_offset.saturating_add(record.offset_delta.into());
+        if record.timestamp < timestamp || offset < from {
             return ControlFlow::Continue(());
         }
-        ControlFlow::Break((record.timestamp, header.base_offset.saturating_add(record.offset_delta.into())))
+        ControlFlow::Break((record.timestamp, offset))
     });
     found.ok()?
 }

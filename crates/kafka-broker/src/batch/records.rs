@@ -12,6 +12,7 @@ use super::{BatchHeader, Codec, HEADER, compression};
 pub struct RecordHead {
     pub offset_delta: i32,
     pub timestamp: i64,
+    pub has_key: bool,
 }
 
 /// Passes each record of the batch to `visit`, until it breaks. Decompresses the records when they are compressed.
@@ -52,9 +53,8 @@ fn record<R: BufRead>(reader: &mut R, header: &BatchHeader) -> Result<RecordHead
     body.byte()?;
     let timestamp_delta = varlong(|| body.byte())?;
     let offset_delta = body.varint()?;
-    for _ in ["key", "value"] {
-        body.skip_nullable()?;
-    }
+    let has_key = body.skip_nullable()?;
+    body.skip_nullable()?;
     let headers = body.varint()?;
     // Each header has at least two bytes, so a wrong number ends with the record.
     for _ in 0..u32::try_from(headers).map_err(|_| ResponseError::InvalidRecord)? {
@@ -70,7 +70,7 @@ fn record<R: BufRead>(reader: &mut R, header: &BatchHeader) -> Result<RecordHead
     } else {
         header.base_timestamp.wrapping_add(timestamp_delta)
     };
-    Ok(RecordHead { offset_delta, timestamp })
+    Ok(RecordHead { offset_delta, timestamp, has_key })
 }
 
 /// Reads the bytes of one record, and no more.
@@ -94,10 +94,11 @@ impl<R: BufRead> Body<'_, R> {
         varint(|| self.byte())
     }
 
-    /// Skips bytes that follow their length. A negative length means null.
-    fn skip_nullable(&mut self) -> Result<(), ResponseError> {
+    /// Skips bytes that follow their length, and returns whether there are any. A negative length means null.
+    fn skip_nullable(&mut self) -> Result<bool, ResponseError> {
         let length = self.varint()?;
-        self.skip(usize::try_from(length).unwrap_or_default())
+        self.skip(usize::try_from(length).unwrap_or_default())?;
+        Ok(length >= 0)
     }
 
     fn skip(&mut self, mut count: usize) -> Result<(), ResponseError> {
@@ -145,7 +146,7 @@ fn unsigned(longest: u32, mut next: impl FnMut() -> Result<u8, ResponseError>) -
     Err(ResponseError::InvalidRecord)
 }
 
-fn unreadable(error: io::Error) -> ResponseError {
+pub fn unreadable(error: io::Error) -> ResponseError {
     match error.kind() {
         ErrorKind::FileTooLarge => ResponseError::MessageTooLarge,
         _ => ResponseError::UnknownServerError,

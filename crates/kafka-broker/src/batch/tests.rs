@@ -1,7 +1,18 @@
-use std::io::Write;
+use std::io::{Read, Write};
 
 use super::*;
 use proptest::prelude::*;
+
+/// Returns the rules of a topic without configs.
+pub fn rules() -> Rules {
+    Rules {
+        needs_keys: false,
+        log_append_time: false,
+        timestamps: i64::MIN..=i64::MAX,
+        codec: None,
+        max_bytes: usize::MAX,
+    }
+}
 
 /// Returns a batch of records with these offsets, timestamps and values, compressed by hand with this codec.
 pub fn batch(codec: i16, records: &[(u8, u8, &[u8])]) -> Vec<u8> {
@@ -81,7 +92,7 @@ fn snappy_java(bytes: &[u8], block: usize) -> Vec<u8> {
 }
 
 fn refusal(batch: &[u8]) -> Option<ResponseError> {
-    BatchHeader::validate(batch, 8).err()
+    BatchHeader::validate(batch, 8, &rules()).err().map(|refused| refused.error)
 }
 
 #[test]
@@ -89,10 +100,10 @@ fn records_of_each_codec_are_validated_and_found_by_time() {
     let values: [(u8, u8, &[u8]); 3] = [(0, 5, b"a"), (1, 30, b"b"), (2, 7, b"c")];
     for codec in 0..=4 {
         let valid = batch(codec, &values);
-        let header = BatchHeader::validate(&valid, 8).unwrap();
+        let header = BatchHeader::validate(&valid, 8, &rules()).unwrap();
         assert_eq!(header.max_timestamp, 1030, "codec {codec}");
-        assert_eq!(first_at_or_after(&valid, 1006), Some((1030, 1)), "codec {codec}");
-        assert_eq!(first_at_or_after(&valid, 1031), None, "codec {codec}");
+        assert_eq!(first_at_or_after(&valid, 1006, 0), Some((1030, 1)), "codec {codec}");
+        assert_eq!(first_at_or_after(&valid, 1031, 0), None, "codec {codec}");
         let count = of(codec, 4, &valid[HEADER..]);
         assert_eq!(refusal(&count), Some(ResponseError::InvalidRecord), "codec {codec}");
         let count = of(codec, 2, &valid[HEADER..]);
@@ -191,9 +202,9 @@ fn a_marker_is_a_complete_control_batch_that_clients_may_not_write() {
     let read = BatchHeader::read(&marker).unwrap();
     assert_eq!((read.base_offset, read.record_count), (7, 1));
     assert!(read.is_control() && read.is_transactional());
-    assert_eq!(first_at_or_after(&marker, 1234), Some((1234, 7)));
-    assert_eq!(first_at_or_after(&marker, 1235), None);
-    assert_eq!(BatchHeader::validate(&marker, 8), Err(ResponseError::InvalidRecord));
+    assert_eq!(first_at_or_after(&marker, 1234, 0), Some((1234, 7)));
+    assert_eq!(first_at_or_after(&marker, 1235, 0), None);
+    assert_eq!(BatchHeader::validate(&marker, 8, &rules()), Err(ResponseError::InvalidRecord.into()));
 }
 
 #[test]
@@ -208,16 +219,44 @@ fn a_stamped_batch_has_the_time_and_a_valid_checksum() {
     let batch = stamped(&end_marker(3, 1, 2, 3, false), 99, true);
     assert_eq!(BatchHeader::read(&batch).unwrap().max_timestamp, 99);
     assert_eq!(batch[17..21], crc32c::crc32c(&batch[21..]).to_be_bytes());
-    assert_eq!(first_at_or_after(&batch, 99), Some((99, 3)));
-    assert_eq!(first_at_or_after(&batch, 100), None);
+    assert_eq!(first_at_or_after(&batch, 99, 0), Some((99, 3)));
+    assert_eq!(first_at_or_after(&batch, 100, 0), None);
 }
 
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), timestamp: i64) {
-        let _ = BatchHeader::validate(&bytes, 8);
-        let _ = first_at_or_after(&bytes, timestamp);
+        let _ = BatchHeader::validate(&bytes, 8, &rules());
+        let _ = first_at_or_after(&bytes, timestamp, 0);
         let _ = placed_at(&bytes, 1);
         let _ = stamped(&bytes, timestamp, true);
     }
+}
+
+#[test]
+fn a_batch_holds_the_same_records_in_every_codec() {
+    let long = b"a value ".repeat(20_000);
+    let records: [(u8, u8, &[u8]); 2] = [(0, 5, b"a value"), (1, 30, &long)];
+    let codecs = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
+    let inflated = |batch: &[u8]| {
+        let codec = BatchHeader::read(batch).unwrap().codec().unwrap();
+        let mut bytes = Vec::new();
+        compression::inflate(codec, &batch[HEADER..]).unwrap().read_to_end(&mut bytes).unwrap();
+        bytes
+    };
+    for from in codecs {
+        let original = batch(from as i16, &records);
+        for to in codecs {
+            let Some(compressed) = recompressed(&original, to, 1 << 20).unwrap() else {
+                assert_eq!(from, to);
+                continue;
+            };
+            let header = BatchHeader::validate(&compressed, 8, &rules()).unwrap();
+            assert_eq!(header.codec(), Ok(to));
+            assert_eq!(inflated(&compressed), inflated(&original), "{from:?} to {to:?}");
+        }
+    }
+    let inflating = batch(Codec::Zstd as i16, &records);
+    let refused = recompressed(&inflating, Codec::None, 100_000);
+    assert_eq!(refused, Err(ResponseError::MessageTooLarge));
 }

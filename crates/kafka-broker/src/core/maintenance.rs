@@ -13,7 +13,6 @@ use crate::journal::Used;
 use crate::partition::Partition;
 use crate::partition_index::IndexWriter;
 use crate::state::State;
-use crate::topic_retention::retention;
 
 impl Core {
     /// Begins the next segment and writes a checkpoint. After a failure the next attempt follows with the next segment.
@@ -46,9 +45,11 @@ impl Core {
     pub fn delete_expired(&mut self, now_ms: i64) -> Result<(), ResponseError> {
         let mut expired = Vec::new();
         for (name, topic) in &self.state.topics {
-            let Some(retention) = retention(topic) else { continue };
+            if !topic.configs.delete {
+                continue;
+            }
             for (index, partition) in (0..).zip(&topic.partitions) {
-                let before = partition.retained_from(retention, now_ms);
+                let before = partition.retained_from(topic.configs.retention, now_ms);
                 if before > partition.start_offset() {
                     expired.push(Entry::RecordsDeleted {
                         topic: name.clone().into(),

@@ -149,7 +149,8 @@ impl Run {
             Change::Create(topic) => {
                 let configs = vec![(text("retention.ms"), text("100"))];
                 if core.state.partition(&name(*topic), 0).is_none() {
-                    let entry = Entry::TopicCreated { topic: text(&name(*topic)), partitions: 1, configs };
+                    let topic = text(&name(*topic));
+                    let entry = Entry::TopicCreated { topic, partitions: 1, configs, topic_id: None };
                     core.commit(&entry).unwrap();
                 }
             }

@@ -5,6 +5,7 @@ mod stored_group;
 
 use bytes::Bytes;
 use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
 
 pub use stored_group::{StoredGroup, StoredMember};
 
@@ -18,6 +19,8 @@ pub enum Entry {
         topic: StrBytes,
         partitions: i32,
         configs: Vec<(StrBytes, StrBytes)>,
+        /// Missing in journals of older versions.
+        topic_id: Option<Uuid>,
     },
     PartitionsAdded {
         topic: StrBytes,
@@ -25,6 +28,11 @@ pub enum Entry {
     },
     TopicDeleted {
         topic: StrBytes,
+    },
+    /// Replaces all configs that are set on the topic.
+    TopicConfigured {
+        topic: StrBytes,
+        configs: Vec<(StrBytes, StrBytes)>,
     },
     BatchAppended(Append),
     /// Moves the start of the log to this offset.
@@ -36,6 +44,15 @@ pub enum Entry {
     OffsetsCommitted {
         group: StrBytes,
         offsets: Vec<OffsetCommit>,
+    },
+    /// Removes the committed offsets of these partitions.
+    OffsetsDeleted {
+        group: StrBytes,
+        partitions: Vec<(StrBytes, i32)>,
+    },
+    /// Removes all offsets of a group.
+    GroupDeleted {
+        group: StrBytes,
     },
     ProducerIdAllocated {
         producer_id: i64,
@@ -71,6 +88,11 @@ pub enum Entry {
         committed: bool,
         /// Higher than the current epoch when the end also fences the producer.
         producer_epoch: i16,
+        markers: Vec<Append>,
+    },
+    /// Ends a transaction in some partitions only, for an operator (WriteTxnMarkers).
+    MarkersWritten {
+        committed: bool,
         markers: Vec<Append>,
     },
     /// Replaces what a restart finds of a group.

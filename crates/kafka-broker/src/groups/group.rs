@@ -2,11 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use bytes::{Buf, Bytes};
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::ConsumerProtocolSubscription;
+use kafka_protocol::protocol::StrBytes;
 use tokio::time::{Duration, Instant};
 
 use super::member::Member;
 use crate::entry::StoredGroup;
+use crate::guard;
 
 /// `group.initial.rebalance.delay.ms`, so that consumers that start together join the same generation.
 pub(super) const INITIAL_REBALANCE_DELAY: Duration = Duration::from_millis(100);
@@ -141,8 +145,18 @@ impl Group {
         self.phase == Phase::CompletingRebalance
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         matches!(self.phase, Phase::Empty { .. })
+    }
+
+    /// Returns whether a member subscribes to this topic, or may do so (`GroupMetadata.isSubscribedToTopic`).
+    pub fn subscribes_to(&self, topic: &str) -> bool {
+        self.protocol.as_deref().is_none_or(|protocol| {
+            self.members.values().any(|member| {
+                let topics = subscribed_topics(member.metadata(protocol));
+                topics.is_none_or(|topics| topics.iter().any(|subscribed| subscribed.as_str() == topic))
+            })
+        })
     }
 
     pub(super) fn heartbeat(&mut self, caller: Caller, now: Instant) -> Result<(), ResponseError> {
@@ -198,4 +212,11 @@ impl Group {
         let expired = |since: Instant| since + EMPTY_GROUP_RETENTION <= now;
         matches!(self.phase, Phase::Empty { since } if expired(since)) && self.pending.is_empty()
     }
+}
+
+/// Reads the metadata of a consumer. Each version of it begins like version 0.
+fn subscribed_topics(mut metadata: Bytes) -> Option<Vec<StrBytes>> {
+    metadata.try_get_i16().ok()?;
+    let subscription: ConsumerProtocolSubscription = guard::decode(&metadata, 0).ok()?;
+    Some(subscription.topics)
 }

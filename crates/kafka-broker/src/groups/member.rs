@@ -22,6 +22,8 @@ pub struct Join {
     pub protocols: Vec<(String, Bytes)>,
     /// Whether a new dynamic member first receives its id, and then joins with it (KIP-394).
     pub requires_known_member_id: bool,
+    /// Whether a static member that returns as the leader may be told to skip the assignment (KIP-814).
+    pub may_skip_assignment: bool,
 }
 
 pub type JoinReply = Result<Joined, JoinRefused>;
@@ -30,8 +32,10 @@ pub type JoinReply = Result<Joined, JoinRefused>;
 pub struct Joined {
     pub member_id: String,
     pub generation: i32,
-    pub protocol: String,
+    pub protocol_type: Option<String>,
+    pub protocol: Option<String>,
     pub leader: String,
+    pub skips_assignment: bool,
     /// Id, instance id and metadata of every member. Empty except for the leader.
     pub members: Vec<(String, Option<String>, Bytes)>,
 }

@@ -48,6 +48,12 @@ impl Groups {
         self.groups.get(id)
     }
 
+    /// Removes a group that has no members.
+    pub fn remove(&mut self, id: &str) {
+        self.groups.remove(id);
+        self.changed.insert(id.to_owned());
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Group)> {
         self.groups.iter().map(|(id, group)| (id.as_str(), group))
     }
@@ -70,11 +76,12 @@ impl Groups {
         &mut self,
         id: &str,
         caller: Caller,
+        protocol: Option<(&str, &str)>,
         assignments: Vec<(String, Bytes)>,
         now: Instant,
     ) -> Result<oneshot::Receiver<SyncReply>, ResponseError> {
         self.changed.insert(id.to_owned());
-        self.known(id)?.sync(caller, assignments, now)
+        self.known(id)?.sync(caller, protocol, assignments, now)
     }
 
     pub fn heartbeat(&mut self, id: &str, caller: Caller, now: Instant) -> Result<(), ResponseError> {
@@ -92,10 +99,21 @@ impl Groups {
         self.known(id)?.leave(member_id, instance_id, now)
     }
 
-    /// Checks that this caller may commit offsets (`validateOffsetCommit`, `doCommitOffsets`).
-    pub fn check_commit(&mut self, id: &str, caller: Caller, now: Instant) -> Result<(), ResponseError> {
+    /// Checks that this caller may commit offsets (`validateOffsetCommit`, `doCommitOffsets`). A group that `has_offsets`
+    /// exists without members.
+    pub fn check_commit(
+        &mut self,
+        id: &str,
+        caller: Caller,
+        has_offsets: bool,
+        now: Instant,
+    ) -> Result<(), ResponseError> {
         let Some(group) = self.groups.get_mut(id) else {
-            return if caller.generation < 0 { Ok(()) } else { Err(ResponseError::IllegalGeneration) };
+            return match caller.generation {
+                ..0 => Ok(()),
+                _ if has_offsets => Err(ResponseError::UnknownMemberId),
+                _ => Err(ResponseError::IllegalGeneration),
+            };
         };
         if caller.generation < 0 && group.is_empty() {
             return Ok(());
@@ -161,6 +179,7 @@ mod tests {
             protocol_type: "consumer".to_owned(),
             protocols: vec![("range".to_owned(), Bytes::new())],
             requires_known_member_id: false,
+            may_skip_assignment: false,
         };
         groups.join("group", join, now)
     }
@@ -204,7 +223,7 @@ mod tests {
         expire(&mut groups, now);
         let first = joined(first);
         let mut caller = Caller { member_id: &first.member_id, instance_id: None, generation: 1 };
-        groups.sync("group", caller, Vec::new(), now).unwrap();
+        groups.sync("group", caller, None, Vec::new(), now).unwrap();
         let second = join(&mut groups, "", now);
         let mut at = now;
         while at < now + LIMIT {

@@ -12,7 +12,9 @@ use tokio::runtime::Runtime;
 
 use crate::harness::*;
 use crate::protocol::{init, produce, producer_id};
-use crate::raw::{Raw, batch};
+use crate::raw::{Raw, batch, described};
+
+mod admin;
 
 /// Runs a broker with its own directory, which can crash and restart.
 pub struct Restartable {
@@ -86,6 +88,20 @@ fn topics_records_and_the_cluster_id_survive() {
     let metadata = consumer.fetch_metadata(None, PATIENCE).unwrap();
     let names: Vec<_> = metadata.topics().iter().map(|topic| topic.name()).collect();
     assert_eq!(names, [topic]);
+}
+
+#[test]
+fn topics_keep_their_ids() {
+    let mut broker = Restartable::new();
+    let topics = [topic_at(&broker.address(), 1), topic_at(&broker.address(), 1)];
+    let ids = |broker: &Restartable| {
+        let mut raw = Raw::connect_to(&broker.address());
+        topics.each_ref().map(|topic| described(&mut raw, topic).topic_id)
+    };
+    let before = ids(&broker);
+    assert_ne!(before[0], before[1]);
+    broker.crash();
+    assert_eq!(ids(&broker), before);
 }
 
 #[test]

@@ -13,16 +13,24 @@
 )]
 
 mod admin;
+mod cluster_admin;
+mod configs;
+mod delete_records;
 mod durability;
 mod fencing;
+mod group_admin;
 mod group_restarts;
 mod groups;
 mod harness;
 mod limits;
+mod list_offsets;
 mod membership;
 mod produce_fetch;
 mod protocol;
 mod raw;
 mod records;
+mod topic_ids;
+mod topic_rules;
+mod transaction_admin;
 mod transactions;
 mod versions;

@@ -4,12 +4,15 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use kafka_protocol::messages::{
-    BrokerId, FindCoordinatorRequest, FindCoordinatorResponse, MetadataRequest, MetadataResponse,
-    RequestHeader, ResponseHeader, metadata_request::MetadataRequestTopic,
+    BrokerId, FindCoordinatorRequest, FindCoordinatorResponse, ListOffsetsRequest, MetadataRequest,
+    MetadataResponse, RequestHeader, ResponseHeader, metadata_request::MetadataRequestTopic,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
+use uuid::Uuid;
 
 use crate::harness::{PATIENCE, bootstrap, eventually};
 
@@ -41,6 +44,28 @@ impl Raw {
             let mut partitions = found.topics.first()?.partitions.iter();
             let found_partition = partitions.find(|part| part.partition_index == partition)?;
             broker_address(&found, found_partition.leader_id)
+        });
+        let mut leader = Self::connect_to(&address);
+        // It may not know yet that it leads the partition.
+        eventually("the leader serves the partition", || leader.serves(topic, partition).then_some(()));
+        leader
+    }
+
+    fn serves(&mut self, topic: &str, partition: i32) -> bool {
+        let latest = ListOffsetsPartition::default()
+            .with_partition_index(partition)
+            .with_current_leader_epoch(-1)
+            .with_timestamp(-1);
+        let wanted = ListOffsetsTopic::default().with_name(text(topic).into()).with_partitions(vec![latest]);
+        let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![wanted]);
+        self.call(6, &request).topics[0].partitions[0].error_code == 0
+    }
+
+    /// Connects to the broker that creates and deletes topics.
+    pub fn to_controller() -> Self {
+        let address = eventually("the cluster has a controller", || {
+            let found: MetadataResponse = Self::connect().call(9, &MetadataRequest::default());
+            broker_address(&found, found.controller_id)
         });
         Self::connect_to(&address)
     }
@@ -145,6 +170,17 @@ fn broker_address(metadata: &MetadataResponse, id: BrokerId) -> Option<String> {
     let mut brokers = metadata.brokers.iter();
     let broker = brokers.find(|broker| broker.node_id == id)?;
     Some(format!("{}:{}", &*broker.host, broker.port))
+}
+
+/// Returns the topic as Metadata 12 describes it, by its name.
+pub fn described(raw: &mut Raw, topic: &str) -> MetadataResponseTopic {
+    let named = MetadataRequestTopic::default().with_name(Some(text(topic).into()));
+    let found = raw.call(12, &MetadataRequest::default().with_topics(Some(vec![named])));
+    found.topics[0].clone()
+}
+
+pub fn topic_id(topic: &str) -> Uuid {
+    described(&mut Raw::connect(), topic).topic_id
 }
 
 pub fn text(text: &str) -> StrBytes {
