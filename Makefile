@@ -5,7 +5,7 @@ COMPOSE := docker compose --project-directory compose --profile observability
 # The version of cargo-deny.
 CARGO_DENY := 0.20.2
 
-SCRIPTS := .ci/run compose/smoke compose/up tests/api/check tests/chaos/broken tests/cluster/cluster tests/cluster/test tests/cluster/with \
+SCRIPTS := .ci/run compose/smoke compose/up crates/kafka-broker/corpus/record tests/api/check tests/chaos/broken tests/cluster/cluster tests/cluster/test tests/cluster/with \
 	tests/upgrade/upgrade
 
 .PHONY: help
@@ -44,6 +44,17 @@ test: ## Run the tests
 .PHONY: test-api
 test-api: ## Check the HTTP APIs with validators, schemathesis and a browser; API_EXAMPLES=100, API_SEED=<number>
 	tests/api/check
+
+.PHONY: fuzz
+fuzz: ## Send mutated requests, batches and journal entries through the embedded broker; FUZZ_RUNS=10000000, FUZZ_SEED=<number>
+	FUZZ_RUNS=$${FUZZ_RUNS:-10000000} cargo test --release -p embedded-kafka-broker --lib fuzz -- --nocapture
+
+.PHONY: broker-speed
+broker-speed: ## Measure the embedded broker: produce, start, memory, fetch; SPEED_RECORDS=1000000, SPEED_CODEC=none, SPEED_BATCH=1000
+	cargo build --release -p embedded-kafka-broker --example speed
+	dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	target/release/examples/speed fill "$$dir" $${SPEED_RECORDS:-1000000} $${SPEED_CODEC:-none} $${SPEED_BATCH:-1000} && \
+	target/release/examples/speed start "$$dir"
 
 .PHONY: cluster-up
 cluster-up: ## Start the production topology as plain processes; installs missing engines

@@ -6,13 +6,17 @@ use std::sync::Arc;
 use std::{fmt, io};
 
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::time::Duration;
 use tokio_util::task::TaskTracker;
 
 use crate::core::Core;
+use crate::limits::Limits;
 use crate::shared::Shared;
 use crate::start_error::StartError;
-use crate::{connection, deadlines};
+use crate::{connection, deadlines, retention};
+
+const SEGMENT_BYTES: u64 = 128 * 1024 * 1024;
 
 /// Runs a Kafka broker in tasks of the current tokio runtime.
 ///
@@ -40,6 +44,8 @@ pub struct Broker {
 pub struct Builder {
     listener: Option<TcpListener>,
     data_dir: Option<PathBuf>,
+    limits: Limits,
+    segment_bytes: Option<u64>,
 }
 
 impl Broker {
@@ -91,6 +97,16 @@ impl Builder {
         Self { data_dir: Some(path.into()), ..self }
     }
 
+    /// Begins a file of the journal when the one before has this size. 128 MiB by default.
+    pub fn segment_bytes(self, bytes: u64) -> Self {
+        Self { segment_bytes: Some(bytes), ..self }
+    }
+
+    /// Sets the limits of connections.
+    pub fn limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
     /// Starts the broker. Returns once the data are read and clients can connect.
     ///
     /// # Errors
@@ -104,14 +120,16 @@ impl Builder {
             None => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(StartError::Listen)?,
         };
         let address = listener.local_addr().map_err(StartError::Listen)?;
+        let segment_bytes = self.segment_bytes.unwrap_or(SEGMENT_BYTES);
         let open = move || match self.data_dir {
-            Some(data_dir) => Core::open(&data_dir),
-            None => Core::temporary(),
+            Some(data_dir) => Core::open(&data_dir, segment_bytes),
+            None => Core::temporary(segment_bytes),
         };
         let core = tokio::task::spawn_blocking(open).await??;
-        let shared = Arc::new(Shared::new(core, address));
+        let shared = Arc::new(Shared::new(core, address, self.limits));
         let tasks = TaskTracker::new();
         tasks.spawn(deadlines::keep(shared.clone()));
+        tasks.spawn(retention::keep(shared.clone()));
         tasks.spawn(accept(shared.clone(), listener, tasks.clone()));
         Ok(Broker { shared, tasks })
     }
@@ -130,14 +148,22 @@ impl Drop for Broker {
 }
 
 async fn accept(shared: Arc<Shared>, listener: TcpListener, tasks: TaskTracker) {
+    let slots = Arc::new(Semaphore::new(shared.limits.max_connections.min(Semaphore::MAX_PERMITS)));
     loop {
-        let accepted = tokio::select! {
+        if slots.available_permits() == 0 {
+            let max_connections = shared.limits.max_connections;
+            tracing::warn!(max_connections, "too many connections, further clients wait until one closes");
+        }
+        let accepting = async { (slots.clone().acquire_owned().await, listener.accept().await) };
+        let (Ok(slot), accepted) = (tokio::select! {
             () = shared.shutdown.cancelled() => return,
-            accepted = listener.accept() => accepted,
+            accepting = accepting => accepting,
+        }) else {
+            return;
         };
         match accepted {
             Ok((stream, peer)) => {
-                tasks.spawn(connection::serve(shared.clone(), stream, peer));
+                tasks.spawn(connection::serve(shared.clone(), stream, peer, slot));
             }
             Err(error) => {
                 // Out of file descriptors, most likely: to try at once would spin.

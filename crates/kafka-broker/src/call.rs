@@ -1,12 +1,13 @@
 //! Pairs a request with what its response needs: version, correlation id, and the wire format.
 
-use std::net::IpAddr;
+use std::sync::Arc;
 
 use anyhow::Result;
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 
+use crate::client::Client;
 use crate::guard;
 
 /// Holds the frame to send, if any. An error closes the connection.
@@ -18,16 +19,18 @@ pub struct Call {
     pub client_id: String,
     /// A slash and the IP address, as DescribeGroups reports it.
     pub client_host: String,
+    pub client: Arc<Client>,
     correlation_id: i32,
     body: Bytes,
 }
 
 impl Call {
-    pub fn new(header: RequestHeader, peer: IpAddr, body: Bytes) -> Self {
+    pub fn new(header: RequestHeader, client: &Arc<Client>, body: Bytes) -> Self {
         Self {
             version: header.request_api_version,
             client_id: header.client_id.map(|id| id.to_string()).unwrap_or_default(),
-            client_host: format!("/{peer}"),
+            client_host: format!("/{}", client.address),
+            client: Arc::clone(client),
             correlation_id: header.correlation_id,
             body,
         }

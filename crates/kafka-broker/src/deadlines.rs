@@ -28,7 +28,7 @@ pub async fn keep(shared: Arc<Shared>) {
 
 /// Ends what is past its deadline, and returns the next deadline.
 fn expire(core: &mut Core, now: Instant, now_ms: i64) -> Option<Instant> {
-    core.groups.expire(now);
+    core.coordinate(|groups| groups.expire(now));
     let transactions = core.expire_transactions(now_ms).map(|wait| now + wait.max(Duration::from_millis(1)));
     core.groups.next_deadline().into_iter().chain(transactions).min()
 }

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use bytes::{Buf, BufMut, BytesMut};
+
 use crate::entry::OffsetCommit;
+use crate::entry::codec::{Malformed, Payload, put_bytes};
 
 type TopicPartition = (String, i32);
 
@@ -61,6 +64,16 @@ impl GroupOffsets {
         }
     }
 
+    /// Removes the offset of a partition, and the one that a transaction may still commit.
+    pub fn remove(&mut self, topic: &str, partition: i32) {
+        let key = (topic.to_owned(), partition);
+        self.committed.remove(&key);
+        self.pending.retain(|_, offsets| {
+            offsets.remove(&key);
+            !offsets.is_empty()
+        });
+    }
+
     pub fn remove_topic(&mut self, topic: &str) {
         self.committed.retain(|(name, _), _| name != topic);
         self.pending.retain(|_, offsets| {
@@ -68,6 +81,48 @@ impl GroupOffsets {
             !offsets.is_empty()
         });
     }
+
+    pub fn encode(&self, out: &mut BytesMut) {
+        let Self { committed, pending } = self;
+        put_offsets(out, committed);
+        out.put_u32(pending.len() as u32);
+        for (producer_id, offsets) in pending {
+            out.put_i64(*producer_id);
+            put_offsets(out, offsets);
+        }
+    }
+
+    pub fn decode(from: &mut Payload) -> Result<Self, Malformed> {
+        let committed = offsets(from)?;
+        let pending = from.all(|from| Ok((from.rest.try_get_i64()?, offsets(from)?)))?;
+        Ok(Self { committed, pending: pending.into_iter().collect() })
+    }
+}
+
+fn put_offsets(out: &mut BytesMut, offsets: &BTreeMap<TopicPartition, Committed>) {
+    out.put_u32(offsets.len() as u32);
+    for ((topic, partition), Committed { offset, leader_epoch, metadata, position }) in offsets {
+        put_bytes(out, topic.as_bytes());
+        out.put_i32(*partition);
+        out.put_i64(*offset);
+        out.put_i32(*leader_epoch);
+        put_bytes(out, metadata.as_bytes());
+        out.put_u64(*position);
+    }
+}
+
+fn offsets(from: &mut Payload) -> Result<BTreeMap<TopicPartition, Committed>, Malformed> {
+    let offsets = from.all(|from| {
+        let key = (from.str()?.to_string(), from.rest.try_get_i32()?);
+        let committed = Committed {
+            offset: from.rest.try_get_i64()?,
+            leader_epoch: from.rest.try_get_i32()?,
+            metadata: from.str()?.to_string(),
+            position: from.rest.try_get_u64()?,
+        };
+        Ok((key, committed))
+    });
+    Ok(offsets?.into_iter().collect())
 }
 
 fn entries(offsets: &[OffsetCommit], position: u64) -> impl Iterator<Item = (TopicPartition, Committed)> {

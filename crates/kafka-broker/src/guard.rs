@@ -3,27 +3,36 @@
 //! kafka-protocol allocates as many elements as an array announces, before it reads them. A request of twenty bytes could
 //! thus ask for more memory than the machine has, which aborts the process. So a request is decoded twice. The first pass
 //! reads through a buffer that limits every number to the bytes that remain: an array or string that is longer fails
-//! there, and the value of any other number does not matter in that pass.
+//! there, and the value of any other number does not matter in that pass. A varint beyond the limit fails at once: all
+//! varints of a request are lengths, except the numbers of tagged fields (KIP-482), which are small.
 
 use anyhow::Result;
 use bytes::{Buf, Bytes, TryGetError};
 use kafka_protocol::protocol::Decodable;
 use kafka_protocol::protocol::buf::ByteBuf;
 
-/// Three bytes hold lengths up to two million; requests of the served versions have no longer ones as varints.
-const LONGEST_VARINT: u8 = 3;
+/// Four bytes hold lengths up to 256 MiB, more than the largest request.
+const LONGEST_VARINT: u32 = 4;
 
 /// Decodes a request body of this version.
 pub fn decode<R: Decodable>(body: &Bytes, version: i16) -> Result<R> {
-    let mut guarded = Guarded { bytes: body.clone(), continued: 0 };
+    let mut guarded = Guarded { bytes: body.clone(), varint: 0, read: 0 };
     R::decode(&mut guarded, version)?;
     R::decode(&mut body.clone(), version)
 }
 
 struct Guarded {
     bytes: Bytes,
-    /// Consecutive bytes so far whose continuation bit is set.
-    continued: u8,
+    /// The varint that is being read, as far as it is known.
+    varint: usize,
+    /// Number of its bytes that were read.
+    read: u32,
+}
+
+impl Guarded {
+    fn too_large(&self) -> TryGetError {
+        TryGetError { requested: usize::MAX, available: self.remaining() }
+    }
 }
 
 impl Buf for Guarded {
@@ -46,14 +55,17 @@ impl Buf for Guarded {
         Ok(value.min(i32::try_from(too_many).unwrap_or(i32::MAX)))
     }
 
-    /// Reads the bytes of varints, and booleans.
+    /// Reads the bytes of varints, and booleans. A compact length is one more than the length, and 0 means null.
     fn try_get_u8(&mut self) -> Result<u8, TryGetError> {
         let byte = self.bytes.try_get_u8()?;
-        self.continued = if byte & 0x80 == 0 { 0 } else { self.continued + 1 };
-        if self.continued >= LONGEST_VARINT {
-            return Err(TryGetError { requested: usize::MAX, available: self.remaining() });
+        self.varint |= usize::from(byte & 0x7f) << (7 * self.read);
+        self.read += 1;
+        if byte & 0x80 != 0 {
+            return if self.read < LONGEST_VARINT { Ok(byte) } else { Err(self.too_large()) };
         }
-        Ok(byte)
+        let value = std::mem::take(&mut self.varint);
+        self.read = 0;
+        if value > self.remaining() + 1 { Err(self.too_large()) } else { Ok(byte) }
     }
 }
 
@@ -70,7 +82,10 @@ impl ByteBuf for Guarded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kafka_protocol::messages::{FetchRequest, MetadataRequest, ProduceRequest};
+    use bytes::BytesMut;
+    use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+    use kafka_protocol::messages::{DescribeGroupsRequest, FetchRequest, MetadataRequest, ProduceRequest};
+    use kafka_protocol::protocol::Encodable;
     use proptest::prelude::*;
 
     #[test]
@@ -79,9 +94,29 @@ mod tests {
             let body = Bytes::copy_from_slice(&announced.to_be_bytes());
             assert!(decode::<MetadataRequest>(&body, 0).is_err());
         }
-        for varint in [&[0xff, 0xff, 0xff, 0xff, 0x0f][..], &[0xff, 0xff, 0x7f]] {
+        for varint in
+            [&[0xff, 0xff, 0xff, 0xff, 0x0f][..], &[0x80, 0x80, 0x80, 0x80, 0x7f], &[0xff, 0xff, 0x7f]]
+        {
             let body = Bytes::copy_from_slice(varint);
             assert!(decode::<MetadataRequest>(&body, 9).is_err());
+        }
+        // A boolean whose byte looks like the begin of a varint.
+        for boolean in [&[1, 0x80, 0xff, 0xff, 0xff, 0x7f][..], &[1, 0x80, 0x80, 0x80, 0x80, 0x80, 0x7f]] {
+            let body = Bytes::copy_from_slice(boolean);
+            assert!(decode::<DescribeGroupsRequest>(&body, 5).is_err());
+        }
+    }
+
+    #[test]
+    fn a_compact_length_may_be_as_long_as_the_request() {
+        for size in [1, 200, 70_000, 3_000_000] {
+            let data = PartitionProduceData::default().with_records(Some(vec![7; size].into()));
+            let topic = TopicProduceData::default().with_partition_data(vec![data]);
+            let request = ProduceRequest::default().with_topic_data(vec![topic]);
+            let mut body = BytesMut::new();
+            request.encode(&mut body, 9).unwrap();
+            let decoded: ProduceRequest = decode(&body.freeze(), 9).unwrap();
+            assert_eq!(decoded, request);
         }
     }
 
@@ -99,7 +134,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..100), version in 0..9_i16) {
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..100), version in 0..14_i16) {
             let bytes = Bytes::from(bytes);
             let _ = decode::<ProduceRequest>(&bytes, version);
             let _ = decode::<MetadataRequest>(&bytes, version);

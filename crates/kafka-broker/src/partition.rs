@@ -1,19 +1,27 @@
 //! Keeps one partition in memory: positions of its batches, limits of its readers, states of its producers.
 //!
-//! The log starts at offset 0, and its high watermark is its end, as there is no retention and no replica.
+//! The high watermark is the end of the log, as there is no replica.
+
+mod checkpoint;
+mod retention;
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::sync::{Arc, Weak};
 
 use kafka_protocol::ResponseError;
 use tokio::sync::Notify;
 
 use crate::batch::BatchHeader;
-use crate::producer_state::ProducerState;
+pub use crate::partition_index::Stored;
+use crate::partition_index::{Indexed, PartitionIndex};
+use crate::producer_state::{AppendedBatch, ProducerState};
+pub use retention::Retention;
 
 #[derive(Debug, Default)]
 pub struct Partition {
-    index: Vec<Indexed>,
+    index: PartitionIndex,
+    start_offset: i64,
     end_offset: i64,
     producers: HashMap<i64, ProducerState>,
     /// Producer id of each open transaction, by first offset.
@@ -21,21 +29,6 @@ pub struct Partition {
     /// In the order in which they ended.
     aborted: Vec<AbortedTxn>,
     waiting: Vec<Weak<Notify>>,
-}
-
-/// Locates a batch in the journal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stored {
-    pub position: u64,
-    pub length: u32,
-}
-
-#[derive(Debug)]
-struct Indexed {
-    last_offset: i64,
-    /// Maximum of this batch and all before it, so that it never decreases along the index.
-    max_timestamp: i64,
-    stored: Stored,
 }
 
 /// Describes an aborted transaction, as `AbortedTxn` of Apache Kafka's transaction index.
@@ -66,18 +59,33 @@ impl From<i8> for Isolation {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Admission {
     Append,
-    /// The partition already has it, at this offset.
-    Duplicate(i64),
+    /// The partition already has it.
+    Duplicate(AppendedBatch),
 }
 
 impl Partition {
+    /// Returns the offset before which all records are deleted.
+    pub fn start_offset(&self) -> i64 {
+        self.start_offset
+    }
+
     pub fn end_offset(&self) -> i64 {
         self.end_offset
     }
 
     /// Returns the last stable offset: the first offset of the oldest open transaction, or the end.
     pub fn last_stable_offset(&self) -> i64 {
-        self.open.first_key_value().map_or(self.end_offset, |(first, _)| *first)
+        self.open.first_key_value().map_or(self.end_offset, |(first, _)| self.start_offset.max(*first))
+    }
+
+    /// Returns the bytes of all batches from the start of the log.
+    pub fn size(&self) -> i64 {
+        self.index.spans().map(|span| span.bytes).sum::<u64>().cast_signed()
+    }
+
+    /// Returns the producers that have written, with their ids.
+    pub fn producers(&self) -> impl Iterator<Item = (i64, &ProducerState)> {
+        self.producers.iter().map(|(id, producer)| (*id, producer))
     }
 
     /// Returns the offset before which a consumer may read.
@@ -89,21 +97,27 @@ impl Partition {
     }
 
     /// Returns the batches from the one with `offset` on that a consumer may read, each with its last offset.
-    pub fn batches_from(&self, offset: i64, isolation: Isolation) -> impl Iterator<Item = (i64, Stored)> {
-        let start = self.index.partition_point(|batch| batch.last_offset < offset);
+    pub fn batches_from(
+        &self,
+        offset: i64,
+        isolation: Isolation,
+    ) -> impl Iterator<Item = io::Result<(i64, Stored)>> {
         let end = self.readable_end(isolation);
         self.index
-            .get(start..)
-            .unwrap_or_default()
-            .iter()
-            .take_while(move |batch| batch.last_offset < end)
-            .map(|batch| (batch.last_offset, batch.stored))
+            .from(offset)
+            .take_while(move |found| found.as_ref().map_or(true, |batch| batch.last_offset < end))
+            .map(|found| found.map(|batch| (batch.last_offset, batch.stored)))
     }
 
-    /// Returns the first batch with a record whose timestamp is at least `timestamp`.
-    pub fn batch_at_or_after(&self, timestamp: i64) -> Option<Stored> {
-        let at = self.index.partition_point(|batch| batch.max_timestamp < timestamp);
-        self.index.get(at).map(|batch| batch.stored)
+    /// Returns the batches with a record whose timestamp is at least `timestamp`. In the first one, the record may be
+    /// before the start of the log.
+    pub fn batches_at_or_after(&self, timestamp: i64) -> impl Iterator<Item = io::Result<Stored>> {
+        self.index.at_or_after(timestamp, self.start_offset).map(|found| found.map(|batch| batch.stored))
+    }
+
+    /// Returns the largest timestamp of all records.
+    pub fn max_timestamp(&self) -> io::Result<Option<i64>> {
+        self.index.max_timestamp(self.start_offset)
     }
 
     /// Returns the aborted transactions with records in `from..end` (`TransactionIndex.collectAbortedTxns`).
@@ -125,8 +139,8 @@ impl Partition {
     /// may begin with any sequence number, as its records may have been deleted.
     pub fn admit(&self, header: &BatchHeader) -> Result<Admission, ResponseError> {
         if let Some(producer) = self.producers.get(&header.producer_id) {
-            if let Some(offset) = producer.duplicate_of(header) {
-                return Ok(Admission::Duplicate(offset));
+            if let Some(appended) = producer.duplicate_of(header) {
+                return Ok(Admission::Duplicate(appended));
             }
             producer.check(header)?;
         }
@@ -154,7 +168,7 @@ impl Partition {
             .producers
             .entry(header.producer_id)
             .or_insert_with(|| ProducerState::new(header.producer_epoch));
-        producer.advance_to(header.producer_epoch);
+        producer.marked(header);
         let first_offset = producer.txn_first_offset.take();
         if let Some(first) = first_offset {
             self.open.remove(&first);
@@ -168,6 +182,13 @@ impl Partition {
                 last_stable_offset: self.last_stable_offset(),
             });
         }
+    }
+
+    /// Moves the start of the log forward to this offset. Batches that end before it are no longer found.
+    pub fn delete_before(&mut self, offset: i64) {
+        self.start_offset = self.start_offset.max(offset.min(self.end_offset));
+        self.index.delete_before(self.start_offset);
+        self.aborted.retain(|txn| txn.last_offset >= self.start_offset);
     }
 
     /// Notifies `waiter` once, when a batch is appended.
@@ -190,8 +211,7 @@ impl Partition {
 
     fn push(&mut self, header: &BatchHeader, stored: Stored) {
         let last_offset = header.base_offset + i64::from(header.last_offset_delta);
-        let before = self.index.last().map_or(i64::MIN, |last| last.max_timestamp);
-        self.index.push(Indexed { last_offset, max_timestamp: header.max_timestamp.max(before), stored });
+        self.index.push(Indexed { last_offset, max_timestamp: header.max_timestamp, stored });
         self.end_offset = last_offset + 1;
         self.wake();
     }
@@ -268,6 +288,23 @@ mod tests {
     }
 
     #[test]
+    fn deleted_records_end_neither_batches_nor_transactions_that_begin_before_them() {
+        let mut log = Log::new();
+        log.append(-1, 0, 3, 0);
+        log.append(1, TRANSACTIONAL, 4, 0);
+        log.partition.delete_before(5);
+        assert_eq!((log.partition.start_offset(), log.partition.last_stable_offset()), (5, 5));
+        assert_eq!(log.partition.batches_from(5, Isolation::ReadUncommitted).count(), 1);
+        log.partition.delete_before(2);
+        assert_eq!(log.partition.start_offset(), 5);
+        log.end(1, false);
+        assert_eq!(log.partition.aborted_between(5, 8).len(), 1);
+        log.partition.delete_before(8);
+        assert_eq!(log.partition.aborted_between(0, 8), []);
+        assert_eq!(log.partition.size(), 0);
+    }
+
+    #[test]
     fn a_record_outside_the_open_transaction_of_its_producer_is_refused() {
         let mut log = Log::new();
         log.append(1, TRANSACTIONAL, 2, 0);
@@ -291,7 +328,7 @@ mod tests {
             }) {
                 for within in 0..i64::from(records) {
                     let mut found = log.partition.batches_from(offset + within, Isolation::ReadCommitted);
-                    let (last_offset, stored) = found.next().unwrap();
+                    let (last_offset, stored) = found.next().unwrap().unwrap();
                     prop_assert_eq!(stored.position as i64, offset);
                     prop_assert_eq!(last_offset, offset + i64::from(records) - 1);
                 }
@@ -308,7 +345,27 @@ mod tests {
                 log.append(-1, 0, 1, *time);
             }
             let scanned = times.iter().position(|time| *time >= wanted);
-            let found = log.partition.batch_at_or_after(wanted).map(|stored| stored.position as usize);
+            let found = log.partition.batches_at_or_after(wanted).next();
+            let found = found.map(|stored| stored.unwrap().position as usize);
+            prop_assert_eq!(found, scanned);
+        }
+
+        #[test]
+        fn the_times_of_deleted_records_are_not_found(
+            times in prop::collection::vec(0..100_i64, 1..50),
+            deleted in 0..50_usize,
+            wanted in 0..110_i64,
+        ) {
+            let mut log = Log::new();
+            for time in &times {
+                log.append(-1, 0, 1, *time);
+            }
+            let deleted = deleted.min(times.len());
+            log.partition.delete_before(deleted as i64);
+            prop_assert_eq!(log.partition.max_timestamp().unwrap(), times[deleted..].iter().max().copied());
+            let scanned = times[deleted..].iter().position(|time| *time >= wanted).map(|at| at + deleted);
+            let found = log.partition.batches_at_or_after(wanted).next();
+            let found = found.map(|stored| stored.unwrap().position as usize);
             prop_assert_eq!(found, scanned);
         }
     }

@@ -4,9 +4,11 @@
 
 use std::collections::VecDeque;
 
+use bytes::{Buf, BufMut, BytesMut};
 use kafka_protocol::ResponseError;
 
 use crate::batch::BatchHeader;
+use crate::entry::codec::{Malformed, Payload};
 
 /// Number of batches that an idempotent producer may have in flight (`NUM_BATCHES_TO_RETAIN`).
 const BATCHES_KEPT: usize = 5;
@@ -17,6 +19,17 @@ pub struct ProducerState {
     recent: VecDeque<Batch>,
     /// First offset of the transaction that is open in this partition.
     pub txn_first_offset: Option<i64>,
+    /// Timestamp of its last batch or marker.
+    pub last_timestamp: i64,
+    /// Whether a transaction of the producer has ended here.
+    pub has_marker: bool,
+}
+
+/// Describes where and when a batch was appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AppendedBatch {
+    pub base_offset: i64,
+    pub timestamp: i64,
 }
 
 #[derive(Debug)]
@@ -24,7 +37,7 @@ struct Batch {
     epoch: i16,
     first_sequence: i32,
     last_sequence: i32,
-    base_offset: i64,
+    appended: AppendedBatch,
 }
 
 impl ProducerState {
@@ -32,13 +45,22 @@ impl ProducerState {
         Self { epoch, ..Self::default() }
     }
 
-    /// Returns the base offset of this batch if it was appended before.
-    pub fn duplicate_of(&self, header: &BatchHeader) -> Option<i64> {
+    pub fn epoch(&self) -> i16 {
+        self.epoch
+    }
+
+    /// Returns the sequence number of its last record, or -1.
+    pub fn last_sequence(&self) -> i32 {
+        self.recent.back().map_or(-1, |batch| batch.last_sequence)
+    }
+
+    /// Returns where this batch is if it was appended before.
+    pub fn duplicate_of(&self, header: &BatchHeader) -> Option<AppendedBatch> {
         let range = (header.producer_epoch, header.base_sequence, header.last_sequence());
         self.recent
             .iter()
             .find(|batch| (batch.epoch, batch.first_sequence, batch.last_sequence) == range)
-            .map(|batch| batch.base_offset)
+            .map(|batch| batch.appended)
     }
 
     pub fn check(&self, header: &BatchHeader) -> Result<(), ResponseError> {
@@ -48,8 +70,7 @@ impl ProducerState {
         let in_sequence = if header.producer_epoch > self.epoch {
             header.base_sequence == 0
         } else {
-            let last = self.recent.back().map_or(-1, |batch| batch.last_sequence);
-            header.base_sequence == last.checked_add(1).unwrap_or(0)
+            header.base_sequence == self.last_sequence().checked_add(1).unwrap_or(0)
         };
         if !in_sequence {
             return Err(ResponseError::OutOfOrderSequenceNumber);
@@ -60,8 +81,15 @@ impl ProducerState {
         Ok(())
     }
 
+    /// Applies a marker, which ends the producer's transaction.
+    pub fn marked(&mut self, header: &BatchHeader) {
+        self.advance_to(header.producer_epoch);
+        self.last_timestamp = header.max_timestamp;
+        self.has_marker = true;
+    }
+
     /// Sets the epoch. A new epoch restarts the sequence numbers at 0.
-    pub fn advance_to(&mut self, epoch: i16) {
+    fn advance_to(&mut self, epoch: i16) {
         if epoch != self.epoch {
             self.epoch = epoch;
             self.recent.clear();
@@ -77,11 +105,52 @@ impl ProducerState {
             epoch: header.producer_epoch,
             first_sequence: header.base_sequence,
             last_sequence: header.last_sequence(),
-            base_offset: header.base_offset,
+            appended: AppendedBatch { base_offset: header.base_offset, timestamp: header.max_timestamp },
         });
+        self.last_timestamp = header.max_timestamp;
         if header.is_transactional() && self.txn_first_offset.is_none() {
             self.txn_first_offset = Some(header.base_offset);
         }
+    }
+
+    pub fn encode(&self, out: &mut BytesMut) {
+        let Self { epoch, recent, txn_first_offset, last_timestamp, has_marker } = self;
+        out.put_i16(*epoch);
+        out.put_i64(txn_first_offset.unwrap_or(-1));
+        out.put_i64(*last_timestamp);
+        out.put_u8(u8::from(*has_marker));
+        out.put_u32(recent.len() as u32);
+        for Batch { epoch, first_sequence, last_sequence, appended } in recent {
+            out.put_i16(*epoch);
+            out.put_i32(*first_sequence);
+            out.put_i32(*last_sequence);
+            out.put_i64(appended.base_offset);
+            out.put_i64(appended.timestamp);
+        }
+    }
+
+    pub fn decode(from: &mut Payload) -> Result<Self, Malformed> {
+        Ok(Self {
+            epoch: from.rest.try_get_i16()?,
+            txn_first_offset: Some(from.rest.try_get_i64()?).filter(|offset| *offset >= 0),
+            last_timestamp: from.rest.try_get_i64()?,
+            has_marker: from.rest.try_get_u8()? != 0,
+            recent: from.all(Batch::decode)?.into(),
+        })
+    }
+}
+
+impl Batch {
+    fn decode(from: &mut Payload) -> Result<Self, Malformed> {
+        Ok(Self {
+            epoch: from.rest.try_get_i16()?,
+            first_sequence: from.rest.try_get_i32()?,
+            last_sequence: from.rest.try_get_i32()?,
+            appended: AppendedBatch {
+                base_offset: from.rest.try_get_i64()?,
+                timestamp: from.rest.try_get_i64()?,
+            },
+        })
     }
 }
 
@@ -129,7 +198,7 @@ mod tests {
         assert_eq!(state.duplicate_of(&batch(0, 0, 10)), None);
         for first in (10..60).step_by(10) {
             let known = state.duplicate_of(&batch(0, first, 10));
-            assert_eq!(known, Some(i64::from(first) + 100));
+            assert_eq!(known, Some(AppendedBatch { base_offset: i64::from(first) + 100, timestamp: 0 }));
         }
         assert_eq!(state.duplicate_of(&batch(0, 10, 9)), None);
     }

@@ -3,10 +3,13 @@
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use crate::connection::REQUEST_MEMORY;
 use crate::core::Core;
+use crate::limits::Limits;
+use crate::unserved::Unserved;
 
 /// Holds the state behind its lock, and the signals between tasks.
 pub struct Shared {
@@ -16,11 +19,23 @@ pub struct Shared {
     pub shutdown: CancellationToken,
     /// The advertised address.
     pub address: SocketAddr,
+    pub unserved: Unserved,
+    pub limits: Limits,
+    /// Room for the large requests of all connections, in bytes.
+    pub request_memory: Semaphore,
 }
 
 impl Shared {
-    pub fn new(core: Core, address: SocketAddr) -> Self {
-        Self { core: Mutex::new(core), deadlines: Notify::new(), shutdown: CancellationToken::new(), address }
+    pub fn new(core: Core, address: SocketAddr, limits: Limits) -> Self {
+        Self {
+            core: Mutex::new(core),
+            deadlines: Notify::new(),
+            shutdown: CancellationToken::new(),
+            address,
+            unserved: Unserved::default(),
+            limits,
+            request_memory: Semaphore::new(REQUEST_MEMORY),
+        }
     }
 
     /// Locks the state. The guard must not be held across an await.

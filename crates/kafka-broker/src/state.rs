@@ -5,29 +5,37 @@
 use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, Result, ensure};
+use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
 
 use crate::batch::{self, BatchHeader};
-use crate::entry::{Append, Entry, ProducerIdAndEpoch};
+use crate::entry::{Append, Entry, ProducerIdAndEpoch, StoredGroup};
 use crate::group_offsets::GroupOffsets;
+use crate::ids;
 use crate::partition::{Partition, Stored};
+use crate::topic_configs::TopicConfigs;
 use crate::transaction::{Status, Transaction};
 
 #[derive(Debug, Default)]
 pub struct State {
     pub cluster_id: Option<String>,
     pub topics: BTreeMap<String, Topic>,
+    pub topic_names: HashMap<Uuid, String>,
     /// Keyed by group id.
     pub offsets: BTreeMap<String, GroupOffsets>,
     /// Keyed by transactional id.
     pub transactions: HashMap<String, Transaction>,
+    /// Groups as a restart finds them, by id.
+    pub groups: BTreeMap<String, StoredGroup>,
     pub next_producer_id: i64,
 }
 
 #[derive(Debug)]
 pub struct Topic {
+    /// Identifies the topic. A topic that is created again with the same name has another id.
+    pub id: Uuid,
     pub partitions: Vec<Partition>,
-    /// Configs that were set when the topic was created.
-    pub configs: BTreeMap<String, String>,
+    pub configs: TopicConfigs,
 }
 
 impl Topic {
@@ -37,6 +45,11 @@ impl Topic {
 }
 
 impl State {
+    /// Returns the name of the topic with this id.
+    pub fn topic_name(&self, id: Uuid) -> Option<&str> {
+        self.topic_names.get(&id).map(String::as_str)
+    }
+
     pub fn partition(&self, topic: &str, index: i32) -> Option<&Partition> {
         self.topics.get(topic)?.partition(index)
     }
@@ -78,14 +91,16 @@ impl State {
             Entry::ClusterCreated { cluster_id } => {
                 self.cluster_id = Some(cluster_id.to_string());
             }
-            Entry::TopicCreated { topic, partitions, configs } => {
+            Entry::TopicCreated { topic, partitions, configs, topic_id } => {
                 ensure!(!self.topics.contains_key(topic.as_str()), "topic {topic} is created twice");
-                let configs = configs.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+                let id = topic_id.unwrap_or_else(|| ids::topic_id_of_entry(topic, position));
                 let created = Topic {
+                    id,
                     partitions: (0..*partitions).map(|_| Partition::default()).collect(),
-                    configs: configs.collect(),
+                    configs: topic_configs(configs),
                 };
                 self.topics.insert(topic.to_string(), created);
+                self.topic_names.insert(id, topic.to_string());
             }
             Entry::PartitionsAdded { topic, total } => {
                 let total = usize::try_from(*total)?;
@@ -95,12 +110,30 @@ impl State {
                 partitions.resize_with(total, Partition::default);
             }
             Entry::TopicDeleted { topic } => self.delete_topic(topic)?,
+            Entry::TopicConfigured { topic, configs } => {
+                let configured = self.topics.get_mut(topic.as_str());
+                configured.context("an unknown topic is configured")?.configs = topic_configs(configs);
+            }
             Entry::BatchAppended(append) => {
                 let (partition, header, stored) = self.target(append, position)?;
                 partition.append(&header, stored);
             }
+            Entry::RecordsDeleted { topic, partition, before } => {
+                let partition = self.partition_mut(topic, *partition);
+                partition.context("records of an unknown partition are deleted")?.delete_before(*before);
+            }
             Entry::OffsetsCommitted { group, offsets } => {
                 self.group_offsets(group).commit(offsets, position);
+            }
+            Entry::OffsetsDeleted { group, partitions } => {
+                if let Some(offsets) = self.offsets.get_mut(group.as_str()) {
+                    partitions.iter().for_each(|(topic, partition)| offsets.remove(topic, *partition));
+                }
+                self.offsets.retain(|_, offsets| !offsets.is_empty());
+            }
+            Entry::GroupDeleted { group } => {
+                self.offsets.remove(group.as_str());
+                self.groups.remove(group.as_str());
             }
             Entry::ProducerIdAllocated { producer_id } => {
                 self.next_producer_id = self.next_producer_id.max(producer_id + 1);
@@ -130,12 +163,26 @@ impl State {
                 self.group_offsets(group).commit_pending(*producer_id, offsets, position);
             }
             Entry::TxnEnded { transactional_id, committed, producer_epoch, markers } => {
-                for marker in markers {
-                    let (partition, header, stored) = self.target(marker, position)?;
-                    partition.append_marker(&header, stored, *committed);
-                }
+                self.append_markers(markers, position, *committed)?;
                 self.end_transaction(transactional_id, *committed, *producer_epoch)?;
             }
+            Entry::MarkersWritten { committed, markers } => {
+                self.append_markers(markers, position, *committed)?;
+            }
+            Entry::GroupStored { group, stored } => {
+                self.groups.insert(group.to_string(), stored.clone());
+            }
+            Entry::GroupRemoved { group } => {
+                self.groups.remove(group.as_str());
+            }
+        }
+        Ok(())
+    }
+
+    fn append_markers(&mut self, markers: &[Append], position: u64, committed: bool) -> Result<()> {
+        for marker in markers {
+            let (partition, header, stored) = self.target(marker, position)?;
+            partition.append_marker(&header, stored, committed);
         }
         Ok(())
     }
@@ -162,6 +209,7 @@ impl State {
 
     fn delete_topic(&mut self, name: &str) -> Result<()> {
         let mut topic = self.topics.remove(name).with_context(|| format!("topic {name} is unknown"))?;
+        self.topic_names.remove(&topic.id);
         topic.partitions.iter_mut().for_each(Partition::wake);
         for offsets in self.offsets.values_mut() {
             offsets.remove_topic(name);
@@ -201,4 +249,8 @@ impl State {
         );
         Ok((partition, header, stored))
     }
+}
+
+fn topic_configs(configs: &[(StrBytes, StrBytes)]) -> TopicConfigs {
+    TopicConfigs::new(configs.iter().map(|(name, value)| (name.to_string(), value.to_string())))
 }

@@ -30,6 +30,18 @@ pub enum Status {
     CompleteAbort,
 }
 
+impl Status {
+    /// Returns the name that Apache Kafka gives the state.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Empty => "Empty",
+            Self::Ongoing(_) => "Ongoing",
+            Self::CompleteCommit => "CompleteCommit",
+            Self::CompleteAbort => "CompleteAbort",
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Ongoing {
     pub started_ms: i64,

@@ -4,26 +4,32 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::fetch_request::FetchPartition;
-use kafka_protocol::messages::fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData};
-use kafka_protocol::messages::{FetchRequest, FetchResponse, ProducerId, TopicName};
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::fetch_response::{
+    AbortedTransaction, EpochEndOffset, FetchableTopicResponse, PartitionData,
+};
+use kafka_protocol::messages::{FetchRequest, FetchResponse, ProducerId};
+use kafka_protocol::protocol::StrBytes;
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
 
-use super::wire::check_leader_epoch;
+use super::wire::{check_leader_epoch, unreadable};
+use crate::batch::{Codec, LEADER_EPOCH};
 use crate::call::{Call, HandlerResult};
 use crate::journal::Reader;
-use crate::partition::{Isolation, Stored};
+use crate::partition::{Isolation, Partition, Stored};
 use crate::shared::Shared;
 use crate::state::State;
 
 /// `fetch.max.bytes` of the broker
 const MAX_BYTES: usize = 55 * 1024 * 1024;
+/// First version that identifies topics by their ids (KIP-516).
+const TOPIC_IDS: i16 = 13;
 
 struct Plan {
-    topics: Vec<(TopicName, Vec<Planned>)>,
+    topics: Vec<(FetchableTopicResponse, Vec<Planned>)>,
     bytes: usize,
-    /// Whether a partition has an error, which ends the wait.
+    /// Whether a partition has an error or a diverging epoch, which ends the wait.
     failed: bool,
 }
 
@@ -44,12 +50,14 @@ pub async fn handle_fetch(shared: &Shared, call: &Call) -> HandlerResult {
     let (plan, reader) = loop {
         {
             let mut core = shared.lock();
-            let plan = plan(core.state(), &request);
+            let plan = plan(core.state(), &request, call.version);
             if plan.bytes >= min_bytes || plan.failed || Instant::now() >= deadline {
                 break (plan, core.reader());
             }
-            for (topic, partition) in partitions(&request) {
-                core.wake_on_append(topic, partition.partition, &appended);
+            for (topic, planned) in &plan.topics {
+                for part in planned {
+                    core.wake_on_append(&topic.topic, part.response.partition_index, &appended);
+                }
             }
         }
         let _ = tokio::time::timeout_at(deadline, appended.notified()).await;
@@ -69,37 +77,53 @@ fn check_session(request: &FetchRequest) -> Result<(), ResponseError> {
     }
 }
 
-fn partitions(request: &FetchRequest) -> impl Iterator<Item = (&TopicName, &FetchPartition)> {
-    let topics = request.topics.iter();
-    topics.flat_map(|topic| topic.partitions.iter().map(|part| (&topic.topic, part)))
-}
-
-fn plan(state: &State, request: &FetchRequest) -> Plan {
+fn plan(state: &State, request: &FetchRequest, version: i16) -> Plan {
     let isolation = Isolation::from(request.isolation_level);
     let mut left = usize::try_from(request.max_bytes).unwrap_or_default().min(MAX_BYTES);
     let mut plan = Plan { topics: Vec::with_capacity(request.topics.len()), bytes: 0, failed: false };
     for topic in &request.topics {
+        let name = topic_name(state, topic, version);
         let mut planned = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
             // The first batch is sent even when it exceeds all limits, or the consumer could never advance.
             let at_least_one = plan.bytes == 0;
-            let part = plan_partition(state, &topic.topic, wanted, isolation, left, at_least_one);
+            let part = name.as_ref().map_err(|error| *error).and_then(|name| {
+                check_codec(state, name, version)?;
+                plan_partition(state, name, wanted, isolation, left, at_least_one)
+            });
             let part = part.unwrap_or_else(|error| {
-                plan.failed = true;
                 let response = response(wanted)
                     .with_error_code(error.code())
                     .with_high_watermark(-1)
                     .with_log_start_offset(-1);
                 Planned { response, batches: Vec::new() }
             });
+            plan.failed |= part.response.error_code != 0 || part.response.diverging_epoch.epoch >= 0;
             let bytes: usize = part.batches.iter().map(|batch| batch.length as usize).sum();
             plan.bytes += bytes;
             left = left.saturating_sub(bytes);
             planned.push(part);
         }
-        plan.topics.push((topic.topic.clone(), planned));
+        let response = FetchableTopicResponse::default()
+            .with_topic(name.unwrap_or_default().into())
+            .with_topic_id(topic.topic_id);
+        plan.topics.push((response, planned));
     }
     plan
+}
+
+fn topic_name(state: &State, topic: &FetchTopic, version: i16) -> Result<StrBytes, ResponseError> {
+    if version < TOPIC_IDS {
+        return Ok(topic.topic.0.clone());
+    }
+    let name = state.topic_name(topic.topic_id).ok_or(ResponseError::UnknownTopicId)?;
+    Ok(StrBytes::from_string(name.to_owned()))
+}
+
+/// Refuses a client that does not know zstd if the topic uses it (KIP-110).
+fn check_codec(state: &State, topic: &str, version: i16) -> Result<(), ResponseError> {
+    let is_zstd = state.topics.get(topic).is_some_and(|topic| topic.configs.codec == Some(Codec::Zstd));
+    if is_zstd && version < 10 { Err(ResponseError::UnsupportedCompressionType) } else { Ok(()) }
 }
 
 fn plan_partition(
@@ -114,7 +138,14 @@ fn plan_partition(
     let partition = partition.ok_or(ResponseError::UnknownTopicOrPartition)?;
     check_leader_epoch(wanted.current_leader_epoch)?;
     let offset = wanted.fetch_offset;
-    if !(0..=partition.end_offset()).contains(&offset) {
+    let last_epoch = wanted.last_fetched_epoch;
+    if last_epoch > LEADER_EPOCH {
+        return Err(ResponseError::OffsetOutOfRange);
+    }
+    if last_epoch == LEADER_EPOCH && offset > partition.end_offset() {
+        return Ok(Planned { response: diverging(partition, wanted), batches: Vec::new() });
+    }
+    if !(partition.start_offset()..=partition.end_offset()).contains(&offset) {
         return Err(ResponseError::OffsetOutOfRange);
     }
     let limit = usize::try_from(wanted.partition_max_bytes).unwrap_or_default();
@@ -122,7 +153,8 @@ fn plan_partition(
     let mut batches = Vec::new();
     let mut bytes = 0_usize;
     let mut end = offset;
-    for (last_offset, stored) in partition.batches_from(offset, isolation) {
+    for found in partition.batches_from(offset, isolation) {
+        let (last_offset, stored) = found.map_err(unreadable)?;
         bytes += stored.length as usize;
         if bytes > limit && !(at_least_one && batches.is_empty()) {
             break;
@@ -142,9 +174,19 @@ fn plan_partition(
     let response = response(wanted)
         .with_high_watermark(partition.end_offset())
         .with_last_stable_offset(partition.last_stable_offset())
-        .with_log_start_offset(0)
+        .with_log_start_offset(partition.start_offset())
         .with_aborted_transactions(aborted);
     Ok(Planned { response, batches })
+}
+
+/// Returns the response to a client that read further than the log reaches, which lost its end (KIP-595).
+fn diverging(partition: &Partition, wanted: &FetchPartition) -> PartitionData {
+    let end = EpochEndOffset::default().with_epoch(LEADER_EPOCH).with_end_offset(partition.end_offset());
+    response(wanted)
+        .with_high_watermark(partition.end_offset())
+        .with_last_stable_offset(partition.last_stable_offset())
+        .with_log_start_offset(partition.start_offset())
+        .with_diverging_epoch(end)
 }
 
 fn response(wanted: &FetchPartition) -> PartitionData {
@@ -162,13 +204,10 @@ fn read(plan: Plan, reader: &Reader) -> Vec<FetchableTopicResponse> {
                 let Planned { response, batches } = part;
                 match read_batches(&batches, reader) {
                     Ok(records) => response.with_records(Some(records)),
-                    Err(error) => {
-                        tracing::error!(%error, "cannot read the journal, refusing the fetch");
-                        response.with_error_code(ResponseError::KafkaStorageError.code())
-                    }
+                    Err(error) => response.with_error_code(unreadable(error).code()),
                 }
             });
-            FetchableTopicResponse::default().with_topic(topic).with_partitions(partitions.collect())
+            topic.with_partitions(partitions.collect())
         })
         .collect()
 }

@@ -14,7 +14,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::{Duration, Instant};
 
-use super::wire::code;
+use super::wire::{GROUP_OPERATIONS, code};
 use crate::call::{Call, HandlerResult};
 use crate::core::Core;
 use crate::groups::{Caller, Group, Join, JoinRefused, JoinReply, Joined};
@@ -22,6 +22,9 @@ use crate::shared::Shared;
 
 /// `group.min.session.timeout.ms` and `group.max.session.timeout.ms`
 const SESSION_TIMEOUT_MS: std::ops::RangeInclusive<i32> = 6000..=1_800_000;
+
+/// The only type of groups (KIP-848).
+const CLASSIC: &str = "classic";
 
 pub async fn handle_join_group(shared: &Shared, call: &Call) -> HandlerResult {
     let request: JoinGroupRequest = call.request()?;
@@ -34,12 +37,12 @@ pub async fn handle_join_group(shared: &Shared, call: &Call) -> HandlerResult {
     } else {
         let group_id = request.group_id.clone();
         let join = to_join(request, call);
-        let answer = shared.lock().groups.join(&group_id, join, Instant::now());
+        let answer = shared.lock().coordinate(|groups| groups.join(&group_id, join, Instant::now()));
         shared.deadlines.notify_one();
         // The sender is dropped when the same member joins again in the meantime.
         answer.await.unwrap_or_else(|_| refused(ResponseError::RebalanceInProgress))
     };
-    call.respond(&join_response(reply))
+    call.respond(&join_response(reply, call.version))
 }
 
 fn to_join(request: JoinGroupRequest, call: &Call) -> Join {
@@ -62,12 +65,15 @@ fn to_join(request: JoinGroupRequest, call: &Call) -> Join {
         protocol_type: request.protocol_type.to_string(),
         protocols: protocols.collect(),
         requires_known_member_id: call.version >= 4,
+        may_skip_assignment: call.version >= 9,
     }
 }
 
-fn join_response(reply: JoinReply) -> JoinGroupResponse {
+fn join_response(reply: JoinReply, version: i16) -> JoinGroupResponse {
+    // Older versions have no null.
+    let no_protocol = if version >= 7 { None } else { Some(StrBytes::new()) };
     match reply {
-        Ok(Joined { member_id, generation, protocol, leader, members }) => {
+        Ok(Joined { member_id, generation, protocol_type, protocol, leader, skips_assignment, members }) => {
             let members = members.into_iter().map(|(id, instance_id, metadata)| {
                 JoinGroupResponseMember::default()
                     .with_member_id(id.into())
@@ -76,15 +82,17 @@ fn join_response(reply: JoinReply) -> JoinGroupResponse {
             });
             JoinGroupResponse::default()
                 .with_generation_id(generation)
-                .with_protocol_name(Some(protocol.into()))
+                .with_protocol_type(protocol_type.map(StrBytes::from_string))
+                .with_protocol_name(protocol.map(StrBytes::from_string).or(no_protocol))
                 .with_leader(leader.into())
+                .with_skip_assignment(skips_assignment)
                 .with_member_id(member_id.into())
                 .with_members(members.collect())
         }
         Err(JoinRefused { error, member_id }) => JoinGroupResponse::default()
             .with_error_code(error.code())
             .with_generation_id(-1)
-            .with_protocol_name(Some(StrBytes::new()))
+            .with_protocol_name(no_protocol)
             .with_member_id(member_id.into()),
     }
 }
@@ -96,23 +104,36 @@ pub async fn handle_sync_group(shared: &Shared, call: &Call) -> HandlerResult {
         instance_id: request.group_instance_id.as_deref(),
         generation: request.generation_id,
     };
+    let (protocol_type, protocol) = (request.protocol_type.as_deref(), request.protocol_name.as_deref());
+    let protocol = match (protocol_type, protocol) {
+        (Some(protocol_type), Some(protocol)) => Ok(Some((protocol_type, protocol))),
+        // Both are required since version 5 (KIP-559).
+        _ if call.version >= 5 => Err(ResponseError::InconsistentGroupProtocol),
+        _ => Ok(None),
+    };
     let assignments = request.assignments.iter().map(|assigned| {
         let assignment = Bytes::copy_from_slice(&assigned.assignment);
         (assigned.member_id.to_string(), assignment)
     });
     let assignments = assignments.collect();
-    let waiting = {
-        let groups = &mut shared.lock().groups;
-        groups.sync(&request.group_id, caller, assignments, Instant::now())
-    };
+    let waiting = protocol.and_then(|protocol| {
+        let now = Instant::now();
+        shared.lock().coordinate(|groups| groups.sync(&request.group_id, caller, protocol, assignments, now))
+    });
     shared.deadlines.notify_one();
     let assignment = match waiting {
         Ok(answer) => answer.await.unwrap_or(Err(ResponseError::RebalanceInProgress)),
         Err(error) => Err(error),
     };
-    let response = SyncGroupResponse::default()
-        .with_error_code(code(&assignment))
-        .with_assignment(assignment.unwrap_or_default());
+    let response = SyncGroupResponse::default().with_error_code(code(&assignment));
+    let response = match assignment {
+        // The protocol of the request was checked to be the group's.
+        Ok(assignment) => response
+            .with_assignment(assignment)
+            .with_protocol_type(request.protocol_type)
+            .with_protocol_name(request.protocol_name),
+        Err(_) => response,
+    };
     call.respond(&response)
 }
 
@@ -129,16 +150,17 @@ pub fn handle_heartbeat(shared: &Shared, call: &Call) -> HandlerResult {
 
 pub fn handle_leave_group(shared: &Shared, call: &Call) -> HandlerResult {
     let request: LeaveGroupRequest = call.request()?;
-    let groups = &mut shared.lock().groups;
+    let mut core = shared.lock();
     let now = Instant::now();
     let group = request.group_id.as_str();
     if call.version < 3 {
-        let left = groups.leave(group, &request.member_id, None, now);
+        let left = core.coordinate(|groups| groups.leave(group, &request.member_id, None, now));
         shared.deadlines.notify_one();
         return call.respond(&LeaveGroupResponse::default().with_error_code(code(&left)));
     }
     let members = request.members.into_iter().map(|member| {
-        let left = groups.leave(group, &member.member_id, member.group_instance_id.as_deref(), now);
+        let instance = member.group_instance_id.as_deref();
+        let left = core.coordinate(|groups| groups.leave(group, &member.member_id, instance, now));
         MemberResponse::default()
             .with_error_code(code(&left))
             .with_member_id(member.member_id)
@@ -152,7 +174,11 @@ pub fn handle_leave_group(shared: &Shared, call: &Call) -> HandlerResult {
 pub fn handle_describe_groups(shared: &Shared, call: &Call) -> HandlerResult {
     let request: DescribeGroupsRequest = call.request()?;
     let core = shared.lock();
-    let groups = request.groups.into_iter().map(|id| describe_group(&core, id));
+    let include_operations = request.include_authorized_operations;
+    let groups = request.groups.into_iter().map(|id| {
+        let described = describe_group(&core, id);
+        if include_operations { described.with_authorized_operations(GROUP_OPERATIONS) } else { described }
+    });
     call.respond(&DescribeGroupsResponse::default().with_groups(groups.collect()))
 }
 
@@ -191,13 +217,16 @@ pub fn handle_list_groups(shared: &Shared, call: &Call) -> HandlerResult {
             .with_group_id(StrBytes::from_string(id.to_owned()).into())
             .with_protocol_type(group.map(Group::protocol_type).unwrap_or_default().to_owned().into())
             .with_group_state(StrBytes::from_static_str(group.map_or("Empty", Group::state)))
+            .with_group_type(StrBytes::from_static_str(CLASSIC))
     };
     let present = core.groups.iter().map(|(id, group)| (id, Some(group)));
     let left = core.state().offsets.keys().map(String::as_str);
     let left = left.filter(|id| core.groups.get(id).is_none()).map(|id| (id, None));
+    let passes = |filter: &[StrBytes], value: &str| {
+        filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(value))
+    };
     let wanted = |group: &ListedGroup| {
-        let mut states = request.states_filter.iter();
-        request.states_filter.is_empty() || states.any(|state| state.eq_ignore_ascii_case(&group.group_state))
+        passes(&request.states_filter, &group.group_state) && passes(&request.types_filter, CLASSIC)
     };
     let groups = present.chain(left).map(listed).filter(wanted).collect();
     call.respond(&ListGroupsResponse::default().with_groups(groups))

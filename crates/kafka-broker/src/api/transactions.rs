@@ -105,7 +105,7 @@ pub fn handle_txn_offset_commit(shared: &Shared, call: &Call) -> HandlerResult {
         generation: request.generation_id,
     };
     let (id, group) = (&request.transactional_id, &request.group_id);
-    let allowed = core.check_group_in_txn(id, producer, group, caller);
+    let allowed = abortable(core.check_group_in_txn(id, producer, group, caller), call.version >= 4);
     let wanted = request.topics.iter().flat_map(|topic| {
         topic.partitions.iter().map(|wanted| OffsetCommit {
             topic: topic.name.0.clone(),
@@ -151,6 +151,18 @@ fn producer(id: ProducerId, epoch: i16) -> ProducerIdAndEpoch {
 fn downgraded<T>(result: Result<T, ResponseError>, knows_producer_fenced: bool) -> Result<T, ResponseError> {
     result.map_err(|error| match error {
         ResponseError::ProducerFenced if !knows_producer_fenced => ResponseError::InvalidProducerEpoch,
+        other => other,
+    })
+}
+
+/// Replaces INVALID_TXN_STATE of a write that is not part of the transaction by TRANSACTION_ABORTABLE, for clients that
+/// know it (KIP-890).
+pub fn abortable<T>(
+    result: Result<T, ResponseError>,
+    knows_transaction_abortable: bool,
+) -> Result<T, ResponseError> {
+    result.map_err(|error| match error {
+        ResponseError::InvalidTxnState if knows_transaction_abortable => ResponseError::TransactionAbortable,
         other => other,
     })
 }

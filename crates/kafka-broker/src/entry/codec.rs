@@ -3,8 +3,9 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::protocol::StrBytes;
 use thiserror::Error;
+use uuid::Uuid;
 
-use super::{Append, Entry, OffsetCommit, ProducerIdAndEpoch};
+use super::{Append, Entry, OffsetCommit, ProducerIdAndEpoch, StoredGroup};
 
 #[derive(Debug, Error)]
 #[error("the entry is malformed")]
@@ -24,14 +25,12 @@ impl Entry {
                 out.put_u8(1);
                 put_str(&mut out, cluster_id);
             }
-            Self::TopicCreated { topic, partitions, configs } => {
+            Self::TopicCreated { topic, partitions, configs, topic_id } => {
                 out.put_u8(2);
                 put_str(&mut out, topic);
                 out.put_i32(*partitions);
-                put_all(&mut out, configs, |out, (name, value)| {
-                    put_str(out, name);
-                    put_str(out, value);
-                });
+                put_all(&mut out, configs, put_config);
+                out.extend(topic_id.iter().flat_map(Uuid::as_bytes));
             }
             Self::PartitionsAdded { topic, total } => {
                 out.put_u8(3);
@@ -67,10 +66,7 @@ impl Entry {
                 out.put_u8(9);
                 put_str(&mut out, transactional_id);
                 out.put_i64(*at_ms);
-                put_all(&mut out, partitions, |out, (topic, partition)| {
-                    put_str(out, topic);
-                    out.put_i32(*partition);
-                });
+                put_all(&mut out, partitions, put_partition);
             }
             Self::GroupAddedToTxn { transactional_id, at_ms, group } => {
                 out.put_u8(10);
@@ -91,18 +87,53 @@ impl Entry {
                 out.put_i16(*producer_epoch);
                 put_all(&mut out, markers, |out, marker| marker.encode(out));
             }
+            Self::TopicConfigured { topic, configs } => {
+                out.put_u8(20);
+                put_str(&mut out, topic);
+                put_all(&mut out, configs, put_config);
+            }
+            Self::RecordsDeleted { topic, partition, before } => {
+                out.put_u8(21);
+                put_str(&mut out, topic);
+                out.put_i32(*partition);
+                out.put_i64(*before);
+            }
+            Self::GroupDeleted { group } => {
+                out.put_u8(22);
+                put_str(&mut out, group);
+            }
+            Self::OffsetsDeleted { group, partitions } => {
+                out.put_u8(23);
+                put_str(&mut out, group);
+                put_all(&mut out, partitions, put_partition);
+            }
+            Self::MarkersWritten { committed, markers } => {
+                out.put_u8(24);
+                out.put_u8(u8::from(*committed));
+                put_all(&mut out, markers, |out, marker| marker.encode(out));
+            }
+            Self::GroupStored { group, stored } => {
+                out.put_u8(30);
+                put_str(&mut out, group);
+                stored.encode(&mut out);
+            }
+            Self::GroupRemoved { group } => {
+                out.put_u8(31);
+                put_str(&mut out, group);
+            }
         }
         out.freeze()
     }
 
     pub fn decode(payload: Bytes) -> Result<Self, Malformed> {
-        let mut from = Payload { size: payload.len(), rest: payload };
+        let mut from = Payload::new(payload);
         let entry = match from.rest.try_get_u8()? {
             1 => Self::ClusterCreated { cluster_id: from.str()? },
             2 => Self::TopicCreated {
                 topic: from.str()?,
                 partitions: from.rest.try_get_i32()?,
-                configs: from.all(|from| Ok((from.str()?, from.str()?)))?,
+                configs: from.all(Payload::config)?,
+                topic_id: if from.rest.is_empty() { None } else { Some(from.uuid()?) },
             },
             3 => Self::PartitionsAdded { topic: from.str()?, total: from.rest.try_get_i32()? },
             4 => Self::TopicDeleted { topic: from.str()? },
@@ -118,7 +149,7 @@ impl Entry {
             9 => Self::PartitionsAddedToTxn {
                 transactional_id: from.str()?,
                 at_ms: from.rest.try_get_i64()?,
-                partitions: from.all(|from| Ok((from.str()?, from.rest.try_get_i32()?)))?,
+                partitions: from.all(Payload::partition)?,
             },
             10 => Self::GroupAddedToTxn {
                 transactional_id: from.str()?,
@@ -136,6 +167,20 @@ impl Entry {
                 producer_epoch: from.rest.try_get_i16()?,
                 markers: from.all(Append::decode)?,
             },
+            20 => Self::TopicConfigured { topic: from.str()?, configs: from.all(Payload::config)? },
+            21 => Self::RecordsDeleted {
+                topic: from.str()?,
+                partition: from.rest.try_get_i32()?,
+                before: from.rest.try_get_i64()?,
+            },
+            22 => Self::GroupDeleted { group: from.str()? },
+            23 => Self::OffsetsDeleted { group: from.str()?, partitions: from.all(Payload::partition)? },
+            24 => Self::MarkersWritten {
+                committed: from.rest.try_get_u8()? != 0,
+                markers: from.all(Append::decode)?,
+            },
+            30 => Self::GroupStored { group: from.str()?, stored: StoredGroup::decode(&mut from)? },
+            31 => Self::GroupRemoved { group: from.str()? },
             _ => return Err(Malformed),
         };
         if from.rest.is_empty() { Ok(entry) } else { Err(Malformed) }
@@ -183,39 +228,54 @@ impl OffsetCommit {
 }
 
 impl ProducerIdAndEpoch {
-    fn encode(self, out: &mut BytesMut) {
+    pub fn encode(self, out: &mut BytesMut) {
         out.put_i64(self.id);
         out.put_i16(self.epoch);
     }
 
-    fn decode(from: &mut Payload) -> Result<Self, Malformed> {
+    pub fn decode(from: &mut Payload) -> Result<Self, Malformed> {
         Ok(Self { id: from.rest.try_get_i64()?, epoch: from.rest.try_get_i16()? })
     }
 }
 
-fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
+pub fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
     out.put_u32(bytes.len() as u32);
     out.put_slice(bytes);
 }
 
-fn put_str(out: &mut BytesMut, text: &StrBytes) {
+pub fn put_str(out: &mut BytesMut, text: &StrBytes) {
     put_bytes(out, text.as_bytes());
 }
 
-fn put_all<T>(out: &mut BytesMut, items: &[T], mut put: impl FnMut(&mut BytesMut, &T)) {
+fn put_config(out: &mut BytesMut, (name, value): &(StrBytes, StrBytes)) {
+    put_str(out, name);
+    put_str(out, value);
+}
+
+fn put_partition(out: &mut BytesMut, (topic, partition): &(StrBytes, i32)) {
+    put_str(out, topic);
+    out.put_i32(*partition);
+}
+
+pub fn put_all<T>(out: &mut BytesMut, items: &[T], mut put: impl FnMut(&mut BytesMut, &T)) {
     out.put_u32(items.len() as u32);
     for item in items {
         put(out, item);
     }
 }
 
-struct Payload {
+/// Reads the fields of a payload from its front.
+pub struct Payload {
     size: usize,
-    rest: Bytes,
+    pub rest: Bytes,
 }
 
 impl Payload {
-    fn bytes(&mut self) -> Result<Bytes, Malformed> {
+    pub fn new(payload: Bytes) -> Self {
+        Self { size: payload.len(), rest: payload }
+    }
+
+    pub fn bytes(&mut self) -> Result<Bytes, Malformed> {
         let length = self.rest.try_get_u32()? as usize;
         if length > self.rest.len() {
             return Err(Malformed);
@@ -223,11 +283,23 @@ impl Payload {
         Ok(self.rest.split_to(length))
     }
 
-    fn str(&mut self) -> Result<StrBytes, Malformed> {
+    pub fn str(&mut self) -> Result<StrBytes, Malformed> {
         StrBytes::from_utf8(self.bytes()?).map_err(|_| Malformed)
     }
 
-    fn all<T>(
+    fn config(&mut self) -> Result<(StrBytes, StrBytes), Malformed> {
+        Ok((self.str()?, self.str()?))
+    }
+
+    fn partition(&mut self) -> Result<(StrBytes, i32), Malformed> {
+        Ok((self.str()?, self.rest.try_get_i32()?))
+    }
+
+    pub fn uuid(&mut self) -> Result<Uuid, Malformed> {
+        Ok(Uuid::from_u128(self.rest.try_get_u128()?))
+    }
+
+    pub fn all<T>(
         &mut self,
         mut item: impl FnMut(&mut Self) -> Result<T, Malformed>,
     ) -> Result<Vec<T>, Malformed> {
@@ -262,6 +334,19 @@ mod tests {
         for marker in markers {
             let start = marker.offset_in_payload as usize;
             assert_eq!(payload[start..start + marker.batch.len()], marker.batch);
+        }
+    }
+
+    #[test]
+    fn a_topic_has_the_id_it_was_created_with_or_none_in_an_older_journal() {
+        let created = |topic_id| Entry::TopicCreated {
+            topic: StrBytes::from_static_str("topic"),
+            partitions: 3,
+            configs: vec![(StrBytes::from_static_str("name"), StrBytes::from_static_str("value"))],
+            topic_id,
+        };
+        for entry in [created(None), created(Some(Uuid::from_u128(7)))] {
+            assert_eq!(Entry::decode(entry.encode()).unwrap(), entry);
         }
     }
 

@@ -1,9 +1,13 @@
 //! Defines the entries of the journal, one for each kind of durable change.
 
-mod codec;
+pub mod codec;
+mod stored_group;
 
 use bytes::Bytes;
 use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
+
+pub use stored_group::{StoredGroup, StoredMember};
 
 /// Describes one change. It is one frame of the journal, so it is applied as a whole or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +19,8 @@ pub enum Entry {
         topic: StrBytes,
         partitions: i32,
         configs: Vec<(StrBytes, StrBytes)>,
+        /// Missing in journals of older versions.
+        topic_id: Option<Uuid>,
     },
     PartitionsAdded {
         topic: StrBytes,
@@ -23,10 +29,30 @@ pub enum Entry {
     TopicDeleted {
         topic: StrBytes,
     },
+    /// Replaces all configs that are set on the topic.
+    TopicConfigured {
+        topic: StrBytes,
+        configs: Vec<(StrBytes, StrBytes)>,
+    },
     BatchAppended(Append),
+    /// Moves the start of the log to this offset.
+    RecordsDeleted {
+        topic: StrBytes,
+        partition: i32,
+        before: i64,
+    },
     OffsetsCommitted {
         group: StrBytes,
         offsets: Vec<OffsetCommit>,
+    },
+    /// Removes the committed offsets of these partitions.
+    OffsetsDeleted {
+        group: StrBytes,
+        partitions: Vec<(StrBytes, i32)>,
+    },
+    /// Removes all offsets of a group.
+    GroupDeleted {
+        group: StrBytes,
     },
     ProducerIdAllocated {
         producer_id: i64,
@@ -63,6 +89,19 @@ pub enum Entry {
         /// Higher than the current epoch when the end also fences the producer.
         producer_epoch: i16,
         markers: Vec<Append>,
+    },
+    /// Ends a transaction in some partitions only, for an operator (WriteTxnMarkers).
+    MarkersWritten {
+        committed: bool,
+        markers: Vec<Append>,
+    },
+    /// Replaces what a restart finds of a group.
+    GroupStored {
+        group: StrBytes,
+        stored: StoredGroup,
+    },
+    GroupRemoved {
+        group: StrBytes,
     },
 }
 

@@ -2,10 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use bytes::{Buf, Bytes};
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::ConsumerProtocolSubscription;
+use kafka_protocol::protocol::StrBytes;
 use tokio::time::{Duration, Instant};
 
 use super::member::Member;
+use crate::entry::StoredGroup;
+use crate::guard;
 
 /// `group.initial.rebalance.delay.ms`, so that consumers that start together join the same generation.
 pub(super) const INITIAL_REBALANCE_DELAY: Duration = Duration::from_millis(100);
@@ -27,6 +32,8 @@ pub struct Group {
     pub(super) pending: HashMap<String, Instant>,
     /// Deadline for all members to send SyncGroup.
     pub(super) sync_deadline: Option<Instant>,
+    /// Whether a restart must find the group as it is now, as Apache Kafka stores it: at the end of a rebalance.
+    pub(super) unsaved: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +78,42 @@ impl Group {
             static_members: HashMap::new(),
             pending: HashMap::new(),
             sync_deadline: None,
+            unsaved: false,
         }
+    }
+
+    /// Returns the group as it was stored (`GroupMetadata.loadGroup`). Its members have new sessions.
+    pub(super) fn restore(stored: &StoredGroup, now: Instant) -> Self {
+        let members = stored.members.iter().map(|member| (member.id.clone(), Member::restore(member, now)));
+        let static_members = stored.members.iter();
+        let static_members =
+            static_members.filter_map(|member| Some((member.instance_id.clone()?, member.id.clone())));
+        Self {
+            phase: if stored.members.is_empty() { Phase::Empty { since: now } } else { Phase::Stable },
+            generation: stored.generation,
+            protocol_type: stored.protocol_type.clone(),
+            protocol: stored.protocol.clone(),
+            leader: stored.leader.clone(),
+            members: members.collect(),
+            static_members: static_members.collect(),
+            ..Self::new(now)
+        }
+    }
+
+    /// Returns what must be stored, if that has changed since the last call.
+    pub fn take_unsaved(&mut self) -> Option<StoredGroup> {
+        std::mem::take(&mut self.unsaved).then(|| StoredGroup {
+            generation: self.generation,
+            protocol_type: self.protocol_type.clone(),
+            protocol: self.protocol.clone(),
+            leader: self.leader.clone(),
+            members: self.members.values().map(Member::to_stored).collect(),
+        })
+    }
+
+    /// Sends the answers to members that no longer wait.
+    pub fn send_answers(&mut self) {
+        self.members.values_mut().for_each(Member::send_answers);
     }
 
     /// Returns the state as DescribeGroups and ListGroups name it.
@@ -103,8 +145,18 @@ impl Group {
         self.phase == Phase::CompletingRebalance
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         matches!(self.phase, Phase::Empty { .. })
+    }
+
+    /// Returns whether a member subscribes to this topic, or may do so (`GroupMetadata.isSubscribedToTopic`).
+    pub fn subscribes_to(&self, topic: &str) -> bool {
+        self.protocol.as_deref().is_none_or(|protocol| {
+            self.members.values().any(|member| {
+                let topics = subscribed_topics(member.metadata(protocol));
+                topics.is_none_or(|topics| topics.iter().any(|subscribed| subscribed.as_str() == topic))
+            })
+        })
     }
 
     pub(super) fn heartbeat(&mut self, caller: Caller, now: Instant) -> Result<(), ResponseError> {
@@ -160,4 +212,11 @@ impl Group {
         let expired = |since: Instant| since + EMPTY_GROUP_RETENTION <= now;
         matches!(self.phase, Phase::Empty { since } if expired(since)) && self.pending.is_empty()
     }
+}
+
+/// Reads the metadata of a consumer. Each version of it begins like version 0.
+fn subscribed_topics(mut metadata: Bytes) -> Option<Vec<StrBytes>> {
+    metadata.try_get_i16().ok()?;
+    let subscription: ConsumerProtocolSubscription = guard::decode(&metadata, 0).ok()?;
+    Some(subscription.topics)
 }

@@ -5,6 +5,8 @@ use kafka_protocol::ResponseError;
 use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant};
 
+use crate::entry::StoredMember;
+
 /// Holds a JoinGroup request, independent of its version.
 #[derive(Debug, Clone)]
 pub struct Join {
@@ -20,6 +22,8 @@ pub struct Join {
     pub protocols: Vec<(String, Bytes)>,
     /// Whether a new dynamic member first receives its id, and then joins with it (KIP-394).
     pub requires_known_member_id: bool,
+    /// Whether a static member that returns as the leader may be told to skip the assignment (KIP-814).
+    pub may_skip_assignment: bool,
 }
 
 pub type JoinReply = Result<Joined, JoinRefused>;
@@ -28,8 +32,10 @@ pub type JoinReply = Result<Joined, JoinRefused>;
 pub struct Joined {
     pub member_id: String,
     pub generation: i32,
-    pub protocol: String,
+    pub protocol_type: Option<String>,
+    pub protocol: Option<String>,
     pub leader: String,
+    pub skips_assignment: bool,
     /// Id, instance id and metadata of every member. Empty except for the leader.
     pub members: Vec<(String, Option<String>, Bytes)>,
 }
@@ -44,6 +50,12 @@ pub struct JoinRefused {
 pub type SyncReply = Result<Bytes, ResponseError>;
 
 #[derive(Debug)]
+enum Answer {
+    Join(oneshot::Sender<JoinReply>, JoinReply),
+    Sync(oneshot::Sender<SyncReply>, SyncReply),
+}
+
+#[derive(Debug)]
 pub struct Member {
     pub id: String,
     pub instance_id: Option<String>,
@@ -56,6 +68,8 @@ pub struct Member {
     session_end: Instant,
     awaiting_join: Option<oneshot::Sender<JoinReply>>,
     awaiting_sync: Option<oneshot::Sender<SyncReply>>,
+    /// Answers that are sent once the change of the group is durable.
+    answers: Vec<Answer>,
     /// Whether it has sent SyncGroup in this generation.
     pub synced: bool,
 }
@@ -74,7 +88,41 @@ impl Member {
             session_end: now + join.session_timeout,
             awaiting_join: None,
             awaiting_sync: None,
+            answers: Vec::new(),
             synced: false,
+        }
+    }
+
+    /// Returns the member as it was stored, with a new session.
+    pub fn restore(stored: &StoredMember, now: Instant) -> Self {
+        let session_timeout = from_millis(stored.session_timeout_ms);
+        Self {
+            id: stored.id.clone(),
+            instance_id: stored.instance_id.clone(),
+            client_id: stored.client_id.clone(),
+            client_host: stored.client_host.clone(),
+            protocols: stored.protocols.clone(),
+            assignment: stored.assignment.clone(),
+            rebalance_timeout: from_millis(stored.rebalance_timeout_ms),
+            session_timeout,
+            session_end: now + session_timeout,
+            awaiting_join: None,
+            awaiting_sync: None,
+            answers: Vec::new(),
+            synced: true,
+        }
+    }
+
+    pub fn to_stored(&self) -> StoredMember {
+        StoredMember {
+            id: self.id.clone(),
+            instance_id: self.instance_id.clone(),
+            client_id: self.client_id.clone(),
+            client_host: self.client_host.clone(),
+            session_timeout_ms: self.session_timeout.as_millis() as i32,
+            rebalance_timeout_ms: self.rebalance_timeout.as_millis() as i32,
+            protocols: self.protocols.clone(),
+            assignment: self.assignment.clone(),
         }
     }
 
@@ -117,19 +165,28 @@ impl Member {
         self.awaiting_sync = Some(reply);
     }
 
-    // In all replies below a missing receiver is ignored: a client that disconnected will time out.
-
     pub fn answer_join(&mut self, joined: Joined, now: Instant) {
         if let Some(reply) = self.awaiting_join.take() {
             self.extend_session(now);
-            let _ = reply.send(Ok(joined));
+            self.answers.push(Answer::Join(reply, Ok(joined)));
         }
     }
 
     pub fn answer_sync(&mut self, answer: SyncReply, now: Instant) {
         if let Some(reply) = self.awaiting_sync.take() {
             self.extend_session(now);
-            let _ = reply.send(answer);
+            self.answers.push(Answer::Sync(reply, answer));
+        }
+    }
+
+    // In all replies below a missing receiver is ignored: a client that disconnected will time out.
+
+    pub fn send_answers(&mut self) {
+        for answer in self.answers.drain(..) {
+            match answer {
+                Answer::Join(reply, answer) => drop(reply.send(answer)),
+                Answer::Sync(reply, answer) => drop(reply.send(answer)),
+            }
         }
     }
 
@@ -143,4 +200,8 @@ impl Member {
             let _ = reply.send(Err(error));
         }
     }
+}
+
+fn from_millis(millis: i32) -> Duration {
+    Duration::from_millis(u64::try_from(millis).unwrap_or_default())
 }

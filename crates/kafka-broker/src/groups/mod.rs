@@ -1,13 +1,14 @@
-//! Coordinates consumer groups with the classic protocol, in memory only.
+//! Coordinates consumer groups with the classic protocol.
 //!
 //! Follows `GroupCoordinator` and `GroupMetadata` of Apache Kafka 3.9. This module neither reads a clock nor waits: the
-//! caller passes the time, and calls [`Groups::expire`] at [`Groups::next_deadline`].
+//! caller passes the time, and calls [`Groups::expire`] at [`Groups::next_deadline`]. After each change the caller stores
+//! what [`Group::take_unsaved`] returns, and then sends the answers to the members.
 
 mod group;
 mod member;
 mod rebalance;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
@@ -18,15 +19,39 @@ pub use group::{Caller, Group};
 use member::SyncReply;
 pub use member::{Join, JoinRefused, JoinReply, Joined};
 
+use crate::entry::StoredGroup;
+
 /// Holds all groups by their ids.
 #[derive(Debug, Default)]
 pub struct Groups {
     groups: HashMap<String, Group>,
+    changed: BTreeSet<String>,
 }
 
 impl Groups {
+    /// Returns the groups as they were stored.
+    pub fn restore(stored: &BTreeMap<String, StoredGroup>, now: Instant) -> Self {
+        let groups = stored.iter().map(|(id, group)| (id.clone(), Group::restore(group, now)));
+        Self { groups: groups.collect(), changed: BTreeSet::new() }
+    }
+
+    /// Returns the groups that may have changed since the last call.
+    pub fn take_changed(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.changed)
+    }
+
+    pub fn get_mut(&mut self, id: &str) -> Option<&mut Group> {
+        self.groups.get_mut(id)
+    }
+
     pub fn get(&self, id: &str) -> Option<&Group> {
         self.groups.get(id)
+    }
+
+    /// Removes a group that has no members.
+    pub fn remove(&mut self, id: &str) {
+        self.groups.remove(id);
+        self.changed.insert(id.to_owned());
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Group)> {
@@ -38,6 +63,7 @@ impl Groups {
         let known = self.groups.contains_key(id);
         if known || join.member_id.is_empty() {
             let group = self.groups.entry(id.to_owned());
+            self.changed.insert(id.to_owned());
             group.or_insert_with(|| Group::new(now)).join(join, reply, now);
         } else {
             let _ = reply
@@ -50,10 +76,12 @@ impl Groups {
         &mut self,
         id: &str,
         caller: Caller,
+        protocol: Option<(&str, &str)>,
         assignments: Vec<(String, Bytes)>,
         now: Instant,
     ) -> Result<oneshot::Receiver<SyncReply>, ResponseError> {
-        self.known(id)?.sync(caller, assignments, now)
+        self.changed.insert(id.to_owned());
+        self.known(id)?.sync(caller, protocol, assignments, now)
     }
 
     pub fn heartbeat(&mut self, id: &str, caller: Caller, now: Instant) -> Result<(), ResponseError> {
@@ -67,13 +95,25 @@ impl Groups {
         instance_id: Option<&str>,
         now: Instant,
     ) -> Result<(), ResponseError> {
+        self.changed.insert(id.to_owned());
         self.known(id)?.leave(member_id, instance_id, now)
     }
 
-    /// Checks that this caller may commit offsets (`validateOffsetCommit`, `doCommitOffsets`).
-    pub fn check_commit(&mut self, id: &str, caller: Caller, now: Instant) -> Result<(), ResponseError> {
+    /// Checks that this caller may commit offsets (`validateOffsetCommit`, `doCommitOffsets`). A group that `has_offsets`
+    /// exists without members.
+    pub fn check_commit(
+        &mut self,
+        id: &str,
+        caller: Caller,
+        has_offsets: bool,
+        now: Instant,
+    ) -> Result<(), ResponseError> {
         let Some(group) = self.groups.get_mut(id) else {
-            return if caller.generation < 0 { Ok(()) } else { Err(ResponseError::IllegalGeneration) };
+            return match caller.generation {
+                ..0 => Ok(()),
+                _ if has_offsets => Err(ResponseError::UnknownMemberId),
+                _ => Err(ResponseError::IllegalGeneration),
+            };
         };
         if caller.generation < 0 && group.is_empty() {
             return Ok(());
@@ -106,8 +146,11 @@ impl Groups {
     }
 
     pub fn expire(&mut self, now: Instant) {
-        for group in self.groups.values_mut() {
-            group.expire(now);
+        for (id, group) in &mut self.groups {
+            if group.next_deadline().is_some_and(|deadline| deadline <= now) {
+                group.expire(now);
+                self.changed.insert(id.clone());
+            }
         }
         self.groups.retain(|_, group| !group.is_expired(now));
     }
@@ -136,8 +179,16 @@ mod tests {
             protocol_type: "consumer".to_owned(),
             protocols: vec![("range".to_owned(), Bytes::new())],
             requires_known_member_id: false,
+            may_skip_assignment: false,
         };
         groups.join("group", join, now)
+    }
+
+    fn expire(groups: &mut Groups, now: Instant) {
+        groups.expire(now);
+        for id in groups.take_changed() {
+            groups.get_mut(&id).unwrap().send_answers();
+        }
     }
 
     fn joined(mut answer: oneshot::Receiver<JoinReply>) -> Joined {
@@ -150,12 +201,12 @@ mod tests {
         let first = join(&mut groups, "", start);
         let second = join(&mut groups, "", start + INITIAL_REBALANCE_DELAY / 2);
         // The arrival of the second member extends the wait once.
-        groups.expire(start + INITIAL_REBALANCE_DELAY);
+        expire(&mut groups, start + INITIAL_REBALANCE_DELAY);
         let third = join(&mut groups, "", start + INITIAL_REBALANCE_DELAY);
         let mut now = start;
         while groups.get("group").unwrap().state() == "PreparingRebalance" {
             now = groups.next_deadline().unwrap();
-            groups.expire(now);
+            expire(&mut groups, now);
         }
         assert!(now < start + INITIAL_REBALANCE_DELAY * 4);
         let all = [joined(first), joined(second), joined(third)];
@@ -169,17 +220,17 @@ mod tests {
         let (mut groups, start) = (Groups::default(), Instant::now());
         let first = join(&mut groups, "", start);
         let now = start + INITIAL_REBALANCE_DELAY;
-        groups.expire(now);
+        expire(&mut groups, now);
         let first = joined(first);
         let mut caller = Caller { member_id: &first.member_id, instance_id: None, generation: 1 };
-        groups.sync("group", caller, Vec::new(), now).unwrap();
+        groups.sync("group", caller, None, Vec::new(), now).unwrap();
         let second = join(&mut groups, "", now);
         let mut at = now;
         while at < now + LIMIT {
             let rebalancing = Err(ResponseError::RebalanceInProgress);
             assert_eq!(groups.heartbeat("group", caller, at), rebalancing);
             at += Duration::from_secs(5);
-            groups.expire(at);
+            expire(&mut groups, at);
         }
         let second = joined(second);
         assert_eq!((second.generation, second.members.len()), (2, 1));

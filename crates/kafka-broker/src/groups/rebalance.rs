@@ -41,13 +41,19 @@ impl Group {
         }
     }
 
+    /// Waits for the assignment of the caller. Checks the type and the name of the protocol, if the caller names them.
     pub(super) fn sync(
         &mut self,
         caller: Caller,
+        protocol: Option<(&str, &str)>,
         assignments: Vec<(String, Bytes)>,
         now: Instant,
     ) -> Result<oneshot::Receiver<SyncReply>, ResponseError> {
         self.check_generation(caller)?;
+        let own = self.protocol_type.as_deref().zip(self.protocol.as_deref());
+        if protocol.is_some() && protocol != own {
+            return Err(ResponseError::InconsistentGroupProtocol);
+        }
         match self.phase {
             Phase::Empty { .. } => return Err(ResponseError::UnknownMemberId),
             Phase::PreparingRebalance(_) => return Err(ResponseError::RebalanceInProgress),
@@ -64,6 +70,7 @@ impl Group {
                 member.assignment = assignments.remove(&member.id).unwrap_or_default();
             }
             self.phase = Phase::Stable;
+            self.unsaved = true;
         }
         if self.phase == Phase::Stable {
             for member in self.members.values_mut() {
@@ -226,6 +233,7 @@ impl Group {
         let Some(mut member) = self.members.remove(old) else {
             return;
         };
+        let may_skip_assignment = join.may_skip_assignment;
         member.refuse(ResponseError::FencedInstanceId);
         member.id.clone_from(&id);
         member.update(join);
@@ -242,15 +250,16 @@ impl Group {
         if self.phase != Phase::Stable || self.choose_protocol() != self.protocol {
             return self.rebalance(now);
         }
-        // The member keeps the old assignment. Naming the leader by its old id prevents a returning leader from computing
-        // a new assignment, which a stable group would not distribute.
-        let joined = Joined {
-            member_id: id.clone(),
-            generation: self.generation,
-            protocol: self.protocol.clone().unwrap_or_default(),
-            leader: old_leader,
-            members: Vec::new(),
-        };
+        self.unsaved = true;
+        // The member keeps the old assignment. If it leads the group, it must not compute a new one, which a stable group
+        // would not distribute. A client that cannot be told so is named the leader by its old id.
+        let mut joined = self.joined(&id);
+        if may_skip_assignment {
+            joined.skips_assignment = joined.leader == id;
+        } else {
+            joined.leader = old_leader;
+            joined.members = Vec::new();
+        }
         if let Some(member) = self.members.get_mut(&id) {
             member.answer_join(joined, now);
         }
@@ -301,6 +310,7 @@ impl Group {
         self.protocol = self.choose_protocol();
         if self.members.is_empty() {
             self.phase = Phase::Empty { since: now };
+            self.unsaved = true;
             return;
         }
         self.phase = Phase::CompletingRebalance;
@@ -315,21 +325,28 @@ impl Group {
     }
 
     fn answer_join(&mut self, id: &str, now: Instant) {
-        let leader = self.leader.clone().unwrap_or_default();
-        let protocol = self.protocol.clone().unwrap_or_default();
-        let everyone = self.members.values().map(|member| {
-            let metadata = member.metadata(&protocol);
-            (member.id.clone(), member.instance_id.clone(), metadata)
-        });
-        let joined = Joined {
-            member_id: id.to_owned(),
-            generation: self.generation,
-            members: if leader == id { everyone.collect() } else { Vec::new() },
-            protocol,
-            leader,
-        };
+        let joined = self.joined(id);
         if let Some(member) = self.members.get_mut(id) {
             member.answer_join(joined, now);
+        }
+    }
+
+    /// Describes the current generation to a member.
+    fn joined(&self, id: &str) -> Joined {
+        let leader = self.leader.clone().unwrap_or_default();
+        let protocol = self.protocol.as_deref().unwrap_or_default();
+        let everyone = self.members.values().map(|member| {
+            let metadata = member.metadata(protocol);
+            (member.id.clone(), member.instance_id.clone(), metadata)
+        });
+        Joined {
+            member_id: id.to_owned(),
+            generation: self.generation,
+            protocol_type: self.protocol_type.clone(),
+            protocol: self.protocol.clone(),
+            members: if leader == id { everyone.collect() } else { Vec::new() },
+            leader,
+            skips_assignment: false,
         }
     }
 

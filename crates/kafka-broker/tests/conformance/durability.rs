@@ -12,27 +12,29 @@ use tokio::runtime::Runtime;
 
 use crate::harness::*;
 use crate::protocol::{init, produce, producer_id};
-use crate::raw::{Raw, batch};
+use crate::raw::{Raw, batch, described};
+
+mod admin;
 
 /// Runs a broker with its own directory, which can crash and restart.
-struct Restartable {
+pub struct Restartable {
     dir: TempDir,
     running: Option<(Runtime, Broker)>,
 }
 
 impl Restartable {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let running = Some(run(dir.path(), "127.0.0.1:0".parse().unwrap()));
         Self { dir, running }
     }
 
-    fn address(&self) -> String {
+    pub fn address(&self) -> String {
         self.running.as_ref().unwrap().1.address().to_string()
     }
 
     /// Stops all tasks where they are, as a killed process does, and restarts the broker at the same address.
-    fn crash(&mut self) {
+    pub fn crash(&mut self) {
         let (runtime, broker) = self.running.take().unwrap();
         let address = broker.address();
         drop(runtime);
@@ -55,7 +57,9 @@ fn run(dir: &Path, address: SocketAddr) -> (Runtime, Broker) {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
         socket.bind(address).unwrap();
-        Broker::builder().listener(socket.listen(128).unwrap()).data_dir(dir).start().await.unwrap()
+        // Segments are small, so that a test has several.
+        let builder = Broker::builder().listener(socket.listen(128).unwrap()).segment_bytes(1000);
+        builder.data_dir(dir).start().await.unwrap()
     });
     (runtime, broker)
 }
@@ -84,6 +88,20 @@ fn topics_records_and_the_cluster_id_survive() {
     let metadata = consumer.fetch_metadata(None, PATIENCE).unwrap();
     let names: Vec<_> = metadata.topics().iter().map(|topic| topic.name()).collect();
     assert_eq!(names, [topic]);
+}
+
+#[test]
+fn topics_keep_their_ids() {
+    let mut broker = Restartable::new();
+    let topics = [topic_at(&broker.address(), 1), topic_at(&broker.address(), 1)];
+    let ids = |broker: &Restartable| {
+        let mut raw = Raw::connect_to(&broker.address());
+        topics.each_ref().map(|topic| described(&mut raw, topic).topic_id)
+    };
+    let before = ids(&broker);
+    assert_ne!(before[0], before[1]);
+    broker.crash();
+    assert_eq!(ids(&broker), before);
 }
 
 #[test]

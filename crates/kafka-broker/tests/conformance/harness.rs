@@ -88,9 +88,20 @@ pub fn topic(partitions: i32) -> String {
 }
 
 pub fn topic_at(bootstrap: &str, partitions: i32) -> String {
+    topic_with(bootstrap, partitions, &[])
+}
+
+/// Creates a topic of one partition with these configs, and waits until it has a leader.
+pub fn configured_topic(configs: &[(&str, &str)]) -> String {
+    topic_with(bootstrap(), 1, configs)
+}
+
+fn topic_with(bootstrap: &str, partitions: i32, configs: &[(&str, &str)]) -> String {
     let name = unique("topic");
     let admin: AdminClient<_> = config_for(bootstrap, &[]).create().unwrap();
-    let created = wait(admin.create_topics(&[new_topic(&name, partitions)], &options()));
+    let wanted = new_topic(&name, partitions);
+    let wanted = configs.iter().fold(wanted, |wanted, (name, value)| wanted.set(name, value));
+    let created = wait(admin.create_topics(&[wanted], &options()));
     assert_eq!(created.unwrap(), [Ok(name.clone())]);
     let consumer: BaseConsumer = config_for(bootstrap, &[]).create().unwrap();
     eventually("the topic is known", || {

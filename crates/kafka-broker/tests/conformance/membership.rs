@@ -7,7 +7,9 @@ use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
-use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
+use kafka_protocol::messages::offset_fetch_request::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+};
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
     HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, OffsetCommitRequest,
@@ -18,12 +20,12 @@ use kafka_protocol::protocol::StrBytes;
 use crate::harness::{eventually, topic, unique};
 use crate::raw::{Raw, text};
 
-struct Group {
-    id: String,
+pub struct Group {
+    pub id: String,
 }
 
 impl Group {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { id: unique("group") }
     }
 
@@ -31,7 +33,7 @@ impl Group {
         Raw::to_group_coordinator(&self.id)
     }
 
-    fn request(&self, member_id: &StrBytes) -> JoinGroupRequest {
+    pub fn request(&self, member_id: &StrBytes) -> JoinGroupRequest {
         let protocol = JoinGroupRequestProtocol::default()
             .with_name(text("anything"))
             .with_metadata(Bytes::from_static(b"metadata"));
@@ -44,12 +46,12 @@ impl Group {
             .with_protocols(vec![protocol])
     }
 
-    fn rejoin(&self, raw: &mut Raw, member_id: &StrBytes) -> JoinGroupResponse {
+    pub fn rejoin(&self, raw: &mut Raw, member_id: &StrBytes) -> JoinGroupResponse {
         raw.call(5, &self.request(member_id))
     }
 
     /// Requests a member id and joins with it.
-    fn join(&self, raw: &mut Raw) -> JoinGroupResponse {
+    pub fn join(&self, raw: &mut Raw) -> JoinGroupResponse {
         let named = eventually("the coordinator is available", || {
             let named = self.rejoin(raw, &StrBytes::new());
             (named.error_code == ResponseError::MemberIdRequired.code()).then_some(named)
@@ -59,7 +61,11 @@ impl Group {
         joined
     }
 
-    fn sync(&self, raw: &mut Raw, joined: &JoinGroupResponse) -> (i16, Bytes) {
+    pub fn sync(&self, raw: &mut Raw, joined: &JoinGroupResponse) -> (i16, Bytes) {
+        self.sync_as(raw, joined, None)
+    }
+
+    fn sync_as(&self, raw: &mut Raw, joined: &JoinGroupResponse, instance: Option<&str>) -> (i16, Bytes) {
         let assignments = joined.members.iter().map(|member| {
             SyncGroupRequestAssignment::default()
                 .with_member_id(member.member_id.clone())
@@ -69,12 +75,13 @@ impl Group {
             .with_group_id(text(&self.id).into())
             .with_generation_id(joined.generation_id)
             .with_member_id(joined.member_id.clone())
+            .with_group_instance_id(instance.map(text))
             .with_assignments(assignments.collect());
         let response = raw.call(3, &request);
         (response.error_code, response.assignment)
     }
 
-    fn heartbeat(&self, raw: &mut Raw, member_id: &StrBytes, generation: i32) -> i16 {
+    pub fn heartbeat(&self, raw: &mut Raw, member_id: &StrBytes, generation: i32) -> i16 {
         let request = HeartbeatRequest::default()
             .with_group_id(text(&self.id).into())
             .with_generation_id(generation)
@@ -82,7 +89,14 @@ impl Group {
         raw.call(3, &request).error_code
     }
 
-    fn commit(&self, raw: &mut Raw, topic: &str, member: &StrBytes, generation: i32, note: &str) -> i16 {
+    pub fn leave(&self, raw: &mut Raw, member_id: &StrBytes) -> i16 {
+        let member = MemberIdentity::default().with_member_id(member_id.clone());
+        let request =
+            LeaveGroupRequest::default().with_group_id(text(&self.id).into()).with_members(vec![member]);
+        raw.call(3, &request).members[0].error_code
+    }
+
+    pub fn commit(&self, raw: &mut Raw, topic: &str, member: &StrBytes, generation: i32, note: &str) -> i16 {
         let partition = OffsetCommitRequestPartition::default()
             .with_committed_offset(7)
             .with_committed_metadata(Some(text(note)));
@@ -199,6 +213,99 @@ fn session_timeouts_and_group_ids_are_checked() {
     assert_eq!(short.error_code, ResponseError::InvalidSessionTimeout.code());
     let nameless = raw.call(5, &request.with_group_id(StrBytes::new().into()));
     assert_eq!(nameless.error_code, ResponseError::InvalidGroupId.code());
+}
+
+#[test]
+fn a_sync_must_name_the_protocol_of_the_group_since_version_5() {
+    let group = Group::new();
+    let mut raw = group.connect();
+    let joined = group.join(&mut raw);
+    let inconsistent = ResponseError::InconsistentGroupProtocol.code();
+    for (protocol_type, protocol, code) in [
+        (None, None, inconsistent),
+        (Some("test"), None, inconsistent),
+        (Some("another"), Some("anything"), inconsistent),
+        (Some("test"), Some("another"), inconsistent),
+        (Some("test"), Some("anything"), 0),
+    ] {
+        let request = SyncGroupRequest::default()
+            .with_group_id(text(&group.id).into())
+            .with_generation_id(joined.generation_id)
+            .with_member_id(joined.member_id.clone())
+            .with_protocol_type(protocol_type.map(text))
+            .with_protocol_name(protocol.map(text));
+        let response = raw.call(5, &request);
+        assert_eq!(response.error_code, code, "{protocol_type:?} {protocol:?}");
+        let named = (response.protocol_type.as_deref(), response.protocol_name.as_deref());
+        let expected = if code == 0 { (protocol_type, protocol) } else { (None, None) };
+        assert_eq!(named, expected);
+    }
+}
+
+#[test]
+fn a_static_leader_that_returns_keeps_the_assignment_of_the_group() {
+    let group = Group::new();
+    let mut raw = group.connect();
+    let request = group.request(&StrBytes::new()).with_group_instance_id(Some(text("instance")));
+    let first = eventually("the coordinator is available", || {
+        let joined = raw.call(9, &request);
+        (joined.error_code == 0).then_some(joined)
+    });
+    assert_eq!((&first.leader, first.skip_assignment), (&first.member_id, false));
+    assert_eq!(
+        (first.protocol_type.as_deref(), first.protocol_name.as_deref()),
+        (Some("test"), Some("anything"))
+    );
+    assert_eq!(group.sync_as(&mut raw, &first, Some("instance")).0, 0);
+
+    let told = raw.call(9, &request);
+    assert_eq!((told.error_code, told.generation_id), (0, first.generation_id));
+    assert_ne!(told.member_id, first.member_id);
+    assert_eq!((&told.leader, told.skip_assignment), (&told.member_id, true));
+    assert_eq!((told.members.len(), &told.members[0].member_id), (1, &told.member_id));
+
+    let not_told = raw.call(8, &request);
+    assert_eq!((not_told.error_code, not_told.generation_id), (0, first.generation_id));
+    assert_eq!((&not_told.leader, not_told.members.len()), (&told.member_id, 0));
+    let assignment = group.sync_as(&mut raw, &not_told, Some("instance"));
+    assert_eq!(assignment, (0, first.member_id.into_bytes()));
+}
+
+#[test]
+fn the_offsets_of_several_groups_are_fetched_at_once() {
+    let (group, topic) = (Group::new(), topic(2));
+    let mut raw = group.connect();
+    eventually("the coordinator is available", || {
+        (group.commit(&mut raw, &topic, &StrBytes::new(), -1, "note") == 0).then_some(())
+    });
+    let wanted = |partitions: &[i32]| {
+        OffsetFetchRequestTopics::default()
+            .with_name(text(&topic).into())
+            .with_partition_indexes(partitions.to_vec())
+    };
+    let named = |topics: Option<Vec<OffsetFetchRequestTopics>>| {
+        OffsetFetchRequestGroup::default().with_group_id(text(&group.id).into()).with_topics(topics)
+    };
+    for version in 8..=9 {
+        // A cluster knows only the groups that the broker coordinates, so the same group is asked for twice.
+        let request = OffsetFetchRequest::default()
+            .with_groups(vec![named(Some(vec![wanted(&[1, 0])])), named(None)])
+            .with_require_stable(true);
+        let fetched = raw.call(version, &request);
+        let offsets: Vec<Vec<_>> = fetched
+            .groups
+            .iter()
+            .map(|fetched| {
+                assert_eq!((&*fetched.group_id.0, fetched.error_code), (group.id.as_str(), 0));
+                let partitions = fetched.topics.iter().flat_map(|topic| &topic.partitions);
+                let mut offsets: Vec<_> =
+                    partitions.map(|found| (found.partition_index, found.committed_offset)).collect();
+                offsets.sort();
+                offsets
+            })
+            .collect();
+        assert_eq!(offsets, [vec![(0, 7), (1, -1)], vec![(0, 7)]]);
+    }
 }
 
 #[test]

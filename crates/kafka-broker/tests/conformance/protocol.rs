@@ -8,7 +8,8 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{
     AddPartitionsToTxnRequest, ApiKey, ApiVersionsRequest, ApiVersionsResponse, BrokerId, EndTxnRequest,
-    FetchRequest, InitProducerIdRequest, InitProducerIdResponse, ProduceRequest, ProducerId, TransactionalId,
+    FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, InitProducerIdResponse, ProduceRequest,
+    ProducerId, TransactionalId,
 };
 
 use crate::harness::{eventually, topic, unique, values};
@@ -20,6 +21,16 @@ pub fn produce(
     transactional_id: Option<&str>,
     records: Bytes,
 ) -> PartitionProduceResponse {
+    produce_at(raw, 8, topic, transactional_id, records)
+}
+
+fn produce_at(
+    raw: &mut Raw,
+    version: i16,
+    topic: &str,
+    transactional_id: Option<&str>,
+    records: Bytes,
+) -> PartitionProduceResponse {
     let data = PartitionProduceData::default().with_records(Some(records));
     let topic = TopicProduceData::default().with_name(text(topic).into()).with_partition_data(vec![data]);
     let request = ProduceRequest::default()
@@ -27,7 +38,7 @@ pub fn produce(
         .with_acks(-1)
         .with_timeout_ms(10_000)
         .with_topic_data(vec![topic]);
-    let response = raw.call(8, &request);
+    let response = raw.call(version, &request);
     response.responses[0].partition_responses[0].clone()
 }
 
@@ -164,6 +175,30 @@ fn bytes_that_are_not_a_request_close_the_connection() {
 }
 
 #[test]
+fn the_coordinators_of_several_keys_are_found_at_once() {
+    let mut raw = Raw::connect();
+    let keys = [text("one"), text("another"), text("")];
+    let find = |raw: &mut Raw, key_type| {
+        let request =
+            FindCoordinatorRequest::default().with_key_type(key_type).with_coordinator_keys(keys.to_vec());
+        raw.call(4, &request).coordinators
+    };
+    for key_type in [0, 1] {
+        let found = eventually("the coordinators are available", || {
+            let found = find(&mut raw, key_type);
+            found.iter().all(|found| found.error_code == 0).then_some(found)
+        });
+        assert!(found.iter().all(|found| found.port > 0 && !found.host.is_empty()));
+        let found: Vec<_> = found.into_iter().map(|found| found.key).collect();
+        assert_eq!(found, keys);
+    }
+    // The type of share groups, which version 6 adds.
+    for refused in find(&mut raw, 2) {
+        assert_eq!((refused.error_code, refused.port), (ResponseError::InvalidRequest.code(), -1));
+    }
+}
+
+#[test]
 fn the_end_of_a_transaction_can_be_repeated_but_not_changed() {
     let topic = topic(1);
     let id = unique("txn");
@@ -186,8 +221,10 @@ fn the_end_of_a_transaction_can_be_repeated_but_not_changed() {
     assert_eq!(end(&mut coordinator, epoch, true), invalid);
     let mut leader = Raw::to_leader_of(&topic, 0);
     let records = || transactional_batch(producer.producer_id.0, epoch, 0, &["x"]);
-    let too_early = produce(&mut leader, &topic, Some(&id), records());
-    assert_eq!(too_early.error_code, invalid);
+    for (version, error) in [(8, invalid), (10, invalid), (11, ResponseError::TransactionAbortable.code())] {
+        let too_early = produce_at(&mut leader, version, &topic, Some(&id), records());
+        assert_eq!(too_early.error_code, error, "version {version}");
+    }
     let request = AddPartitionsToTxnRequest::default()
         .with_v3_and_below_transactional_id(text(&id).into())
         .with_v3_and_below_producer_id(producer.producer_id)

@@ -4,12 +4,15 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use kafka_protocol::messages::{
-    BrokerId, FindCoordinatorRequest, FindCoordinatorResponse, MetadataRequest, MetadataResponse,
-    RequestHeader, ResponseHeader, metadata_request::MetadataRequestTopic,
+    BrokerId, FindCoordinatorRequest, FindCoordinatorResponse, ListOffsetsRequest, MetadataRequest,
+    MetadataResponse, RequestHeader, ResponseHeader, metadata_request::MetadataRequestTopic,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
+use uuid::Uuid;
 
 use crate::harness::{PATIENCE, bootstrap, eventually};
 
@@ -42,6 +45,31 @@ impl Raw {
             let found_partition = partitions.find(|part| part.partition_index == partition)?;
             broker_address(&found, found_partition.leader_id)
         });
+        let mut leader = Self::connect_to(&address);
+        // The leader itself may learn of the partition, and of its own role, later than other brokers.
+        eventually("the leader serves the partition", || {
+            let is_known = leader.call(9, &request).topics.first()?.error_code == 0;
+            (is_known && leader.serves(topic, partition)).then_some(())
+        });
+        leader
+    }
+
+    fn serves(&mut self, topic: &str, partition: i32) -> bool {
+        let latest = ListOffsetsPartition::default()
+            .with_partition_index(partition)
+            .with_current_leader_epoch(-1)
+            .with_timestamp(-1);
+        let wanted = ListOffsetsTopic::default().with_name(text(topic).into()).with_partitions(vec![latest]);
+        let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![wanted]);
+        self.call(6, &request).topics[0].partitions[0].error_code == 0
+    }
+
+    /// Connects to the broker that creates and deletes topics.
+    pub fn to_controller() -> Self {
+        let address = eventually("the cluster has a controller", || {
+            let found: MetadataResponse = Self::connect().call(9, &MetadataRequest::default());
+            broker_address(&found, found.controller_id)
+        });
         Self::connect_to(&address)
     }
 
@@ -68,12 +96,27 @@ impl Raw {
     }
 
     pub fn send<R: Request>(&mut self, version: i16, request: &R) {
+        self.try_send(version, request).unwrap();
+    }
+
+    /// Sends a request, or returns an error when the broker has closed the connection.
+    pub fn try_send<R: Request>(&mut self, version: i16, request: &R) -> std::io::Result<()> {
         let mut body = BytesMut::new();
         request.encode(&mut body, version).unwrap();
-        self.send_bytes(R::KEY, version, R::header_version(version), &body);
+        self.try_send_bytes(R::KEY, version, R::header_version(version), &body)
     }
 
     pub fn send_bytes(&mut self, api_key: i16, version: i16, header_version: i16, body: &[u8]) {
+        self.try_send_bytes(api_key, version, header_version, body).unwrap();
+    }
+
+    fn try_send_bytes(
+        &mut self,
+        api_key: i16,
+        version: i16,
+        header_version: i16,
+        body: &[u8],
+    ) -> std::io::Result<()> {
         self.correlation_id += 1;
         let header = RequestHeader::default()
             .with_request_api_key(api_key)
@@ -83,10 +126,11 @@ impl Raw {
         let mut request = BytesMut::new();
         header.encode(&mut request, header_version).unwrap();
         request.put_slice(body);
+        record(&request);
         let mut frame = BytesMut::new();
         frame.put_i32(request.len() as i32);
         frame.put(request);
-        self.stream.write_all(&frame).unwrap();
+        self.stream.write_all(&frame)
     }
 
     /// Reads a response. Returns `None` when the broker has closed the connection.
@@ -117,10 +161,29 @@ impl Raw {
     }
 }
 
+/// Appends the request to the file that `RECORD_REQUESTS` names, in hexadecimal (`corpus/record`).
+fn record(request: &[u8]) {
+    let Ok(path) = std::env::var("RECORD_REQUESTS") else { return };
+    let line: String = request.iter().map(|byte| format!("{byte:02x}")).chain(["\n".to_owned()]).collect();
+    let file = std::fs::OpenOptions::new().append(true).open(path);
+    file.unwrap().write_all(line.as_bytes()).unwrap();
+}
+
 fn broker_address(metadata: &MetadataResponse, id: BrokerId) -> Option<String> {
     let mut brokers = metadata.brokers.iter();
     let broker = brokers.find(|broker| broker.node_id == id)?;
     Some(format!("{}:{}", &*broker.host, broker.port))
+}
+
+/// Returns the topic as Metadata 12 describes it, by its name.
+pub fn described(raw: &mut Raw, topic: &str) -> MetadataResponseTopic {
+    let named = MetadataRequestTopic::default().with_name(Some(text(topic).into()));
+    let found = raw.call(12, &MetadataRequest::default().with_topics(Some(vec![named])));
+    found.topics[0].clone()
+}
+
+pub fn topic_id(topic: &str) -> Uuid {
+    described(&mut Raw::connect(), topic).topic_id
 }
 
 pub fn text(text: &str) -> StrBytes {

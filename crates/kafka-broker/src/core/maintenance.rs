@@ -1,0 +1,78 @@
+//! Keeps start time, memory and disk use independent of what the broker has ever written.
+//!
+//! When the active segment is full, the state is written as a checkpoint, from which the next start continues. Segments
+//! without batches that a consumer could still read are removed.
+
+use anyhow::Result;
+use kafka_protocol::ResponseError;
+
+use super::Core;
+use crate::checkpoint;
+use crate::entry::Entry;
+use crate::journal::Used;
+use crate::partition::Partition;
+use crate::partition_index::IndexWriter;
+use crate::state::State;
+
+impl Core {
+    /// Begins the next segment and writes a checkpoint. After a failure the next attempt follows with the next segment.
+    pub(super) fn roll(&mut self) {
+        if let Err(error) = self.try_roll() {
+            tracing::error!(error = format!("{error:#}"), "cannot write a checkpoint, will retry");
+        }
+    }
+
+    fn try_roll(&mut self) -> Result<()> {
+        self.journal.begin_segment()?;
+        let mut writer = IndexWriter::new(self.journal.create_index()?)?;
+        let partitions = self.state.topics.values().flat_map(|topic| &topic.partitions);
+        let written: Vec<_> =
+            partitions.map(|partition| partition.write_recent(&mut writer)).collect::<Result<_, _>>()?;
+        writer.finish()?;
+        let partitions = self.state.topics.values_mut().flat_map(|topic| &mut topic.partitions);
+        partitions.zip(written).for_each(|(partition, written)| partition.seal(written));
+        self.journal.write_checkpoint(checkpoint::payloads(&self.state, self.journal.active_start()))?;
+        let used = used(&self.state);
+        self.journal.remove_unused_segments(&used)?;
+        self.journal.remove_unused_indexes(&used)?;
+        Ok(())
+    }
+
+    /// Deletes the records that the retention of their topics no longer protects, and the segments that are then unused.
+    ///
+    /// # Errors
+    /// KAFKA_STORAGE_ERROR when an entry cannot be written.
+    pub fn delete_expired(&mut self, now_ms: i64) -> Result<(), ResponseError> {
+        let mut expired = Vec::new();
+        for (name, topic) in &self.state.topics {
+            if !topic.configs.delete {
+                continue;
+            }
+            for (index, partition) in (0..).zip(&topic.partitions) {
+                let before = partition.retained_from(topic.configs.retention, now_ms);
+                if before > partition.start_offset() {
+                    expired.push(Entry::RecordsDeleted {
+                        topic: name.clone().into(),
+                        partition: index,
+                        before,
+                    });
+                }
+            }
+        }
+        for entry in &expired {
+            self.commit(entry)?;
+        }
+        if let Err(error) = self.journal.remove_unused_segments(&used(&self.state)) {
+            tracing::warn!(%error, "cannot remove a segment of the journal, will retry");
+        }
+        Ok(())
+    }
+}
+
+/// Lists what the state refers to in the journal.
+pub fn used(state: &State) -> Used {
+    let mut used = Used::default();
+    let partitions = state.topics.values().flat_map(|topic| &topic.partitions);
+    partitions.for_each(|partition: &Partition| partition.add_used(&mut used));
+    used
+}

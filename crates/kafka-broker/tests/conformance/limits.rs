@@ -1,0 +1,106 @@
+//! Checks the limits of connections to the embedded broker.
+
+use std::time::{Duration, Instant};
+
+use embedded_kafka_broker::{Broker, Limits};
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::{BrokerId, FetchRequest, MetadataRequest};
+
+use crate::harness::{eventually, topic_at, wait};
+use crate::protocol::produce;
+use crate::raw::{Raw, batch, text};
+
+/// Long enough that a busy client sends its request in time.
+const SHORT: Duration = Duration::from_secs(3);
+/// Long enough that a busy machine does not reach it.
+const LONG: Duration = Duration::from_secs(50);
+
+fn start(limits: Limits) -> (Broker, String) {
+    let broker = wait(Broker::builder().limits(limits).start()).unwrap();
+    let address = broker.address().to_string();
+    (broker, address)
+}
+
+/// Begins a request of this size and sends only its beginning.
+fn begin_request(address: &str, size: u32) -> Raw {
+    let mut raw = Raw::connect_to(address);
+    raw.write(&size.to_be_bytes());
+    raw.write(&[0; 100]);
+    raw
+}
+
+#[test]
+fn an_idle_connection_is_closed() {
+    let (_broker, address) = start(Limits { max_idle: SHORT, ..Limits::default() });
+    let mut raw = Raw::connect_to(&address);
+    let begun = Instant::now();
+    raw.call(9, &MetadataRequest::default());
+    assert!(raw.is_closed());
+    assert!(begun.elapsed() >= SHORT);
+}
+
+#[test]
+fn a_request_that_does_not_arrive_in_time_closes_the_connection() {
+    let (_broker, address) = start(Limits { request_timeout: SHORT, ..Limits::default() });
+    for begun in [&[0_u8, 0][..], &[0, 0, 0, 20, 0, 3], &[0, 0x50, 0, 0, 0, 0]] {
+        let mut raw = Raw::connect_to(&address);
+        raw.write(begun);
+        assert!(raw.is_closed(), "{begun:?}");
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_its_response_is_disconnected() {
+    let (_broker, address) = start(Limits { max_idle: SHORT, ..Limits::default() });
+    let topic = topic_at(&address, 1);
+    let value = "x".repeat(900_000);
+    for _ in 0..20 {
+        let mut raw = Raw::connect_to(&address);
+        assert_eq!(produce(&mut raw, &topic, None, batch(-1, -1, -1, &[&value])).error_code, 0);
+    }
+    let partition = FetchPartition::default().with_partition_max_bytes(i32::MAX);
+    let wanted = FetchTopic::default().with_topic(text(&topic).into()).with_partitions(vec![partition]);
+    let request = FetchRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_max_bytes(i32::MAX)
+        .with_session_epoch(-1)
+        .with_topics(vec![wanted]);
+    let mut raw = Raw::connect_to(&address);
+    // Each response has 18 MB, more than the buffers of a connection hold.
+    eventually("the connection is closed", || raw.try_send(11, &request).is_err().then_some(()));
+}
+
+#[test]
+fn half_sent_requests_of_many_clients_share_their_memory_and_delay_no_small_request() {
+    let (broker, address) = start(Limits { request_timeout: LONG, ..Limits::default() });
+    let topic = topic_at(&address, 1);
+    let halves: Vec<Raw> = (0..30).map(|_| begin_request(&address, 10 << 20)).collect();
+    let mut small = Raw::connect_to(&address);
+    assert_eq!(produce(&mut small, &topic, None, batch(-1, -1, -1, &["small"])).error_code, 0);
+    let mut large = Raw::connect_to(&address);
+    let waiting = std::thread::spawn({
+        let topic = topic.clone();
+        move || produce(&mut large, &topic, None, batch(-1, -1, -1, &[&"x".repeat(900_000)])).error_code
+    });
+    assert_eq!(produce(&mut small, &topic, None, batch(-1, -1, -1, &["small"])).error_code, 0);
+    assert!(!waiting.is_finished());
+    drop(halves);
+    assert_eq!(waiting.join().unwrap(), 0);
+    wait(broker.shutdown());
+}
+
+#[test]
+fn a_client_above_the_limit_of_connections_waits_until_one_closes() {
+    let (_broker, address) = start(Limits { max_connections: 2, ..Limits::default() });
+    let mut first = Raw::connect_to(&address);
+    let mut second = Raw::connect_to(&address);
+    for raw in [&mut first, &mut second] {
+        raw.call(9, &MetadataRequest::default());
+    }
+    let mut third = Raw::connect_to(&address);
+    let waiting = std::thread::spawn(move || third.call(9, &MetadataRequest::default()));
+    second.call(9, &MetadataRequest::default());
+    assert!(!waiting.is_finished());
+    drop(first);
+    waiting.join().unwrap();
+}
