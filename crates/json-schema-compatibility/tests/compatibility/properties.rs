@@ -1,0 +1,105 @@
+//! Properties that hold for all schemas.
+
+use json_schema_compatibility::{Level, differences, incompatibilities};
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+use crate::schema;
+
+fn leaf() -> impl Strategy<Value = Value> {
+    let limit = 0u32..4;
+    prop_oneof![
+        Just(json!({})),
+        any::<bool>().prop_map(|accepts| json!(accepts)),
+        Just(json!({ "type": "boolean" })),
+        Just(json!({ "$ref": "#" })),
+        Just(json!({ "$ref": "#/definitions/shared" })),
+        (limit.clone(), limit.clone())
+            .prop_map(|(min, max)| json!({ "type": "string", "minLength": min, "maxLength": max })),
+        (any::<bool>(), limit.clone()).prop_map(|(integer, max)| {
+            json!({ "type": if integer { "integer" } else { "number" }, "maximum": max })
+        }),
+        prop::collection::btree_set("[a-c]", 1..4)
+            .prop_map(|values| json!({ "type": "string", "enum": values })),
+        prop::sample::subsequence(vec!["string", "null", "integer"], 1..3)
+            .prop_map(|types| json!({ "type": types })),
+        limit.prop_map(|value| json!({ "const": value, "default": value, "title": value.to_string() })),
+    ]
+}
+
+fn subschema() -> impl Strategy<Value = Value> {
+    leaf().prop_recursive(3, 16, 3, |inner| {
+        let names = || prop::collection::btree_map("[a-d]", inner.clone(), 0..3);
+        prop_oneof![
+            (names(), any::<bool>(), prop::collection::vec("[a-d]", 0..2), inner.clone()).prop_map(
+                |(properties, is_closed, mut required, additional)| {
+                    required.dedup();
+                    let additional = if is_closed { json!(false) } else { additional };
+                    json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": additional })
+                }
+            ),
+            names().prop_map(|properties| json!({ "properties": properties })),
+            (names(), inner.clone()).prop_map(|(properties, pattern)| {
+                json!({ "properties": properties, "patternProperties": { "^[ab]": pattern } })
+            }),
+            inner.clone().prop_map(|items| json!({ "type": "array", "items": items })),
+            (prop::collection::vec(inner.clone(), 1..3), any::<bool>()).prop_map(|(items, additional)| {
+                json!({ "type": "array", "items": items, "additionalItems": additional })
+            }),
+            (prop::sample::select(vec!["oneOf", "anyOf", "allOf"]), prop::collection::vec(inner.clone(), 1..3))
+                .prop_map(|(keyword, branches)| json!({ keyword: branches })),
+            inner.prop_map(|excluded| json!({ "not": excluded })),
+        ]
+    })
+}
+
+fn document() -> impl Strategy<Value = Value> {
+    (subschema(), subschema()).prop_map(|(root, shared)| {
+        let mut root = match root {
+            Value::Object(keywords) if !keywords.contains_key("$ref") => keywords,
+            other => Map::from_iter([("properties".to_owned(), json!({ "x": other }))]),
+        };
+        root.insert("definitions".to_owned(), json!({ "shared": shared }));
+        Value::Object(root)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn a_schema_is_compatible_with_itself(document in document()) {
+        let found = differences(&schema(&document), &schema(&document)).unwrap();
+        prop_assert!(found.iter().all(|difference| difference.rule.is_compatible()), "{:?}", found);
+    }
+
+    #[test]
+    fn forward_is_backward_with_the_schemas_exchanged(one in document(), other in document()) {
+        let (one, other) = (schema(&one), schema(&other));
+        let found = |level, new, old| {
+            let found = incompatibilities(level, new, old).unwrap();
+            found.into_iter().map(|found| found.difference).collect::<Vec<_>>()
+        };
+        let (backward, forward) = (found(Level::Backward, &one, &other), found(Level::Forward, &other, &one));
+        prop_assert_eq!(&backward, &forward);
+        let full = found(Level::Full, &one, &other);
+        prop_assert_eq!(full.len(), backward.len() + found(Level::Forward, &one, &other).len());
+        prop_assert!(found(Level::None, &one, &other).is_empty());
+    }
+
+    #[test]
+    fn annotations_and_the_order_of_alternatives_do_not_matter(document in document(), title in ".{0,5}") {
+        let mut described = document.clone();
+        described["title"] = json!(title);
+        described["description"] = json!(title);
+        for keyword in ["oneOf", "anyOf", "allOf"] {
+            if let Some(branches) = described.get_mut(keyword).and_then(Value::as_array_mut) {
+                branches.reverse();
+            }
+        }
+        for (reader, writer) in [(&document, &described), (&described, &document)] {
+            let found = differences(&schema(reader), &schema(writer)).unwrap();
+            prop_assert!(found.iter().all(|difference| difference.rule.is_compatible()), "{:?}", found);
+        }
+    }
+}
