@@ -21,10 +21,10 @@ use serde_json::Value;
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
 pub use args::RegistryArgs;
+pub use client::{Reference, RegisteredSchema, RegistryClient, SchemaText};
 pub use error::CodecError;
 
 use crate::event::EventType;
-use client::{RegistryClient, SchemaText};
 use missing::MissingSchemas;
 use schema::{Schema, validate};
 
@@ -88,7 +88,6 @@ impl Codec {
     /// # Errors
     /// Fails when the addresses have different credentials, or the HTTP client cannot be built.
     pub fn new(args: &RegistryArgs) -> anyhow::Result<Self> {
-        args.check()?;
         Ok(Self {
             registry: RegistryClient::new(args)?,
             schemas: RwLock::default(),
@@ -144,8 +143,7 @@ impl Codec {
         }
         let schema = serde_json::from_str(event_type.schema).map_err(CodecError::rejected)?;
         let validator = jsonschema::validator_for(&schema).map_err(CodecError::rejected)?;
-        let (schema, schema_type) = (event_type.schema.to_owned(), "JSON".to_owned());
-        let text = SchemaText { schema, schema_type, references: Vec::new() };
+        let text = SchemaText::of_json(event_type.schema.to_owned());
         let id = self.registry.register(&subject_of(topic), &text).await?;
         let written = Arc::new(Written { validator, id, text: OnceLock::new() });
         let mut all = self.written.write().unwrap_or_else(PoisonError::into_inner);
@@ -215,7 +213,7 @@ impl Codec {
         for (event_type, topic) in written {
             self.written(*event_type, topic).await?;
         }
-        self.registry.check().await?;
+        self.registry.subjects().await?;
         self.check_proofs().await.map(drop)
     }
 

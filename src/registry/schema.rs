@@ -8,7 +8,7 @@ use jsonschema::{Draft, Registry, Resource, Validator};
 use reqwest::Url;
 use serde_json::Value;
 
-use super::client::{RegistryClient, SchemaText, parse};
+use super::client::{RegistryClient, SchemaText};
 use super::error::CodecError;
 use super::reason;
 
@@ -37,7 +37,7 @@ impl Schema {
     ) -> Result<Self, CodecError> {
         let unusable =
             |reason: String| CodecError::UnknownSchema(format!("schema {id} cannot be used: {reason}"));
-        let schema = parse(&text).map_err(unusable)?;
+        let schema = text.parse().map_err(unusable)?;
         // Each schema gets its own address, because versions may share an `$id`.
         let address = format!("vehicle-platform://schemas/ids/{id}");
         let base = Url::parse(&address).map_err(|error| unusable(error.to_string()))?;
@@ -90,7 +90,7 @@ fn collect<'a>(
                 return Err(unusable("exceeds the maximum number of references"));
             }
             let text = registry.by_reference(reference).await?.ok_or_else(|| unusable("does not exist"))?;
-            let schema = parse(&text).map_err(|error| unusable(&error))?;
+            let schema = text.parse().map_err(|error| unusable(&error))?;
             let draft = DEFAULT_DRAFT.detect(&schema);
             resources.insert(address.to_string(), draft.create_resource(schema.clone()));
             collect(&text, &schema, &address, registry, resources).await?;

@@ -16,6 +16,8 @@ mod operations;
 mod pipeline;
 mod refusals;
 mod registry;
+mod registry_api;
+mod registry_compatibility;
 mod resources;
 mod role_settings;
 mod settings;
