@@ -23,7 +23,7 @@ use crate::event::EventType;
 use crate::http::{HttpArgs, HttpServer, Port};
 use crate::kafka::{ClusterCheck, KafkaArgs};
 use crate::output::Output;
-use crate::registry::RegistryArgs;
+use crate::registry::{RegistryArgs, WriterArgs};
 use crate::role::{Part, Role, RoleArgs};
 use crate::shutdown::ShutdownArgs;
 use crate::stock::{self, Stock, StockArgs};
@@ -182,6 +182,7 @@ impl Roles {
                 port: args.stock_port,
                 database_url: sqlite("stock.db")?,
                 outbox_retention: stock::DEFAULT_RETENTION.into(),
+                writer: WriterArgs { auto_register_schemas: true },
                 role: role.clone(),
             };
             roles.stock = Some(Stock::bind(stock).await?);
@@ -201,6 +202,7 @@ impl Roles {
                 work: args.work.clone(),
                 // A fixed name, independent of the other processes on this machine.
                 instance_id: Some(format!("dev-{number}")),
+                writer: WriterArgs { auto_register_schemas: true },
                 role: role.clone(),
             };
             roles.estimators.push(Estimate::bind(estimate)?);

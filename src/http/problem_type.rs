@@ -41,9 +41,10 @@ problem_types! {
     INVALID_PARAMETERS: "invalid-parameters", "The query has invalid parameters", BAD_REQUEST,
         "The member \"errors\" lists every invalid parameter with the reason. Take cursors only from the Link header \
          of an earlier page.";
-    REFUSED_VALUES: "refused-values", "The database refuses the values", BAD_REQUEST,
+    REFUSED_VALUES: "refused-values", "The database or the schema of events refuses the values", BAD_REQUEST,
         "The values are valid, but the database refuses them, for example because of a constraint that its operator \
-         added. Nothing was stored.";
+         added, or the schema that is registered for the event about the vehicle does, in which case the detail names \
+         the fields. Nothing was stored.";
     NOT_FOUND: "not-found", "No resource has this path", NOT_FOUND,
         "The path is unknown, or no vehicle or ad has this id. Numbers and ids have one canonical form; /stock/01 is \
          not /stock/1.";
@@ -67,8 +68,8 @@ problem_types! {
          a new key for each vehicle.";
     INTERNAL: "internal", "The service failed", INTERNAL_SERVER_ERROR,
         "A defect of the service or of its database. The log of the service contains the cause.";
-    UNAVAILABLE: "unavailable", "The database is unavailable", SERVICE_UNAVAILABLE,
-        "The database does not answer, accepts no changes, or its answer was lost. A vehicle may have been stored. Send \
+    UNAVAILABLE: "unavailable", "The service is unavailable", SERVICE_UNAVAILABLE,
+        "The schema of events is not known yet, or the database does not answer, accepts no changes, or its answer was lost. A vehicle may have been stored. Send \
          the request again after the time in the header Retry-After; with the same Idempotency-Key, the response is \
          that of the first request.";
     OVERLOADED: "overloaded", "Too many requests are waiting", SERVICE_UNAVAILABLE,

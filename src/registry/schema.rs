@@ -54,6 +54,10 @@ impl Schema {
         Ok(Self { text, belongs_to: OnceLock::new(), validator })
     }
 
+    pub(super) fn into_validator(self) -> Validator {
+        self.validator
+    }
+
     /// Checks that `value` conforms to the schema.
     ///
     /// # Errors

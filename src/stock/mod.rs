@@ -26,7 +26,7 @@ use crate::duration::parse_duration;
 use crate::event::VEHICLE_CREATED;
 use crate::http::{HttpServer, Need, Port, SkippedRows};
 use crate::kafka::{ClusterCheck, Instance, Naming};
-use crate::registry::Codec;
+use crate::registry::{Codec, WriterArgs};
 use crate::role::{Part, Role, RoleArgs, on_its_own};
 use crate::secret::SecretParser;
 use api::StockApi;
@@ -69,6 +69,9 @@ pub struct StockArgs {
     pub outbox_retention: humantime::Duration,
 
     #[command(flatten)]
+    pub writer: WriterArgs,
+
+    #[command(flatten)]
     pub role: RoleArgs,
 }
 
@@ -90,7 +93,7 @@ impl Stock {
         let server = HttpServer::bind(&args.role.http, args.port)?;
         let store = store::open(&args.database_url, Access::Owner).await;
         let store = store.context("--database-url (DATABASE_URL)")?;
-        let codec = Arc::new(Codec::new(&args.role.registry)?);
+        let codec = Arc::new(Codec::of_writer(&args.role.registry, &args.writer)?);
         Ok(Self { server, store, codec, retention: args.outbox_retention.into(), role: args.role })
     }
 
@@ -115,7 +118,9 @@ impl Stock {
 
         let (submitter, committer) = Committer::new(Arc::clone(&store), Arc::clone(&arrivals), &mut metrics);
         let writes = committer.status();
-        let api = Arc::new(StockApi::new(Arc::clone(&store), submitter, SkippedRows::register(&mut metrics)));
+        let skipped = SkippedRows::register(&mut metrics);
+        let api =
+            Arc::new(StockApi::new(Arc::clone(&store), submitter, skipped, (Arc::clone(&codec), &topic)));
         let relay_metrics = RelayMetrics::register(&mut metrics);
         let status = RelayStatus::new(relay_metrics.clone());
         let cluster = Arc::new(ClusterCheck::new(&args.kafka, vec![topic.clone()], None)?);
@@ -145,6 +150,12 @@ impl Stock {
         role.check("schema-registry", Need::Background, async || {
             codec.check(&[(VEHICLE_CREATED, &topic)]).await
         });
+        if codec.uses_latest_schemas() {
+            // A vehicle must not be accepted before it is known which ones can be published.
+            role.check("event-schema", Need::Requests, async || {
+                codec.prepare(VEHICLE_CREATED, &topic).await.context("the schema of events is not known")
+            });
+        }
         let requests = Part::new("requests", 0.75).then_stop(&all_served);
         let serving = server.serve(role.health(), metrics, api.routes(), shutdown, args.shutdown.grace());
         role.run_part(requests, serving);

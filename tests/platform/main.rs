@@ -12,6 +12,7 @@ mod http;
 mod http_edge;
 mod http_estimator;
 mod idempotency;
+mod latest_schema;
 mod operations;
 mod pipeline;
 mod refusals;

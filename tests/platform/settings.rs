@@ -105,6 +105,7 @@ fn sample(variable: &str, directory: &Path) -> String {
         "ADMIN_PORT" | "PORT" | "STOCK_PORT" | "ADS_PORT" | "KAFKA_PORT" | "REGISTRY_PORT" => {
             "4001".to_owned()
         }
+        "AUTO_REGISTER_SCHEMAS" => "false".to_owned(),
         "DATABASE_URL" | "STOCK_DATABASE_URL" | "ADS_DATABASE_URL" => format!("sqlite:{directory}/sample.db"),
         "DATA_DIR" => format!("{directory}/data"),
         "HOST" => "127.0.0.2".to_owned(),
