@@ -29,6 +29,7 @@ pub mod output;
 pub mod process;
 pub mod registry;
 pub mod role;
+pub mod schemas;
 pub mod secret;
 pub mod shutdown;
 pub mod stock;

@@ -21,6 +21,7 @@ mod registry_api;
 mod registry_compatibility;
 mod resources;
 mod role_settings;
+mod schemas;
 mod settings;
 mod stock_postgres;
 #[path = "../support/mod.rs"]
