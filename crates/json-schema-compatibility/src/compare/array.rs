@@ -57,10 +57,10 @@ impl Comparison {
             let path = format!("items/{index}");
             match (before.tuple.get(index), after.tuple.get(index)) {
                 (Some(item), None) => {
-                    self.removed_item(&path, original.with(*item), (update, after), found)?
+                    self.removed_item(&path, original.with(*item), (update, after), found)?;
                 }
                 (None, Some(item)) => {
-                    self.added_item(&path, (original, before), update.with(*item), found)?
+                    self.added_item(&path, (original, before), update.with(*item), found)?;
                 }
                 (before, after) => {
                     let (before, after) =

@@ -145,7 +145,9 @@ impl Comparison {
         if std::mem::discriminant(&before.kind) != std::mem::discriminant(&after.kind) {
             let accepts_all = matches!(after.kind, Kind::Empty | Kind::True);
             let is_bytes = |node: &Node| node.annotations.connect_type.as_deref() == Some("bytes");
-            if !accepts_all && !matches!(before.kind, Kind::False) && !(is_bytes(before) && is_bytes(after)) {
+            let accepts_none = matches!(before.kind, Kind::False);
+            let are_bytes = is_bytes(before) && is_bytes(after);
+            if !(accepts_all || accepts_none || are_bytes) {
                 found.add("", Rule::TypeChanged);
             }
             return Ok(());
@@ -178,10 +180,10 @@ impl Comparison {
                 found.add("not", rule);
             }
             (Kind::Object(before), Kind::Object(after)) => {
-                self.objects((original, before), (update, after), found)?
+                self.objects((original, before), (update, after), found)?;
             }
             (Kind::Array(before), Kind::Array(after)) => {
-                self.arrays((original, before), (update, after), found)?
+                self.arrays((original, before), (update, after), found)?;
             }
             _ => {}
         }

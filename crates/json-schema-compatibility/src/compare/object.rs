@@ -74,7 +74,7 @@ impl Comparison {
                 }
                 (Some(before), None) => self.removed(&path, name, original.0.with(*before), update, found)?,
                 (None, Some(after)) => {
-                    self.added(&path, name, original, (update.0.with(*after), update.1), found)?
+                    self.added(&path, name, original, (update.0.with(*after), update.1), found)?;
                 }
                 (None, None) => {}
             }

@@ -1,12 +1,19 @@
 //! Serves `/compatibility`: checks a schema without registering it.
 
 use actix_web::web::{self, ServiceConfig};
-use serde_json::json;
+use serde::Serialize;
 
 use super::{Answer, Body, Query, Shared, find_version, flag, lock, read_schema, reply, resource};
 use crate::dev::embedded_registry::api_error::ApiError;
 use crate::dev::embedded_registry::state::State;
 use crate::dev::embedded_registry::stored::Version;
+
+#[derive(Serialize)]
+struct Verdict {
+    is_compatible: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    messages: Option<Vec<String>>,
+}
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
@@ -46,9 +53,6 @@ fn check(state: &State, subject: &str, versions: &[Version], query: &Query, body
         Err(error) if verbose && error.is_invalid_schema() => vec![error.message],
         messages => messages?,
     };
-    let mut answer = json!({ "is_compatible": messages.is_empty() });
-    if verbose {
-        answer["messages"] = json!(messages);
-    }
-    Ok(reply(&answer))
+    let is_compatible = messages.is_empty();
+    Ok(reply(&Verdict { is_compatible, messages: verbose.then_some(messages) }))
 }

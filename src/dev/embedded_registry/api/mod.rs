@@ -110,7 +110,7 @@ fn read_schema(body: Body, query: &Query, state: &State) -> Result<Candidate, Ap
             "this registry assigns ids and versions: it is not in import mode",
         ));
     }
-    let body: SchemaText = serde_json::from_value(body).map_err(|error| ApiError::invalid_schema(error))?;
+    let body: SchemaText = serde_json::from_value(body).map_err(ApiError::invalid_schema)?;
     Candidate::new(body, flag(query, "normalize"), state)
 }
 

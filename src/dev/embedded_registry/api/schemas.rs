@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use actix_web::web::{self, ServiceConfig};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::subjects::selected;
@@ -10,6 +11,7 @@ use super::{Answer, Query, Shared, describe, flag, lock, page, raw, reading, rep
 use crate::dev::embedded_registry::api_error::ApiError;
 use crate::dev::embedded_registry::state::State;
 use crate::dev::embedded_registry::stored::StoredSchema;
+use crate::registry::Reference;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
@@ -19,6 +21,17 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         .service(resource("/schemas/ids/{id}/schema", "GET, HEAD").route(reading().to(text_by_id)))
         .service(resource("/schemas/ids/{id}/subjects", "GET, HEAD").route(reading().to(subjects_by_id)))
         .service(resource("/schemas/ids/{id}/versions", "GET, HEAD").route(reading().to(versions_by_id)));
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SchemaById<'a> {
+    schema_type: &'a str,
+    schema: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    references: &'a [Reference],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_id: Option<u32>,
 }
 
 async fn list(state: Shared, query: Query) -> Answer {
@@ -44,14 +57,8 @@ fn find<'a>(state: &'a State, id: &str) -> Result<(u32, &'a StoredSchema), ApiEr
 async fn by_id(state: Shared, id: web::Path<String>, query: Query) -> Answer {
     let state = lock(&state);
     let (_, StoredSchema { schema, references }) = find(&state, &id)?;
-    let mut answer = json!({ "schemaType": "JSON", "schema": schema });
-    if !references.is_empty() {
-        answer["references"] = json!(references);
-    }
-    if flag(&query, "fetchMaxId") {
-        answer["maxId"] = json!(state.stored().last_id);
-    }
-    Ok(reply(&answer))
+    let max_id = flag(&query, "fetchMaxId").then_some(state.stored().last_id);
+    Ok(reply(&SchemaById { schema_type: "JSON", schema, references, max_id }))
 }
 
 async fn text_by_id(state: Shared, id: web::Path<String>) -> Answer {
