@@ -2,9 +2,12 @@
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use vehicle_platform::event::VehicleCreated;
+use vehicle_platform::registry::CodecError;
 
-use crate::support::Platform;
+use crate::registry::codec;
 use crate::support::registry::{Api, body};
+use crate::support::{Platform, vehicle};
 
 async fn start() -> (Platform, Api) {
     let platform = Platform::start(&["--roles", "none"]).await;
@@ -179,4 +182,35 @@ async fn references_are_resolved_when_a_schema_is_registered_compared_and_looked
     }
     api.delete("/subjects/car").await;
     api.delete("/subjects/year").await;
+}
+
+#[tokio::test]
+async fn a_record_is_read_with_the_direct_and_indirect_references_of_its_schema() {
+    let (platform, api) = start().await;
+    let post = async |subject: &str, schema: Value, references: Value| {
+        let request = json!({ "schemaType": "JSON", "schema": schema.to_string(), "references": references });
+        let path = format!("/subjects/{subject}/versions");
+        let (status, answer) = api.call(Method::POST, &path, Some(&request)).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        u32::try_from(answer["id"].as_u64().unwrap()).unwrap()
+    };
+    let reference = |name: &str| json!([{ "name": format!("{name}.json"), "subject": name, "version": 1 }]);
+    post("limit", json!({ "definitions": { "n": { "maximum": 3000 } } }), json!([])).await;
+    let year = json!({ "allOf": [{ "type": "integer" }, { "$ref": "limit.json#/definitions/n" }] });
+    post("year", year, reference("limit")).await;
+    let mut schema: Value =
+        serde_json::from_str(include_str!("../../schemas/stock.vehicle-created.json")).unwrap();
+    schema["properties"]["year"] = json!({ "$ref": "year.json" });
+    let id = post("stock.vehicle-created-value", schema, reference("year")).await;
+
+    let codec = codec(platform.registry());
+    let read = async |year: u32| {
+        let mut value = vehicle("vin");
+        (value["id"], value["year"]) = (json!(1), json!(year));
+        let framed = [&[0][..], &id.to_be_bytes(), value.to_string().as_bytes()].concat();
+        codec.decode::<VehicleCreated>("stock.vehicle-created", Some(&framed)).await
+    };
+    assert!(read(3000).await.is_ok());
+    let Err(CodecError::Rejected(reason)) = read(3001).await else { panic!("accepted") };
+    assert!(reason.contains("/year") && reason.contains("3000"), "{reason}");
 }

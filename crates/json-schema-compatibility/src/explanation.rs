@@ -23,7 +23,7 @@ impl Difference {
     /// Returns the message in the registry's form: `{errorType:"...", description:"..."}`.
     pub(crate) fn message(&self, sides: Sides) -> String {
         let problem = self.problem(sides);
-        format!("{{errorType:\"{}\", description:\"{} at '{}'\"}}", self.rule, problem, self.path())
+        format!("{{errorType:\"{}\", description:\"{}, at path '{}'\"}}", self.rule, problem, self.path())
     }
 
     pub(crate) fn explanation(&self, sides: Sides) -> Explanation {
@@ -91,7 +91,8 @@ impl Difference {
                 format!("the constraints of the {reader} schema do not pair with those of the {writer} schema{}", self.because()),
             NotTypeExtended =>
                 format!("the {reader} schema excludes more than the {writer} schema"),
-            _ => format!("the {reader} schema differs compatibly from the {writer} schema"),
+            rule if rule.is_compatible() => format!("the {reader} schema differs compatibly from the {writer} schema"),
+            _ => format!("the {reader} schema does not accept everything that the {writer} schema accepts"),
         }
     }
 
@@ -159,7 +160,8 @@ impl Difference {
             },
             NotTypeExtended =>
                 "exclude at most what was excluded before".to_owned(),
-            _ => "nothing has to change".to_owned(),
+            rule if rule.is_compatible() => "nothing has to change".to_owned(),
+            _ => format!("accept at least what the {writer} schema accepts"),
         }
     }
 }

@@ -60,7 +60,8 @@ pub(crate) enum Kind {
     Null,
     Number(NumberRules),
     String(StringRules),
-    Enum(Vec<Value>),
+    /// The values as JSON texts, whose order does not matter.
+    Enum(BTreeSet<String>),
     Const(Value),
     Combined(Criterion, Vec<NodeId>),
     Not(NodeId),

@@ -1,6 +1,6 @@
 //! Compares numbers, strings and enumerations.
 
-use serde_json::Value;
+use std::collections::BTreeSet;
 
 use crate::decimal::is_multiple;
 use crate::difference::Differences;
@@ -80,9 +80,8 @@ pub(super) fn strings(before: &StringRules, after: &StringRules, found: &mut Dif
     }
 }
 
-pub(super) fn enums(before: &[Value], after: &[Value], found: &mut Differences) {
-    let contains_all = |all: &[Value], some: &[Value]| some.iter().all(|value| all.contains(value));
-    match (contains_all(after, before), contains_all(before, after)) {
+pub(super) fn enums(before: &BTreeSet<String>, after: &BTreeSet<String>, found: &mut Differences) {
+    match (after.is_superset(before), after.is_subset(before)) {
         (true, true) => {}
         (true, false) => found.add("enum", Rule::EnumArrayExtended),
         (false, true) => found.add("enum", Rule::EnumArrayNarrowed),

@@ -4,8 +4,8 @@ mod typed;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use jsonschema::{Draft, Registry};
-use referencing::Resolver;
+use jsonschema::Draft;
+use referencing::{Resolver, SPECIFICATIONS};
 use serde_json::{Map, Value};
 
 use crate::schema::{Annotations, Criterion, Kind, Node, NodeId, Schema};
@@ -39,7 +39,7 @@ impl Schema {
             resources.push((address, draft_of(reference).create_resource(reference.clone())));
         }
         let registry =
-            Registry::new().extend(resources).and_then(|registry| registry.prepare()).map_err(invalid)?;
+            SPECIFICATIONS.extend(resources).and_then(|registry| registry.prepare()).map_err(invalid)?;
         let options = jsonschema::options().with_draft(draft).with_base_uri(address.clone());
         options.with_registry(&registry).build(document).map_err(invalid)?;
 
@@ -67,7 +67,7 @@ fn draft_of(document: &Value) -> Draft {
 fn address_of(document: &Value, draft: Draft) -> Result<String, InvalidSchema> {
     let keyword = if draft == Draft::Draft4 { "id" } else { "$id" };
     let id = document.get(keyword).and_then(Value::as_str).unwrap_or_default();
-    resolve(ADDRESS, id.trim_end_matches('#'))
+    resolve(ADDRESS, id.split('#').next().unwrap_or_default())
 }
 
 fn resolve(base: &str, reference: &str) -> Result<String, InvalidSchema> {
@@ -168,7 +168,7 @@ impl<'r> Loader<'r> {
             return Ok(parts);
         }
         if let Some(Value::Array(values)) = keywords.get("enum") {
-            parts.push(Kind::Enum(values.clone()));
+            parts.push(Kind::Enum(values.iter().map(Value::to_string).collect()));
         }
         for criterion in [Criterion::All, Criterion::Any, Criterion::One] {
             if let Some(Value::Array(subschemas)) = keywords.get(criterion.keyword()) {

@@ -20,7 +20,7 @@ fn a_message_has_the_form_of_the_registry() {
         message
             .starts_with("{errorType:\"PROPERTY_ADDED_TO_OPEN_CONTENT_MODEL\", description:\"the new schema")
     );
-    assert!(message.ends_with("at '#/properties/a'\"}"), "{message}");
+    assert!(message.ends_with("at path '#/properties/a'\"}"), "{message}");
 }
 
 #[test]

@@ -77,6 +77,21 @@ fn the_names_of_other_documents_are_resolved_against_the_id() {
 }
 
 #[test]
+fn the_meta_schemas_and_ids_of_any_form_are_known() {
+    for document in [
+        json!({ "$ref": "http://json-schema.org/draft-07/schema#" }),
+        json!({ "$schema": MODERN, "$ref": "http://json-schema.org/draft-04/schema#" }),
+        json!({ "$id": "#root", "items": { "$ref": "#" } }),
+        json!({ "$id": "relative/root.json", "items": { "$ref": "#" } }),
+        json!({ "$id": "urn:uuid:ee564b8a-7a87-4125-8c96-e9f123d6766f", "items": { "$ref": "#" } }),
+        json!({ "$schema": "http://json-schema.org/draft-04/schema#", "id": "http://a/b", "items": { "$ref": "#" } }),
+        json!({ "$schema": "https://example.com/unknown", "items": { "$ref": "#" } }),
+    ] {
+        assert_compatible(&document, &document);
+    }
+}
+
+#[test]
 fn recursive_schemas_are_compared() {
     let tree = |leaf: Value| {
         json!({
