@@ -1,43 +1,51 @@
 //! Tests `--auto-register-schemas=false`: events are written with the latest schema that others registered.
 
+use std::sync::Arc;
+
 use rdkafka::Message as _;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::support::kafka::{header, read_all};
 use crate::support::proxy::{Line, Proxy};
 use crate::support::registry::Api;
 use crate::support::role::Role;
-use crate::support::{Platform, RoleProcess, eventually, free_port, vehicle};
+use crate::support::{Platform, RoleProcess, eventually, free_port, terminate, vehicle};
 
 const CREATED: &str = "stock.vehicle-created";
 const SUBJECT: &str = "stock.vehicle-created-value";
 
 /// A stock next to a platform that has only infrastructure.
 struct Stock {
-    _process: RoleProcess,
+    process: RoleProcess,
     url: String,
-    _directory: tempfile::TempDir,
+    directory: Arc<TempDir>,
 }
 
 impl Stock {
     fn start(platform: &Platform, registry: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::on(Arc::new(tempfile::tempdir().unwrap()), platform.kafka(), registry)
+    }
+
+    /// Starts with the database in `directory`.
+    fn on(directory: Arc<TempDir>, kafka: &str, registry: &str) -> Self {
         let port = free_port().to_string();
         let database = format!("sqlite:{}", directory.path().join("stock.db").display());
         let arguments = [
             &["stock", "--port", &port, "--database-url", &database, "--auto-register-schemas=false"][..],
-            &["--kafka-bootstrap-servers", platform.kafka(), "--schema-registry-url", registry],
+            &["--kafka-bootstrap-servers", kafka, "--schema-registry-url", registry],
             &["--topic-replication-factor", "1", "--topic-min-insync-replicas", "1"],
         ];
-        let _process = RoleProcess::spawn(&arguments.concat());
-        Self { _process, url: format!("http://127.0.0.1:{port}"), _directory: directory }
+        let process = RoleProcess::spawn(&arguments.concat());
+        Self { process, url: format!("http://127.0.0.1:{port}"), directory }
     }
 
-    async fn post(&self, body: &Value) -> (StatusCode, Value) {
-        let response =
-            reqwest::Client::new().post(format!("{}/stock", self.url)).json(body).send().await.unwrap();
-        (response.status(), response.json().await.unwrap())
+    /// Posts a vehicle. Returns `None` while stock does not listen.
+    async fn post(&self, body: &Value) -> Option<(StatusCode, Value)> {
+        let request = reqwest::Client::new().post(format!("{}/stock", self.url)).json(body);
+        let response = request.send().await.ok()?;
+        Some((response.status(), response.json().await.unwrap()))
     }
 
     /// Returns the readiness, with the reason for each missing entry.
@@ -98,7 +106,7 @@ async fn nothing_is_accepted_until_the_schema_is_known_and_then_only_what_fits()
     .await;
     assert!(readiness.to_string().contains("schema-registry"), "{readiness}");
     assert_eq!(stock.readiness("?for=http").await.unwrap().0, StatusCode::SERVICE_UNAVAILABLE);
-    let (status, problem) = stock.post(&in_unit("early", "km")).await;
+    let (status, problem) = stock.post(&in_unit("early", "km")).await.unwrap();
     assert_eq!(
         (status, &problem["type"]),
         (StatusCode::SERVICE_UNAVAILABLE, &json!("/problems/unavailable"))
@@ -107,10 +115,10 @@ async fn nothing_is_accepted_until_the_schema_is_known_and_then_only_what_fits()
     let api = Api::new(platform.registry());
     let id = api.register(SUBJECT, &original()).await;
     stock.await_ready().await;
-    let (status, problem) = stock.post(&in_unit("wrong", "parsec")).await;
+    let (status, problem) = stock.post(&in_unit("wrong", "parsec")).await.unwrap();
     assert_eq!((status, &problem["type"]), (StatusCode::BAD_REQUEST, &json!("/problems/refused-values")));
     assert!(problem["detail"].as_str().unwrap().contains("/odometerUnit"), "{problem}");
-    let (status, _) = stock.post(&in_unit("right", "km")).await;
+    let (status, _) = stock.post(&in_unit("right", "km")).await.unwrap();
     assert_eq!(status, StatusCode::CREATED);
     assert_eq!(published(&platform, 1).await, [(id, "right".to_owned())]);
     // Nothing else was registered.
@@ -130,7 +138,7 @@ async fn a_newer_version_is_used_without_a_restart() {
     wider["properties"]["odometerUnit"]["enum"] = json!(["km", "mi", "parsec"]);
     let id = api.register(SUBJECT, &wider).await;
     eventually("the newer version", async || {
-        (stock.post(&in_unit("far", "parsec")).await.0 == StatusCode::CREATED).then_some(())
+        (stock.post(&in_unit("far", "parsec")).await?.0 == StatusCode::CREATED).then_some(())
     })
     .await;
     assert_eq!(published(&platform, 1).await, [(id, "far".to_owned())]);
@@ -150,9 +158,53 @@ async fn vehicles_are_accepted_with_the_known_schema_while_the_registry_is_unava
     })
     .await;
     assert_eq!(stock.readiness("?for=http").await.unwrap().0, StatusCode::OK);
-    assert_eq!(stock.post(&in_unit("during", "km")).await.0, StatusCode::CREATED);
-    assert_eq!(stock.post(&in_unit("wrong", "parsec")).await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(stock.post(&in_unit("during", "km")).await.unwrap().0, StatusCode::CREATED);
+    assert_eq!(stock.post(&in_unit("wrong", "parsec")).await.unwrap().0, StatusCode::BAD_REQUEST);
     assert_eq!(published(&platform, 1).await[0].1, "during");
+}
+
+#[tokio::test]
+async fn an_accepted_vehicle_that_a_later_version_refuses_holds_up_no_other_and_is_published_once_one_accepts_it()
+ {
+    let platform = Platform::start(&["--roles", "none"]).await;
+    let api = Api::new(platform.registry());
+    api.put("/config", json!({ "compatibility": "NONE" })).await;
+    let units = |units: &[&str]| {
+        let mut schema = original();
+        schema["properties"]["odometerUnit"]["enum"] = json!(units);
+        schema
+    };
+    api.register(SUBJECT, &units(&["km", "parsec"])).await;
+    // Kafka is unavailable at first, so the vehicle waits.
+    let (proxy, port) = Proxy::start(0, platform.kafka().parse().unwrap()).await;
+    proxy.set(Line::Severed);
+    let mut stock =
+        Stock::on(Arc::new(tempfile::tempdir().unwrap()), &format!("127.0.0.1:{port}"), platform.registry());
+    eventually("the schema to be known", async || {
+        (stock.post(&in_unit("far", "parsec")).await?.0 == StatusCode::CREATED).then_some(())
+    })
+    .await;
+    api.register(SUBJECT, &units(&["km"])).await;
+    eventually("the newer version", async || {
+        // A conflict until then.
+        (stock.post(&in_unit("far", "parsec")).await?.0 == StatusCode::BAD_REQUEST).then_some(())
+    })
+    .await;
+    assert_eq!(stock.post(&in_unit("near", "km")).await.unwrap().0, StatusCode::CREATED);
+    proxy.set(Line::Open);
+    assert_eq!(published(&platform, 1).await[0].1, "near");
+    eventually("the failed event to be counted", async || {
+        let metrics = reqwest::get(format!("{}/metrics", stock.url)).await.ok()?.text().await.ok()?;
+        metrics.contains("stock_events_failed 1").then_some(())
+    })
+    .await;
+
+    let id = api.register(SUBJECT, &units(&["km", "parsec", "mi"])).await;
+    assert_eq!(terminate(&mut stock.process.child).await.code(), Some(0));
+    let _restarted = Stock::on(Arc::clone(&stock.directory), platform.kafka(), platform.registry());
+    let mut vehicles = published(&platform, 2).await;
+    vehicles.sort();
+    assert_eq!(vehicles[1], (id, "far".to_owned()));
 }
 
 #[tokio::test]
