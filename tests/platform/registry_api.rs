@@ -120,6 +120,12 @@ async fn subjects_are_listed_by_prefix_and_page_and_may_have_any_name() {
     assert_eq!(api.get("/subjects?offset=1&limit=2").await, json!(["a%d", "a-key"]));
     assert_eq!(api.get("/subjects?offset=9").await, json!([]));
     assert_eq!(api.get("/subjects/a%2Fb/versions/latest").await["subject"], "a/b");
+    for invalid in ["__GLOBAL", "__EMPTY", "a%0Ab", "a%1Bb"] {
+        let path = format!("/subjects/{invalid}/versions");
+        api.assert_error(Method::POST, &path, Some(&body(&of_type("string"))), 42208).await;
+        let level = json!({ "compatibility": "FULL" });
+        api.assert_error(Method::PUT, &format!("/config/{invalid}"), Some(&level), 42208).await;
+    }
     assert_eq!(api.get("/schemas/types").await, json!(["JSON"]));
     assert_eq!(api.get("/contexts").await, json!(["."]));
 }
@@ -134,6 +140,7 @@ async fn a_version_is_deleted_softly_before_it_is_deleted_permanently() {
     api.assert_error(Method::DELETE, "/subjects/a/versions/2", None, 40406).await;
     api.assert_error(Method::GET, "/subjects/a/versions/2", None, 40402).await;
     assert_eq!(api.get("/subjects/a/versions/2?deleted=true").await["id"], two);
+    assert_eq!(api.get("/subjects/a/versions/latest?deleted=true").await["id"], one);
     assert_eq!(api.get("/subjects/a/versions").await, json!([1]));
     assert_eq!(api.get("/subjects/a/versions?deleted=true").await, json!([1, 2]));
     assert_eq!(api.get("/subjects/a/versions?deletedOnly=true").await, json!([2]));

@@ -12,6 +12,9 @@ use super::api_error::ApiError;
 use super::candidate::{Candidate, compact, parse};
 use super::stored::{Mode, Stored, StoredSchema, Version};
 
+/// The names that stand for all subjects and for none in Confluent's registry.
+const RESERVED_NAMES: [&str; 2] = ["__GLOBAL", "__EMPTY"];
+
 #[derive(Debug)]
 pub(super) struct State {
     stored: Stored,
@@ -116,7 +119,12 @@ impl State {
         Ok(Vec::new())
     }
 
+    /// Checks that a subject has a possible name and may be changed.
     pub(super) fn check_writable(&self, subject: &str) -> Result<(), ApiError> {
+        if RESERVED_NAMES.contains(&subject) || subject.contains(char::is_control) {
+            let message = format!("The specified subject '{subject}' is not a valid subject.");
+            return Err(ApiError::new(42208, message));
+        }
         match self.stored.modes.of(subject) {
             Mode::ReadWrite => Ok(()),
             Mode::ReadOnly => {

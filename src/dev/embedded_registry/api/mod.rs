@@ -114,7 +114,7 @@ fn read_schema(body: Body, query: &Query, state: &State) -> Result<Candidate, Ap
     Candidate::new(body, flag(query, "normalize"), state)
 }
 
-/// Returns the version `wanted` of a subject: a number, or `latest` or `-1` for the latest one.
+/// Returns the version `wanted` of a subject: a number, or `latest` or `-1` for the latest one that is not deleted.
 fn find_version(state: &State, subject: &str, wanted: &str, deleted: bool) -> Result<Version, ApiError> {
     let wanted = wanted.trim();
     let number = match wanted.parse::<i32>() {
@@ -134,7 +134,7 @@ fn find_version(state: &State, subject: &str, wanted: &str, deleted: bool) -> Re
         return Err(ApiError::subject(subject));
     }
     let found = match number {
-        None => versions.last(),
+        None => versions.iter().rfind(|version| !version.deleted),
         Some(number) => versions.iter().find(|version| version.number == number),
     };
     found.copied().ok_or_else(|| ApiError::version(wanted))
