@@ -59,7 +59,7 @@ impl RegistryArgs {
 #[command(next_help_heading = "Schema registry")]
 pub struct WriterArgs {
     /// Register the schemas of events before the first one is written. With false, events are written with the latest
-    /// registered schema of their topic, whoever registered it, and what it refuses is not written
+    /// registered schema of their topic, which other programs may have registered, and what it refuses is not written
     #[arg(
         long,
         env = "AUTO_REGISTER_SCHEMAS",

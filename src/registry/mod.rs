@@ -6,6 +6,7 @@
 mod args;
 mod client;
 mod error;
+mod misfit;
 mod missing;
 mod reason;
 mod schema;
@@ -64,8 +65,8 @@ pub struct Codec {
     registry: RegistryClient,
     /// The fetched schemas by id. They never expire, because a schema never changes.
     schemas: RwLock<HashMap<u32, Arc<Schema>>>,
-    /// Whether events are written with the latest schema of their subject, whoever registered it, instead of the
-    /// product's own.
+    /// Whether events are written with the latest schema of their subject, which other programs may have registered,
+    /// instead of the product's own.
     uses_latest: bool,
     /// The schemas that events are written with, by topic.
     written: RwLock<HashMap<String, Arc<Written>>>,

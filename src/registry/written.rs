@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::args::{RegistryArgs, WriterArgs};
 use super::client::SchemaText;
+use super::misfit::misfit;
 use super::schema::{Schema, validate};
 use super::{Codec, CodecError, MAGIC, known, subject_of};
 use crate::event::EventType;
@@ -123,7 +124,7 @@ impl Codec {
         let _registering = self.registering.lock().await;
         let written = match known(&self.written, topic) {
             Some(written) if !self.uses_latest || written.is_fresh() => return Ok(written),
-            known if self.uses_latest => self.fetch_latest(topic, known).await?,
+            known if self.uses_latest => self.fetch_latest(event_type, topic, known).await?,
             _ => self.register(event_type, topic).await?,
         };
         let mut all = self.written.write().unwrap_or_else(PoisonError::into_inner);
@@ -141,6 +142,7 @@ impl Codec {
 
     async fn fetch_latest(
         &self,
+        event_type: EventType,
         topic: &str,
         known: Option<Arc<Written>>,
     ) -> Result<Arc<Written>, CodecError> {
@@ -156,19 +158,20 @@ impl Codec {
             *known.fetched.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
             return Ok(known);
         }
-        let unusable = |error: CodecError| match error {
-            CodecError::UnknownSchema(reason) | CodecError::Rejected(reason) => {
-                CodecError::Unavailable(format!("version {} of {subject}: {reason}", latest.version))
-            }
-            unavailable => unavailable,
+        let (id, version) = (latest.id, latest.version);
+        // Another version may be registered at any time.
+        let unusable = |reason: String| {
+            CodecError::Unavailable(format!("version {version} of {subject} cannot be used: {reason}"))
         };
-        let schema = Schema::compile(latest.text, latest.id, &self.registry).await.map_err(unusable)?;
-        tracing::info!(
-            subject,
-            version = latest.version,
-            id = latest.id,
-            "writing events with the latest schema"
-        );
-        Ok(Arc::new(Written::new(schema.into_validator(), latest.id)))
+        let schema = Schema::compile(latest.text, id, &self.registry).await.map_err(|error| match error {
+            CodecError::UnknownSchema(reason) | CodecError::Rejected(reason) => unusable(reason),
+            unavailable @ CodecError::Unavailable(_) => unavailable,
+        })?;
+        let validator = schema.into_validator();
+        if let Some(reason) = misfit(&validator, event_type) {
+            return Err(unusable(format!("it refuses every event of this release: {reason}")));
+        }
+        tracing::info!(subject, version, id, "writing events with the latest schema");
+        Ok(Arc::new(Written::new(validator, id)))
     }
 }

@@ -6,6 +6,7 @@ use rdkafka::Message as _;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use vehicle_platform::event::{VEHICLE_CREATED, VEHICLE_PROCESSED};
 
 use crate::support::kafka::{header, read_all};
 use crate::support::proxy::{Line, Proxy};
@@ -15,6 +16,7 @@ use crate::support::{Platform, RoleProcess, eventually, free_port, terminate, ve
 
 const CREATED: &str = "stock.vehicle-created";
 const SUBJECT: &str = "stock.vehicle-created-value";
+const PRICED: &str = "stock.vehicle-processed-value";
 
 /// A stock next to a platform that has only infrastructure.
 struct Stock {
@@ -161,6 +163,53 @@ async fn vehicles_are_accepted_with_the_known_schema_while_the_registry_is_unava
     assert_eq!(stock.post(&in_unit("during", "km")).await.unwrap().0, StatusCode::CREATED);
     assert_eq!(stock.post(&in_unit("wrong", "parsec")).await.unwrap().0, StatusCode::BAD_REQUEST);
     assert_eq!(published(&platform, 1).await[0].1, "during");
+}
+
+#[tokio::test]
+async fn a_schema_that_refuses_every_event_makes_roles_wait_instead_of_refusing_each() {
+    let platform = Platform::start(&["--roles", "none"]).await;
+    let api = Api::new(platform.registry());
+    api.put("/config", json!({ "compatibility": "NONE" })).await;
+    let with_colour = |schema: &str| {
+        let mut schema: Value = serde_json::from_str(schema).unwrap();
+        schema["properties"]["colour"] = json!({ "type": "string" });
+        schema["required"].as_array_mut().unwrap().push(json!("colour"));
+        schema
+    };
+    api.register(SUBJECT, &with_colour(VEHICLE_CREATED.schema)).await;
+    api.register(PRICED, &with_colour(VEHICLE_PROCESSED.schema)).await;
+    let stock = Stock::start(&platform, platform.registry());
+    eventually("a status", async || {
+        (stock.post(&in_unit("early", "km")).await?.0 == StatusCode::SERVICE_UNAVAILABLE).then_some(())
+    })
+    .await;
+    let arguments = &["--processing-time", "0s", "--auto-register-schemas=false"];
+    let estimate = Role::join(&platform, "estimate", arguments);
+    estimate.await_reason("schema-registry", "\"colour\" is a required property").await;
+
+    api.register(SUBJECT, &ours()).await;
+    stock.await_ready().await;
+    assert_eq!(stock.post(&in_unit("later", "km")).await.unwrap().0, StatusCode::CREATED);
+    assert_eq!(published(&platform, 1).await[0].1, "later");
+    // A later version that refuses everything is reported, but not used.
+    let mut closed = ours();
+    closed["properties"].as_object_mut().unwrap().remove("model");
+    api.register(SUBJECT, &closed).await;
+    eventually("the report", async || {
+        stock.readiness("").await?.1.to_string().contains("schema-registry").then_some(())
+    })
+    .await;
+    assert_eq!(stock.post(&in_unit("last", "km")).await.unwrap().0, StatusCode::CREATED);
+    assert_eq!(published(&platform, 2).await.len(), 2);
+
+    // The estimator still holds both vehicles.
+    api.register(PRICED, &serde_json::from_str(VEHICLE_PROCESSED.schema).unwrap()).await;
+    eventually("the estimates", async || {
+        let records = read_all(platform.kafka(), VEHICLE_PROCESSED.topic).await;
+        (records.len() == 2).then_some(())
+    })
+    .await;
+    assert!(read_all(platform.kafka(), "stock.vehicle-created.dlq").await.is_empty());
 }
 
 #[tokio::test]

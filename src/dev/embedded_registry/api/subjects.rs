@@ -10,7 +10,7 @@ use super::{
 use crate::dev::embedded_registry::api_error::ApiError;
 use crate::dev::embedded_registry::state::State;
 
-/// The prefix that stands for the subjects of all contexts.
+/// The prefix that selects the subjects of all contexts.
 const ALL_CONTEXTS: &str = ":*:";
 
 pub(super) fn routes(config: &mut ServiceConfig) {
