@@ -25,17 +25,17 @@ enum Verdict {
 /// # Errors
 /// Fails when a schema cannot be read, the registry does not respond, or it would refuse a schema.
 pub(super) async fn check(args: &CheckArgs) -> anyhow::Result<()> {
-    let registry = RegistryClient::new(&args.registry)?;
+    let registry = RegistryClient::new(&args.source.registry)?;
     let mut output = Output::stdout();
     let mut refused = Vec::new();
     let mut reports = Vec::new();
-    for schema in args.local.read()? {
+    for schema in args.source.local.read()? {
         let level = match args.compatibility {
             Some(level) => level,
             None => subject::level(&registry, &schema.subject).await?,
         };
         let verdict = judge(&registry, &schema, level).await.with_context(|| schema.subject.clone())?;
-        if args.json {
+        if args.source.json {
             reports.push(as_json(&schema.subject, level, &verdict));
         } else {
             print(&mut output, &schema.subject, level, &verdict);
@@ -44,7 +44,7 @@ pub(super) async fn check(args: &CheckArgs) -> anyhow::Result<()> {
             refused.push(schema.subject);
         }
     }
-    if args.json {
+    if args.source.json {
         output.pretty_json(&json!({ "compatible": refused.is_empty(), "subjects": reports }));
     }
     output.finish()?;

@@ -13,14 +13,14 @@ use crate::registry::RegistryClient;
 /// # Errors
 /// Fails when a schema cannot be read, or the registry does not have a version.
 pub(super) async fn diff(args: &DiffArgs) -> anyhow::Result<()> {
-    let registry = RegistryClient::new(&args.registry)?;
+    let registry = RegistryClient::new(&args.source.registry)?;
     let mut output = Output::stdout();
-    for schema in args.local.read()? {
+    for schema in args.source.local.read()? {
         let registered = subject::version(&registry, &schema.subject, args.version).await?;
         let old = subject::parse(&registry, &registered).await.with_context(|| schema.subject.clone())?;
         let backward = differences(&schema.parsed, &old)?;
         let forward = differences(&old, &schema.parsed)?;
-        if args.json {
+        if args.source.json {
             output.json(&json!({
                 "subject": schema.subject,
                 "version": registered.version,

@@ -27,11 +27,25 @@ pub enum SchemasCommand {
     /// would refuse one
     Check(CheckArgs),
     /// Register the schemas
-    Register(RegisterArgs),
+    Register(SourceArgs),
     /// List the subjects of a registry, or print the schema of one
     Show(ShowArgs),
     /// List all differences between the schemas and the registered ones, compatible or not
     Diff(DiffArgs),
+}
+
+/// The settings of the commands that compare schemas with a registry.
+#[derive(Args, Clone, Debug)]
+pub struct SourceArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub local: LocalArgs,
+
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -41,28 +55,18 @@ pub struct CheckArgs {
     #[arg(long, value_name = "LEVEL")]
     pub compatibility: Option<Level>,
 
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-
     #[command(flatten)]
-    pub local: LocalArgs,
-
-    #[command(flatten)]
-    pub registry: RegistryArgs,
+    pub source: SourceArgs,
 }
 
 #[derive(Args, Clone, Debug)]
-pub struct RegisterArgs {
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
+pub struct DiffArgs {
+    /// Number of the version to compare with [default: the latest]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub version: Option<u32>,
 
     #[command(flatten)]
-    pub local: LocalArgs,
-
-    #[command(flatten)]
-    pub registry: RegistryArgs,
+    pub source: SourceArgs,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -83,23 +87,6 @@ pub struct ShowArgs {
     pub registry: RegistryArgs,
 }
 
-#[derive(Args, Clone, Debug)]
-pub struct DiffArgs {
-    /// Number of the version to compare with [default: the latest]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub version: Option<u32>,
-
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-
-    #[command(flatten)]
-    pub local: LocalArgs,
-
-    #[command(flatten)]
-    pub registry: RegistryArgs,
-}
-
 /// Runs one of the commands.
 ///
 /// # Errors
@@ -114,7 +101,7 @@ pub async fn run(args: SchemasArgs) -> anyhow::Result<()> {
 }
 
 /// Registers all schemas that the registry accepts.
-async fn register(args: &RegisterArgs) -> anyhow::Result<()> {
+async fn register(args: &SourceArgs) -> anyhow::Result<()> {
     let registry = RegistryClient::new(&args.registry)?;
     let mut output = Output::stdout();
     let mut refused = Vec::new();

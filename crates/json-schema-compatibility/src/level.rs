@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::compare::{TooComplex, differences};
 use crate::difference::Difference;
-use crate::explanation::{Explanation, Sides};
+use crate::explanation::{Explanation, Reader};
 use crate::schema::Schema;
 
 /// What a new schema has to be compatible with.
@@ -92,23 +92,23 @@ impl FromStr for Level {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Incompatibility {
     pub difference: Difference,
-    sides: Sides,
+    reader: Reader,
 }
 
 impl Incompatibility {
     /// Returns which schema reads: `new` or `old`. The other one writes.
     pub fn reader(&self) -> &'static str {
-        self.sides.reader
+        self.reader.name()
     }
 
     /// Returns the message in the registry's form, with `errorType` and `description`.
     pub fn message(&self) -> String {
-        self.difference.message(self.sides)
+        self.difference.message(self.reader)
     }
 
     /// Explains the problem, and what would pass.
     pub fn explanation(&self) -> Explanation {
-        self.difference.explanation(self.sides)
+        self.difference.explanation(self.reader)
     }
 }
 
@@ -122,17 +122,17 @@ pub fn incompatibilities(
     old: &Schema,
 ) -> Result<Vec<Incompatibility>, TooComplex> {
     let mut found = Vec::new();
-    let mut compare = |reader, writer, sides| -> Result<(), TooComplex> {
-        let differences = differences(reader, writer)?.into_iter();
+    let mut compare = |reading, writing, reader| -> Result<(), TooComplex> {
+        let differences = differences(reading, writing)?.into_iter();
         let incompatible = differences.filter(|difference| !difference.rule.is_compatible());
-        found.extend(incompatible.map(|difference| Incompatibility { difference, sides }));
+        found.extend(incompatible.map(|difference| Incompatibility { difference, reader }));
         Ok(())
     };
     if level.is_forward() {
-        compare(old, new, Sides { reader: "old", writer: "new" })?;
+        compare(old, new, Reader::Old)?;
     }
     if level.is_backward() {
-        compare(new, old, Sides { reader: "new", writer: "old" })?;
+        compare(new, old, Reader::New)?;
     }
     Ok(found)
 }

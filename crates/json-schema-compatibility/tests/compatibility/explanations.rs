@@ -75,6 +75,25 @@ fn every_incompatible_rule_has_an_explanation_of_its_own() {
     for (old, new, expected) in pairs {
         let (message, problem, remedy) = only(&old, &new);
         assert!(remedy.contains(expected), "{message}: {remedy}");
-        assert!(!problem.contains("differs compatibly") && problem.contains("the new schema"), "{problem}");
+        assert!(!problem.contains("accepts everything") && problem.contains("the new schema"), "{problem}");
+    }
+}
+
+#[test]
+fn the_remedy_is_a_change_of_the_new_schema_in_both_directions() {
+    let small = json!({ "properties": {}, "additionalProperties": false });
+    let large = json!({ "properties": { "colour": {} }, "additionalProperties": false });
+    let open = json!({ "type": "object" });
+    let long = json!({ "type": "string", "maxLength": 5 });
+    let short = json!({ "type": "string", "maxLength": 3 });
+    for (old, new, expected) in [
+        (&small, &large, "leave colour out"),
+        (&small, &open, "keep the content model closed"),
+        (&short, &long, "at most as high as in the old schema"),
+    ] {
+        let found = incompatibilities(Level::Forward, &schema(new), &schema(old)).unwrap();
+        let remedies: Vec<_> = found.iter().map(|found| found.explanation().remedy).collect();
+        assert!(remedies.iter().any(|remedy| remedy.contains(expected)), "{remedies:?}");
+        assert!(found.iter().all(|found| found.reader() == "old"), "{found:?}");
     }
 }
