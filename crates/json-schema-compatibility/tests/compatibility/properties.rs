@@ -103,3 +103,63 @@ proptest! {
         }
     }
 }
+
+/// Generates schemas of closed objects and of values without defaults and alternatives, for which the rules are exact
+/// enough to promise something about values.
+fn plain() -> impl Strategy<Value = Value> {
+    let limit = 0u32..4;
+    let leaf = prop_oneof![
+        Just(json!({ "type": "boolean" })),
+        limit.clone().prop_map(|min| json!({ "type": "string", "minLength": min })),
+        limit.clone().prop_map(|max| json!({ "type": "string", "maxLength": max })),
+        (any::<bool>(), limit.clone()).prop_map(
+            |(integer, max)| json!({ "type": if integer { "integer" } else { "number" }, "maximum": max })
+        ),
+        limit.prop_map(|min| json!({ "type": "number", "exclusiveMinimum": min })),
+        prop::collection::btree_set("[a-c]", 1..4).prop_map(|values| json!({ "enum": values })),
+    ];
+    leaf.prop_recursive(2, 8, 3, |inner| {
+        let properties = prop::collection::btree_map("[a-c]", (inner.clone(), any::<bool>()), 0..3);
+        prop_oneof![
+            properties.prop_map(|properties| {
+                let required: Vec<_> =
+                    properties.iter().filter(|(_, (_, required))| *required).map(|(name, _)| name.clone()).collect();
+                let properties: Map<_, _> =
+                    properties.into_iter().map(|(name, (schema, _))| (name, schema)).collect();
+                json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
+            }),
+            inner.prop_map(|items| json!({ "type": "array", "items": items })),
+        ]
+    })
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        prop::sample::select(vec![json!(null), json!(true), json!(1.5), json!("")]),
+        (0..5).prop_map(|number| json!(number)),
+        "[a-c]{1,4}".prop_map(|text| json!(text)),
+    ];
+    leaf.prop_recursive(2, 8, 3, |inner| {
+        prop_oneof![
+            prop::collection::btree_map("[a-c]", inner.clone(), 0..3).prop_map(|members| json!(members)),
+            prop::collection::vec(inner, 0..2).prop_map(|items| json!(items)),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn a_compatible_reader_accepts_what_the_writer_accepts(
+        old in plain(), new in plain(), values in prop::collection::vec(value(), 30),
+    ) {
+        let found = differences(&schema(&new), &schema(&old)).unwrap();
+        if found.iter().all(|difference| difference.rule.is_compatible()) {
+            let (writer, reader) = (jsonschema::validator_for(&old).unwrap(), jsonschema::validator_for(&new).unwrap());
+            for value in values.iter().filter(|value| writer.is_valid(value)) {
+                prop_assert!(reader.is_valid(value), "{} {} {}", old, new, value);
+            }
+        }
+    }
+}
