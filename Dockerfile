@@ -15,16 +15,18 @@ ENV CARGO_INCREMENTAL=0
 # Cargo rejects a manifest whose benches or workspace members have no files. Each gets an empty file, because the image
 # is built without them.
 COPY Cargo.toml Cargo.lock ./
+COPY crates/json-schema-compatibility/Cargo.toml crates/json-schema-compatibility/
 COPY crates/kafka-broker/Cargo.toml crates/kafka-broker/
-RUN mkdir -p src crates/kafka-broker/src benches/cluster \
+RUN mkdir -p src crates/json-schema-compatibility/src crates/kafka-broker/src benches/cluster \
     && echo 'fn main() {}' > src/main.rs \
-    && touch src/lib.rs crates/kafka-broker/src/lib.rs benches/cluster/main.rs \
+    && touch src/lib.rs crates/json-schema-compatibility/src/lib.rs crates/kafka-broker/src/lib.rs benches/cluster/main.rs \
     && cargo build --locked --release --no-default-features --features tls
 
+COPY crates/json-schema-compatibility/src crates/json-schema-compatibility/src
 COPY schemas schemas
 COPY src src
 # Cargo compares modification times. COPY preserves those of the files, which may be older than the build above.
-RUN touch src/main.rs src/lib.rs \
+RUN touch src/main.rs src/lib.rs crates/json-schema-compatibility/src/lib.rs \
     && cargo build --locked --release --no-default-features --features tls
 
 FROM gcr.io/distroless/cc-debian13:nonroot

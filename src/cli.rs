@@ -16,6 +16,7 @@ use crate::estimate::{Estimate, EstimateArgs, ModelArgs};
 use crate::healthcheck::{self, HealthcheckArgs};
 use crate::open_files::{self, ROLE_FILES};
 use crate::output::Output;
+use crate::schemas::{self, SchemasArgs};
 use crate::shutdown::run_until_signal;
 use crate::stock::{Stock, StockArgs};
 use crate::telemetry::LogArgs;
@@ -58,6 +59,8 @@ pub enum Command {
     Audit(AuditArgs),
     /// List, show, replay or discard dead letters
     Dlq(DlqArgs),
+    /// Check, register, show or compare the schemas of events
+    Schemas(SchemasArgs),
     /// Check whether a role on this machine is ready
     Healthcheck(HealthcheckArgs),
     /// Print the completions of a shell
@@ -122,6 +125,7 @@ impl Command {
             // A signal may end these at any point because they write only in transactions.
             Self::Audit(args) => audit::run(args).await,
             Self::Dlq(args) => dlq::run(args).await,
+            Self::Schemas(args) => schemas::run(args).await,
             Self::Healthcheck(args) => healthcheck::run(args).await,
             Self::Completions { shell } => {
                 let mut completions = Vec::new();

@@ -31,6 +31,7 @@ pub mod page;
 pub mod process;
 pub mod registry;
 pub mod role;
+pub mod schemas;
 pub mod secret;
 pub mod shutdown;
 pub mod stock;

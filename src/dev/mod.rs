@@ -23,7 +23,7 @@ use crate::event::EventType;
 use crate::http::{ApiKeys, CorsOrigins, HttpArgs, HttpServer, Port};
 use crate::kafka::{ClusterCheck, KafkaArgs};
 use crate::output::Output;
-use crate::registry::RegistryArgs;
+use crate::registry::{RegistryArgs, WriterArgs};
 use crate::role::{Part, Role, RoleArgs};
 use crate::shutdown::ShutdownArgs;
 use crate::stock::{self, Stock, StockArgs};
@@ -190,6 +190,7 @@ impl Roles {
                 outbox_retention: stock::DEFAULT_RETENTION.into(),
                 keys: args.keys.clone(),
                 origins: args.origins.clone(),
+                writer: WriterArgs { auto_register_schemas: true },
                 role: role.clone(),
             };
             roles.stock = Some(Stock::bind(stock).await?);
@@ -210,6 +211,7 @@ impl Roles {
                 work: args.work.clone(),
                 // A fixed name, independent of the other processes on this machine.
                 instance_id: Some(format!("dev-{number}")),
+                writer: WriterArgs { auto_register_schemas: true },
                 role: role.clone(),
             };
             roles.estimators.push(Estimate::bind(estimate)?);

@@ -19,7 +19,7 @@ use utoipa::openapi::OpenApi;
 use crate::event::{VEHICLE_CREATED, VEHICLE_PROCESSED};
 use crate::http::{Docs, HttpServer, Need, Port};
 use crate::kafka::{ClusterCheck, GroupLag, Instance, Naming, Worker, WorkerStatus, asyncapi};
-use crate::registry::Codec;
+use crate::registry::{Codec, WriterArgs};
 use crate::role::{Part, Role, RoleArgs};
 use bounded_estimator::BoundedEstimator;
 pub use estimate_error::EstimateError;
@@ -49,6 +49,9 @@ pub struct EstimateArgs {
     /// that is free on this machine]
     #[arg(long, env = "INSTANCE_ID", value_name = "NAME", help_heading = "Kafka")]
     pub instance_id: Option<String>,
+
+    #[command(flatten)]
+    pub writer: WriterArgs,
 
     #[command(flatten)]
     pub role: RoleArgs,
@@ -106,7 +109,7 @@ impl Estimate {
     /// Fails when the port is in use, or an argument can never work.
     pub fn bind(args: EstimateArgs) -> anyhow::Result<Self> {
         let server = HttpServer::bind_given(&args.role.http, args.port)?;
-        let codec = Arc::new(Codec::new(&args.role.registry)?);
+        let codec = Arc::new(Codec::of_writer(&args.role.registry, &args.writer)?);
         Ok(Self { server, codec, work: args.work, instance_id: args.instance_id, role: args.role })
     }
 

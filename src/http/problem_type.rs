@@ -41,9 +41,10 @@ problem_types! {
     INVALID_PARAMETERS: "invalid-parameters", "The query has invalid parameters", BAD_REQUEST,
         "The member \"errors\" lists every invalid parameter with the reason. Take cursors only from the Link header \
          of an earlier page.";
-    REFUSED_VALUES: "refused-values", "The database refuses the values", BAD_REQUEST,
+    REFUSED_VALUES: "refused-values", "The database or the schema of events refuses the values", BAD_REQUEST,
         "The values are valid, but the database refuses them, for example because of a constraint that its operator \
-         added. Nothing was stored.";
+         added, or the schema that is registered for the event about the vehicle does, in which case the detail names \
+         the fields. Nothing was stored.";
     UNAUTHORIZED: "unauthorized", "The request has no valid API key", UNAUTHORIZED,
         "The service requires an API key for this request. Send it as Authorization: Bearer KEY. The operator of the \
          service knows the keys.";
@@ -77,9 +78,9 @@ problem_types! {
         "The request line and all headers have at most 128 KiB together, and there are at most 96 headers.";
     INTERNAL: "internal", "The service failed", INTERNAL_SERVER_ERROR,
         "A defect of the service or of its database. The log of the service contains the cause.";
-    UNAVAILABLE: "unavailable", "The database is unavailable", SERVICE_UNAVAILABLE,
-        "The database does not answer, accepts no changes, or its answer was lost. A vehicle may have been stored. Send \
-         the request again after the time in the header Retry-After; with the same Idempotency-Key, the response is \
+    UNAVAILABLE: "unavailable", "The service is unavailable", SERVICE_UNAVAILABLE,
+        "The schema of events is not known yet, or the database does not answer, accepts no changes, or its answer was \
+         lost. A vehicle may have been stored. Send the request again after the time in the header Retry-After; with the same Idempotency-Key, the response is \
          that of the first request.";
     OVERLOADED: "overloaded", "The service is overloaded", SERVICE_UNAVAILABLE,
         "The service has more requests than it can carry out, or too many clients send or read too slowly. Nothing was \

@@ -4,7 +4,8 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use anyhow::ensure;
-use clap::Args;
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args};
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
 
@@ -51,6 +52,23 @@ impl RegistryArgs {
         );
         Ok(())
     }
+}
+
+/// The settings of a role that writes events.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Schema registry")]
+pub struct WriterArgs {
+    /// Register the schemas of events before the first one is written. With false, events are written with the latest
+    /// registered schema of their topic, which other programs may have registered, and what it refuses is not written
+    #[arg(
+        long,
+        env = "AUTO_REGISTER_SCHEMAS",
+        value_name = "BOOL",
+        default_value_t = true,
+        action = ArgAction::Set,
+        value_parser = BoolishValueParser::new()
+    )]
+    pub auto_register_schemas: bool,
 }
 
 impl fmt::Debug for RegistryArgs {

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Client, Method, StatusCode, header};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::args::{RegistryArgs, decoded, without_credentials};
@@ -30,13 +30,45 @@ const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 /// A schema as the registry stores it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct SchemaText {
-    pub(super) schema: String,
+pub struct SchemaText {
+    pub schema: String,
     /// The type of the schema; Avro when the field is missing.
     #[serde(default = "avro")]
-    pub(super) schema_type: String,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) references: Vec<Reference>,
+    pub schema_type: String,
+    #[serde(default, deserialize_with = "null_as_none", skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<Reference>,
+}
+
+/// Reads `null`, which some clients send, like a missing field.
+fn null_as_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Reference>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+impl SchemaText {
+    /// Returns a JSON Schema without references.
+    pub fn of_json(schema: String) -> Self {
+        Self { schema, schema_type: "JSON".to_owned(), references: Vec::new() }
+    }
+
+    /// Parses the text of a JSON Schema.
+    ///
+    /// # Errors
+    /// Fails when the schema is of another type, or its text is not JSON.
+    pub fn parse(&self) -> Result<Value, String> {
+        if self.schema_type != "JSON" {
+            return Err(format!("its type is {}, not JSON", self.schema_type));
+        }
+        serde_json::from_str(&self.schema).map_err(|error| format!("it is not JSON: {error}"))
+    }
+}
+
+/// A version of a subject.
+#[derive(Clone, Debug, Deserialize)]
+pub struct RegisteredSchema {
+    pub id: u32,
+    pub version: u32,
+    #[serde(flatten)]
+    pub text: SchemaText,
 }
 
 /// Returns the default schema type of the API.
@@ -46,15 +78,22 @@ fn avro() -> String {
 
 /// A reference from one schema to another one by `name`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Reference {
-    pub(super) name: String,
-    pub(super) subject: String,
-    pub(super) version: u32,
+pub struct Reference {
+    pub name: String,
+    pub subject: String,
+    /// The number of the version; -1 is the latest one.
+    pub version: i32,
 }
 
 #[derive(Deserialize)]
 struct SchemaId {
     id: u32,
+}
+
+#[derive(Deserialize)]
+struct CompatibilityLevel {
+    #[serde(rename = "compatibilityLevel", alias = "compatibility")]
+    name: String,
 }
 
 /// The error response of a registry.
@@ -65,7 +104,7 @@ struct Refusal {
 }
 
 /// A client for one registry, which may have several addresses.
-pub(super) struct RegistryClient {
+pub struct RegistryClient {
     http: Client,
     addresses: Vec<String>,
     credentials: Option<(String, Option<String>)>,
@@ -74,7 +113,12 @@ pub(super) struct RegistryClient {
 }
 
 impl RegistryClient {
-    pub(super) fn new(args: &RegistryArgs) -> anyhow::Result<Self> {
+    /// Creates a client without connecting to the registry.
+    ///
+    /// # Errors
+    /// Fails when the addresses have different credentials, or the HTTP client cannot be built.
+    pub fn new(args: &RegistryArgs) -> anyhow::Result<Self> {
+        args.check()?;
         let user = args.urls.first().filter(|url| !url.username().is_empty());
         Ok(Self {
             http: Client::builder().timeout(TIMEOUT).build().context("cannot set up an HTTP client")?,
@@ -94,7 +138,11 @@ impl RegistryClient {
         self.call(Method::GET, &format!("/schemas/ids/{id}"), None).await
     }
 
-    pub(super) async fn by_reference(&self, reference: &Reference) -> Result<Option<SchemaText>, CodecError> {
+    /// Returns the schema that a reference names, or `None` when there is none.
+    ///
+    /// # Errors
+    /// Fails when no registry responds.
+    pub async fn by_reference(&self, reference: &Reference) -> Result<Option<SchemaText>, CodecError> {
         let Reference { subject, version, .. } = reference;
         self.call(Method::GET, &format!("{}/versions/{version}", path_of(subject)), None).await
     }
@@ -105,25 +153,68 @@ impl RegistryClient {
         Ok(self.call::<SchemaId>(Method::GET, &latest, None).await?.is_some())
     }
 
+    /// Returns the subjects.
+    ///
+    /// # Errors
+    /// Fails when no registry responds.
+    pub async fn subjects(&self) -> Result<Vec<String>, CodecError> {
+        let subjects = self.call(Method::GET, "/subjects", None).await?;
+        subjects.ok_or_else(|| CodecError::Unavailable(format!("{} does not list its subjects", self.name())))
+    }
+
+    /// Returns the numbers of the versions of `subject` in ascending order; none when it does not exist.
+    ///
+    /// # Errors
+    /// Fails when no registry responds.
+    pub async fn versions(&self, subject: &str) -> Result<Vec<u32>, CodecError> {
+        let versions = self.call(Method::GET, &format!("{}/versions", path_of(subject)), None).await?;
+        Ok(versions.unwrap_or_default())
+    }
+
+    /// Returns a version of `subject`, the latest one by default, or `None` when there is none.
+    ///
+    /// # Errors
+    /// Fails when no registry responds.
+    pub async fn version(
+        &self,
+        subject: &str,
+        version: Option<u32>,
+    ) -> Result<Option<RegisteredSchema>, CodecError> {
+        let version = version.map_or("latest".to_owned(), |number| number.to_string());
+        self.call(Method::GET, &format!("{}/versions/{version}", path_of(subject)), None).await
+    }
+
+    /// Returns the name of the compatibility level that applies to `subject`.
+    ///
+    /// # Errors
+    /// Fails when no registry responds.
+    pub async fn level(&self, subject: &str) -> Result<String, CodecError> {
+        let path = format!("/config/{}", utf8_percent_encode(subject, &IN_PATH));
+        let mut level: Option<CompatibilityLevel> = self.call(Method::GET, &path, None).await?;
+        if level.is_none() {
+            level = self.call(Method::GET, "/config", None).await?;
+        }
+        let missing = || CodecError::Unavailable(format!("{} has no compatibility level", self.name()));
+        Ok(level.ok_or_else(missing)?.name)
+    }
+
     /// Returns whether `schema` is registered under `subject`.
-    pub(super) async fn is_under(&self, subject: &str, schema: &SchemaText) -> Result<bool, CodecError> {
+    ///
+    /// # Errors
+    /// Fails when no registry responds.
+    pub async fn is_under(&self, subject: &str, schema: &SchemaText) -> Result<bool, CodecError> {
         Ok(self.call::<SchemaId>(Method::POST, &path_of(subject), Some(schema)).await?.is_some())
     }
 
     /// Registers `schema` under `subject`, unless it is registered already, and returns its id.
-    pub(super) async fn register(&self, subject: &str, schema: &SchemaText) -> Result<u32, CodecError> {
+    ///
+    /// # Errors
+    /// Fails when no registry responds, or the registry refuses the schema.
+    pub async fn register(&self, subject: &str, schema: &SchemaText) -> Result<u32, CodecError> {
         let path = format!("{}/versions", path_of(subject));
         let registered: Option<SchemaId> = self.call(Method::POST, &path, Some(schema)).await?;
         let not_found = || CodecError::Unavailable(format!("{} has no subject {subject}", self.name()));
         Ok(registered.ok_or_else(not_found)?.id)
-    }
-
-    /// Checks that a registry responds.
-    pub(super) async fn check(&self) -> Result<(), CodecError> {
-        let subjects: Option<Vec<String>> = self.call(Method::GET, "/subjects", None).await?;
-        subjects
-            .map(drop)
-            .ok_or_else(|| CodecError::Unavailable(format!("{} does not list its subjects", self.name())))
     }
 
     /// Sends a request to one address after the other until one returns the resource. Returns `None` when no address
@@ -176,8 +267,8 @@ impl RegistryClient {
             return Err(format!("responded {status} without a schema registry's error code"));
         };
         match error_code {
-            // Subject, version and schema not found.
-            40401..=40403 if status == StatusCode::NOT_FOUND => Ok(None),
+            // Subject, version and schema not found; no level set for the subject.
+            40401..=40403 | 40408 if status == StatusCode::NOT_FOUND => Ok(None),
             _ => Err(format!("responded {status}: error {error_code}: {message}")),
         }
     }
@@ -212,12 +303,4 @@ fn describe(error: reqwest::Error) -> String {
         cause = error.source();
     }
     text
-}
-
-/// Parses the text of a JSON Schema. Values cannot be checked against schemas of other types.
-pub(super) fn parse(text: &SchemaText) -> Result<Value, String> {
-    if text.schema_type != "JSON" {
-        return Err(format!("its type is {}, not JSON", text.schema_type));
-    }
-    serde_json::from_str(&text.schema).map_err(|error| format!("it is not JSON: {error}"))
 }

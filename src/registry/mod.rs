@@ -6,27 +6,28 @@
 mod args;
 mod client;
 mod error;
+mod misfit;
 mod missing;
 mod reason;
 mod schema;
+mod written;
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::Context as _;
-use jsonschema::Validator;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
-pub use args::RegistryArgs;
+pub use args::{RegistryArgs, WriterArgs};
+pub use client::{Reference, RegisteredSchema, RegistryClient, SchemaText};
 pub use error::CodecError;
 
 use crate::event::EventType;
-use client::{RegistryClient, SchemaText};
 use missing::MissingSchemas;
-use schema::{Schema, validate};
+use schema::Schema;
+use written::Written;
 
 /// A framed value begins with this byte and the schema's id, as Confluent's serialisers write it:
 /// <https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format>.
@@ -54,16 +55,9 @@ fn read<E: DeserializeOwned>(schema: &Schema, value: Value) -> Result<E, String>
     serde_json::from_value(value).map_err(|error| reason::of_reading(&error))
 }
 
-fn subject_of(topic: &str) -> String {
+/// Returns the subject of the values of a topic.
+pub fn subject_of(topic: &str) -> String {
     format!("{topic}-value")
-}
-
-/// The schema of the values that are written to a topic.
-struct Written {
-    validator: Validator,
-    id: u32,
-    /// The schema as the registry first returned it.
-    text: OnceLock<SchemaText>,
 }
 
 /// Encodes and decodes record values against the schemas of a registry.
@@ -71,14 +65,17 @@ pub struct Codec {
     registry: RegistryClient,
     /// The fetched schemas by id. They never expire, because a schema never changes.
     schemas: RwLock<HashMap<u32, Arc<Schema>>>,
-    /// The registered schemas by topic.
+    /// Whether events are written with the latest schema of their subject, which other programs may have registered,
+    /// instead of the product's own.
+    uses_latest: bool,
+    /// The schemas that events are written with, by topic.
     written: RwLock<HashMap<String, Arc<Written>>>,
     /// Some ids under which values were read. The right registry has them.
     proofs: RwLock<BTreeSet<u32>>,
     missing: MissingSchemas,
     /// Bounds the lookups on behalf of records. Decoding with a cached schema needs no permit.
     lookups: Semaphore,
-    /// Held while a schema is registered, so that it is registered only once.
+    /// Held while a schema is registered or the latest one is fetched, so that this happens only once.
     registering: Mutex<()>,
 }
 
@@ -88,69 +85,16 @@ impl Codec {
     /// # Errors
     /// Fails when the addresses have different credentials, or the HTTP client cannot be built.
     pub fn new(args: &RegistryArgs) -> anyhow::Result<Self> {
-        args.check()?;
         Ok(Self {
             registry: RegistryClient::new(args)?,
             schemas: RwLock::default(),
+            uses_latest: false,
             written: RwLock::default(),
             proofs: RwLock::default(),
             missing: MissingSchemas::default(),
             lookups: Semaphore::new(MAX_LOOKUPS),
             registering: Mutex::default(),
         })
-    }
-
-    /// Encodes `event` for `topic` as a framed value. Registers the event's schema under the subject `<topic>-value`
-    /// first, unless its id is known.
-    ///
-    /// # Errors
-    /// Returns [`CodecError::Rejected`] when the event violates its schema, and [`CodecError::Unavailable`] when the
-    /// registry does not return the id of the schema.
-    pub async fn encode<E: Serialize>(
-        &self,
-        event_type: EventType,
-        topic: &str,
-        event: &E,
-    ) -> Result<Vec<u8>, CodecError> {
-        let written = self.written(event_type, topic).await?;
-        let value = serde_json::to_value(event).map_err(CodecError::rejected)?;
-        validate(&written.validator, &value).map_err(CodecError::Rejected)?;
-        let mut framed = vec![MAGIC];
-        framed.extend(written.id.to_be_bytes());
-        serde_json::to_writer(&mut framed, event).map_err(CodecError::rejected)?;
-        Ok(framed)
-    }
-
-    /// Registers the event's schema for `topic`, unless its id is known. Afterwards, events can be encoded without the
-    /// registry.
-    ///
-    /// # Errors
-    /// Fails when the registry is unavailable or refuses the schema.
-    pub async fn prepare(&self, event_type: EventType, topic: &str) -> Result<(), CodecError> {
-        self.written(event_type, topic).await.map(drop)
-    }
-
-    async fn written(&self, event_type: EventType, topic: &str) -> Result<Arc<Written>, CodecError> {
-        match known(&self.written, topic) {
-            Some(written) => Ok(written),
-            None => Box::pin(self.register(event_type, topic)).await,
-        }
-    }
-
-    async fn register(&self, event_type: EventType, topic: &str) -> Result<Arc<Written>, CodecError> {
-        let _registering = self.registering.lock().await;
-        if let Some(written) = known(&self.written, topic) {
-            return Ok(written);
-        }
-        let schema = serde_json::from_str(event_type.schema).map_err(CodecError::rejected)?;
-        let validator = jsonschema::validator_for(&schema).map_err(CodecError::rejected)?;
-        let (schema, schema_type) = (event_type.schema.to_owned(), "JSON".to_owned());
-        let text = SchemaText { schema, schema_type, references: Vec::new() };
-        let id = self.registry.register(&subject_of(topic), &text).await?;
-        let written = Arc::new(Written { validator, id, text: OnceLock::new() });
-        let mut all = self.written.write().unwrap_or_else(PoisonError::into_inner);
-        all.insert(topic.to_owned(), Arc::clone(&written));
-        Ok(written)
     }
 
     /// Decodes the framed value of a record on `topic` and checks it against the schema that it names.
@@ -202,8 +146,8 @@ impl Codec {
         }
     }
 
-    /// Registers the schemas of the events written to each topic, once, and checks that the registry responds and is
-    /// still the same one.
+    /// Registers the schemas of the events written to each topic, once, or fetches the latest ones, and checks that the
+    /// registry responds and is still the same one.
     ///
     /// # Errors
     /// Fails when the registry is unavailable, refuses a schema, or no longer has a schema that it had.
@@ -213,9 +157,9 @@ impl Codec {
 
     async fn try_check(&self, written: &[(EventType, &str)]) -> Result<(), CodecError> {
         for (event_type, topic) in written {
-            self.written(*event_type, topic).await?;
+            self.refresh(*event_type, topic).await?;
         }
-        self.registry.check().await?;
+        self.registry.subjects().await?;
         self.check_proofs().await.map(drop)
     }
 

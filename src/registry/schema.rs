@@ -3,16 +3,15 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use futures::future::BoxFuture;
 use jsonschema::{Draft, Registry, Resource, Validator};
 use reqwest::Url;
 use serde_json::Value;
 
-use super::client::{RegistryClient, SchemaText, parse};
+use super::client::{RegistryClient, SchemaText};
 use super::error::CodecError;
 use super::reason;
 
-/// The draft of a schema without `$schema`.
+/// The draft of a schema without a known `$schema`.
 const DEFAULT_DRAFT: Draft = Draft::Draft7;
 /// The maximum number of schemas that a schema refers to, directly or indirectly.
 const MAX_REFERENCES: usize = 100;
@@ -37,21 +36,24 @@ impl Schema {
     ) -> Result<Self, CodecError> {
         let unusable =
             |reason: String| CodecError::UnknownSchema(format!("schema {id} cannot be used: {reason}"));
-        let schema = parse(&text).map_err(unusable)?;
+        let schema = text.parse().map_err(unusable)?;
         // Each schema gets its own address, because versions may share an `$id`.
         let address = format!("vehicle-platform://schemas/ids/{id}");
         let base = Url::parse(&address).map_err(|error| unusable(error.to_string()))?;
-        let mut resources = HashMap::new();
-        collect(&text, &schema, &base, registry, &mut resources).await?;
+        let resources = collect(&text, &schema, &base, registry).await?;
         let resources = Registry::new().extend(resources).and_then(|registry| registry.prepare());
         let resources = resources.map_err(|error| unusable(error.to_string()))?;
         let validator = jsonschema::options()
-            .with_draft(DEFAULT_DRAFT.detect(&schema))
+            .with_draft(draft_of(&schema))
             .with_base_uri(address)
             .with_registry(&resources)
             .build(&schema)
             .map_err(|error| unusable(error.to_string()))?;
         Ok(Self { text, belongs_to: OnceLock::new(), validator })
+    }
+
+    pub(super) fn into_validator(self) -> Validator {
+        self.validator
     }
 
     /// Checks that `value` conforms to the schema.
@@ -67,34 +69,51 @@ pub(super) fn validate(validator: &Validator, value: &Value) -> Result<(), Strin
     if validator.is_valid(value) { Ok(()) } else { Err(reason::of_errors(validator.iter_errors(value))) }
 }
 
-/// Fetches the schemas that `schema` refers to into `resources`, by the addresses that the references resolve to.
-fn collect<'a>(
-    text: &'a SchemaText,
-    schema: &'a Value,
-    address: &'a Url,
-    registry: &'a RegistryClient,
-    resources: &'a mut HashMap<String, Resource>,
-) -> BoxFuture<'a, Result<(), CodecError>> {
-    Box::pin(async move {
-        let own = schema.get("$id").and_then(Value::as_str).and_then(|id| Url::parse(id).ok());
-        let base = own.unwrap_or_else(|| address.clone());
-        for reference in &text.references {
-            let unusable = |reason: &str| {
-                CodecError::UnknownSchema(format!("the referenced schema {:?} {reason}", reference.name))
-            };
-            let address = base.join(&reference.name).map_err(|error| unusable(&error.to_string()))?;
-            if resources.contains_key(address.as_str()) {
-                continue;
-            }
-            if resources.len() >= MAX_REFERENCES {
-                return Err(unusable("exceeds the maximum number of references"));
-            }
-            let text = registry.by_reference(reference).await?.ok_or_else(|| unusable("does not exist"))?;
-            let schema = parse(&text).map_err(|error| unusable(&error))?;
-            let draft = DEFAULT_DRAFT.detect(&schema);
-            resources.insert(address.to_string(), draft.create_resource(schema.clone()));
-            collect(&text, &schema, &address, registry, resources).await?;
+/// Fetches the schemas that `schema` refers to, by the addresses that the references resolve to.
+async fn collect(
+    text: &SchemaText,
+    schema: &Value,
+    address: &Url,
+    registry: &RegistryClient,
+) -> Result<HashMap<String, Resource>, CodecError> {
+    let root = base_of(schema, address);
+    let mut resources = HashMap::new();
+    let mut pending: Vec<_> =
+        text.references.iter().map(|reference| (root.clone(), reference.clone())).collect();
+    while let Some((base, reference)) = pending.pop() {
+        let unusable = |reason: &str| {
+            CodecError::UnknownSchema(format!("the referenced schema {:?} {reason}", reference.name))
+        };
+        let address_in =
+            |base: &Url| base.join(&reference.name).map_err(|error| unusable(&error.to_string()));
+        let address = address_in(&base)?;
+        if resources.contains_key(address.as_str()) {
+            continue;
         }
-        Ok(())
-    })
+        if resources.len() >= MAX_REFERENCES {
+            return Err(unusable("exceeds the maximum number of references"));
+        }
+        let text = registry.by_reference(&reference).await?.ok_or_else(|| unusable("does not exist"))?;
+        let schema = text.parse().map_err(|error| unusable(&error))?;
+        let resource = draft_of(&schema).create_resource(schema.clone());
+        // Confluent's clients resolve all names against the first schema, others against the one that refers.
+        resources.entry(address_in(&root)?.to_string()).or_insert_with(|| resource.clone());
+        let base = base_of(&schema, &address);
+        resources.insert(address.to_string(), resource);
+        pending.extend(text.references.into_iter().map(|reference| (base.clone(), reference)));
+    }
+    Ok(resources)
+}
+
+/// Returns the address against which the references of a schema are resolved.
+fn base_of(schema: &Value, address: &Url) -> Url {
+    let id = schema.get("$id").and_then(Value::as_str).and_then(|id| address.join(id).ok());
+    id.unwrap_or_else(|| address.clone())
+}
+
+fn draft_of(schema: &Value) -> Draft {
+    match DEFAULT_DRAFT.detect(schema) {
+        Draft::Unknown => DEFAULT_DRAFT,
+        draft => draft,
+    }
 }

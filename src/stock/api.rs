@@ -15,30 +15,41 @@ use super::submission::{Insertion, SubmitError, Submitter};
 use super::vehicle_store::{NewVehicle, VehicleStore};
 use crate::canonical::canonical;
 use crate::database::DatabaseError;
+use crate::event::VehicleCreated;
 use crate::http::{
     ApiKeys, Authorized, Docs, JsonDocument, Page, Problem, ProblemType, Problems, QueryParams, SkippedRows,
     collection, readable, respond_unless_known,
 };
 use crate::kafka::asyncapi;
+use crate::registry::{Codec, CodecError};
 use crate::trace::{Description, Span, SpanKind, TraceContext, TraceHeaders};
 use crate::vehicle::{PlainVehicle, StockedVehicle, Vehicle, VehicleId, parse_vehicle};
 
 /// The state that the routes share.
 pub struct StockApi {
-    store: Arc<dyn VehicleStore>,
-    submitter: Submitter,
-    skipped: SkippedRows,
-    keys: ApiKeys,
+    pub(super) store: Arc<dyn VehicleStore>,
+    pub(super) submitter: Submitter,
+    pub(super) skipped: SkippedRows,
+    pub(super) keys: ApiKeys,
+    pub(super) codec: Arc<Codec>,
+    /// The topic of the events about vehicles.
+    pub(super) topic: String,
 }
 
 impl StockApi {
-    pub fn new(
-        store: Arc<dyn VehicleStore>,
-        submitter: Submitter,
-        skipped: SkippedRows,
-        keys: ApiKeys,
-    ) -> Self {
-        Self { store, submitter, skipped, keys }
+    /// Checks that the event about a vehicle can be published.
+    fn check_event(&self, vehicle: &Vehicle) -> Result<(), Problem> {
+        // The id is assigned later. A schema that accepts one accepts the others.
+        let event = VehicleCreated { id: Some(1), ..VehicleCreated::from(vehicle) };
+        self.codec.accepts(&self.topic, &event).map_err(|error| match error {
+            CodecError::Rejected(reason) => {
+                let detail = format!("the registered schema of the event refuses the vehicle: {reason}");
+                Problem::new(&ProblemType::REFUSED_VALUES, detail)
+            }
+            CodecError::UnknownSchema(_) | CodecError::Unavailable(_) => {
+                Problem::new(&ProblemType::UNAVAILABLE, "the schema of events is not known yet, retry later")
+            }
+        })
     }
 
     pub fn routes(self: Arc<Self>) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
@@ -180,6 +191,7 @@ async fn take(
     let idempotency_key = idempotency_key(request)?;
     let JsonDocument(document) = document?;
     let vehicle = parse_vehicle(&document, Utc::now().year()).map_err(Problem::invalid_fields)?;
+    api.check_event(&vehicle)?;
     let vin = vehicle.vin.clone();
     let new = NewVehicle::new(vehicle, trace).map_err(DatabaseError::internal)?;
     let new = NewVehicle { idempotency_key, ..new };

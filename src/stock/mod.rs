@@ -27,7 +27,7 @@ use crate::duration::parse_duration;
 use crate::event::VEHICLE_CREATED;
 use crate::http::{ApiKeys, CorsOrigins, HttpServer, Need, Port, SkippedRows};
 use crate::kafka::{ClusterCheck, Instance, Naming};
-use crate::registry::Codec;
+use crate::registry::{Codec, WriterArgs};
 use crate::role::{Part, Role, RoleArgs, on_its_own};
 use crate::secret::SecretParser;
 use api::StockApi;
@@ -76,6 +76,9 @@ pub struct StockArgs {
     pub origins: CorsOrigins,
 
     #[command(flatten)]
+    pub writer: WriterArgs,
+
+    #[command(flatten)]
     pub role: RoleArgs,
 }
 
@@ -98,7 +101,7 @@ impl Stock {
         let server = HttpServer::bind(&args.role.http, args.port)?.allow_origins(args.origins);
         let store = vehicle_store::open(&args.database_url, Access::Owner).await;
         let store = store.context("--database-url (DATABASE_URL)")?;
-        let codec = Arc::new(Codec::new(&args.role.registry)?);
+        let codec = Arc::new(Codec::of_writer(&args.role.registry, &args.writer)?);
         let retention = args.outbox_retention.into();
         Ok(Self { server, store, codec, retention, keys: args.keys, role: args.role })
     }
@@ -125,7 +128,14 @@ impl Stock {
         let (submitter, committer) = Committer::new(Arc::clone(&store), Arc::clone(&arrivals), &mut metrics);
         let writes = committer.status();
         let skipped = SkippedRows::register(&mut metrics);
-        let api = Arc::new(StockApi::new(Arc::clone(&store), submitter, skipped, keys));
+        let api = Arc::new(StockApi {
+            store: Arc::clone(&store),
+            submitter,
+            skipped,
+            keys,
+            codec: Arc::clone(&codec),
+            topic: topic.clone(),
+        });
         let relay_metrics = RelayMetrics::register(&mut metrics);
         let status = RelayStatus::new(relay_metrics.clone());
         let cluster = Arc::new(ClusterCheck::new(&args.kafka, vec![topic.clone()], None)?);
@@ -155,6 +165,12 @@ impl Stock {
         role.check("schema-registry", Need::Background, async || {
             codec.check(&[(VEHICLE_CREATED, &topic)]).await
         });
+        if codec.uses_latest_schemas() {
+            // A vehicle must not be accepted before it is known which ones can be published.
+            role.check("event-schema", Need::Requests, async || {
+                codec.prepare(VEHICLE_CREATED, &topic).await.context("the schema of events is not known")
+            });
+        }
         let requests = Part::new("requests", 0.75).then_stop(&all_served);
         let serving = server.serve(role.health(), metrics, api.routes(), shutdown, args.shutdown.grace());
         role.run_part(requests, serving);

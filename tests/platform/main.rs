@@ -13,13 +13,17 @@ mod http_edge;
 mod http_estimator;
 mod http_slow;
 mod idempotency;
+mod latest_schema;
 mod metrics;
 mod operations;
 mod pipeline;
 mod refusals;
 mod registry;
+mod registry_api;
+mod registry_compatibility;
 mod resources;
 mod role_settings;
+mod schemas;
 mod settings;
 mod stock_postgres;
 #[path = "../support/mod.rs"]

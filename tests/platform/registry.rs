@@ -133,7 +133,7 @@ struct Arguments {
     registry: RegistryArgs,
 }
 
-fn codec(urls: &str) -> Codec {
+pub fn codec(urls: &str) -> Codec {
     let arguments = Arguments::parse_from(["test", "--schema-registry-url", urls]);
     Codec::new(&arguments.registry).unwrap()
 }

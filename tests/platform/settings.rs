@@ -14,7 +14,7 @@ use vehicle_platform::environment::{command_of, try_parse};
 use crate::support::{BINARY, free_port};
 
 /// Flags whose value is what a tool works on rather than a setting.
-const NO_SETTINGS: &[&str] = &["vin"];
+const NO_SETTINGS: &[&str] = &["vin", "files", "directory", "version", "compatibility"];
 
 /// A command, with arguments that it requires and arguments with which it ends by itself with an error, but only after
 /// all settings have been parsed.
@@ -26,6 +26,7 @@ struct Tested {
 
 /// Needs credentials, so no client can be created.
 const NO_CREDENTIALS: &str = "--kafka-property=security.protocol=sasl_plaintext";
+const NO_FILE: &str = "--file=topic=/does/not/exist";
 const NO_DATABASE: &str = "--stock-database-url=sqlite:/does/not/exist";
 
 const COMMANDS: &[Tested] = &[
@@ -42,6 +43,14 @@ const COMMANDS: &[Tested] = &[
     },
     Tested { path: &["dlq", "replay"], required: &["--all"], fails: &["--all", NO_CREDENTIALS] },
     Tested { path: &["dlq", "discard"], required: &["--all"], fails: &["--all", NO_CREDENTIALS] },
+    Tested { path: &["schemas", "check"], required: &[], fails: &[NO_FILE] },
+    Tested { path: &["schemas", "register"], required: &[], fails: &[NO_FILE] },
+    Tested { path: &["schemas", "diff"], required: &[], fails: &[NO_FILE] },
+    Tested {
+        path: &["schemas", "show"],
+        required: &[],
+        fails: &["--schema-registry-url=http://127.0.0.1:1"],
+    },
     // Privileged, so no role listens there.
     Tested { path: &["healthcheck"], required: &["--port=9"], fails: &["--port=9"] },
     Tested { path: &["completions"], required: &["bash"], fails: &[] },
@@ -107,6 +116,7 @@ fn sample(variable: &str, directory: &Path) -> String {
         }
         "API_KEY" => "a-key-of-a-client,another/key-01234==".to_owned(),
         "CORS_ORIGIN" => "https://shop.example,http://127.0.0.1:5173".to_owned(),
+        "AUTO_REGISTER_SCHEMAS" => "false".to_owned(),
         "DATABASE_URL" | "STOCK_DATABASE_URL" | "ADS_DATABASE_URL" => format!("sqlite:{directory}/sample.db"),
         "DATA_DIR" => format!("{directory}/data"),
         "HOST" => "127.0.0.2".to_owned(),

@@ -1,4 +1,4 @@
-//! Enforces the direction of the layers: {dev, audit, dlq} -> services -> {http, kafka, registry} -> event ->
+//! Enforces the direction of the layers: {dev, audit, dlq, schemas} -> services -> {http, kafka, registry} -> event ->
 //! vehicle.
 
 use std::collections::BTreeSet;
@@ -72,6 +72,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("dlq", &["event", "kafka", "output", "registry"]),
+    ("schemas", &["event", "output", "registry"]),
     (
         "audit",
         &[
@@ -92,6 +93,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "healthcheck",
             "open_files",
             "output",
+            "schemas",
             "shutdown",
             "stock",
             "telemetry",

@@ -11,6 +11,7 @@ pub mod node;
 pub mod peer;
 pub mod postgres;
 pub mod proxy;
+pub mod registry;
 pub mod role;
 pub mod topics;
 #[cfg(feature = "embedded")]

@@ -1,11 +1,16 @@
-//! The embedded schema registry of `dev`: the part of Confluent's API that clients use, for JSON Schema.
+//! The embedded schema registry of `dev`: Confluent's API, for JSON Schema.
 //!
-//! The registry registers schemas, looks them up by text, id, subject and version, and stores them in a file. It does
-//! not support schema references, deletion, and compatibility levels other than `NONE`.
-//! <https://docs.confluent.io/platform/current/schema-registry/develop/api.html>
+//! The registry registers schemas with references, checks their compatibility, looks them up by text, id, subject and
+//! version, deletes them, and stores everything in a file. It supports neither other types of schemas, nor the mode
+//! `IMPORT`, nor the data contracts of Confluent Platform (metadata, tags and rules).
+//! <https://docs.confluent.io/platform/7.9/schema-registry/develop/api.html>.
 
 mod api;
+mod api_error;
+mod candidate;
+mod deletion;
 mod state;
+mod stored;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};

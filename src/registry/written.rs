@@ -1,0 +1,177 @@
+//! Encodes events with the schemas that they are written with: the product's own, which are registered automatically, or
+//! the latest ones of their subjects.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use jsonschema::Validator;
+use serde::Serialize;
+
+use super::args::{RegistryArgs, WriterArgs};
+use super::client::SchemaText;
+use super::misfit::misfit;
+use super::schema::{Schema, validate};
+use super::{Codec, CodecError, MAGIC, known, subject_of};
+use crate::event::EventType;
+
+/// The time for which the latest schema is not fetched again when it refuses an event.
+const REFRESH_PAUSE: Duration = Duration::from_secs(1);
+
+/// The schema of the values that are written to a topic.
+pub(super) struct Written {
+    validator: Validator,
+    pub(super) id: u32,
+    /// The schema as the registry first returned it.
+    pub(super) text: OnceLock<SchemaText>,
+    /// When the registry last returned it as the latest one.
+    fetched: Mutex<Instant>,
+}
+
+impl Written {
+    fn new(validator: Validator, id: u32) -> Self {
+        Self { validator, id, text: OnceLock::new(), fetched: Mutex::new(Instant::now()) }
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.fetched.lock().unwrap_or_else(PoisonError::into_inner).elapsed() < REFRESH_PAUSE
+    }
+
+    fn check(&self, value: &serde_json::Value) -> Result<(), CodecError> {
+        validate(&self.validator, value).map_err(CodecError::Rejected)
+    }
+}
+
+impl Codec {
+    /// Creates the codec of a role that writes events, without connecting to the registry.
+    ///
+    /// # Errors
+    /// See [`Codec::new`].
+    pub fn of_writer(registry: &RegistryArgs, writer: &WriterArgs) -> anyhow::Result<Self> {
+        Ok(Self { uses_latest: !writer.auto_register_schemas, ..Self::new(registry)? })
+    }
+
+    /// Returns whether events are written with schemas that others register, and that may refuse some.
+    pub fn uses_latest_schemas(&self) -> bool {
+        self.uses_latest
+    }
+
+    /// Encodes `event` for `topic` as a framed value. Registers the event's schema under the subject `<topic>-value`
+    /// first, or fetches the latest one, unless it is known.
+    ///
+    /// # Errors
+    /// Returns [`CodecError::Rejected`] when the event violates its schema, and [`CodecError::Unavailable`] when the
+    /// registry does not return the id of the schema.
+    pub async fn encode<E: Serialize>(
+        &self,
+        event_type: EventType,
+        topic: &str,
+        event: &E,
+    ) -> Result<Vec<u8>, CodecError> {
+        let mut written = self.written(event_type, topic).await?;
+        let value = serde_json::to_value(event).map_err(CodecError::rejected)?;
+        if let Err(rejected) = written.check(&value) {
+            // A newer schema may accept the event.
+            if !self.uses_latest || written.is_fresh() {
+                return Err(rejected);
+            }
+            written = Box::pin(self.refresh(event_type, topic)).await?;
+            written.check(&value)?;
+        }
+        let mut framed = vec![MAGIC];
+        framed.extend(written.id.to_be_bytes());
+        serde_json::to_writer(&mut framed, event).map_err(CodecError::rejected)?;
+        Ok(framed)
+    }
+
+    /// Checks that `event` can be encoded for `topic`, with the schema that is known at this moment. Does not use the
+    /// registry. The product's own schemas accept every event.
+    ///
+    /// # Errors
+    /// Returns [`CodecError::Rejected`] when the event violates its schema, and [`CodecError::Unavailable`] when the
+    /// schema is not known yet.
+    pub fn accepts<E: Serialize>(&self, topic: &str, event: &E) -> Result<(), CodecError> {
+        if !self.uses_latest {
+            return Ok(());
+        }
+        let written = known(&self.written, topic).ok_or_else(|| {
+            CodecError::Unavailable(format!("the latest schema of {} is not known yet", subject_of(topic)))
+        })?;
+        written.check(&serde_json::to_value(event).map_err(CodecError::rejected)?)
+    }
+
+    /// Registers the event's schema for `topic`, or fetches the latest one, unless it is known. Afterwards, events can be
+    /// encoded without the registry.
+    ///
+    /// # Errors
+    /// Fails when the registry is unavailable or refuses the schema.
+    pub async fn prepare(&self, event_type: EventType, topic: &str) -> Result<(), CodecError> {
+        self.written(event_type, topic).await.map(drop)
+    }
+
+    async fn written(&self, event_type: EventType, topic: &str) -> Result<Arc<Written>, CodecError> {
+        match known(&self.written, topic) {
+            Some(written) => Ok(written),
+            None => Box::pin(self.refresh(event_type, topic)).await,
+        }
+    }
+
+    /// Registers the event's schema for `topic` unless it is known, or fetches the latest one in any case.
+    pub(super) async fn refresh(
+        &self,
+        event_type: EventType,
+        topic: &str,
+    ) -> Result<Arc<Written>, CodecError> {
+        let _registering = self.registering.lock().await;
+        let written = match known(&self.written, topic) {
+            Some(written) if !self.uses_latest || written.is_fresh() => return Ok(written),
+            known if self.uses_latest => self.fetch_latest(event_type, topic, known).await?,
+            _ => self.register(event_type, topic).await?,
+        };
+        let mut all = self.written.write().unwrap_or_else(PoisonError::into_inner);
+        all.insert(topic.to_owned(), Arc::clone(&written));
+        Ok(written)
+    }
+
+    async fn register(&self, event_type: EventType, topic: &str) -> Result<Arc<Written>, CodecError> {
+        let schema = serde_json::from_str(event_type.schema).map_err(CodecError::rejected)?;
+        let validator = jsonschema::validator_for(&schema).map_err(CodecError::rejected)?;
+        let text = SchemaText::of_json(event_type.schema.to_owned());
+        let id = self.registry.register(&subject_of(topic), &text).await?;
+        Ok(Arc::new(Written::new(validator, id)))
+    }
+
+    async fn fetch_latest(
+        &self,
+        event_type: EventType,
+        topic: &str,
+        known: Option<Arc<Written>>,
+    ) -> Result<Arc<Written>, CodecError> {
+        let subject = subject_of(topic);
+        let missing = || {
+            CodecError::Unavailable(format!(
+                "{} has no schema under {subject}, and schemas are not registered automatically",
+                self.registry.name()
+            ))
+        };
+        let latest = self.registry.version(&subject, None).await?.ok_or_else(missing)?;
+        if let Some(known) = known.filter(|known| known.id == latest.id) {
+            *known.fetched.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            return Ok(known);
+        }
+        let (id, version) = (latest.id, latest.version);
+        // Another version may be registered at any time.
+        let unusable = |reason: String| {
+            CodecError::Unavailable(format!("version {version} of {subject} cannot be used: {reason}"))
+        };
+        let schema = Schema::compile(latest.text, id, &self.registry).await.map_err(|error| match error {
+            CodecError::UnknownSchema(reason) | CodecError::Rejected(reason) => unusable(reason),
+            unavailable @ CodecError::Unavailable(_) => unavailable,
+        })?;
+        let validator = schema.into_validator();
+        if let Some(reason) = misfit(&validator, event_type) {
+            return Err(unusable(format!("it refuses every event of this release: {reason}")));
+        }
+        tracing::info!(subject, version, id, "writing events with the latest schema");
+        Ok(Arc::new(Written::new(validator, id)))
+    }
+}
