@@ -9,6 +9,7 @@
 pub mod ads;
 pub mod audit;
 pub mod backoff;
+mod canonical;
 pub mod cli;
 pub mod database;
 #[cfg(feature = "embedded")]
@@ -26,6 +27,7 @@ pub mod kafka;
 pub mod log_queue;
 pub mod open_files;
 pub mod output;
+pub mod page;
 pub mod process;
 pub mod registry;
 pub mod role;

@@ -17,7 +17,8 @@ use crate::workspace::Workspace;
 const RELAY_TIME: Duration = Duration::from_secs(2);
 /// Longest wait for the relay before the next round starts.
 const DRAIN_LIMIT: Duration = Duration::from_secs(120);
-const WARM_UP: Duration = Duration::from_secs(2);
+/// Brokers that have just started are slow until their JVM has compiled what they run.
+const WARM_UP: Duration = Duration::from_secs(20);
 
 /// Measures how many vehicles per second are accepted and what each one costs. Returns the rate.
 pub async fn throughput(workspace: &Workspace, report: &mut Report) -> f64 {
@@ -93,7 +94,7 @@ pub async fn latency(workspace: &Workspace, report: &mut Report) {
     let pgbench = Pgbench::prepare(workspace).await;
     let site = workspace.site().await;
     let stock = stock::start_ready(workspace, &site).await;
-    load::post(stock.address(), 1, WARM_UP, Pace::Closed).await;
+    load::post(stock.address(), 1, Duration::from_secs(2), Pace::Closed).await;
     let (mut p50, mut limits) = (Vec::new(), [Vec::new(), Vec::new()]);
     for round in 1..=workspace.settings.rounds {
         sample_runnable();

@@ -10,13 +10,12 @@ use utoipa::{OpenApi, ToSchema};
 use uuid::Uuid;
 
 use super::ad::{Ad, Offer};
-use super::store::{AdKey, AdStore};
+use super::ad_store::{AdKey, AdStore};
+use crate::canonical::canonical;
 use crate::database::Unreadable;
-use crate::http::{
-    Docs, Page, PageRequest, Problem, Problems, QueryParams, SkippedRows, canonical, readable,
-    respond_unless_known,
-};
+use crate::http::{Docs, Page, Problem, Problems, QueryParams, SkippedRows, readable, respond_unless_known};
 use crate::kafka::asyncapi;
+use crate::page::Rows;
 use crate::vehicle::{PlainVehicle, Price};
 
 pub(super) fn routes(
@@ -107,12 +106,20 @@ fn parse_cursor(text: &str) -> Option<AdKey> {
 async fn list(
     store: web::Data<dyn AdStore>,
     skipped: web::Data<SkippedRows>,
+    request: HttpRequest,
     query: web::Query<QueryParams>,
 ) -> Result<HttpResponse, Problem> {
-    let request = PageRequest::parse(&query, parse_cursor)?;
-    let rows = store.page(&request).await?.into_iter();
-    let rows = rows.map(|row| row.map_err(|row| Unreadable { id: format!("{UNREADABLE}{}", row.id), ..row }));
-    Ok(Page::new(&request, rows.collect(), |ad| ad.id.to_string(), &skipped).respond("/ads", AdBody::from))
+    let wanted = query.parse(parse_cursor)?;
+    let Rows { rows, more } = store.page(&wanted).await?;
+    let rows = rows
+        .into_iter()
+        .map(|row| row.map_err(|row| Unreadable { id: format!("{UNREADABLE}{}", row.id), ..row }))
+        .collect();
+    Page::new(&wanted, Rows { rows, more }, |ad| ad.id.to_string(), &skipped).respond(
+        &request,
+        "/ads",
+        AdBody::from,
+    )
 }
 
 /// Show an ad

@@ -7,7 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{mpsc, oneshot};
 
 use super::ad::{Ad, Offer};
-use super::store::{AdStore, Insertion};
+use super::ad_store::{AdStore, Insertion};
 use crate::event::VehicleProcessed;
 use crate::kafka::{Failure, Handler, OutgoingRecord, Record};
 use crate::registry::Codec;

@@ -1,9 +1,9 @@
 //! Turns processed vehicles into ads and serves them over HTTP.
 
 mod ad;
+pub mod ad_store;
 mod api;
 mod ingest;
-pub mod store;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,13 +19,13 @@ pub use ad::{Ad, Offer};
 
 use crate::database::{Access, DatabaseError, DatabaseUrl};
 use crate::event::VEHICLE_PROCESSED;
-use crate::http::{HttpServer, Need, Port, SkippedRows};
+use crate::http::{CorsOrigins, HttpServer, Need, Port, SkippedRows};
 use crate::kafka::{ClusterCheck, GroupLag, Instance, Naming, Worker, WorkerStatus};
 use crate::registry::Codec;
 use crate::role::{Part, Role, RoleArgs, on_its_own};
 use crate::secret::SecretParser;
+use ad_store::AdStore;
 use ingest::Ingest;
-use store::AdStore;
 
 /// The consumer group.
 pub const GROUP: &str = "ms-vehicles-ads";
@@ -52,7 +52,7 @@ pub struct AdsArgs {
         value_name = "URL",
         default_value = DEFAULT_DATABASE_URL,
         hide_env_values = true,
-        value_parser = SecretParser::new(store::parse_url),
+        value_parser = SecretParser::new(ad_store::parse_url),
         help_heading = "Database"
     )]
     pub database_url: DatabaseUrl,
@@ -61,6 +61,9 @@ pub struct AdsArgs {
     /// that is free on this machine]
     #[arg(long, env = "INSTANCE_ID", value_name = "NAME", help_heading = "Kafka")]
     pub instance_id: Option<String>,
+
+    #[command(flatten)]
+    pub origins: CorsOrigins,
 
     #[command(flatten)]
     pub role: RoleArgs,
@@ -81,8 +84,8 @@ impl Ads {
     /// # Errors
     /// Fails when the port is in use, or an argument can never work.
     pub async fn bind(args: AdsArgs) -> anyhow::Result<Self> {
-        let server = HttpServer::bind(&args.role.http, args.port)?;
-        let store = store::open(&args.database_url, Access::Owner).await;
+        let server = HttpServer::bind(&args.role.http, args.port)?.allow_origins(args.origins);
+        let store = ad_store::open(&args.database_url, Access::Owner).await;
         let store = store.context("--database-url (DATABASE_URL)")?;
         let codec = Arc::new(Codec::new(&args.role.registry)?);
         Ok(Self { server, store, codec, instance_id: args.instance_id, role: args.role })

@@ -17,8 +17,8 @@ use super::trail::Place;
 use crate::ads;
 use crate::estimate;
 use crate::event::{EventType, REANNOUNCED_HEADER, VEHICLE_CREATED, VEHICLE_PROCESSED};
-use crate::http::PageRequest;
 use crate::kafka::{Record, TopicReader, committed_offsets, for_each_dead_letter};
+use crate::page::PageRequest;
 use crate::registry::unframed;
 use crate::vehicle::VehicleId;
 
@@ -72,7 +72,8 @@ impl Gatherer<'_> {
     fn vehicles(&mut self, mut after: Option<VehicleId>, place: Place) -> anyhow::Result<Option<VehicleId>> {
         let mut progress = Progress::new("vehicles");
         loop {
-            let page = self.runtime.block_on(self.sources.vehicles.page(&PageRequest::new(PAGE, after)))?;
+            let page =
+                self.runtime.block_on(self.sources.vehicles.page(&PageRequest::new(PAGE, after)))?.rows;
             progress.advance(page.len());
             let Some(last) = page.last() else { break };
             after = Some(last.as_ref().map_or_else(|unreadable| unreadable.id, |stocked| stocked.id));
@@ -160,7 +161,7 @@ impl Gatherer<'_> {
         let mut progress = Progress::new("ads");
         let mut after = None;
         loop {
-            let page = self.runtime.block_on(self.sources.ads.page(&PageRequest::new(PAGE, after)))?;
+            let page = self.runtime.block_on(self.sources.ads.page(&PageRequest::new(PAGE, after)))?.rows;
             progress.advance(page.len());
             let Some(last) = page.last() else { break };
             after =

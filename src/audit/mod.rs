@@ -15,14 +15,14 @@ use clap::Args;
 use tokio::runtime::Handle;
 
 use crate::ads;
-use crate::ads::store::AdStore;
+use crate::ads::ad_store::AdStore;
 use crate::database::{Access, DatabaseError, DatabaseUrl};
 use crate::duration::parse_duration;
 use crate::kafka::{KafkaArgs, Naming};
 use crate::output::Output;
 use crate::secret::SecretParser;
 use crate::stock;
-use crate::stock::store::VehicleStore;
+use crate::stock::vehicle_store::VehicleStore;
 use crate::vehicle::StockedVehicle;
 use gather::{Gathered, gather};
 use report::Report;
@@ -57,7 +57,7 @@ pub struct AuditArgs {
         value_name = "URL",
         default_value = stock::DEFAULT_DATABASE_URL,
         hide_env_values = true,
-        value_parser = SecretParser::new(stock::store::parse_url),
+        value_parser = SecretParser::new(stock::vehicle_store::parse_url),
         help_heading = "Databases"
     )]
     pub stock_database_url: DatabaseUrl,
@@ -69,7 +69,7 @@ pub struct AuditArgs {
         value_name = "URL",
         default_value = ads::DEFAULT_DATABASE_URL,
         hide_env_values = true,
-        value_parser = SecretParser::new(ads::store::parse_url),
+        value_parser = SecretParser::new(ads::ad_store::parse_url),
         help_heading = "Databases"
     )]
     pub ads_database_url: DatabaseUrl,
@@ -91,8 +91,8 @@ struct Sources {
 /// # Errors
 /// Fails when a system does not answer, or when there are findings or unresolved dead letters.
 pub async fn run(args: AuditArgs) -> anyhow::Result<()> {
-    let vehicles = stock::store::open(&args.stock_database_url, Access::Observer).await;
-    let ads = ads::store::open(&args.ads_database_url, Access::Observer).await;
+    let vehicles = stock::vehicle_store::open(&args.stock_database_url, Access::Observer).await;
+    let ads = ads::ad_store::open(&args.ads_database_url, Access::Observer).await;
     let sources = Sources {
         vehicles: vehicles.context("--stock-database-url (STOCK_DATABASE_URL)")?,
         ads: ads.context("--ads-database-url (ADS_DATABASE_URL)")?,

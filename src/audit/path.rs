@@ -13,7 +13,7 @@ use crate::database::DatabaseError;
 use crate::event::{EventType, REANNOUNCED_HEADER, VEHICLE_CREATED, VEHICLE_PROCESSED};
 use crate::kafka::{Record, TopicReader, for_each_dead_letter};
 use crate::output::Output;
-use crate::trace::TraceContext;
+use crate::trace::TraceHeaders;
 
 /// The number of events read from the outbox at a time.
 const PAGE: i64 = 5_000;
@@ -131,7 +131,7 @@ fn events(sources: &Sources, event: EventType, place: &'static str, vin: &str) -
     TopicReader::open(&sources.kafka, &sources.naming.topic(event))?.for_each(|record| {
         if vin_of(&record).as_deref() == Some(vin) {
             let again = record.header(REANNOUNCED_HEADER).map_or("", |_| ", published again by an audit");
-            let trace = record.header(TraceContext::HEADER).unwrap_or(b"none").escape_ascii();
+            let trace = record.header(TraceHeaders::PARENT).unwrap_or(b"none").escape_ascii();
             steps.push(Step::of_record(place, &record, format!("traceparent {trace}{again}")));
         }
         Ok(())

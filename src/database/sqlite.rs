@@ -10,6 +10,7 @@ use diesel::{Connection, QueryResult, SqliteConnection};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use tokio::runtime::Handle;
 
 use super::{Access, DatabaseError};
 
@@ -21,6 +22,27 @@ pub struct SqliteFile {
     pub connection: SyncConnectionWrapper<SqliteConnection>,
     /// Prevents other owners from opening the file: each would track its own set of operations in progress.
     _lock: Option<File>,
+}
+
+/// Runs work on a file to its end, even if its caller is dropped.
+///
+/// diesel-async blocks the thread while an abandoned statement ends, which panics on a thread of the HTTP server. A
+/// client abandons one when it disconnects.
+#[derive(Clone)]
+pub struct Finisher(Handle);
+
+impl Finisher {
+    /// Returns a finisher whose work runs on the current runtime.
+    pub fn on_this_runtime() -> Self {
+        Self(Handle::current())
+    }
+
+    pub async fn finish<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, DatabaseError>> + Send + 'static,
+    ) -> Result<T, DatabaseError> {
+        self.0.spawn(work).await.map_err(DatabaseError::unavailable)?
+    }
 }
 
 /// Opens `path`. The owner creates a missing file and applies the migrations.

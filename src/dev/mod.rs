@@ -20,7 +20,7 @@ use crate::ads::{Ads, AdsArgs};
 use crate::database::DatabaseUrl;
 use crate::estimate::{Estimate, EstimateArgs, ModelArgs, WorkArgs};
 use crate::event::EventType;
-use crate::http::{HttpArgs, HttpServer, Port};
+use crate::http::{ApiKeys, CorsOrigins, HttpArgs, HttpServer, Port};
 use crate::kafka::{ClusterCheck, KafkaArgs};
 use crate::output::Output;
 use crate::registry::RegistryArgs;
@@ -61,6 +61,12 @@ pub struct DevArgs {
     /// Port to serve the schema registry on
     #[arg(long, env = "REGISTRY_PORT", value_name = "PORT", default_value_t = Port::new(8081), value_parser = Port::parser_of("--registry-port"), help_heading = "Ports")]
     pub registry_port: Port,
+
+    #[command(flatten)]
+    pub keys: ApiKeys,
+
+    #[command(flatten)]
+    pub origins: CorsOrigins,
 
     #[command(flatten)]
     pub work: WorkArgs,
@@ -182,6 +188,8 @@ impl Roles {
                 port: args.stock_port,
                 database_url: sqlite("stock.db")?,
                 outbox_retention: stock::DEFAULT_RETENTION.into(),
+                keys: args.keys.clone(),
+                origins: args.origins.clone(),
                 role: role.clone(),
             };
             roles.stock = Some(Stock::bind(stock).await?);
@@ -191,6 +199,7 @@ impl Roles {
                 port: args.ads_port,
                 database_url: sqlite("ads.db")?,
                 instance_id: Some("dev".to_owned()),
+                origins: args.origins.clone(),
                 role: role.clone(),
             };
             roles.ads = Some(Ads::bind(ads).await?);

@@ -1,7 +1,6 @@
 //! Reads JSON documents from requests, within bounds of size and time.
 
 use std::future::ready;
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::error::PayloadError;
@@ -11,38 +10,18 @@ use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev};
 use futures::StreamExt as _;
 use futures::future::LocalBoxFuture;
 use serde_json::Value;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::problem::Problem;
 use super::problem_type::ProblemType;
+use super::room::{Room, Rooms};
 
 /// The maximum size of a body.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 /// The time for a body to arrive, from its request's head.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// The maximum size of all bodies that are arriving at the same time.
-const ALL_BODIES_BYTES: usize = 32 * 1024 * 1024;
 /// The byte order mark in UTF-8, which a parser may ignore (RFC 8259, section 8.1).
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
-/// The room for the bodies that are arriving, in bytes.
-#[derive(Clone)]
-pub(super) struct BodyRoom(Arc<Semaphore>);
-
-impl BodyRoom {
-    pub(super) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(ALL_BODIES_BYTES)))
-    }
-
-    fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
-        u32::try_from(bytes)
-            .ok()
-            .and_then(|bytes| Arc::clone(&self.0).try_acquire_many_owned(bytes).ok())
-            .ok_or_else(|| {
-                Problem::new(&ProblemType::OVERLOADED, "too many bodies are arriving, retry later")
-            })
-    }
-}
 
 /// The JSON document in the body of a request.
 ///
@@ -55,7 +34,7 @@ impl FromRequest for JsonDocument {
     type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
-        let Some(room) = request.app_data::<BodyRoom>().cloned() else {
+        let Some(room) = request.app_data::<Rooms>().map(|rooms| rooms.arriving.clone()) else {
             return Box::pin(ready(Err(Problem::new(&ProblemType::INTERNAL, ""))));
         };
         if let Err(problem) = check_head(request) {
@@ -110,7 +89,7 @@ fn announced_length(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// Reads a body. Only what has arrived takes room, so that clients cannot reserve it by an announcement.
-async fn read(mut payload: dev::Payload, room: &BodyRoom) -> Result<Bytes, Problem> {
+async fn read(mut payload: dev::Payload, room: &Room) -> Result<Bytes, Problem> {
     let mut body = BytesMut::new();
     let mut taken: Option<OwnedSemaphorePermit> = None;
     while let Some(chunk) = payload.next().await {

@@ -1,7 +1,6 @@
 //! Closes connections on which no request is in progress and the client leaves something unfinished for too long: the
 //! head of a later request, a body that is not read, or reading a response.
 
-use std::any::Any;
 use std::net::Shutdown;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -57,8 +56,7 @@ impl Connections {
     }
 
     /// Adds a connection that the server has accepted. Without a second descriptor, it is not watched.
-    pub(super) fn add(&self, stream: &dyn Any, data: &mut Extensions) {
-        let Some(stream) = stream.downcast_ref::<TcpStream>() else { return };
+    pub(super) fn add(&self, stream: &TcpStream, data: &mut Extensions) {
         let Ok(socket) = stream.as_fd().try_clone_to_owned() else { return };
         let idle_since = AtomicU64::new(millis_since(self.began));
         let connection = Arc::new(Connection { socket, idle_since });

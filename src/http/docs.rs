@@ -1,31 +1,30 @@
 //! Serves the documentation of a role: its OpenAPI and AsyncAPI documents, and pages that need no other host.
 
 use std::borrow::Cow;
-use std::convert::Infallible;
 use std::future::ready;
 use std::sync::{Arc, LazyLock};
 
-use actix_web::body::{MessageBody, SizedStream};
-use actix_web::http::header;
+use actix_web::body::MessageBody;
+use actix_web::http::header::{self, ContentType};
 use actix_web::web::{self, Bytes, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
-use futures::stream;
+use serde::Serialize;
 use serde_json::Value;
 use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::Config;
 
+use super::api_key::ApiKeys;
 use super::health::Disclosure;
-use super::openapi::{Problems, complete};
+use super::openapi::{Problems, Served, complete};
 use super::problem::Problem;
 use super::problem_type::ProblemType;
+use super::room::{in_parts, leaving};
 use super::routes::readable;
+use crate::database::DatabaseError;
 
 /// A page loads nothing from another host, and no other page may embed it.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
                                        base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-/// The size of the parts in which a file is sent.
-const PART_BYTES: usize = 16 * 1024;
 
 /// The page loads the document by a relative path, so that it works behind a proxy that adds a prefix.
 static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
@@ -47,10 +46,13 @@ impl Docs {
     /// Adds the routes of the documents and pages.
     pub fn configure(self, config: &mut ServiceConfig) {
         let openapi = move |request: HttpRequest| {
-            let with_probes = request.app_data::<web::Data<Disclosure>>().is_some();
-            ready(HttpResponse::Ok().json(complete((self.openapi)(), self.problems, with_probes)))
+            let served = Served {
+                probes: request.app_data::<web::Data<Disclosure>>().is_some(),
+                api_keys: request.app_data::<ApiKeys>().is_some_and(ApiKeys::are_required),
+            };
+            ready(document(&request, &complete((self.openapi)(), self.problems, served)))
         };
-        let asyncapi = move || ready(HttpResponse::Ok().json((self.asyncapi)()));
+        let asyncapi = move |request: HttpRequest| ready(document(&request, &(self.asyncapi)()));
         config
             .service(readable("/openapi.json", openapi))
             .service(readable("/asyncapi.json", asyncapi))
@@ -58,6 +60,11 @@ impl Docs {
             .service(readable("/docs/{file:.*}", docs_file))
             .service(readable("/problems/{name}", problem_page));
     }
+}
+
+fn document(request: &HttpRequest, document: &impl Serialize) -> Result<HttpResponse, Problem> {
+    let json = serde_json::to_vec(document).map_err(DatabaseError::internal)?;
+    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(leaving(request, json)?))
 }
 
 async fn to_docs() -> HttpResponse {
@@ -71,15 +78,9 @@ async fn docs_file(name: web::Path<String>) -> Result<HttpResponse, Problem> {
     })?;
     let file = served.ok_or_else(Problem::not_found)?;
     Ok(match file.bytes {
-        Cow::Borrowed(bytes) => page(&file.content_type, in_parts(bytes)),
+        Cow::Borrowed(bytes) => page(&file.content_type, in_parts(Bytes::from_static(bytes), None)),
         Cow::Owned(bytes) => page(&file.content_type, bytes),
     })
-}
-
-/// Returns a body that is sent in small parts, so that a client that reads nothing holds no copy of a large file.
-fn in_parts(bytes: &'static [u8]) -> impl MessageBody + 'static {
-    let parts = bytes.chunks(PART_BYTES).map(|part| Ok::<_, Infallible>(Bytes::from_static(part)));
-    SizedStream::new(bytes.len() as u64, stream::iter(parts))
 }
 
 async fn problem_page(name: web::Path<String>) -> Result<HttpResponse, Problem> {

@@ -7,13 +7,16 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpResponse, web};
+use actix_web::{Error, HttpRequest, HttpResponse, web};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::connections::ConnectionMark;
+use super::problem::Problem;
+use super::problem_type::ProblemType;
+use super::room::leaving;
 
 /// The upper bounds in seconds, from 0.5 ms to 8 s.
 const BUCKETS: [f64; 15] =
@@ -86,15 +89,18 @@ pub(super) async fn measure(
         content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8"
     ))
 )]
-pub(super) async fn show(registry: web::Data<Arc<Registry>>) -> HttpResponse {
+pub(super) async fn show(
+    request: HttpRequest,
+    registry: web::Data<Arc<Registry>>,
+) -> Result<HttpResponse, Problem> {
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &registry) {
-        Ok(()) => HttpResponse::Ok()
+        Ok(()) => Ok(HttpResponse::Ok()
             .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
-            .body(text),
+            .body(leaving(&request, text)?)),
         Err(error) => {
             tracing::error!(%error, "cannot encode the metrics, responding with 500");
-            HttpResponse::InternalServerError().finish()
+            Err(Problem::new(&ProblemType::INTERNAL, ""))
         }
     }
 }

@@ -1,11 +1,13 @@
 //! The parts that all HTTP servers of the platform share: problems, paging, conditional requests, health,
 //! metrics, graceful shutdown.
 
+mod api_key;
 mod args;
 mod body;
-mod canonical;
+mod client_stream;
 mod conditional;
 mod connections;
+mod cors;
 mod docs;
 mod health;
 mod host;
@@ -15,19 +17,21 @@ mod openapi;
 mod paging;
 mod problem;
 mod problem_type;
+mod room;
 mod routes;
 mod server;
 mod skipped_rows;
 
+pub use api_key::{ApiKeys, Authorized};
 pub use args::{HttpArgs, Port};
 pub use body::JsonDocument;
-pub use canonical::canonical;
 pub use conditional::respond_unless_known;
+pub use cors::CorsOrigins;
 pub use docs::Docs;
 pub use health::{Health, Need};
 pub use host::parse_host;
 pub use openapi::Problems;
-pub use paging::{Page, PageRequest, QueryParams};
+pub use paging::{Page, QueryParams};
 pub use problem::Problem;
 pub use problem_type::ProblemType;
 pub use routes::{collection, readable};

@@ -4,6 +4,7 @@ use actix_web::http::StatusCode;
 use serde_json::json;
 use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::path::{HttpMethod, Operation};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi, RefOr, Response, ResponseBuilder};
 use utoipa::{OpenApi as _, ToSchema as _};
 
@@ -23,6 +24,18 @@ use super::problem_type::ProblemType;
     )
 )]
 struct Common;
+
+/// The name of the keys in the document.
+const SCHEME: &str = "apiKey";
+
+/// What a server offers, depending on its settings.
+#[derive(Clone, Copy)]
+pub(super) struct Served {
+    /// Health and metrics.
+    pub(super) probes: bool,
+    /// Some operations need a key.
+    pub(super) api_keys: bool,
+}
 
 /// The problems that an operation can respond with.
 pub struct Problems {
@@ -55,16 +68,18 @@ impl Problems {
 
 /// Returns the OpenAPI document of a role: its operations in `role`, the problems of these, and the operations that
 /// all roles have.
-pub(super) fn complete(role: OpenApi, problems: &[Problems], with_probes: bool) -> OpenApi {
+pub(super) fn complete(role: OpenApi, problems: &[Problems], served: Served) -> OpenApi {
     let mut document = Common::openapi();
-    if !with_probes {
+    if !served.probes {
         document.paths.paths.clear();
     }
     document.merge(role);
     for Problems { path, method, types } in problems.iter().chain([&READINESS]) {
         if let Some(operation) = operation(&mut document, path, method) {
-            for status in statuses(types) {
-                let types = types.iter().filter(|kind| kind.status == status);
+            let types: Vec<_> =
+                types.iter().filter(|kind| served.api_keys || **kind != ProblemType::UNAUTHORIZED).collect();
+            for status in statuses(&types) {
+                let types = types.iter().copied().filter(|kind| kind.status == status);
                 operation
                     .responses
                     .responses
@@ -72,7 +87,22 @@ pub(super) fn complete(role: OpenApi, problems: &[Problems], with_probes: bool) 
             }
         }
     }
+    if served.api_keys {
+        require_key(&mut document);
+    }
     document
+}
+
+/// Declares that the operations which change something need a key.
+fn require_key(document: &mut OpenApi) {
+    let scheme = Http::builder()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("One of the keys that the operator of the service chose."));
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme(SCHEME, SecurityScheme::Http(scheme.build()));
+    for operation in document.paths.paths.values_mut().filter_map(|item| item.post.as_mut()) {
+        operation.security = Some(vec![SecurityRequirement::new::<_, _, &str>(SCHEME, [])]);
+    }
 }
 
 fn operation<'a>(document: &'a mut OpenApi, path: &str, method: &HttpMethod) -> Option<&'a mut Operation> {
@@ -85,7 +115,7 @@ fn operation<'a>(document: &'a mut OpenApi, path: &str, method: &HttpMethod) -> 
 }
 
 /// Returns the statuses of `types`, which are in ascending order, each once.
-fn statuses(types: &[ProblemType]) -> Vec<StatusCode> {
+fn statuses(types: &[&ProblemType]) -> Vec<StatusCode> {
     let mut statuses: Vec<_> = types.iter().map(|kind| kind.status).collect();
     statuses.dedup();
     statuses

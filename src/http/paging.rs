@@ -3,16 +3,18 @@
 
 use std::fmt::Display;
 
-use actix_web::HttpResponse;
-use actix_web::http::header;
+use actix_web::http::header::{self, ContentType};
+use actix_web::{HttpRequest, HttpResponse};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
-use super::canonical::canonical;
 use super::problem::Problem;
+use super::room::leaving;
 use super::skipped_rows::SkippedRows;
-use crate::database::Readable;
+use crate::canonical::canonical;
+use crate::database::DatabaseError;
+use crate::page::{PageRequest, Rows};
 use crate::vehicle::Vin;
 
 /// The characters to escape in a value of a query; numbers and UUIDs need none of them.
@@ -36,30 +38,14 @@ pub struct QueryParams {
     vin: Option<String>,
 }
 
-/// The requested page; `C` is the key that the list is sorted by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PageRequest<C> {
-    /// The maximum number of items, from 1 to 1000.
-    pub limit: usize,
-    /// The key that precedes the first item of the page.
-    pub after: Option<C>,
-    /// The vin of the only items to return.
-    pub vin: Option<Vin>,
-}
-
-impl<C> PageRequest<C> {
-    /// Requests the page of all items that follow `after`.
-    pub fn new(limit: usize, after: Option<C>) -> Self {
-        Self { limit, after, vin: None }
-    }
-
-    /// Parses the query parameters.
+impl QueryParams {
+    /// Parses the parameters.
     ///
     /// # Errors
     /// Returns a 400 problem that lists every invalid parameter.
-    pub fn parse(query: &QueryParams, parse_cursor: impl Fn(&str) -> Option<C>) -> Result<Self, Problem> {
+    pub fn parse<C>(&self, parse_cursor: impl Fn(&str) -> Option<C>) -> Result<PageRequest<C>, Problem> {
         let mut errors = Vec::new();
-        let limit = match query.limit.as_deref().map(canonical::<usize>) {
+        let limit = match self.limit.as_deref().map(canonical::<usize>) {
             None => DEFAULT_LIMIT,
             Some(Some(limit @ 1..=MAX_LIMIT)) => limit,
             Some(_) => {
@@ -67,24 +53,19 @@ impl<C> PageRequest<C> {
                 DEFAULT_LIMIT
             }
         };
-        let after = query.after.as_deref().and_then(|cursor| {
+        let after = self.after.as_deref().and_then(|cursor| {
             let parsed = parse_cursor(cursor);
             if parsed.is_none() {
                 errors.push(("after", "must come from the Link header of an earlier page".to_owned()));
             }
             parsed
         });
-        let vin = query.vin.as_deref().map(Vin::parse).transpose();
+        let vin = self.vin.as_deref().map(Vin::parse).transpose();
         let vin = vin.map_err(|error| errors.push(("vin", error))).ok().flatten();
         if !errors.is_empty() {
             return Err(Problem::invalid_parameters(errors));
         }
-        Ok(Self { limit, after, vin })
-    }
-
-    /// Returns one more than the limit of the page, which shows whether another page follows.
-    pub fn fetch_limit(&self) -> usize {
-        self.limit + 1
+        Ok(PageRequest { limit, after, vin })
     }
 }
 
@@ -96,18 +77,16 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// Builds a page from at most [`PageRequest::fetch_limit`] `rows`, with `key` returning the key of a row.
+    /// Builds a page, with `key` returning the key of a row.
     ///
     /// Unreadable rows count towards the limit, so that the cost of a page does not depend on its content. A page may
     /// therefore have fewer items than the limit, or none, and still be followed by another.
     pub fn new<C: Display>(
         request: &PageRequest<C>,
-        mut rows: Vec<Readable<T, C>>,
+        Rows { rows, more }: Rows<T, C>,
         key: impl Fn(&T) -> C,
         skipped: &SkippedRows,
     ) -> Self {
-        let more = rows.len() > request.limit;
-        rows.truncate(request.limit);
         let last = rows.last().filter(|_| more).map(|last| match last {
             Ok(item) => key(item).to_string(),
             Err(unreadable) => unreadable.id.to_string(),
@@ -126,19 +105,29 @@ impl<T> Page<T> {
     }
 
     /// Responds with a bare JSON array; `body` converts an item to an element.
-    pub fn respond<B: Serialize>(self, path: &str, body: impl Fn(T) -> B) -> HttpResponse {
+    ///
+    /// # Errors
+    /// Returns a 503 problem while clients that read too slowly hold too many responses.
+    pub fn respond<B: Serialize>(
+        self,
+        request: &HttpRequest,
+        path: &str,
+        body: impl Fn(T) -> B,
+    ) -> Result<HttpResponse, Problem> {
         let mut response = HttpResponse::Ok();
         if let Some(next) = self.next {
             response.insert_header((header::LINK, format!("<{path}?{next}>; rel=\"next\"")));
         }
-        response.json(self.items.into_iter().map(body).collect::<Vec<_>>())
+        let items: Vec<_> = self.items.into_iter().map(body).collect();
+        let json = serde_json::to_vec(&items).map_err(DatabaseError::internal)?;
+        Ok(response.content_type(ContentType::json()).body(leaving(request, json)?))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::database::Unreadable;
+    use crate::database::{Readable, Unreadable};
 
     fn parse(limit: Option<&str>, after: Option<&str>) -> Result<PageRequest<i64>, Problem> {
         parse_query(&QueryParams {
@@ -149,12 +138,13 @@ mod tests {
     }
 
     fn parse_query(query: &QueryParams) -> Result<PageRequest<i64>, Problem> {
-        PageRequest::parse(query, canonical)
+        query.parse(canonical)
     }
 
     fn page(rows: &[Readable<i64, i64>]) -> Page<i64> {
         let request = PageRequest::new(2, None);
-        Page::new(&request, rows.to_vec(), |row| *row, &SkippedRows::default())
+        let rows = Rows::of(&request, rows.to_vec());
+        Page::new(&request, rows, |row| *row, &SkippedRows::default())
     }
 
     #[test]
@@ -186,7 +176,8 @@ mod tests {
         let request = parse_query(&query(" a&b ")).unwrap();
         assert_eq!(request.vin.as_ref().unwrap().as_str(), "a&b");
         let request = PageRequest { limit: 1, ..request };
-        let page = Page::new(&request, vec![Ok(1), Ok(2)], |row| *row, &SkippedRows::default());
+        let page =
+            Page::new(&request, Rows { rows: vec![Ok(1)], more: true }, |row| *row, &SkippedRows::default());
         assert_eq!(page.next.as_deref(), Some("limit=1&after=1&vin=a%26b"));
         for vin in ["", " ", "\u{200b}", "a\0b", &"x".repeat(65)] {
             assert!(parse_query(&query(vin)).is_err(), "{vin:?}");

@@ -14,6 +14,9 @@ use crate::vehicle::FieldError;
 /// The seconds after which a client should retry.
 const RETRY_AFTER: &str = "2";
 
+/// The media type of a problem.
+pub(super) const PROBLEM_JSON: &str = "application/problem+json";
+
 /// An error as a client sees it.
 #[derive(Clone, Debug)]
 pub struct Problem {
@@ -94,6 +97,11 @@ impl Problem {
             .with_header(header::RETRY_AFTER, RETRY_AFTER)
     }
 
+    /// Returns a 401 for a request without a valid API key.
+    pub(super) fn unauthorized() -> Self {
+        Self::new(&ProblemType::UNAUTHORIZED, "").with_header(header::WWW_AUTHENTICATE, "Bearer")
+    }
+
     pub fn not_found() -> Self {
         Self::new(&ProblemType::NOT_FOUND, "")
     }
@@ -102,6 +110,11 @@ impl Problem {
     #[must_use]
     pub(super) fn with_header(self, name: header::HeaderName, value: &'static str) -> Self {
         Self { header: Some((name, value)), ..self }
+    }
+
+    /// Returns the body of the response.
+    pub(super) fn to_json(&self) -> String {
+        serde_json::to_string(&self.body()).unwrap_or_default()
     }
 
     fn body(&self) -> ProblemBody<'_> {
@@ -129,14 +142,14 @@ impl ResponseError for Problem {
 
     fn error_response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status_code());
-        response.insert_header((header::CONTENT_TYPE, "application/problem+json"));
+        response.insert_header((header::CONTENT_TYPE, PROBLEM_JSON));
         if self.status_code() == StatusCode::SERVICE_UNAVAILABLE {
             response.insert_header((header::RETRY_AFTER, RETRY_AFTER));
         }
         if let Some(header) = self.header.clone() {
             response.insert_header(header);
         }
-        response.body(serde_json::to_string(&self.body()).unwrap_or_default())
+        response.body(self.to_json())
     }
 }
 

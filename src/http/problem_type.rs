@@ -33,8 +33,8 @@ macro_rules! problem_types {
 
 problem_types! {
     MALFORMED_REQUEST: "malformed-request", "The request is malformed", BAD_REQUEST,
-        "The query, a header or the body cannot be read; for example, the body is not JSON. The detail names the \
-         place. Correct the request before you send it again.";
+        "The request line, the query, a header or the body cannot be read; for example, the body is not JSON. The detail \
+         names the place. Correct the request before you send it again.";
     INVALID_FIELDS: "invalid-fields", "The body has invalid fields", BAD_REQUEST,
         "The member \"errors\" lists every invalid field by its JSON pointer (RFC 6901), with the reason. Nothing was \
          stored.";
@@ -44,11 +44,19 @@ problem_types! {
     REFUSED_VALUES: "refused-values", "The database refuses the values", BAD_REQUEST,
         "The values are valid, but the database refuses them, for example because of a constraint that its operator \
          added. Nothing was stored.";
+    UNAUTHORIZED: "unauthorized", "The request has no valid API key", UNAUTHORIZED,
+        "The service requires an API key for this request. Send it as Authorization: Bearer KEY. The operator of the \
+         service knows the keys.";
+    CROSS_ORIGIN_REFUSED: "cross-origin-refused", "A page of another origin may not send this request", FORBIDDEN,
+        "The browser asked whether a page of another origin may send a request, and the service refuses it because of \
+         the origin, the method or a header. The operator of the service chooses the origins.";
     NOT_FOUND: "not-found", "No resource has this path", NOT_FOUND,
         "The path is unknown, or no vehicle or ad has this id. Numbers and ids have one canonical form; /stock/01 is \
          not /stock/1.";
     METHOD_NOT_ALLOWED: "method-not-allowed", "The resource does not support the method", METHOD_NOT_ALLOWED,
         "The header Allow lists the methods that the resource supports.";
+    HEAD_TIMEOUT: "head-timeout", "The head of the request did not arrive in time", REQUEST_TIMEOUT,
+        "The request line and all headers must arrive within 5 seconds. Send the request again on a new connection.";
     BODY_TIMEOUT: "body-timeout", "The body did not arrive in time", REQUEST_TIMEOUT,
         "The whole body must arrive within 10 seconds. Nothing was stored. Send the request again on a new connection.";
     VEHICLE_EXISTS: "vehicle-exists", "A vehicle with this vin exists", CONFLICT,
@@ -65,6 +73,8 @@ problem_types! {
     KEY_REUSED: "key-reused", "The Idempotency-Key belongs to another vehicle", UNPROCESSABLE_ENTITY,
         "A vehicle was stored with this Idempotency-Key, and the request describes another one. Nothing was stored. Choose \
          a new key for each vehicle.";
+    HEAD_TOO_LARGE: "head-too-large", "The head of the request is too large", REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "The request line and all headers have at most 128 KiB together, and there are at most 96 headers.";
     INTERNAL: "internal", "The service failed", INTERNAL_SERVER_ERROR,
         "A defect of the service or of its database. The log of the service contains the cause.";
     UNAVAILABLE: "unavailable", "The database is unavailable", SERVICE_UNAVAILABLE,

@@ -1,33 +1,42 @@
 //! The HTTP server: listens, serves, and shuts down gracefully.
 
+use std::future::ready;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::Server;
-use actix_web::middleware::from_fn;
+use actix_http::HttpService;
+use actix_server::Server;
+use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, fn_service, map_config};
+use actix_web::dev::AppConfig;
+use actix_web::middleware::{Condition, from_fn};
+use actix_web::rt::net::TcpStream;
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{App, HttpServer as ActixServer};
+use actix_web::{App, Error};
 use anyhow::{Context as _, bail};
 use futures::future::{join_all, try_join_all};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use super::args::{HttpArgs, Port};
-use super::body::BodyRoom;
+use super::client_stream::ClientStream;
 use super::connections::Connections;
+use super::cors::{CorsOrigins, explain_refusal};
 use super::health::{Disclosure, Health, healthz, readyz};
 use super::listener::Listener;
 use super::metrics::{HttpMetrics, measure, show};
 use super::problem::Problem;
 use super::problem_type::ProblemType;
+use super::room::Rooms;
 use super::routes::readable;
 
 /// The number of worker threads; each serves many connections.
 const SERVING_THREADS: usize = 2;
 /// The maximum number of concurrent connections of the port for health and metrics.
 const ADMIN_CONNECTIONS: usize = 64;
+/// The time for a client to close its end of a connection.
+const DISCONNECT: Duration = Duration::from_secs(1);
 
 /// The listening sockets of a role, which do not accept connections yet.
 pub struct HttpServer {
@@ -37,6 +46,7 @@ pub struct HttpServer {
     /// Serves only health and metrics.
     admin: Option<Listener>,
     max_connections: usize,
+    origins: CorsOrigins,
 }
 
 impl HttpServer {
@@ -48,7 +58,19 @@ impl HttpServer {
         let listener = Listener::bind(args.host, port)?;
         let admin = args.admin_port.map(|port| Listener::bind(args.host, port)).transpose()?;
         let probes = if admin.is_none() { Some(Disclosure::Summary) } else { None };
-        Ok(Self { listener, probes, admin, max_connections: args.max_connections() })
+        Ok(Self {
+            listener,
+            probes,
+            admin,
+            max_connections: args.max_connections(),
+            origins: CorsOrigins::default(),
+        })
+    }
+
+    /// Lets web pages of other origins use the routes.
+    #[must_use]
+    pub fn allow_origins(self, origins: CorsOrigins) -> Self {
+        Self { origins, ..self }
     }
 
     /// Listens for a role that needs no HTTP: on the ports that are given, if any.
@@ -63,6 +85,7 @@ impl HttpServer {
                 probes: Some(Disclosure::Whole),
                 admin: None,
                 max_connections: ADMIN_CONNECTIONS,
+                origins: CorsOrigins::default(),
             },
             (None, None) => return Ok(None),
         };
@@ -85,19 +108,20 @@ impl HttpServer {
         shutdown: CancellationToken,
         grace: Duration,
     ) -> anyhow::Result<()> {
-        let Self { listener, probes, admin, max_connections } = self;
+        let Self { listener, probes, admin, max_connections, origins } = self;
         let site = Site {
             metrics: HttpMetrics::register(&mut registry),
             registry: Arc::new(registry),
             health,
-            room: BodyRoom::new(),
+            rooms: Rooms::new(),
             connections: Connections::new(),
             grace,
         };
-        let mut servers = vec![site.start(listener, max_connections, probes, routes)?];
+        let mut servers = vec![site.start(listener, max_connections, probes, origins, routes)?];
         if let Some(listener) = admin {
             tracing::info!(address = %listener.address, "health and metrics have an address of their own");
-            servers.push(site.start(listener, ADMIN_CONNECTIONS, Some(Disclosure::Whole), |_| {})?);
+            let (probes, origins) = (Some(Disclosure::Whole), CorsOrigins::default());
+            servers.push(site.start(listener, ADMIN_CONNECTIONS, probes, origins, |_| {})?);
         }
         let watching = site.connections.watch();
         let handles: Vec<_> = servers.iter().map(Server::handle).collect();
@@ -122,7 +146,7 @@ struct Site {
     metrics: HttpMetrics,
     registry: Arc<Registry>,
     health: Arc<Health>,
-    room: BodyRoom,
+    rooms: Rooms,
     connections: Connections,
     grace: Duration,
 }
@@ -134,12 +158,13 @@ impl Site {
         listener: Listener,
         max_connections: usize,
         probes: Option<Disclosure>,
+        origins: CorsOrigins,
         routes: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
     ) -> anyhow::Result<Server> {
         let metrics = web::Data::new(self.metrics.clone());
         let registry = web::Data::new(Arc::clone(&self.registry));
         let state = web::Data::from(Arc::clone(&self.health));
-        let room = self.room.clone();
+        let rooms = self.rooms.clone();
         let connections = self.connections.clone();
         let app = move || {
             let probes = |config: &mut ServiceConfig| {
@@ -152,11 +177,13 @@ impl Site {
                 }
             };
             App::new()
+                .wrap(Condition::new(origins.exist(), origins.middleware()))
+                .wrap(Condition::new(origins.exist(), from_fn(explain_refusal)))
                 .wrap(from_fn(measure))
                 .app_data(metrics.clone())
                 .app_data(registry.clone())
                 .app_data(state.clone())
-                .app_data(room.clone())
+                .app_data(rooms.clone())
                 .app_data(web::QueryConfig::default().error_handler(|error, _| {
                     let detail = format!("cannot read the query: {error}");
                     Problem::new(&ProblemType::MALFORMED_REQUEST, detail).into()
@@ -166,14 +193,32 @@ impl Site {
                 .default_service(web::to(async || Err::<String, _>(Problem::not_found())))
         };
         let threads = SERVING_THREADS.min(max_connections);
-        let server = ActixServer::new(app)
+        let server = Server::build()
             .workers(threads)
-            .max_connections(max_connections / threads)
-            .on_connect(move |stream, data| connections.add(stream, data))
+            .max_concurrent_connections(max_connections / threads)
             .disable_signals()
-            .shutdown_timeout(self.grace.as_secs())
-            .listen(listener.socket)
-            .context("cannot serve HTTP")?;
-        Ok(server.run())
+            .shutdown_timeout(self.grace.as_secs());
+        let shutdown = server.graceful_shutdown_signal();
+        // As actix-web's own server does, with another type of stream.
+        let service = move || {
+            let (connections, shutdown) = (connections.clone(), shutdown.clone());
+            let app = app().into_factory().map_err(|error: Error| error.error_response());
+            let http = HttpService::build()
+                .graceful_shutdown_signal(move || {
+                    let shutdown = shutdown.clone();
+                    async move { shutdown.notified().await }
+                })
+                .client_disconnect_timeout(DISCONNECT)
+                .on_connect_ext(move |stream: &ClientStream, data: &mut _| {
+                    connections.add(stream.socket(), data);
+                })
+                .h1(map_config(app, |()| AppConfig::default()));
+            let connected = |stream: TcpStream| {
+                let peer = stream.peer_addr().ok();
+                ready(Ok((ClientStream::new(stream), peer)))
+            };
+            fn_service(connected).and_then(http)
+        };
+        Ok(server.listen("http", listener.socket, service).context("cannot serve HTTP")?.run())
     }
 }

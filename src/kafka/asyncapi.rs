@@ -70,7 +70,8 @@ fn event(event: EventType, summary: &str) -> Value {
         "headers": {
             "type": "object",
             "properties": {
-                "traceparent": { "type": "string", "description": "The W3C trace context." }
+                "traceparent": { "type": "string", "description": "The W3C trace context." },
+                "tracestate": { "type": "string", "description": "What tracing systems add to it." }
             }
         },
         "payload": { "schemaFormat": "application/schema+json;version=draft-07", "schema": schema },

@@ -43,7 +43,7 @@ impl<H: Handler> Work<H> {
     /// Processes a record until it succeeds or proves to be poison. Returns the record to write, if any, or the reason
     /// why it is poison.
     pub(super) async fn process(&self, record: &Record) -> Result<Option<OutgoingRecord>, String> {
-        let span = Span::follow(record.header(TraceContext::HEADER));
+        let span = Span::follow(&record.trace());
         let failure = match self.attempt(record, span.context()).await {
             Ok(output) => return self.finish(record, span, Ok(output)),
             Err(failure) => failure,

@@ -1,5 +1,6 @@
 //! Defines records as they are read and as they are written.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use rdkafka::Message;
@@ -8,7 +9,7 @@ use rdkafka::producer::BaseRecord;
 
 use super::content::Content;
 use crate::expected_panic::catch_expected;
-use crate::trace::{Description, SpanKind, TraceContext};
+use crate::trace::{Description, SpanKind, TraceContext, TraceHeaders};
 
 pub(super) type RecordHeaders = Vec<(String, Option<Vec<u8>>)>;
 
@@ -87,6 +88,10 @@ impl Record {
         self.headers().filter(|(known, _)| *known == name).last()?.1
     }
 
+    pub(super) fn trace(&self) -> TraceHeaders<'_> {
+        TraceHeaders::read(self.header(TraceHeaders::PARENT), self.header(TraceHeaders::STATE))
+    }
+
     /// Returns a record with the same content for another topic.
     pub(super) fn to_outgoing(&self, topic: String) -> OutgoingRecord {
         OutgoingRecord {
@@ -140,8 +145,14 @@ pub struct OutgoingRecord {
 impl OutgoingRecord {
     /// Creates a record with a key, a value and a trace context.
     pub fn new(topic: String, key: Vec<u8>, value: Vec<u8>, trace: &TraceContext) -> Self {
-        let header = (TraceContext::HEADER.to_owned(), Some(trace.to_string().into_bytes()));
-        Self { topic, key: Some(key), value: Some(value), headers: vec![header] }
+        let TraceHeaders { parent, state } = trace.headers();
+        let header =
+            |name: &str, value: Cow<'_, str>| (name.to_owned(), Some(value.into_owned().into_bytes()));
+        let mut headers = vec![header(TraceHeaders::PARENT, parent)];
+        if !state.is_empty() {
+            headers.push(header(TraceHeaders::STATE, state));
+        }
+        Self { topic, key: Some(key), value: Some(value), headers }
     }
 
     /// Returns the size of the key, the value and the headers in memory, in bytes.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actix_web::http::header;
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
 use chrono::{DateTime, Datelike, SecondsFormat, Utc};
@@ -12,14 +12,15 @@ use utoipa::{OpenApi, ToSchema};
 
 use super::IdempotencyKey;
 use super::committer::{Insertion, SubmitError, Submitter};
-use super::store::{NewVehicle, VehicleStore};
+use super::vehicle_store::{NewVehicle, VehicleStore};
+use crate::canonical::canonical;
 use crate::database::DatabaseError;
 use crate::http::{
-    Docs, JsonDocument, Page, PageRequest, Problem, ProblemType, Problems, QueryParams, SkippedRows,
-    canonical, collection, readable, respond_unless_known,
+    ApiKeys, Authorized, Docs, JsonDocument, Page, Problem, ProblemType, Problems, QueryParams, SkippedRows,
+    collection, readable, respond_unless_known,
 };
 use crate::kafka::asyncapi;
-use crate::trace::{Description, Span, SpanKind, TraceContext};
+use crate::trace::{Description, Span, SpanKind, TraceContext, TraceHeaders};
 use crate::vehicle::{PlainVehicle, StockedVehicle, Vehicle, VehicleId, parse_vehicle};
 
 /// The state that the routes share.
@@ -27,11 +28,17 @@ pub struct StockApi {
     store: Arc<dyn VehicleStore>,
     submitter: Submitter,
     skipped: SkippedRows,
+    keys: ApiKeys,
 }
 
 impl StockApi {
-    pub fn new(store: Arc<dyn VehicleStore>, submitter: Submitter, skipped: SkippedRows) -> Self {
-        Self { store, submitter, skipped }
+    pub fn new(
+        store: Arc<dyn VehicleStore>,
+        submitter: Submitter,
+        skipped: SkippedRows,
+        keys: ApiKeys,
+    ) -> Self {
+        Self { store, submitter, skipped, keys }
     }
 
     pub fn routes(self: Arc<Self>) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
@@ -39,6 +46,7 @@ impl StockApi {
         move |config| {
             config
                 .app_data(api.clone())
+                .app_data(api.keys.clone())
                 .configure(|config| DOCS.configure(config))
                 .service(collection("/stock", list, create))
                 .service(readable("/stock/{id}", show));
@@ -61,6 +69,7 @@ const PROBLEMS: &[Problems] = &[
             ProblemType::MALFORMED_REQUEST,
             ProblemType::INVALID_FIELDS,
             ProblemType::REFUSED_VALUES,
+            ProblemType::UNAUTHORIZED,
             ProblemType::BODY_TIMEOUT,
             ProblemType::VEHICLE_EXISTS,
             ProblemType::REQUEST_UNDER_WAY,
@@ -144,13 +153,13 @@ fn path_of(id: VehicleId) -> String {
     ))
 )]
 async fn create(
+    _: Authorized,
     api: web::Data<StockApi>,
     request: HttpRequest,
     document: Result<JsonDocument, Problem>,
 ) -> Result<HttpResponse, Problem> {
-    let traceparent = request.headers().get(TraceContext::HEADER).map(header::HeaderValue::as_bytes);
-    let span = Span::follow(traceparent);
-    let answer = take(&api, &request, document, *span.context()).await;
+    let span = Span::follow(&trace_headers(request.headers()));
+    let answer = take(&api, &request, document, span.context()).await;
     span.end(|| {
         let status = answer.as_ref().map_or_else(Problem::status_code, HttpResponse::status);
         let description = Description::new(SpanKind::Server, "POST /stock".to_owned())
@@ -166,7 +175,7 @@ async fn take(
     api: &StockApi,
     request: &HttpRequest,
     document: Result<JsonDocument, Problem>,
-    trace: TraceContext,
+    trace: &TraceContext,
 ) -> Result<HttpResponse, Problem> {
     let idempotency_key = idempotency_key(request)?;
     let JsonDocument(document) = document?;
@@ -184,6 +193,18 @@ async fn take(
         }
         Insertion::KeyReused => Err(Problem::new(&ProblemType::KEY_REUSED, "")),
     }
+}
+
+fn trace_headers(headers: &HeaderMap) -> TraceHeaders<'_> {
+    let mut parents = headers.get_all(TraceHeaders::PARENT);
+    // Two parents are malformed, and several states are one list (RFC 9110, section 5.3).
+    let parent = parents.next().filter(|_| parents.next().is_none());
+    let states: Vec<_> = headers.get_all(TraceHeaders::STATE).map(HeaderValue::as_bytes).collect();
+    let mut read = TraceHeaders::read(parent.map(HeaderValue::as_bytes), states.first().copied());
+    if states.len() > 1 {
+        read.state = String::from_utf8(states.join(&b',')).unwrap_or_default().into();
+    }
+    read
 }
 
 fn idempotency_key(request: &HttpRequest) -> Result<Option<IdempotencyKey>, Problem> {
@@ -211,10 +232,18 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<IdempotencyKey>, Prob
         headers(("Link" = Option<String>, description = "The next page, if there is one, as rel=\"next\" (RFC 8288)"))
     ))
 )]
-async fn list(api: web::Data<StockApi>, query: web::Query<QueryParams>) -> Result<HttpResponse, Problem> {
-    let request = PageRequest::parse(&query, |cursor| canonical(cursor).map(VehicleId))?;
-    let rows = api.store.page(&request).await?;
-    Ok(Page::new(&request, rows, |stocked| stocked.id, &api.skipped).respond("/stock", VehicleBody::from))
+async fn list(
+    api: web::Data<StockApi>,
+    request: HttpRequest,
+    query: web::Query<QueryParams>,
+) -> Result<HttpResponse, Problem> {
+    let wanted = query.parse(|cursor| canonical(cursor).map(VehicleId))?;
+    let rows = api.store.page(&wanted).await?;
+    Page::new(&wanted, rows, |stocked| stocked.id, &api.skipped).respond(
+        &request,
+        "/stock",
+        VehicleBody::from,
+    )
 }
 
 /// Show a vehicle

@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::Notify;
 
 use super::committer::{Insertion, Submission};
-use super::store::{Appender, Existing, IdsByVin, NewVehicle, VehicleStore};
+use super::vehicle_store::{Appender, Existing, IdsByVin, NewVehicle, VehicleStore};
 use super::write_status::WriteStatus;
 use crate::database::DatabaseError;
 use crate::vehicle::{StockedVehicle, VehicleId};
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
     use crate::database::Access;
     use crate::stock::committer::Waiter;
-    use crate::stock::store::SqliteVehicles;
+    use crate::stock::vehicle_store::SqliteVehicles;
 
     /// A connection on which every transaction with the vehicle `vin` fails, and all other vehicles already exist.
     struct Failing {

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::batch_writer::{BatchWriter, WriterContext};
 use super::idempotency::{KeysUnderWay, UnderWay};
-use super::store::{NewVehicle, VehicleStore};
+use super::vehicle_store::{NewVehicle, VehicleStore};
 use super::write_status::WriteStatus;
 use crate::database::{DATABASE_TIMEOUT, DatabaseError};
 use crate::vehicle::{StockedVehicle, VehicleId};
@@ -233,7 +233,7 @@ mod tests {
     use super::*;
     use crate::database::Access;
     use crate::stock::IdempotencyKey;
-    use crate::stock::store::SqliteVehicles;
+    use crate::stock::vehicle_store::SqliteVehicles;
 
     fn submission(vin: u8) -> Submission {
         Submission { new: NewVehicle::sample(&vin.to_string()), waiter: Waiter::new().0 }

@@ -1,6 +1,6 @@
 //! Accepts vehicles over HTTP, stores them, and publishes an event about each.
 //!
-//! A request goes `api` -> `committer` -> `store`, which writes the vehicle and its event together; from there `relay`
+//! A request goes `api` -> `committer` -> `vehicle_store`, which writes the vehicle and its event together; from there `relay`
 //! publishes the events in the order of their log.
 
 mod api;
@@ -8,7 +8,7 @@ mod batch_writer;
 pub mod committer;
 mod idempotency;
 pub mod relay;
-pub mod store;
+pub mod vehicle_store;
 mod write_status;
 
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::database::{Access, DatabaseError, DatabaseUrl};
 use crate::duration::parse_duration;
 use crate::event::VEHICLE_CREATED;
-use crate::http::{HttpServer, Need, Port, SkippedRows};
+use crate::http::{ApiKeys, CorsOrigins, HttpServer, Need, Port, SkippedRows};
 use crate::kafka::{ClusterCheck, Instance, Naming};
 use crate::registry::Codec;
 use crate::role::{Part, Role, RoleArgs, on_its_own};
@@ -34,7 +34,7 @@ use committer::Committer;
 pub use idempotency::IdempotencyKey;
 pub use relay::DEFAULT_RETENTION;
 use relay::{Relay, RelayMetrics, RelayStatus, SessionSettings};
-use store::VehicleStore;
+use vehicle_store::VehicleStore;
 
 /// The default URL: a database on this machine.
 pub const DEFAULT_DATABASE_URL: &str = "postgres://postgres:postgres@127.0.0.1:5432/stock";
@@ -52,7 +52,7 @@ pub struct StockArgs {
         value_name = "URL",
         default_value = DEFAULT_DATABASE_URL,
         hide_env_values = true,
-        value_parser = SecretParser::new(store::parse_url),
+        value_parser = SecretParser::new(vehicle_store::parse_url),
         help_heading = "Database"
     )]
     pub database_url: DatabaseUrl,
@@ -69,6 +69,12 @@ pub struct StockArgs {
     pub outbox_retention: humantime::Duration,
 
     #[command(flatten)]
+    pub keys: ApiKeys,
+
+    #[command(flatten)]
+    pub origins: CorsOrigins,
+
+    #[command(flatten)]
     pub role: RoleArgs,
 }
 
@@ -78,6 +84,7 @@ pub struct Stock {
     store: Arc<dyn VehicleStore>,
     codec: Arc<Codec>,
     retention: Duration,
+    keys: ApiKeys,
     role: RoleArgs,
 }
 
@@ -87,11 +94,12 @@ impl Stock {
     /// # Errors
     /// Fails when the port is in use, or an argument can never work.
     pub async fn bind(args: StockArgs) -> anyhow::Result<Self> {
-        let server = HttpServer::bind(&args.role.http, args.port)?;
-        let store = store::open(&args.database_url, Access::Owner).await;
+        let server = HttpServer::bind(&args.role.http, args.port)?.allow_origins(args.origins);
+        let store = vehicle_store::open(&args.database_url, Access::Owner).await;
         let store = store.context("--database-url (DATABASE_URL)")?;
         let codec = Arc::new(Codec::new(&args.role.registry)?);
-        Ok(Self { server, store, codec, retention: args.outbox_retention.into(), role: args.role })
+        let retention = args.outbox_retention.into();
+        Ok(Self { server, store, codec, retention, keys: args.keys, role: args.role })
     }
 
     /// Returns the address that the role listens on.
@@ -107,7 +115,7 @@ impl Stock {
     /// # Errors
     /// Fails when a part of the role fails.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { server, store, codec, retention, role: args } = self;
+        let Self { server, store, codec, retention, keys, role: args } = self;
         let topic = Naming::new(&args.kafka).topic(VEHICLE_CREATED);
         let arrivals = Arc::new(Notify::new());
         let mut metrics = Registry::with_prefix("stock");
@@ -115,7 +123,8 @@ impl Stock {
 
         let (submitter, committer) = Committer::new(Arc::clone(&store), Arc::clone(&arrivals), &mut metrics);
         let writes = committer.status();
-        let api = Arc::new(StockApi::new(Arc::clone(&store), submitter, SkippedRows::register(&mut metrics)));
+        let skipped = SkippedRows::register(&mut metrics);
+        let api = Arc::new(StockApi::new(Arc::clone(&store), submitter, skipped, keys));
         let relay_metrics = RelayMetrics::register(&mut metrics);
         let status = RelayStatus::new(relay_metrics.clone());
         let cluster = Arc::new(ClusterCheck::new(&args.kafka, vec![topic.clone()], None)?);

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use percent_encoding::percent_decode_str;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use reqwest::redirect::Policy;
 
 /// The timeout of a request, which is OpenTelemetry's default.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,8 +35,9 @@ pub(super) struct CollectorClient {
 
 impl CollectorClient {
     pub(super) fn new(headers: HeaderMap) -> anyhow::Result<Self> {
-        // A blocking client can only be built outside of an async runtime.
-        let build = || reqwest::blocking::Client::builder().timeout(TIMEOUT).build();
+        // A blocking client can only be built outside of an async runtime. It follows no redirect, to which it would send
+        // the headers.
+        let build = || reqwest::blocking::Client::builder().timeout(TIMEOUT).redirect(Policy::none()).build();
         let http = thread::spawn(build).join().map_err(|_| anyhow!("setting up an HTTP client panicked"))?;
         Ok(Self { http: http.context("cannot set up an HTTP client")?, headers })
     }

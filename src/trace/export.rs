@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use clap::Args;
-use opentelemetry::trace::{SpanContext, SpanId, Status, TraceFlags, TraceId, TraceState};
+use opentelemetry::trace::{SpanId, Status};
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_otlp::{WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
@@ -139,14 +139,8 @@ pub(super) fn send(span: Span, describe: impl FnOnce() -> Description) {
 
 fn data(span: Span, description: Description) -> SpanData {
     SpanData {
-        span_context: SpanContext::new(
-            TraceId::from_bytes(span.context.trace_id),
-            SpanId::from_bytes(span.context.parent_id),
-            TraceFlags::SAMPLED,
-            false,
-            TraceState::NONE,
-        ),
-        parent_span_id: span.parent.map_or(SpanId::INVALID, SpanId::from_bytes),
+        span_context: span.context.span_context(),
+        parent_span_id: span.parent.unwrap_or(SpanId::INVALID),
         parent_span_is_remote: span.parent.is_some(),
         span_kind: description.kind,
         name: description.name.into(),
@@ -166,11 +160,13 @@ mod tests {
     use opentelemetry::trace::SpanKind;
 
     use super::*;
+    use crate::trace::TraceHeaders;
 
     #[test]
     fn a_step_is_exported_with_the_ids_that_its_successors_refer_to() {
-        let first = Span::follow(None);
-        let second = Span::follow(Some(first.context().to_string().as_bytes()));
+        let first = Span::follow(&TraceHeaders::default());
+        let second = Span::follow(&first.context().headers());
+        let header = second.context().headers().parent;
         let description = || Description::new(SpanKind::Internal, "step".to_owned());
         let (exported_first, exported_second) =
             (data(first, description()), data(second, description().failed("why")));
@@ -179,7 +175,6 @@ mod tests {
         assert_eq!(exported_second.parent_span_id, exported_first.span_context.span_id());
         assert_eq!(exported_second.span_context.trace_id(), exported_first.span_context.trace_id());
         assert_eq!(exported_second.status, Status::error("why"));
-        let header = second.context().to_string();
         assert!(header.contains(&exported_second.span_context.span_id().to_string()), "{header}");
     }
 

@@ -6,8 +6,9 @@ mod export;
 
 use std::time::SystemTime;
 
-pub use context::TraceContext;
+pub use context::{TraceContext, TraceHeaders};
 pub use export::{TraceArgs, finish, init};
+use opentelemetry::trace::SpanId;
 pub use opentelemetry::trace::SpanKind;
 use opentelemetry::{KeyValue, Value};
 
@@ -15,23 +16,22 @@ use opentelemetry::{KeyValue, Value};
 ///
 /// A step that is dropped before its end is never exported. A step that is repeated, because its work was not
 /// committed, is exported again. The type is small because an estimator holds one for every waiting vehicle.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Span {
     context: TraceContext,
     /// The preceding step.
-    parent: Option<[u8; 8]>,
+    parent: Option<SpanId>,
     began: SystemTime,
 }
 
 impl Span {
-    /// Starts the next step of the trace in `traceparent`. Starts a new trace when there is none or it is malformed,
-    /// as the W3C recommendation requires.
-    pub fn follow(traceparent: Option<&[u8]>) -> Self {
-        let parent = traceparent
-            .and_then(|bytes| std::str::from_utf8(bytes).ok())
-            .and_then(|text| text.parse::<TraceContext>().ok());
-        let context = parent.map_or_else(TraceContext::new_root, TraceContext::child);
-        Self { context, parent: parent.map(|parent| parent.parent_id), began: SystemTime::now() }
+    /// Starts the next step of the trace in `headers`. Starts a new trace when they name none or are malformed, as the
+    /// W3C recommendation requires.
+    pub fn follow(headers: &TraceHeaders<'_>) -> Self {
+        let found = TraceContext::extract(headers);
+        let parent = found.as_ref().map(|step| step.span_id);
+        let context = found.map_or_else(TraceContext::new_root, TraceContext::into_child);
+        Self { context, parent, began: SystemTime::now() }
     }
 
     /// Returns the context that the next step follows.
@@ -80,13 +80,13 @@ mod tests {
 
     #[test]
     fn a_step_follows_the_given_trace_and_starts_a_new_one_otherwise() {
-        let first = Span::follow(None);
+        let first = Span::follow(&TraceHeaders::default());
         assert_eq!(first.parent, None);
-        let next = Span::follow(Some(first.context().to_string().as_bytes()));
-        assert_eq!(next.parent, Some(first.context.parent_id));
+        let next = Span::follow(&first.context().headers());
+        assert_eq!(next.parent, Some(first.context.span_id));
         assert_eq!(next.context().trace_id, first.context().trace_id);
         for wrong in [&b"00-abc"[..], b"\xff"] {
-            let begun = Span::follow(Some(wrong));
+            let begun = Span::follow(&TraceHeaders::read(Some(wrong), None));
             assert_eq!(begun.parent, None);
             assert_ne!(begun.context().trace_id, first.context().trace_id);
         }

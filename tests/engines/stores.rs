@@ -12,12 +12,12 @@ use std::sync::Arc;
 
 use crate::support::engines::offer;
 use crate::support::{assert_same, engines};
-use vehicle_platform::ads::store::{AdStore, Insertion, MongoAds, SqliteAds};
+use vehicle_platform::ads::ad_store::{AdStore, Insertion, MongoAds, SqliteAds};
 use vehicle_platform::ads::{Ad, Offer};
 use vehicle_platform::database::Access;
 use vehicle_platform::event::VehicleCreated;
-use vehicle_platform::http::PageRequest;
-use vehicle_platform::stock::store::{
+use vehicle_platform::page::{MAX_PAGE_BYTES, PageRequest};
+use vehicle_platform::stock::vehicle_store::{
     EventLog, LastPublished, Lease, LogEntry, LogRead, NewVehicle, PositionKey, PostgresVehicles,
     SqliteVehicles, VehicleStore,
 };
@@ -26,7 +26,7 @@ use vehicle_platform::vehicle::{Price, StockedVehicle, VehicleId, Vin, parse_veh
 
 fn new_vehicle(vin: &str) -> NewVehicle {
     let vehicle = parse_vehicle(&support::vehicle(vin), 2026).unwrap();
-    NewVehicle::new(vehicle, TraceContext::new_root()).unwrap()
+    NewVehicle::new(vehicle, &TraceContext::new_root()).unwrap()
 }
 
 async fn stocked(store: &dyn VehicleStore, vin: &str) -> StockedVehicle {
@@ -104,10 +104,10 @@ mod vehicles {
             expected.push(Ok(stocked(store, &format!("page-{number}")).await));
         }
         let first = store.page(&PageRequest::new(2, None)).await.unwrap();
-        assert_eq!(first, expected[..3], "one more than the limit shows that there are more");
+        assert_eq!((&first.rows[..], first.more), (&expected[..2], true));
         let after = expected[2].as_ref().ok().map(|stocked| stocked.id);
         let last = store.page(&PageRequest::new(2, after)).await.unwrap();
-        assert_eq!(last, expected[3..]);
+        assert_eq!((&last.rows[..], last.more), (&expected[3..], false));
     }
 
     pub async fn are_found_by_their_vin(store: &dyn VehicleStore) {
@@ -119,10 +119,10 @@ mod vehicles {
             ..PageRequest::new(10, after)
         };
         for after in [None, Some(first.id)] {
-            assert_eq!(store.page(&of("b", after)).await.unwrap(), std::slice::from_ref(&found));
+            assert_eq!(store.page(&of("b", after)).await.unwrap().rows, std::slice::from_ref(&found));
         }
-        assert_eq!(store.page(&of("b", Some(last.id))).await.unwrap(), []);
-        assert_eq!(store.page(&of("other", None)).await.unwrap(), []);
+        assert_eq!(store.page(&of("b", Some(last.id))).await.unwrap().rows, []);
+        assert_eq!(store.page(&of("other", None)).await.unwrap().rows, []);
     }
 }
 
@@ -359,6 +359,7 @@ macro_rules! ad_contract {
             are_read_back_as_they_were_written,
             only_the_first_ad_of_a_vin_is_stored,
             pages_start_with_the_oldest,
+            a_page_ends_at_a_size,
             are_found_by_their_vin,
             are_stored_once_when_written_concurrently,
         );

@@ -13,16 +13,16 @@ use mongodb::Database;
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{DateTime, Document, doc};
 use vehicle_platform::ads::Ad;
-use vehicle_platform::ads::store::{AdStore, Insertion, MongoAds, SqliteAds};
+use vehicle_platform::ads::ad_store::{AdStore, Insertion, MongoAds, SqliteAds};
 use vehicle_platform::database::{Access, DatabaseError};
-use vehicle_platform::http::PageRequest;
+use vehicle_platform::page::PageRequest;
 
 fn ad(vin: &str) -> Ad {
     Ad::publish(offer(vin))
 }
 
 async fn vins_of(store: &dyn AdStore) -> Vec<String> {
-    let rows = store.page(&PageRequest::new(1_000, None)).await.unwrap();
+    let rows = store.page(&PageRequest::new(1_000, None)).await.unwrap().rows;
     rows.into_iter().map(|row| row.unwrap().offer.vehicle.vin).collect()
 }
 
@@ -31,7 +31,7 @@ async fn walk(store: &dyn AdStore) -> (Vec<String>, Vec<String>) {
     let (mut vins, mut unreadable) = (Vec::new(), Vec::new());
     let mut after = None;
     loop {
-        let page = store.page(&PageRequest::new(1, after)).await.unwrap();
+        let page = store.page(&PageRequest::new(1, after)).await.unwrap().rows;
         let Some(row) = page.into_iter().next() else { return (vins, unreadable) };
         after = Some(match row {
             Ok(ad) => {
@@ -186,7 +186,7 @@ async fn foreign_rows_in_sqlite_are_skipped_and_identified() {
     let (vins, unreadable) = walk(&store).await;
     assert_eq!(vins, ["first", "last"]);
     assert_eq!(unreadable, [ads[1].id.to_string(), ads[2].id.to_string()]);
-    assert_eq!(store.page(&PageRequest::new(10, None)).await.unwrap().len(), 4);
+    assert_eq!(store.page(&PageRequest::new(10, None)).await.unwrap().rows.len(), 4);
     assert_eq!(store.strays(10).await.unwrap().len(), 1);
     for unreadable in &ads[1..3] {
         assert!(matches!(store.get(unreadable.id).await, Err(DatabaseError::Unreadable(_))));

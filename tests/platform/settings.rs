@@ -105,6 +105,8 @@ fn sample(variable: &str, directory: &Path) -> String {
         "ADMIN_PORT" | "PORT" | "STOCK_PORT" | "ADS_PORT" | "KAFKA_PORT" | "REGISTRY_PORT" => {
             "4001".to_owned()
         }
+        "API_KEY" => "a-key-of-a-client,another/key-01234==".to_owned(),
+        "CORS_ORIGIN" => "https://shop.example,http://127.0.0.1:5173".to_owned(),
         "DATABASE_URL" | "STOCK_DATABASE_URL" | "ADS_DATABASE_URL" => format!("sqlite:{directory}/sample.db"),
         "DATA_DIR" => format!("{directory}/data"),
         "HOST" => "127.0.0.2".to_owned(),

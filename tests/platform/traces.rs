@@ -12,6 +12,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use prost::Message as _;
+use rdkafka::Message as _;
 
 /// A collector that stores the received spans.
 struct Collector {
@@ -68,9 +69,16 @@ const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
 
 async fn post(platform: &Platform, vin: &str, flags: &str) {
-    let answer = reqwest::Client::new()
+    post_with_states(platform, vin, flags, &[]).await;
+}
+
+async fn post_with_states(platform: &Platform, vin: &str, flags: &str, states: &[&str]) {
+    let request = reqwest::Client::new()
         .post(format!("{}/stock", platform.stock()))
-        .header("traceparent", format!("00-{TRACE}-{CALLER}-{flags}"))
+        .header("traceparent", format!("00-{TRACE}-{CALLER}-{flags}"));
+    let answer = states
+        .iter()
+        .fold(request, |request, state| request.header("tracestate", *state))
         .json(&vehicle(vin))
         .send()
         .await
@@ -139,6 +147,28 @@ async fn an_unsampled_trace_is_propagated_but_not_exported() {
     assert_eq!(collector.trace(TRACE), []);
     assert!(collector.requests.lock().unwrap().is_empty());
     collector.server.stop(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_state_of_a_trace_reaches_both_topics() {
+    let platform = Platform::start(&["--processing-time", "0s"]).await;
+    post_with_states(&platform, "stateful", "01", &["vendor=1, other@system=two", "third=3"]).await;
+    post_with_states(&platform, "stateless", "01", &[]).await;
+    post_with_states(&platform, "malformed", "01", &["no pair"]).await;
+    platform.await_ads(3).await;
+    for topic in ["stock.vehicle-created", "stock.vehicle-processed"] {
+        let records = read_all(platform.kafka(), topic).await;
+        assert_eq!(records.len(), 3, "{topic}");
+        for record in records {
+            let state = header(&record, "tracestate");
+            match record.key().unwrap() {
+                b"stateful" => assert_eq!(state.unwrap(), "vendor=1,other@system=two,third=3", "{topic}"),
+                _ => assert_eq!(state, None, "{topic}"),
+            }
+            assert!(header(&record, "traceparent").unwrap().starts_with(&format!("00-{TRACE}-")), "{topic}");
+        }
+    }
+    platform.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use diesel::sql_types::{BigInt, Text};
 use diesel_async::{AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnection as _};
 use tempfile::TempDir;
 use vehicle_platform::database::Access;
-use vehicle_platform::stock::store;
+use vehicle_platform::stock::vehicle_store;
 
 use crate::support::engines::PostgresDatabase;
 use crate::support::eventually;
@@ -90,7 +90,7 @@ impl Database {
 
     /// Runs this release's migrations without a relay.
     pub async fn migrate(&self) {
-        let store = store::open(&self.url().parse().unwrap(), Access::Owner).await.unwrap();
+        let store = vehicle_store::open(&self.url().parse().unwrap(), Access::Owner).await.unwrap();
         eventually("the migration to end", async || store.check().await.ok()).await;
     }
 

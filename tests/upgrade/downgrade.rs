@@ -5,6 +5,7 @@ use crate::engines::Engines;
 use crate::older_release::published;
 use crate::stock::Stock;
 
+const STATE_DOWN: &str = "0004_tracestate/down.sql";
 const KEYS_DOWN: &str = "0003_idempotency_key/down.sql";
 const DOWN: &str = "0002_event_log/down.sql";
 
@@ -32,6 +33,7 @@ async fn refills_the_unpublished_events(database: Option<Database>) {
     stock.await_published().await;
     assert_eq!(stock.terminate().await.code(), Some(0));
     database.execute(&[append("b"), append("a")].concat()).await;
+    database.execute(&database.script(STATE_DOWN)).await;
     database.execute(&database.script(KEYS_DOWN)).await;
     assert_eq!(versions(&database).await, ["0001", "0002"]);
     database.execute(&database.script(DOWN)).await;
@@ -72,11 +74,14 @@ async fn refuses_events_that_could_not_be_encoded(database: Option<Database>) {
     database.execute("INSERT INTO relay_failure (log_id, reason) VALUES (1, 'a reason')").await;
     let refused = database.try_execute(&database.script(DOWN)).await.unwrap_err();
     assert!(refused.to_string().contains("relay_failure"), "{refused}");
-    assert_eq!(versions(&database).await, ["0001", "0002", "0003"]);
+    assert_eq!(versions(&database).await, ["0001", "0002", "0003", "0004"]);
     assert_eq!(database.texts("SELECT vin AS text FROM event_log").await, ["a"], "nothing was changed");
     database.execute("UPDATE relay_failure SET requeued = true").await;
     database.execute(&database.script(DOWN)).await;
     assert_eq!(outbox(&database).await, ["a unclaimed"]);
+    database.migrate().await;
+    assert_eq!(versions(&database).await, ["0001", "0002", "0003", "0004"], "both columns are there again");
+    database.execute("SELECT idempotency_key, tracestate FROM vehicles, event_log").await;
     database.clear().await;
 }
 
@@ -90,11 +95,12 @@ async fn the_keys_can_be_removed_and_added_again(database: Option<Database>) {
             idempotency_key)
          SELECT 'b', model, manufacturer, year, odometer, odometer_unit, created_at, 'key' FROM vehicles";
     assert!(database.try_execute(again).await.is_err(), "a key is unique");
+    database.execute(&database.script(STATE_DOWN)).await;
     database.execute(&database.script(KEYS_DOWN)).await;
     assert_eq!(versions(&database).await, ["0001", "0002"]);
     database.execute(&insertion_without_key("b")).await;
     database.migrate().await;
-    assert_eq!(versions(&database).await, ["0001", "0002", "0003"]);
+    assert_eq!(versions(&database).await, ["0001", "0002", "0003", "0004"]);
     let kept = "SELECT vin || coalesce(idempotency_key, '') AS text FROM vehicles ORDER BY id";
     assert_eq!(database.texts(kept).await, ["a", "b"]);
     database.clear().await;

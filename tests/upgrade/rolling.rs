@@ -223,7 +223,7 @@ impl World {
 
     fn give_back(&self) {
         self.say("downgrading");
-        for migration in ["0003_idempotency_key", "0002_event_log"] {
+        for migration in ["0004_tracestate", "0003_idempotency_key", "0002_event_log"] {
             let output = Command::new("psql")
                 .args(["-q", "-v", "ON_ERROR_STOP=1", &self.database.url(), "-f"])
                 .arg(format!("src/stock/migrations/postgres/{migration}/down.sql"))

@@ -6,6 +6,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use reqwest::{Client, Response, StatusCode};
 use serde_json::Value;
+use vehicle_platform::database::Access;
+use vehicle_platform::stock::vehicle_store;
 
 use crate::engines::Engines;
 use crate::support::{BINARY, eventually, free_port, terminate, vehicle};
@@ -100,11 +102,14 @@ impl Stock {
         .await;
     }
 
-    /// Waits until the instance reports that everything has been published.
+    /// Waits until the instance has published everything. Asks the database, as a metric is as old as the last check.
     pub async fn await_published(&self) {
         self.await_ready().await;
+        let (_, url) = self.variables.iter().find(|(name, _)| *name == "DATABASE_URL").unwrap();
+        let store = vehicle_store::open(&url.parse().unwrap(), Access::Observer).await.unwrap();
         eventually("an empty outbox", async || {
-            (self.metric("stock_outbox_depth").await == Some(0)).then_some(())
+            let backlog = store.backlog().await.ok()?;
+            (backlog.events == 0).then_some(())
         })
         .await;
     }

@@ -13,7 +13,7 @@ use crate::kafka::{
     CommitError, KafkaArgs, Mark, Marker, Naming, OutgoingRecord, TransactionalProducer, describe_sent,
 };
 use crate::registry::{Codec, CodecError};
-use crate::stock::store::{LogEntry, PositionKey};
+use crate::stock::vehicle_store::{LogEntry, PositionKey};
 use crate::trace::Span;
 use std::sync::Arc;
 
@@ -63,7 +63,7 @@ impl KafkaCluster {
             Ok(value) => value,
             Err(reason) => return Ok(Err(reason)),
         };
-        let span = Span::follow(Some(entry.traceparent.as_bytes()));
+        let span = Span::follow(&entry.trace);
         let key = entry.vin.clone().into_bytes();
         let mut record = OutgoingRecord::new(self.topic.clone(), key, value, span.context());
         if entry.reannounced {

@@ -20,7 +20,7 @@ use self::cluster::KafkaCluster;
 pub use self::session::{Begun, Cluster, PublishError, Session, SessionError};
 pub use self::settings::{DEFAULT_RETENTION, SessionSettings};
 pub use self::status::{RelayMetrics, RelayStatus};
-use super::store::{EventLog, Lease, VehicleStore};
+use super::vehicle_store::{EventLog, Lease, VehicleStore};
 use crate::backoff::Backoff;
 use crate::event::VEHICLE_CREATED;
 use crate::kafka::{ClusterCheck, KafkaArgs, Naming};

@@ -23,7 +23,7 @@ use super::settings::SessionSettings;
 use super::status::RelayMetrics;
 use crate::database::DatabaseError;
 use crate::kafka::Mark;
-use crate::stock::store::{EventLog, LastPublished, Lease, LogEntry, LogRead, PositionKey};
+use crate::stock::vehicle_store::{EventLog, LastPublished, Lease, LogEntry, LogRead, PositionKey};
 
 /// The number of failed events that a session retries at a time.
 const RETRIED_FAILURES: i64 = 1_000;

@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::stock::store::Backlog;
+use crate::stock::vehicle_store::Backlog;
 
 /// The time after which waiting events make a role not ready when none is published.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);

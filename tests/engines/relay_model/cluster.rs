@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use async_trait::async_trait;
 use vehicle_platform::kafka::Mark;
 use vehicle_platform::stock::relay::{Begun, Cluster, PublishError};
-use vehicle_platform::stock::store::{LogEntry, PositionKey};
+use vehicle_platform::stock::vehicle_store::{LogEntry, PositionKey};
 
 use super::gate::Gate;
 

@@ -10,7 +10,7 @@ use diesel_async::{AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnectio
 use tempfile::TempDir;
 use uuid::Uuid;
 use vehicle_platform::database::Access;
-use vehicle_platform::stock::store::{self, VehicleStore};
+use vehicle_platform::stock::vehicle_store::{self, VehicleStore};
 
 #[derive(QueryableByName)]
 struct Row {
@@ -107,7 +107,7 @@ impl Database {
             Engine::Sqlite(path) => format!("sqlite:{}", path.display()),
             Engine::Postgres { server, name } => format!("{}/{name}", server.rsplit_once('/').unwrap().0),
         };
-        let store = store::open(&url.parse().unwrap(), Access::Owner).await.unwrap();
+        let store = vehicle_store::open(&url.parse().unwrap(), Access::Owner).await.unwrap();
         store.check().await.unwrap();
         self.store = Some(store);
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use tokio::sync::Notify;
 use vehicle_platform::database::DatabaseError;
-use vehicle_platform::stock::store::{
+use vehicle_platform::stock::vehicle_store::{
     ClaimedEvents, EventLog, LastPublished, Lease, LogEntry, LogRead, PositionKey,
 };
 

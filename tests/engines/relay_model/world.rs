@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use vehicle_platform::stock::relay::{Fencings, RelayMetrics, Session, SessionError, SessionSettings};
-use vehicle_platform::stock::store::NewVehicle;
+use vehicle_platform::stock::vehicle_store::NewVehicle;
 use vehicle_platform::trace::TraceContext;
 use vehicle_platform::vehicle::parse_vehicle;
 
@@ -223,7 +223,7 @@ impl World {
         };
         let vin = format!("{kind}-{number}");
         let vehicle = parse_vehicle(&support::vehicle(&vin), 2026).unwrap();
-        let new = NewVehicle::new(vehicle, TraceContext::new_root()).unwrap();
+        let new = NewVehicle::new(vehicle, &TraceContext::new_root()).unwrap();
         let index = database % self.sites.len();
         let store = self.sites[index].database.store().await;
         store.appender().await.unwrap().append(&[&new]).await.unwrap();

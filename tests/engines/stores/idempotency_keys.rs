@@ -5,7 +5,7 @@ use diesel::{Connection as _, SqliteConnection};
 
 use super::*;
 use vehicle_platform::stock::IdempotencyKey;
-use vehicle_platform::stock::store::{Existing, IdsByVin};
+use vehicle_platform::stock::vehicle_store::{Existing, IdsByVin};
 
 fn keyed(vin: &str, key: &str) -> NewVehicle {
     let key = IdempotencyKey::parse(key.as_bytes()).unwrap();

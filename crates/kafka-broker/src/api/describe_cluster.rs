@@ -1,5 +1,7 @@
 //! Handles DescribeCluster and DescribeLogDirs.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
 use kafka_protocol::messages::describe_log_dirs_response::{
@@ -55,9 +57,13 @@ pub fn handle_describe_log_dirs(shared: &Shared, call: &Call) -> HandlerResult {
     let described = match request.topics {
         None => topics.iter().map(|(name, topic)| describe(name, topic, 0..count(topic))).collect(),
         Some(wanted) => {
-            let known = wanted.iter().filter_map(|wanted| {
-                let topic = topics.get(wanted.topic.as_str())?;
-                Some(describe(&wanted.topic, topic, wanted.partitions.iter().copied()))
+            let mut named: BTreeMap<&str, BTreeSet<i32>> = BTreeMap::new();
+            for wanted in &wanted {
+                named.entry(&wanted.topic).or_default().extend(&wanted.partitions);
+            }
+            let known = named.into_iter().filter_map(|(name, indexes)| {
+                let topic = topics.get(name)?;
+                Some(describe(name, topic, indexes.into_iter()))
             });
             known.filter(|topic| !topic.partitions.is_empty()).collect()
         }

@@ -1,5 +1,7 @@
 //! Handles DescribeConfigs, and defines the configs of the broker, which are fixed.
 
+use std::collections::HashSet;
+
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
@@ -44,7 +46,12 @@ const BROKER_CONFIGS: [(&str, Kind, &str); 16] = [
 pub fn handle_describe_configs(shared: &Shared, call: &Call) -> HandlerResult {
     let request: DescribeConfigsRequest = call.request()?;
     let core = shared.lock();
-    let results = request.resources.into_iter().map(|resource| {
+    // A resource is described once, or a small request that repeats it would have a very large response.
+    let mut named = HashSet::new();
+    let resources = request.resources.into_iter();
+    let resources =
+        resources.filter(|resource| named.insert((resource.resource_type, resource.resource_name.clone())));
+    let results = resources.map(|resource| {
         let described = describe(core.state(), &resource);
         let (error_code, message) = code_and_message(&described);
         let mut configs = described.unwrap_or_default();

@@ -1,6 +1,8 @@
 //! Handles ListTransactions, DescribeTransactions and DescribeProducers (KIP-664).
+//!
+//! What is named twice is described once, or a small request could have a very large response.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_producers_response::{
@@ -64,7 +66,9 @@ pub fn handle_list_transactions(shared: &Shared, call: &Call) -> HandlerResult {
 pub fn handle_describe_transactions(shared: &Shared, call: &Call) -> HandlerResult {
     let request: DescribeTransactionsRequest = call.request()?;
     let core = shared.lock();
-    let states = request.transactional_ids.into_iter().map(|id| describe_transaction(core.state(), id));
+    let mut named = HashSet::new();
+    let ids = request.transactional_ids.into_iter().filter(|id| named.insert(id.clone()));
+    let states = ids.map(|id| describe_transaction(core.state(), id));
     call.respond(&DescribeTransactionsResponse::default().with_transaction_states(states.collect()))
 }
 
@@ -104,8 +108,11 @@ fn describe_transaction(
 pub fn handle_describe_producers(shared: &Shared, call: &Call) -> HandlerResult {
     let request: DescribeProducersRequest = call.request()?;
     let core = shared.lock();
+    let mut named = HashSet::new();
     let topics = request.topics.into_iter().map(|topic| {
-        let partitions = topic.partition_indexes.iter().map(|index| {
+        let indexes = topic.partition_indexes.iter();
+        let indexes = indexes.filter(|index| named.insert((topic.name.clone(), **index)));
+        let partitions = indexes.map(|index| {
             let found = find_topic(core.state(), &topic.name).and_then(|topic| {
                 topic.partition(*index).ok_or_else(|| ResponseError::UnknownTopicOrPartition.into())
             });

@@ -46,14 +46,14 @@ pub async fn handle_list_offsets(shared: &Shared, call: &Call) -> HandlerResult 
     let mut named: HashMap<_, usize> = HashMap::new();
     for topic in &request.topics {
         for partition in &topic.partitions {
-            *named.entry((topic.name.clone(), partition.partition_index)).or_default() += 1;
+            *named.entry((topic.name.as_str(), partition.partition_index)).or_default() += 1;
         }
     }
     let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
+    for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
-            let found = match named.get(&(topic.name.clone(), wanted.partition_index)) {
+            let found = match named.get(&(topic.name.as_str(), wanted.partition_index)) {
                 Some(1) => find(shared, &topic.name, wanted, isolation, call.version).await?,
                 _ => Err(ResponseError::InvalidRequest),
             };
@@ -68,7 +68,9 @@ pub async fn handle_list_offsets(shared: &Shared, call: &Call) -> HandlerResult 
                     .with_leader_epoch(if call.version >= 4 { leader_epoch } else { -1 }),
             );
         }
-        topics.push(ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions));
+        topics.push(
+            ListOffsetsTopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions),
+        );
     }
     call.respond(&ListOffsetsResponse::default().with_topics(topics))
 }

@@ -1,5 +1,8 @@
 //! Describes one config: its type, its default and its valid values (`ConfigDef` of Apache Kafka).
 
+/// Most bytes of a value: the longest string that older versions of the protocol can hold.
+const MAX_VALUE: usize = 32_767;
+
 /// Describes a config. Its value is text on the wire and in the journal.
 #[derive(Debug)]
 pub struct ConfigKey {
@@ -48,6 +51,9 @@ impl ConfigKey {
     /// # Errors
     /// When the value is not valid, with a message for the client.
     pub fn parse(&self, value: &str) -> Result<String, String> {
+        if value.len() > MAX_VALUE {
+            return Err(format!("The value for configuration {} is too long", self.name));
+        }
         let trimmed = value.trim();
         let parsed = match self.kind {
             Kind::Boolean => self.boolean(trimmed),

@@ -203,6 +203,13 @@ mod tests {
     }
 
     #[test]
+    fn a_value_of_any_length_is_not_kept() {
+        let longest = "0:1,".repeat(8191);
+        assert!(checked("leader.replication.throttled.replicas", &longest).is_ok());
+        assert!(checked("leader.replication.throttled.replicas", &format!("{longest}0:1,")).is_err());
+    }
+
+    #[test]
     fn the_least_compaction_lag_is_not_above_the_most() {
         let lags = |least: &str, most: &str| {
             let lags = [(MIN_COMPACTION_LAG_MS, least), (MAX_COMPACTION_LAG_MS, most)];

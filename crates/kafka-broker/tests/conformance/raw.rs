@@ -46,8 +46,11 @@ impl Raw {
             broker_address(&found, found_partition.leader_id)
         });
         let mut leader = Self::connect_to(&address);
-        // It may not know yet that it leads the partition.
-        eventually("the leader serves the partition", || leader.serves(topic, partition).then_some(()));
+        // The leader itself may learn of the partition, and of its own role, later than other brokers.
+        eventually("the leader serves the partition", || {
+            let is_known = leader.call(9, &request).topics.first()?.error_code == 0;
+            (is_known && leader.serves(topic, partition)).then_some(())
+        });
         leader
     }
 

@@ -1,5 +1,7 @@
 //! Checks that what administrators change survives a crash.
 
+use kafka_protocol::messages::DescribeConfigsRequest;
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::producer::Producer;
@@ -9,7 +11,7 @@ use crate::configs::{alter, own};
 use crate::delete_records::delete_before;
 use crate::group_admin::{delete_groups, delete_offsets};
 use crate::harness::*;
-use crate::raw::Raw;
+use crate::raw::{Raw, text};
 use crate::transaction_admin::abort_in_partition;
 
 #[test]
@@ -74,4 +76,15 @@ fn a_transaction_that_an_operator_aborted_stays_aborted() {
     broker.crash();
     send(&broker.producer(&[]), &topic, 0, "after").unwrap();
     assert_eq!(broker.values(&topic, "read_committed"), ["after"]);
+}
+
+/// Apache Kafka describes it each time. A small request could then have a response of any size.
+#[test]
+fn a_resource_that_is_named_often_is_described_once() {
+    let broker = Restartable::new();
+    let topic = topic_at(&broker.address(), 1);
+    let resource = DescribeConfigsResource::default().with_resource_type(2).with_resource_name(text(&topic));
+    let request = DescribeConfigsRequest::default().with_resources(vec![resource; 100_000]);
+    let response = Raw::connect_to(&broker.address()).call(4, &request);
+    assert_eq!(response.results.len(), 1);
 }

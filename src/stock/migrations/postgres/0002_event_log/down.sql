@@ -32,6 +32,7 @@ INSERT INTO outbox (vin, event, traceparent, batch)
 DROP TRIGGER insert_in_commit_order ON vehicles;
 DROP TABLE outbox_claim, relay_failure, relay_position, relay_lease, event_log;
 DROP FUNCTION append_to_event_log, insert_in_commit_order;
-DELETE FROM __diesel_schema_migrations WHERE version = '0002';
+-- 0004 adds a column to event_log, which is dropped.
+DELETE FROM __diesel_schema_migrations WHERE version IN ('0002', '0004');
 
 COMMIT;

@@ -21,6 +21,7 @@ DROP TABLE relay_failure;
 DROP TABLE relay_position;
 DROP TABLE relay_lease;
 DROP TABLE event_log;
-DELETE FROM __diesel_schema_migrations WHERE version = '0002';
+-- 0004 adds a column to event_log, which is dropped.
+DELETE FROM __diesel_schema_migrations WHERE version IN ('0002', '0004');
 
 COMMIT;

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use async_trait::async_trait;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::TryStreamExt as _;
 use mongodb::bson::{Document, RawDocumentBuf, doc};
 use mongodb::error::{ErrorKind, InsertManyError};
 use mongodb::options::{IndexOptions, WriteConcern};
-use mongodb::{Client, Collection, IndexModel};
+use mongodb::{Client, Collection, Cursor, IndexModel};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
@@ -22,7 +22,7 @@ use super::insertion::insert_each;
 use super::{AdKey, AdStore, Insertion, unreadable};
 use crate::ads::ad::Ad;
 use crate::database::{DatabaseError, DatabaseUrl, Readable, Unreadable, in_time};
-use crate::http::PageRequest;
+use crate::page::{MAX_PAGE_BYTES, PageRequest, Rows};
 pub use address::parse_url;
 use document::AdDocument;
 use error::{by_code, database_error};
@@ -134,17 +134,18 @@ impl MongoAds {
             .await
     }
 
-    async fn documents(&self, filter: Document, limit: usize) -> Result<Vec<RawDocumentBuf>, DatabaseError> {
+    async fn find_sorted(
+        &self,
+        filter: Document,
+        limit: usize,
+    ) -> Result<Cursor<RawDocumentBuf>, DatabaseError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let find = async {
-            let found = self.collection.find(filter).sort(doc! { "_id": 1 }).limit(limit).await;
-            found
-                .map_err(database_error)?
-                .map(|document| document.map_err(database_error))
-                .try_collect()
-                .await
-        };
-        in_time(find).await
+        self.collection.find(filter).sort(doc! { "_id": 1 }).limit(limit).await.map_err(database_error)
+    }
+
+    async fn documents(&self, filter: Document, limit: usize) -> Result<Vec<RawDocumentBuf>, DatabaseError> {
+        in_time(async { self.find_sorted(filter, limit).await?.map_err(database_error).try_collect().await })
+            .await
     }
 }
 
@@ -160,7 +161,7 @@ impl AdStore for MongoAds {
         insert_each(ads.len(), insert).await
     }
 
-    async fn page(&self, request: &PageRequest<AdKey>) -> Result<Vec<Readable<Ad, AdKey>>, DatabaseError> {
+    async fn page(&self, request: &PageRequest<AdKey>) -> Result<Rows<Ad, AdKey>, DatabaseError> {
         // A comparison with a string matches only strings:
         // https://www.mongodb.com/docs/manual/reference/method/db.collection.find/#type-bracketing
         let after = request.after.clone().unwrap_or_default();
@@ -168,8 +169,19 @@ impl AdStore for MongoAds {
         if let Some(vin) = &request.vin {
             filter.insert("vin", vin.as_str());
         }
-        let documents = self.documents(filter, request.fetch_limit()).await?;
-        Ok(documents.iter().map(|document| document::read(document)).collect())
+        in_time(async {
+            let mut found = self.find_sorted(filter, request.fetch_limit()).await?;
+            let (mut rows, mut bytes) = (Vec::new(), 0);
+            while let Some(document) = found.try_next().await.map_err(database_error)? {
+                if rows.len() == request.limit || bytes >= MAX_PAGE_BYTES {
+                    return Ok(Rows { rows, more: true });
+                }
+                bytes += document.as_bytes().len();
+                rows.push(document::read(&document));
+            }
+            Ok(Rows { rows, more: false })
+        })
+        .await
     }
 
     async fn strays(&self, limit: usize) -> Result<Vec<Unreadable<AdKey>>, DatabaseError> {

@@ -5,7 +5,7 @@ use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel_async::RunQueryDsl;
 
 use super::dialect::{Connection, sql};
-use crate::stock::store::Lease;
+use crate::stock::vehicle_store::Lease;
 
 #[derive(QueryableByName)]
 struct LeaseRow {

@@ -12,8 +12,8 @@ use diesel_async::RunQueryDsl;
 
 use super::dialect::{AGE, Backend, Connection, CreatedAt, sql};
 use crate::database::{Readable, Unreadable};
-use crate::http::PageRequest;
-use crate::stock::store::{Backlog, Existing, UnpublishedEvent};
+use crate::page::{PageRequest, Rows};
+use crate::stock::vehicle_store::{Backlog, Existing, UnpublishedEvent};
 use crate::vehicle::{
     Manufacturer, Model, Odometer, OdometerUnit, StockedVehicle, Vehicle, VehicleId, Vin, Year,
 };
@@ -98,7 +98,7 @@ async fn load<'a>(
 pub(super) async fn page(
     connection: &mut Connection,
     request: &PageRequest<VehicleId>,
-) -> QueryResult<Vec<Readable<StockedVehicle, VehicleId>>> {
+) -> QueryResult<Rows<StockedVehicle, VehicleId>> {
     let page = || {
         let page = vehicles::table
             .filter(vehicles::id.gt(request.after.map_or(i64::MIN, |id| id.0)))
@@ -110,7 +110,7 @@ pub(super) async fn page(
             None => page,
         }
     };
-    load(connection, page).await
+    Ok(Rows::of(request, load(connection, page).await?))
 }
 
 fn readable(row: VehicleRow) -> QueryResult<StockedVehicle> {

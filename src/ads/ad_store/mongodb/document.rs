@@ -7,9 +7,9 @@ use mongodb::bson::{self, RawDocument};
 use serde::{Deserialize, Serialize};
 
 use crate::ads::ad::{Ad, Offer};
-use crate::ads::store::AdKey;
+use crate::ads::ad_store::AdKey;
+use crate::canonical::canonical;
 use crate::database::{Readable, Unreadable};
-use crate::http::canonical;
 use crate::vehicle::{PlainVehicle, Price};
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -5,7 +5,8 @@ use diesel::sql_types::{BigInt, Bool, Double, Nullable, Text};
 use diesel_async::RunQueryDsl;
 
 use super::dialect::{Connection, IN_RECOVERY, IN_USE, NOW, OLDER_THAN, ORDERED, sql};
-use crate::stock::store::{ClaimedEvents, LastPublished, Lease, LogEntry, LogRead, PositionKey};
+use crate::stock::vehicle_store::{ClaimedEvents, LastPublished, Lease, LogEntry, LogRead, PositionKey};
+use crate::trace::TraceHeaders;
 
 diesel::table! {
     outbox_identity (id) {
@@ -133,6 +134,8 @@ struct MaybeEntryRow {
     event: Option<String>,
     #[diesel(sql_type = Nullable<Text>)]
     traceparent: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    tracestate: Option<String>,
     #[diesel(sql_type = Nullable<Bool>)]
     reannounced: Option<bool>,
 }
@@ -145,7 +148,10 @@ impl MaybeEntryRow {
             event_id: self.event_id?,
             vin: self.vin?,
             event: self.event?,
-            traceparent: self.traceparent?,
+            trace: TraceHeaders {
+                parent: self.traceparent?.into(),
+                state: self.tracestate.unwrap_or_default().into(),
+            },
             reannounced: self.reannounced?,
         })
     }
@@ -164,9 +170,9 @@ pub(super) async fn read(
         "SELECT (SELECT count(*) = 1 FROM relay_lease WHERE holder = $1 AND epoch = $2) AS held,
             {IN_RECOVERY} AS recovering, {ORDERED} AS ordered,
             $3 = '' OR EXISTS (SELECT 1 FROM relay_failure WHERE token = $3) AS failure_known,
-            id, event_id, vin, event, traceparent, reannounced
+            id, event_id, vin, event, traceparent, tracestate, reannounced
          FROM (SELECT 1 AS one) AS always LEFT JOIN (
-            SELECT id, event_id, vin, event, traceparent, reannounced,
+            SELECT id, event_id, vin, event, traceparent, tracestate, reannounced,
                 sum(octet_length(event)) OVER (ORDER BY id) AS bytes, row_number() OVER (ORDER BY id) AS place
             FROM (SELECT * FROM event_log WHERE id >= $4 ORDER BY id LIMIT $5) AS next
          ) AS page ON bytes <= $6 OR place <= 2
@@ -246,15 +252,16 @@ pub(super) async fn failures(
     after: i64,
     limit: i64,
 ) -> QueryResult<Vec<LogEntry>> {
-    let rows: Vec<MaybeEntryRow> = sql("SELECT l.id, event_id, vin, event, traceparent, reannounced
+    let rows: Vec<MaybeEntryRow> =
+        sql("SELECT l.id, event_id, vin, event, traceparent, tracestate, reannounced
          FROM relay_failure f JOIN event_log l ON l.id = f.log_id
          WHERE f.log_id > $1 AND cluster = $2 AND topic = $3 AND NOT requeued ORDER BY f.log_id LIMIT $4")
-    .bind::<BigInt, _>(after)
-    .bind::<Text, _>(&key.cluster)
-    .bind::<Text, _>(&key.topic)
-    .bind::<BigInt, _>(limit)
-    .load(connection)
-    .await?;
+        .bind::<BigInt, _>(after)
+        .bind::<Text, _>(&key.cluster)
+        .bind::<Text, _>(&key.topic)
+        .bind::<BigInt, _>(limit)
+        .load(connection)
+        .await?;
     Ok(rows.into_iter().filter_map(MaybeEntryRow::into_entry).collect())
 }
 

@@ -18,9 +18,9 @@ pub use sqlite::SqliteVehicles;
 
 use crate::database::postgres::PostgresAddress;
 use crate::database::{Access, DatabaseError, DatabaseUrl, Readable};
-use crate::http::PageRequest;
+use crate::page::{PageRequest, Rows};
 use crate::stock::IdempotencyKey;
-use crate::trace::TraceContext;
+use crate::trace::{TraceContext, TraceHeaders};
 use crate::vehicle::{StockedVehicle, Vehicle, VehicleId};
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 
@@ -37,7 +37,7 @@ pub struct NewVehicle {
     /// The `VehicleCreated` as a JSON object without its `id`. The database assigns the id and inserts it as the
     /// first field.
     pub event: String,
-    pub traceparent: String,
+    pub trace: TraceHeaders<'static>,
     /// The key with which the client may repeat the request.
     pub idempotency_key: Option<IdempotencyKey>,
 }
@@ -47,11 +47,11 @@ impl NewVehicle {
     ///
     /// # Errors
     /// Fails when the event cannot be serialized as JSON.
-    pub fn new(vehicle: Vehicle, trace: TraceContext) -> Result<Self, serde_json::Error> {
+    pub fn new(vehicle: Vehicle, trace: &TraceContext) -> Result<Self, serde_json::Error> {
         let now = Utc::now();
         let created_at = now.duration_trunc(TimeDelta::milliseconds(1)).unwrap_or(now);
         let event = serde_json::to_string(&crate::event::VehicleCreated::from(&vehicle))?;
-        Ok(Self { vehicle, created_at, event, traceparent: trace.to_string(), idempotency_key: None })
+        Ok(Self { vehicle, created_at, event, trace: trace.headers(), idempotency_key: None })
     }
 
     pub fn vin(&self) -> &str {
@@ -60,7 +60,7 @@ impl NewVehicle {
 
     #[cfg(test)]
     pub fn sample(vin: &str) -> Self {
-        Self::new(crate::vehicle::sample::vehicle(vin), TraceContext::new_root()).unwrap()
+        Self::new(crate::vehicle::sample::vehicle(vin), &TraceContext::new_root()).unwrap()
     }
 }
 
@@ -81,11 +81,11 @@ pub trait VehicleStore: Send + Sync {
     /// Runs pending migrations, then checks that the database accepts writes.
     async fn check(&self) -> Result<(), DatabaseError>;
 
-    /// Returns at most [`PageRequest::fetch_limit`] vehicles, oldest first. A vin is looked up in its unique index.
+    /// Returns the requested vehicles, oldest first. A vin is looked up in its unique index.
     async fn page(
         &self,
         request: &PageRequest<VehicleId>,
-    ) -> Result<Vec<Readable<StockedVehicle, VehicleId>>, DatabaseError>;
+    ) -> Result<Rows<StockedVehicle, VehicleId>, DatabaseError>;
 
     async fn get(&self, id: VehicleId) -> Result<Option<StockedVehicle>, DatabaseError>;
 

@@ -14,7 +14,7 @@ pub use sqlite::SqliteAds;
 
 use super::ad::Ad;
 use crate::database::{Access, DatabaseError, DatabaseUrl, Readable, Unreadable};
-use crate::http::PageRequest;
+use crate::page::{PageRequest, Rows};
 use uuid::Uuid;
 
 /// The key of an ad. This program writes only UUIDs, but other programs may write other texts.
@@ -30,9 +30,9 @@ pub trait AdStore: Send + Sync {
     /// another.
     async fn insert(&self, ads: &[Ad]) -> Vec<Insertion>;
 
-    /// Returns at most [`PageRequest::fetch_limit`] ads in the order of their keys, oldest first. A vin is looked up in
-    /// its unique index.
-    async fn page(&self, request: &PageRequest<AdKey>) -> Result<Vec<Readable<Ad, AdKey>>, DatabaseError>;
+    /// Returns the requested ads in the order of their keys, oldest first, up to
+    /// [`MAX_PAGE_BYTES`](crate::page::MAX_PAGE_BYTES). A vin is looked up in its unique index.
+    async fn page(&self, request: &PageRequest<AdKey>) -> Result<Rows<Ad, AdKey>, DatabaseError>;
 
     /// Returns at most `limit` entries that no page shows because their key is not a text.
     async fn strays(&self, limit: usize) -> Result<Vec<Unreadable<AdKey>>, DatabaseError>;

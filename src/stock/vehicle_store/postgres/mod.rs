@@ -21,9 +21,9 @@ use self::log::PostgresLog;
 use self::migrations::Migrations;
 use super::{Appender, Backlog, EventLog, UnpublishedEvent, VehicleStore};
 use crate::database::postgres::{PostgresAddress, PostgresPool};
-use crate::database::{Access, DatabaseError, DatabaseUrl, Readable};
+use crate::database::{Access, DatabaseError, DatabaseUrl};
 use crate::event::VehicleCreated;
-use crate::http::PageRequest;
+use crate::page::{PageRequest, Rows};
 use crate::trace::TraceContext;
 use crate::vehicle::{StockedVehicle, VehicleId};
 
@@ -98,14 +98,17 @@ impl PostgresVehicles {
 #[async_trait]
 impl VehicleStore for PostgresVehicles {
     async fn check(&self) -> Result<(), DatabaseError> {
-        self.migrate().await?;
+        if let Some(migrations) = &self.migrations {
+            migrations.run().await?;
+            migrations.verify(&self.readers).await?;
+        }
         writable::check(&self.readers).await
     }
 
     async fn page(
         &self,
         request: &PageRequest<VehicleId>,
-    ) -> Result<Vec<Readable<StockedVehicle, VehicleId>>, DatabaseError> {
+    ) -> Result<Rows<StockedVehicle, VehicleId>, DatabaseError> {
         self.readers()?.call(async |connection| vehicle_queries::page(connection, request).await).await
     }
 
@@ -141,7 +144,7 @@ impl VehicleStore for PostgresVehicles {
     async fn reannounce(&self, stocked: &StockedVehicle) -> Result<(), DatabaseError> {
         let vin = stocked.vehicle.vin.as_str();
         let event = serde_json::to_string(&VehicleCreated::from(stocked)).map_err(DatabaseError::internal)?;
-        let trace = TraceContext::new_root().to_string();
+        let trace = TraceContext::new_root().headers().parent;
         self.readers()?
             .call(async |connection| vehicle_queries::reannounce(connection, vin, &event, &trace).await)
             .await

@@ -8,7 +8,9 @@ use diesel::sql_types::{BigInt, Nullable, Text};
 use super::{SharedFile, lease_queries, lock, log_queries};
 use crate::database::DatabaseError;
 use crate::database::sqlite::transaction;
-use crate::stock::store::{ClaimedEvents, EventLog, LastPublished, Lease, LogEntry, LogRead, PositionKey};
+use crate::stock::vehicle_store::{
+    ClaimedEvents, EventLog, LastPublished, Lease, LogEntry, LogRead, PositionKey,
+};
 
 pub(super) struct SqliteLog(pub(super) SharedFile);
 
@@ -112,8 +114,8 @@ impl EventLog for SqliteLog {
                     return Ok(false);
                 }
                 let appended = diesel::sql_query(
-                    "INSERT INTO event_log (vin, event, traceparent, reannounced)
-                     SELECT vin, event, traceparent, reannounced FROM event_log WHERE id = $1",
+                    "INSERT INTO event_log (vin, event, traceparent, tracestate, reannounced)
+                     SELECT vin, event, traceparent, tracestate, reannounced FROM event_log WHERE id = $1",
                 )
                 .bind::<BigInt, _>(id)
                 .execute(connection)?;

@@ -1,4 +1,4 @@
-//! Tests that the dashboard and the alert rules query existing metrics.
+//! Tests that the metrics which the dashboard, the alert rules and the documentation name are those that exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,8 +57,61 @@ fn every_alert_has_a_summary_and_a_section_of_the_runbook() {
     }
 }
 
+/// Returns the metrics of the documentation's table, with their kinds.
+fn documented() -> BTreeMap<String, String> {
+    let operations = include_str!("../../docs/OPERATIONS.md");
+    let (_, section) = operations.split_once("\n## Metrics\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let mut documented = BTreeMap::new();
+    for row in section.lines().filter_map(|line| line.strip_prefix("| `")) {
+        let (name, rest) = row.split_once("` | ").unwrap();
+        let kind = rest.split([',', ' ']).next().unwrap();
+        // As the text below the table says.
+        let roles: &[_] = match name {
+            "<role>_http_request_duration_seconds" => &["stock", "estimate", "ads"],
+            "<role>_unreadable_rows_skipped_total" => &["stock", "ads"],
+            _ => &["estimate", "ads"],
+        };
+        for role in roles {
+            documented.insert(name.replace("<role>", role), kind.to_owned());
+        }
+    }
+    documented
+}
+
+/// Returns the metrics in the answer of a role, with their kinds.
+fn families(served: &str) -> BTreeMap<String, String> {
+    let declared = served.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let named = declared.map(|(name, kind)| {
+        let suffix = if kind == "counter" { "_total" } else { "" };
+        (format!("{name}{suffix}"), kind.to_owned())
+    });
+    named.collect()
+}
+
+#[test]
+fn every_page_of_the_documentation_names_existing_metrics() {
+    let documented = documented();
+    assert!(documented.len() > 30, "{documented:?}");
+    for (page, text) in [
+        ("README.md", include_str!("../../README.md")),
+        ("docs/OPERATIONS.md", include_str!("../../docs/OPERATIONS.md")),
+        ("docs/RUNBOOK.md", include_str!("../../docs/RUNBOOK.md")),
+        ("docs/UPGRADING.md", include_str!("../../docs/UPGRADING.md")),
+        ("docs/EXACTLY-ONCE.md", include_str!("../../docs/EXACTLY-ONCE.md")),
+        ("docs/ARCHITECTURE.md", include_str!("../../docs/ARCHITECTURE.md")),
+    ] {
+        for quoted in text.split('`').skip(1).step_by(2) {
+            let is_metric = metrics(quoted).first().is_some_and(|metric| metric == quoted);
+            // A prefix, or the name of a table, a file or a group.
+            let other = quoted.ends_with('_') || !quoted.trim_matches('_').contains('_');
+            assert!(!is_metric || other || documented.contains_key(quoted), "{page}: {quoted}");
+        }
+    }
+}
+
 #[tokio::test]
-async fn every_metric_on_the_dashboard_and_in_an_alert_is_served_by_a_role() {
+async fn every_metric_on_the_dashboard_in_an_alert_and_in_the_documentation_is_served_by_a_role() {
     let platform = Platform::start(&["--processing-time", "0s"]).await;
     let port = free_port().to_string();
     let _estimate = RoleProcess::spawn(&[
@@ -82,6 +135,9 @@ async fn every_metric_on_the_dashboard_and_in_an_alert_is_served_by_a_role() {
     let estimate = format!("http://127.0.0.1:{port}");
     let mut served = String::new();
     for base in [platform.stock(), platform.ads_url(), &estimate] {
+        // The metrics of requests exist from the first one on.
+        let alive = format!("{base}/healthz");
+        eventually(&alive, async || reqwest::get(&alive).await.ok()).await;
         let url = format!("{base}/metrics");
         served += &eventually(&url, async || reqwest::get(&url).await.ok()?.text().await.ok()).await;
     }
@@ -92,6 +148,7 @@ async fn every_metric_on_the_dashboard_and_in_an_alert_is_served_by_a_role() {
         let sample = |line: &str| line.strip_prefix(&metric).is_some_and(|rest| rest.starts_with([' ', '{']));
         assert!(served.lines().any(sample), "{metric} is not among\n{served}");
     }
+    assert_eq!(families(&served), documented());
     for labels in [r#"method="POST",route="/stock""#, r#"method="GET",route="/ads""#] {
         assert!(queries().iter().any(|query| query.contains(labels)), "{labels}");
         assert!(served.contains(labels), "{labels} are not among\n{served}");

@@ -25,10 +25,10 @@ use super::{
     Appender, Backlog, EventLog, Existing, INSERTED_COLUMNS, IdsByVin, NewVehicle, UnpublishedEvent,
     VehicleStore,
 };
-use crate::database::sqlite::{SqliteFile, open, transaction};
-use crate::database::{Access, DatabaseError, Readable, in_time};
+use crate::database::sqlite::{Finisher, SqliteFile, open, transaction};
+use crate::database::{Access, DatabaseError, in_time};
 use crate::event::VehicleCreated;
-use crate::http::PageRequest;
+use crate::page::{PageRequest, Rows};
 use crate::stock::IdempotencyKey;
 use crate::trace::TraceContext;
 use crate::vehicle::{StockedVehicle, VehicleId};
@@ -67,6 +67,7 @@ async fn lock(file: &SharedFile) -> Result<MutexGuard<'_, SqliteFile>, DatabaseE
 
 pub struct SqliteVehicles {
     file: SharedFile,
+    finisher: Finisher,
 }
 
 impl SqliteVehicles {
@@ -83,7 +84,7 @@ impl SqliteVehicles {
             };
             file.connection.spawn_blocking(free).await?;
         }
-        Ok(Self { file: Arc::new(Mutex::new(file)) })
+        Ok(Self { file: Arc::new(Mutex::new(file)), finisher: Finisher::on_this_runtime() })
     }
 }
 
@@ -103,12 +104,17 @@ impl VehicleStore for SqliteVehicles {
     async fn page(
         &self,
         request: &PageRequest<VehicleId>,
-    ) -> Result<Vec<Readable<StockedVehicle, VehicleId>>, DatabaseError> {
-        Ok(vehicle_queries::page(&mut lock(&self.file).await?.connection, request).await?)
+    ) -> Result<Rows<StockedVehicle, VehicleId>, DatabaseError> {
+        let (file, request) = (Arc::clone(&self.file), request.clone());
+        let page =
+            async move { Ok(vehicle_queries::page(&mut lock(&file).await?.connection, &request).await?) };
+        self.finisher.finish(page).await
     }
 
     async fn get(&self, id: VehicleId) -> Result<Option<StockedVehicle>, DatabaseError> {
-        Ok(vehicle_queries::get(&mut lock(&self.file).await?.connection, id).await?)
+        let file = Arc::clone(&self.file);
+        let get = async move { Ok(vehicle_queries::get(&mut lock(&file).await?.connection, id).await?) };
+        self.finisher.finish(get).await
     }
 
     async fn find(&self, vin: &str) -> Result<Option<StockedVehicle>, DatabaseError> {
@@ -134,7 +140,7 @@ impl VehicleStore for SqliteVehicles {
     async fn reannounce(&self, stocked: &StockedVehicle) -> Result<(), DatabaseError> {
         let vin = stocked.vehicle.vin.as_str();
         let event = serde_json::to_string(&VehicleCreated::from(stocked)).map_err(DatabaseError::internal)?;
-        let trace = TraceContext::new_root().to_string();
+        let trace = TraceContext::new_root().headers().parent;
         vehicle_queries::reannounce(&mut lock(&self.file).await?.connection, vin, &event, &trace).await?;
         Ok(())
     }
@@ -177,7 +183,7 @@ struct IdRow {
 }
 
 fn append_one(connection: &mut SqliteConnection, new: &NewVehicle) -> QueryResult<Option<VehicleId>> {
-    let NewVehicle { vehicle, created_at, event, traceparent, idempotency_key } = new;
+    let NewVehicle { vehicle, created_at, event, trace, idempotency_key } = new;
     let row: Option<IdRow> = diesel::sql_query(format!(
         "INSERT INTO vehicles ({INSERTED_COLUMNS})
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING RETURNING id"
@@ -194,13 +200,14 @@ fn append_one(connection: &mut SqliteConnection, new: &NewVehicle) -> QueryResul
     .optional()?;
     let Some(IdRow { id }) = row else { return Ok(None) };
     diesel::sql_query(
-        "INSERT INTO event_log (vin, event, traceparent)
-         VALUES ($1, '{\"id\":' || $2 || ',' || substr($3, 2), $4)",
+        "INSERT INTO event_log (vin, event, traceparent, tracestate)
+         VALUES ($1, '{\"id\":' || $2 || ',' || substr($3, 2), $4, nullif($5, ''))",
     )
     .bind::<Text, _>(vehicle.vin.as_str())
     .bind::<BigInt, _>(id)
     .bind::<Text, _>(event)
-    .bind::<Text, _>(traceparent)
+    .bind::<Text, _>(&*trace.parent)
+    .bind::<Text, _>(&*trace.state)
     .execute(connection)?;
     Ok(Some(VehicleId(id)))
 }

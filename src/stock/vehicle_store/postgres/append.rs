@@ -13,7 +13,7 @@ use super::vehicle_queries;
 use crate::database::DatabaseError;
 use crate::database::postgres::{PostgresConnection, PostgresError, SqlState};
 use crate::stock::IdempotencyKey;
-use crate::stock::store::{Appender, Existing, INSERTED_COLUMNS, IdsByVin, NewVehicle};
+use crate::stock::vehicle_store::{Appender, Existing, INSERTED_COLUMNS, IdsByVin, NewVehicle};
 use crate::vehicle::VehicleId;
 
 pub(super) struct PostgresAppender(pub(super) PostgresConnection);
@@ -71,12 +71,13 @@ struct Append<'a> {
     idempotency_keys: Vec<Option<&'a str>>,
     events: Vec<&'a str>,
     traceparents: Vec<&'a str>,
+    tracestates: Vec<Option<&'a str>>,
 }
 
 impl<'a> Append<'a> {
     fn new(new: &[&'a NewVehicle]) -> Self {
         let mut columns = Self::default();
-        for NewVehicle { vehicle, created_at, event, traceparent, idempotency_key } in new {
+        for NewVehicle { vehicle, created_at, event, trace, idempotency_key } in new {
             columns.vins.push(vehicle.vin.as_str());
             columns.models.push(vehicle.model.as_str());
             columns.manufacturers.push(vehicle.manufacturer.as_str());
@@ -86,7 +87,8 @@ impl<'a> Append<'a> {
             columns.created_ats.push(*created_at);
             columns.idempotency_keys.push(idempotency_key.as_ref().map(IdempotencyKey::as_str));
             columns.events.push(event);
-            columns.traceparents.push(traceparent);
+            columns.traceparents.push(&trace.parent);
+            columns.tracestates.push(Some(&*trace.state).filter(|state| !state.is_empty()));
         }
         columns
     }
@@ -114,9 +116,11 @@ impl QueryFragment<Pg> for Append<'_> {
         out.push_bind_param::<Array<Text>, _>(&self.events)?;
         out.push_sql(", ");
         out.push_bind_param::<Array<Text>, _>(&self.traceparents)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Nullable<Text>>, _>(&self.tracestates)?;
         out.push_sql(") AS input (");
         out.push_sql(INSERTED_COLUMNS);
-        out.push_sql(", event, traceparent)), stocked AS (INSERT INTO vehicles (");
+        out.push_sql(", event, traceparent, tracestate)), stocked AS (INSERT INTO vehicles (");
         out.push_sql(INSERTED_COLUMNS);
         out.push_sql(") SELECT ");
         out.push_sql(INSERTED_COLUMNS);
@@ -125,8 +129,8 @@ impl QueryFragment<Pg> for Append<'_> {
                 ON CONFLICT DO NOTHING
                 RETURNING id, vin
             ), logged AS (
-                INSERT INTO event_log (vin, event, traceparent)
-                SELECT vin, '{\"id\":' || stocked.id || ',' || substr(event, 2), traceparent
+                INSERT INTO event_log (vin, event, traceparent, tracestate)
+                SELECT vin, '{\"id\":' || stocked.id || ',' || substr(event, 2), traceparent, tracestate
                 FROM stocked JOIN input USING (vin) ORDER BY stocked.id
             )
             SELECT id, vin FROM stocked",

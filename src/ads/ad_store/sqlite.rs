@@ -9,8 +9,9 @@ use chrono::{DateTime, Utc};
 use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::result::Error;
-use diesel::sql_types::{Bool, Text};
+use diesel::sql_types::{BigInt, Bool, Text};
 use diesel_async::RunQueryDsl;
+use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use tokio::sync::Mutex;
 use uuid::Uuid;
@@ -18,12 +19,17 @@ use uuid::Uuid;
 use super::insertion::insert_each;
 use super::{AdKey, AdStore, Insertion, unreadable};
 use crate::ads::ad::{Ad, Offer};
-use crate::database::sqlite::{SqliteFile, open};
+use crate::canonical::canonical;
+use crate::database::sqlite::{Finisher, SqliteFile, open};
 use crate::database::{Access, DatabaseError, Readable, Unreadable, in_time};
-use crate::http::{PageRequest, canonical};
+use crate::page::{MAX_PAGE_BYTES, PageRequest, Rows};
 use crate::vehicle::{PlainVehicle, Price};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("src/ads/migrations/sqlite");
+
+/// The size of the texts of an ad in bytes.
+const SIZE: &str =
+    "coalesce(octet_length(id || vin || model || manufacturer || odometer_unit || price_unit), 0)";
 
 diesel::table! {
     ads (id) {
@@ -104,6 +110,7 @@ impl TryFrom<AdRow> for Ad {
 /// A store with a single shared connection, as SQLite serializes writes anyway.
 pub struct SqliteAds {
     file: Arc<Mutex<SqliteFile>>,
+    finisher: Finisher,
 }
 
 impl SqliteAds {
@@ -112,7 +119,8 @@ impl SqliteAds {
     /// # Errors
     /// Fails when the file cannot be opened or another process owns it.
     pub async fn open(path: PathBuf, access: Access) -> anyhow::Result<Self> {
-        Ok(Self { file: Arc::new(Mutex::new(open(path, MIGRATIONS, access).await?)) })
+        let file = open(path, MIGRATIONS, access).await?;
+        Ok(Self { file: Arc::new(Mutex::new(file)), finisher: Finisher::on_this_runtime() })
     }
 }
 
@@ -134,40 +142,9 @@ impl AdStore for SqliteAds {
         insert_each(ads.len(), insert).await
     }
 
-    async fn page(&self, request: &PageRequest<AdKey>) -> Result<Vec<Readable<Ad, AdKey>>, DatabaseError> {
-        let mut file = self.file.lock().await;
-        let page = || {
-            let page = ads::table
-                .filter(ads::id.gt(request.after.clone().unwrap_or_default()))
-                // Values that are not texts sort after all texts.
-                .filter(ads::id.lt(sql::<Text>("x''")))
-                .order(ads::id)
-                .limit(i64::try_from(request.fetch_limit()).unwrap_or(i64::MAX))
-                .into_boxed();
-            match &request.vin {
-                Some(vin) => page.filter(ads::vin.eq(vin.as_str())),
-                None => page,
-            }
-        };
-        match page().load::<AdRow>(&mut file.connection).await {
-            Ok(rows) => Ok(rows.into_iter().map(Ad::try_from).collect()),
-            // A column of some row does not have its type, so each row is read separately.
-            Err(Error::DeserializationError(_)) => {
-                let ids: Vec<String> = page().select(ads::id).load(&mut file.connection).await?;
-                let mut read = Vec::with_capacity(ids.len());
-                for id in ids {
-                    read.push(match ads::table.find(&id).first::<AdRow>(&mut file.connection).await {
-                        Ok(row) => row.try_into(),
-                        Err(Error::DeserializationError(error)) => {
-                            Err(Unreadable { id, reason: error.to_string() })
-                        }
-                        Err(error) => return Err(error.into()),
-                    });
-                }
-                Ok(read)
-            }
-            Err(error) => Err(error.into()),
-        }
+    async fn page(&self, request: &PageRequest<AdKey>) -> Result<Rows<Ad, AdKey>, DatabaseError> {
+        let (file, request) = (Arc::clone(&self.file), request.clone());
+        self.finisher.finish(async move { page(&mut file.lock().await.connection, &request).await }).await
     }
 
     async fn strays(&self, limit: usize) -> Result<Vec<Unreadable<AdKey>>, DatabaseError> {
@@ -182,10 +159,14 @@ impl AdStore for SqliteAds {
     }
 
     async fn get(&self, id: Uuid) -> Result<Option<Ad>, DatabaseError> {
-        let mut file = self.file.lock().await;
-        let row: Option<AdRow> =
-            ads::table.find(id.to_string()).first(&mut file.connection).await.optional()?;
-        row.map(Ad::try_from).transpose().map_err(unreadable)
+        let file = Arc::clone(&self.file);
+        let get = async move {
+            let mut file = file.lock().await;
+            let row: Option<AdRow> =
+                ads::table.find(id.to_string()).first(&mut file.connection).await.optional()?;
+            row.map(Ad::try_from).transpose().map_err(unreadable)
+        };
+        self.finisher.finish(get).await
     }
 
     async fn find(&self, vin: &str) -> Result<Vec<Readable<Ad, AdKey>>, DatabaseError> {
@@ -199,6 +180,56 @@ impl AdStore for SqliteAds {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+async fn page(
+    connection: &mut SyncConnectionWrapper<SqliteConnection>,
+    request: &PageRequest<AdKey>,
+) -> Result<Rows<Ad, AdKey>, DatabaseError> {
+    let page = || {
+        let page = ads::table
+            .filter(ads::id.gt(request.after.clone().unwrap_or_default()))
+            // Values that are not texts sort after all texts.
+            .filter(ads::id.lt(sql::<Text>("x''")))
+            .order(ads::id)
+            .limit(i64::try_from(request.fetch_limit()).unwrap_or(i64::MAX))
+            .into_boxed();
+        match &request.vin {
+            Some(vin) => page.filter(ads::vin.eq(vin.as_str())),
+            None => page,
+        }
+    };
+    let sizes: Vec<(String, i64)> = page().select((ads::id, sql::<BigInt>(SIZE))).load(connection).await?;
+    let found = sizes.len();
+    let mut bytes = 0;
+    let fits = |(id, size): (String, i64)| {
+        (bytes < MAX_PAGE_BYTES).then(|| {
+            bytes = bytes.saturating_add(usize::try_from(size).unwrap_or(usize::MAX));
+            id
+        })
+    };
+    let ids: Vec<String> = sizes.into_iter().take(request.limit).map_while(fits).collect();
+    let more = ids.len() < found;
+    let Some(last) = ids.last() else { return Ok(Rows { rows: Vec::new(), more }) };
+    let rows = match page().filter(ads::id.le(last.clone())).load::<AdRow>(connection).await {
+        Ok(rows) => rows.into_iter().map(Ad::try_from).collect(),
+        // A column of some row does not have its type, so each row is read separately.
+        Err(Error::DeserializationError(_)) => {
+            let mut read = Vec::with_capacity(ids.len());
+            for id in ids {
+                read.push(match ads::table.find(&id).first::<AdRow>(connection).await {
+                    Ok(row) => row.try_into(),
+                    Err(Error::DeserializationError(error)) => {
+                        Err(Unreadable { id, reason: error.to_string() })
+                    }
+                    Err(error) => return Err(error.into()),
+                });
+            }
+            read
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Rows { rows, more })
 }
 
 /// Inserts rows in one transaction, whose errors do not identify a row.

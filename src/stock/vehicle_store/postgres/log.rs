@@ -9,7 +9,9 @@ use diesel_async::{RunQueryDsl, SimpleAsyncConnection as _};
 use super::{lease_queries, log_queries};
 use crate::database::DatabaseError;
 use crate::database::postgres::PostgresConnection;
-use crate::stock::store::{ClaimedEvents, EventLog, LastPublished, Lease, LogEntry, LogRead, PositionKey};
+use crate::stock::vehicle_store::{
+    ClaimedEvents, EventLog, LastPublished, Lease, LogEntry, LogRead, PositionKey,
+};
 
 /// The key of the advisory lock that the migration's triggers acquire.
 pub(super) const LOG_LOCK: i64 = 508_692_295_527;
@@ -168,8 +170,9 @@ impl EventLog for PostgresLog {
                             AND EXISTS (SELECT FROM relay_lease WHERE holder = $2 AND epoch = $3)
                         RETURNING log_id
                      )
-                     INSERT INTO event_log (vin, event, traceparent, reannounced)
-                     SELECT vin, event, traceparent, reannounced FROM event_log JOIN failed ON log_id = event_log.id",
+                     INSERT INTO event_log (vin, event, traceparent, tracestate, reannounced)
+                     SELECT vin, event, traceparent, tracestate, reannounced
+                     FROM event_log JOIN failed ON log_id = event_log.id",
                 )
                 .bind::<BigInt, _>(id)
                 .bind::<Nullable<Text>, _>(&lease.holder)

@@ -1,25 +1,27 @@
 //! Runs the migrations of stock's database, each in one implicit transaction, so that a client that dies leaves none
 //! open.
 
-use std::sync::{OnceLock, PoisonError};
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use diesel::QueryResult;
 use diesel::result::{DatabaseErrorKind, Error};
-use diesel::sql_types::Text;
+use diesel::sql_types::{Array, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _};
 use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::database::DatabaseError;
-use crate::database::postgres::{PostgresAddress, refuse_shared_sessions};
+use crate::database::postgres::{PostgresAddress, PostgresPool, refuse_shared_sessions};
 
 /// The versions, as diesel's command-line tool names them, and their scripts, in order.
-const SCRIPTS: [(&str, &str); 3] = [
+const SCRIPTS: [(&str, &str); 4] = [
     ("0001", include_str!("../../migrations/postgres/0001_vehicles/up.sql")),
     ("0002", include_str!("../../migrations/postgres/0002_event_log/up.sql")),
     ("0003", include_str!("../../migrations/postgres/0003_idempotency_key/up.sql")),
+    ("0004", include_str!("../../migrations/postgres/0004_tracestate/up.sql")),
 ];
 
 /// The time limit for one migration, which moves all events to be published.
@@ -38,7 +40,7 @@ pub(super) struct Migrations {
     address: PostgresAddress,
     /// The running task and when it started.
     running: Mutex<Option<(Instant, Task)>>,
-    done: OnceLock<()>,
+    done: AtomicBool,
     /// The reason for the last failure, as a suffix for a message.
     failure: std::sync::Mutex<String>,
 }
@@ -48,7 +50,7 @@ impl Migrations {
         Self {
             address,
             running: Mutex::default(),
-            done: OnceLock::new(),
+            done: AtomicBool::new(false),
             failure: std::sync::Mutex::default(),
         }
     }
@@ -70,7 +72,8 @@ impl Migrations {
     }
 
     fn are_done(&self) -> bool {
-        self.done.get().is_some()
+        // `load` alone is diesel's.
+        AtomicBool::load(&self.done, Ordering::Relaxed)
     }
 
     /// Returns once all migrations have run. Fails after [`PATIENCE`] while they are still running, so that a long
@@ -101,9 +104,24 @@ impl Migrations {
                 format!("; the last attempt failed: {error}");
         }
         ended?;
-        // Cannot fail: nothing else sets it.
-        let _ = self.done.set(());
+        self.done.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Checks that the schema still is that of this release. It is not after an older backup was restored.
+    ///
+    /// # Errors
+    /// Fails when it is not, and lets the next [`run`](Self::run) migrate it.
+    pub(super) async fn verify(&self, pool: &PostgresPool) -> Result<(), DatabaseError> {
+        let error = match pool.call(async |connection| count_run(connection).await).await {
+            Ok(count) if usize::try_from(count) == Ok(SCRIPTS.len()) => return Ok(()),
+            Ok(_) => DatabaseError::Unavailable(anyhow!("its schema is that of an older release")),
+            // Without the journal, for example.
+            Err(error @ DatabaseError::Internal(_)) => error,
+            Err(error) => return Err(error),
+        };
+        self.done.store(false, Ordering::Relaxed);
+        Err(error)
     }
 }
 
@@ -153,6 +171,20 @@ fn unless_duplicate(result: QueryResult<()>) -> QueryResult<bool> {
 struct Ran {
     #[diesel(sql_type = diesel::sql_types::Bool)]
     ran: bool,
+}
+
+#[derive(diesel::QueryableByName)]
+struct Count {
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    count: i64,
+}
+
+/// Returns how many of the versions have run. A newer release may have run others.
+async fn count_run(connection: &mut AsyncPgConnection) -> QueryResult<i64> {
+    let versions: Vec<_> = SCRIPTS.iter().map(|(version, _)| *version).collect();
+    let count = "SELECT count(*) AS count FROM __diesel_schema_migrations WHERE version = ANY ($1)";
+    let row: Count = diesel::sql_query(count).bind::<Array<Text>, _>(versions).get_result(connection).await?;
+    Ok(row.count)
 }
 
 async fn has_run(connection: &mut AsyncPgConnection, version: &str) -> QueryResult<bool> {

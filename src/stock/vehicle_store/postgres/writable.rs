@@ -8,7 +8,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use super::log::LOG_LOCK;
 use crate::database::DatabaseError;
 use crate::database::postgres::{PostgresError, PostgresPool, SqlState};
-use crate::stock::store::INSERTED_COLUMNS;
+use crate::stock::vehicle_store::INSERTED_COLUMNS;
 
 /// Returns a statement that acquires the locks of an insert and fires its triggers without writing a row.
 fn insert_nothing() -> String {

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 
 use crate::database::DatabaseError;
+use crate::trace::TraceHeaders;
 
 /// An event in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +14,7 @@ pub struct LogEntry {
     pub vin: String,
     /// A `VehicleCreated` as JSON.
     pub event: String,
-    pub traceparent: String,
+    pub trace: TraceHeaders<'static>,
     /// Whether an audit appended the event again.
     pub reannounced: bool,
 }
