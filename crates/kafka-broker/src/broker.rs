@@ -129,7 +129,8 @@ impl Builder {
         let shared = Arc::new(Shared::new(core, address, self.limits));
         let tasks = TaskTracker::new();
         tasks.spawn(deadlines::keep(shared.clone()));
-        tasks.spawn(retention::keep(shared.clone()));
+        tasks.spawn(retention::delete_records(shared.clone()));
+        tasks.spawn(retention::expire_producers(shared.clone()));
         tasks.spawn(accept(shared.clone(), listener, tasks.clone()));
         Ok(Broker { shared, tasks })
     }

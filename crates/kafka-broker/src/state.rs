@@ -122,6 +122,10 @@ impl State {
                 let partition = self.partition_mut(topic, *partition);
                 partition.context("records of an unknown partition are deleted")?.delete_before(*before);
             }
+            Entry::ProducersExpired { before_ms } => {
+                let partitions = self.topics.values_mut().flat_map(|topic| &mut topic.partitions);
+                partitions.for_each(|partition| partition.expire_producers(*before_ms));
+            }
             Entry::OffsetsCommitted { group, offsets } => {
                 self.group_offsets(group).commit(offsets, position);
             }

@@ -14,6 +14,9 @@ use crate::partition::Partition;
 use crate::partition_index::IndexWriter;
 use crate::state::State;
 
+/// `producer.id.expiration.ms`
+const PRODUCER_EXPIRATION_MS: i64 = 24 * 60 * 60 * 1000;
+
 impl Core {
     /// Begins the next segment and writes a checkpoint. After a failure the next attempt follows with the next segment.
     pub(super) fn roll(&mut self) {
@@ -64,6 +67,19 @@ impl Core {
         }
         if let Err(error) = self.journal.remove_unused_segments(&used(&self.state)) {
             tracing::warn!(%error, "cannot remove a segment of the journal, will retry");
+        }
+        Ok(())
+    }
+
+    /// Forgets producers that have not written for a day, or each producer that ever wrote would stay in memory.
+    ///
+    /// # Errors
+    /// KAFKA_STORAGE_ERROR when the entry cannot be written.
+    pub fn expire_producers(&mut self, now_ms: i64) -> Result<(), ResponseError> {
+        let before_ms = now_ms.saturating_sub(PRODUCER_EXPIRATION_MS);
+        let mut partitions = self.state.topics.values().flat_map(|topic| &topic.partitions);
+        if partitions.any(|partition| partition.has_expired_producers(before_ms)) {
+            self.commit(&Entry::ProducersExpired { before_ms })?;
         }
         Ok(())
     }

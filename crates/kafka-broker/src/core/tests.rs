@@ -1,6 +1,6 @@
 //! Checks that what the broker knows does not depend on segments, checkpoints, crashes and restarts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
 
@@ -65,6 +65,8 @@ fn summary(core: &Core) -> String {
             }
             let batch = BatchHeader::read(&batch(end, 1, TRANSACTIONAL, 0)).unwrap();
             writeln!(out, "  {:?}", partition.admit(&batch)).unwrap();
+            let producers: BTreeSet<i64> = partition.producers().map(|(id, _)| id).collect();
+            writeln!(out, "  {producers:?}").unwrap();
         }
     }
     for (id, offsets) in &core.state.offsets {
@@ -89,6 +91,7 @@ enum Change {
     Offsets { producer: Option<i64>, offset: i64 },
     Group(i32),
     DeleteRecords { topic: u8, before: i64 },
+    ExpireProducers(i64),
     Restart,
 }
 
@@ -104,6 +107,7 @@ fn change() -> impl Strategy<Value = Change> {
         4 => (prop::option::of(producer), 0..100_i64).prop_map(|(producer, offset)| Change::Offsets { producer, offset }),
         1 => (0..9).prop_map(Change::Group),
         1 => (topic, 0..40_i64).prop_map(|(topic, before)| Change::DeleteRecords { topic, before }),
+        1 => (0..1000_i64).prop_map(Change::ExpireProducers),
         1 => Just(Change::Restart),
     ]
 }
@@ -219,6 +223,9 @@ impl Run {
                     members: Vec::new(),
                 };
                 core.commit(&Entry::GroupStored { group: text("group"), stored }).unwrap();
+            }
+            Change::ExpireProducers(after_a_day_ms) => {
+                core.expire_producers(24 * 60 * 60 * 1000 + after_a_day_ms).unwrap();
             }
             Change::DeleteRecords { topic, before } => {
                 if core.state.partition(&name(*topic), 0).is_some() {

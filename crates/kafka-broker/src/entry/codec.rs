@@ -112,6 +112,10 @@ impl Entry {
                 out.put_u8(u8::from(*committed));
                 put_all(&mut out, markers, |out, marker| marker.encode(out));
             }
+            Self::ProducersExpired { before_ms } => {
+                out.put_u8(32);
+                out.put_i64(*before_ms);
+            }
             Self::GroupStored { group, stored } => {
                 out.put_u8(30);
                 put_str(&mut out, group);
@@ -181,6 +185,7 @@ impl Entry {
             },
             30 => Self::GroupStored { group: from.str()?, stored: StoredGroup::decode(&mut from)? },
             31 => Self::GroupRemoved { group: from.str()? },
+            32 => Self::ProducersExpired { before_ms: from.rest.try_get_i64()? },
             _ => return Err(Malformed),
         };
         if from.rest.is_empty() { Ok(entry) } else { Err(Malformed) }

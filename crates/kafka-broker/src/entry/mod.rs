@@ -41,6 +41,10 @@ pub enum Entry {
         partition: i32,
         before: i64,
     },
+    /// Forgets producers without an open transaction that last wrote before this time, in all partitions.
+    ProducersExpired {
+        before_ms: i64,
+    },
     OffsetsCommitted {
         group: StrBytes,
         offsets: Vec<OffsetCommit>,

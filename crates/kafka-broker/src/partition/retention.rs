@@ -1,6 +1,7 @@
-//! Decides which records have expired.
+//! Decides which records and which producers have expired.
 
 use super::Partition;
+use crate::producer_state::ProducerState;
 
 /// Limits what a partition keeps. `None` means without limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,20 @@ impl Partition {
         }
         start
     }
+
+    /// Forgets producers that last wrote before this time.
+    pub fn expire_producers(&mut self, before_ms: i64) {
+        self.producers.retain(|_, producer| !has_expired(producer, before_ms));
+    }
+
+    pub fn has_expired_producers(&self, before_ms: i64) -> bool {
+        self.producers.values().any(|producer| has_expired(producer, before_ms))
+    }
+}
+
+/// Follows `ProducerStateManager.isProducerExpired`.
+fn has_expired(producer: &ProducerState, before_ms: i64) -> bool {
+    producer.txn_first_offset.is_none() && producer.last_timestamp <= before_ms
 }
 
 #[cfg(test)]
@@ -49,7 +64,11 @@ mod tests {
     }
 
     fn append(partition: &mut Partition, attributes: i16, max_timestamp: i64) {
-        let header = BatchHeader {
+        partition.append(&header(partition, attributes, max_timestamp), Stored { position: 0, length: 10 });
+    }
+
+    fn header(partition: &Partition, attributes: i16, max_timestamp: i64) -> BatchHeader {
+        BatchHeader {
             base_offset: partition.end_offset(),
             attributes,
             last_offset_delta: 0,
@@ -59,8 +78,7 @@ mod tests {
             producer_epoch: 0,
             base_sequence: -1,
             record_count: 1,
-        };
-        partition.append(&header, Stored { position: 0, length: 10 });
+        }
     }
 
     #[test]
@@ -86,6 +104,24 @@ mod tests {
         append(&mut open, 0, 0);
         assert_eq!(open.retained_from(by_age, 1000), 2);
         assert_eq!(partition(&[0, -1, 0]).retained_from(by_age, 1000), 1);
+    }
+
+    #[test]
+    fn producers_expire_unless_their_transaction_is_open() {
+        let mut partition = partition(&[]);
+        append(&mut partition, TRANSACTIONAL, 100);
+        assert!(!partition.has_expired_producers(1000));
+        partition.append_marker(
+            &header(&partition, TRANSACTIONAL, 200),
+            Stored { position: 0, length: 10 },
+            true,
+        );
+        assert!(!partition.has_expired_producers(199));
+        partition.expire_producers(199);
+        assert_eq!(partition.producers().count(), 1);
+        assert!(partition.has_expired_producers(200));
+        partition.expire_producers(200);
+        assert_eq!(partition.producers().count(), 0);
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl Restartable {
         self.running = Some(run(self.dir.path(), address));
     }
 
-    fn producer(&self, settings: &[(&str, &str)]) -> FutureProducer {
+    pub fn producer(&self, settings: &[(&str, &str)]) -> FutureProducer {
         config_for(&self.address(), settings).create().unwrap()
     }
 

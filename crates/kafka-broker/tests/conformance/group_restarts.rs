@@ -1,11 +1,14 @@
 //! Checks that a group goes on when the embedded broker restarts.
 
+use std::time::Duration;
+
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{DescribeGroupsRequest, HeartbeatRequest, JoinGroupResponse};
 use kafka_protocol::protocol::StrBytes;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 
 use crate::durability::Restartable;
-use crate::harness::{eventually, topic_at};
+use crate::harness::{Record, committed_at, config_for, eventually, send, topic_at};
 use crate::membership::Group;
 use crate::raw::{Raw, text};
 
@@ -78,6 +81,34 @@ fn members_continue_without_a_rebalance() {
     assert_eq!(group.heartbeat(&mut raw, &alone.member_id, alone.generation_id), 0);
     let unknown = ResponseError::UnknownMemberId.code();
     assert_eq!(group.heartbeat(&mut raw, &follower.member_id, alone.generation_id), unknown);
+}
+
+#[test]
+fn a_consumer_reads_and_commits_on_in_its_generation() {
+    let mut broker = Restartable::new();
+    let topic = topic_at(&broker.address(), 1);
+    let group = Group::new();
+    let settings = [("group.id", group.id.as_str()), ("auto.offset.reset", "earliest")];
+    let consumer: BaseConsumer = config_for(&broker.address(), &settings).create().unwrap();
+    consumer.subscribe(&[&topic]).unwrap();
+    let producer = broker.producer(&[]);
+    let receive = |value: &str| {
+        let received = eventually("the record arrives", || match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => Some(Record::from(&message)),
+            // The connection broke.
+            Some(Err(_)) | None => None,
+        });
+        assert_eq!(received.value.as_deref(), Some(value.as_bytes()));
+    };
+    send(&producer, &topic, 0, "before").unwrap();
+    receive("before");
+    let before = describe(&broker, &group);
+    broker.crash();
+    send(&producer, &topic, 0, "after").unwrap();
+    receive("after");
+    consumer.commit_consumer_state(CommitMode::Sync).unwrap();
+    assert_eq!(describe(&broker, &group), before);
+    assert_eq!(committed_at(&broker.address(), &group.id, &topic, 0), Some(2));
 }
 
 #[test]
