@@ -2,7 +2,8 @@
 
 const TIMEOUT = 120_000
 
-export const [bootstrap, prefix, registry] = process.argv.slice(2)
+export const [bootstrap, prefix] = process.argv.slice(2)
+export const registry = process.env.REGISTRY
 
 // Runs each check of a table of names and functions. null stands for an API that the client lacks.
 export async function main(checks) {
