@@ -26,7 +26,6 @@ def installed(name, files, install):
     folder = CACHE / f"{name}-{content}"
     if not folder.exists():
         print(f"clients: installing {name}", flush=True)
-        # A virtual environment cannot be moved, so a file marks what is complete.
         part = CACHE / f"{name}-{content}.part"
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)

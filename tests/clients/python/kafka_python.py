@@ -1,6 +1,7 @@
 """Checks kafka-python."""
 
 import sys
+import threading
 
 from kafka import ConsumerGroupMetadata, KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetAndMetadata, OffsetSpec, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
@@ -112,21 +113,35 @@ def group():
     topic = new_topic("group", 4)
     fill(topic, 4, 25)
     name = PREFIX + "group"
-    first, second = consumer(name), consumer(name)
     values = set()
 
-    def poll(member):
-        for records in member.poll(100).values():
-            values.update(record.value for record in records)
-            member.commit()
-        return len(member.assignment())
+    class Member(threading.Thread):
+        """Polls in a thread of its own, because a poll that ends before a rebalance does would begin another one."""
 
-    first.subscribe([topic])
-    second.subscribe([topic])
-    until(lambda: (poll(first), poll(second)) == (2, 2) and len(values) == 100)
-    second.close()
-    until(lambda: poll(first) == 4)
-    first.close()
+        def __init__(self):
+            super().__init__(daemon=True)
+            self.assigned, self.ended = 0, threading.Event()
+            self.start()
+
+        def run(self):
+            member = consumer(name)
+            member.subscribe([topic])
+            while not self.ended.is_set():
+                for records in member.poll(1000).values():
+                    values.update(record.value for record in records)
+                    member.commit()
+                self.assigned = len(member.assignment())
+            member.close()
+
+        def end(self):
+            self.ended.set()
+            self.join()
+
+    first, second = Member(), Member()
+    until(lambda: first.assigned == second.assigned == 2 and len(values) == 100)
+    second.end()
+    until(lambda: first.assigned == 4)
+    first.end()
     expect(100, sum(committed(name).values()))
 
 
