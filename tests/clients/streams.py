@@ -3,7 +3,6 @@
 import queue
 import subprocess
 import threading
-import time
 
 RECORDS = 12000
 KILLS = 3
@@ -28,13 +27,11 @@ def count(java, dev, prefix, directory):
             # Let it count some more words, so that the next kill is in the midst of them.
             for _ in range(2):
                 output.get(timeout=TIMEOUT)
+            if kill == 0:
+                kill_broker(dev, feed, output)
             if kill < KILLS:
                 application.kill()
                 application.wait()
-        dev.kill()
-        time.sleep(1)
-        dev.start()
-        output.get(timeout=TIMEOUT)
         if feed.wait(TIMEOUT) != 0:
             raise AssertionError("the words could not be written")
         check = start("check", RECORDS)
@@ -47,6 +44,17 @@ def count(java, dev, prefix, directory):
             if process and process.poll() is None:
                 process.kill()
                 process.wait()
+
+
+def kill_broker(dev, feed, output):
+    """Kills the broker while words are written and counted, and waits until further words are counted."""
+    if feed.poll() is not None:
+        raise AssertionError("the words were written before the broker was killed")
+    dev.kill()
+    while not output.empty():
+        output.get()
+    dev.start()
+    output.get(timeout=TIMEOUT)
 
 
 def lines(process):
