@@ -45,6 +45,10 @@ test: ## Run the tests
 test-api: ## Check the HTTP APIs with validators, schemathesis and a browser; API_EXAMPLES=100, API_SEED=<number>
 	tests/api/check
 
+.PHONY: test-clients
+test-clients: ## Check the embedded broker with clients in Java, Python, Node and Go; UPDATE=1 writes the table to its README, CLIENTS=go runs a part
+	tests/clients/check $(if $(UPDATE),--update) $(CLIENTS)
+
 .PHONY: fuzz
 fuzz: ## Send mutated requests, batches and journal entries through the embedded broker; FUZZ_RUNS=10000000, FUZZ_SEED=<number>
 	FUZZ_RUNS=$${FUZZ_RUNS:-10000000} cargo test --release -p embedded-kafka-broker --lib fuzz -- --nocapture

@@ -3,5 +3,6 @@
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod architecture;
+mod clients;
 mod compose;
 mod make_up;
