@@ -157,7 +157,7 @@ impl Codec {
 
     async fn try_check(&self, written: &[(EventType, &str)]) -> Result<(), CodecError> {
         for (event_type, topic) in written {
-            self.refresh(*event_type, topic).await?;
+            self.refresh(*event_type, topic).await?.check_latest()?;
         }
         self.registry.subjects().await?;
         self.check_proofs().await.map(drop)

@@ -1,7 +1,7 @@
 //! Encodes events with the schemas that they are written with: the product's own, which are registered automatically, or
 //! the latest ones of their subjects.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use jsonschema::Validator;
@@ -23,17 +23,42 @@ pub(super) struct Written {
     pub(super) id: u32,
     /// The schema as the registry first returned it.
     pub(super) text: OnceLock<SchemaText>,
-    /// When the registry last returned it as the latest one.
-    fetched: Mutex<Instant>,
+    latest: Mutex<Latest>,
+}
+
+/// What the registry last said about the latest schema.
+struct Latest {
+    fetched: Instant,
+    /// Why a later version, which is the latest one, cannot be used; `None` while this is the latest one.
+    unusable: Option<String>,
 }
 
 impl Written {
     fn new(validator: Validator, id: u32) -> Self {
-        Self { validator, id, text: OnceLock::new(), fetched: Mutex::new(Instant::now()) }
+        Self {
+            validator,
+            id,
+            text: OnceLock::new(),
+            latest: Mutex::new(Latest { fetched: Instant::now(), unusable: None }),
+        }
     }
 
     fn is_fresh(&self) -> bool {
-        self.fetched.lock().unwrap_or_else(PoisonError::into_inner).elapsed() < REFRESH_PAUSE
+        self.latest().fetched.elapsed() < REFRESH_PAUSE
+    }
+
+    fn latest(&self) -> MutexGuard<'_, Latest> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that the registry returned this or, with the reason, an unusable schema as the latest one.
+    fn note(&self, unusable: Option<String>) {
+        *self.latest() = Latest { fetched: Instant::now(), unusable };
+    }
+
+    /// Checks that the latest schema can be used.
+    pub(super) fn check_latest(&self) -> Result<(), CodecError> {
+        self.latest().unusable.clone().map_or(Ok(()), |reason| Err(CodecError::Unavailable(reason)))
     }
 
     fn check(&self, value: &serde_json::Value) -> Result<(), CodecError> {
@@ -154,23 +179,31 @@ impl Codec {
             ))
         };
         let latest = self.registry.version(&subject, None).await?.ok_or_else(missing)?;
-        if let Some(known) = known.filter(|known| known.id == latest.id) {
-            *known.fetched.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-            return Ok(known);
+        if let Some(known) = known.as_ref().filter(|known| known.id == latest.id) {
+            known.note(None);
+            return Ok(Arc::clone(known));
         }
         let (id, version) = (latest.id, latest.version);
-        // Another version may be registered at any time.
-        let unusable = |reason: String| {
-            CodecError::Unavailable(format!("version {version} of {subject} cannot be used: {reason}"))
+        let usable = Schema::compile(latest.text, id, &self.registry).await.and_then(|schema| {
+            let validator = schema.into_validator();
+            match misfit(&validator, event_type) {
+                Some(reason) => {
+                    Err(CodecError::Rejected(format!("it refuses every event of this release: {reason}")))
+                }
+                None => Ok(validator),
+            }
+        });
+        let validator = match usable {
+            Ok(validator) => validator,
+            Err(unavailable @ CodecError::Unavailable(_)) => return Err(unavailable),
+            // Another version may be registered at any time. Until then, the known one remains in use, if there is one.
+            Err(CodecError::UnknownSchema(reason) | CodecError::Rejected(reason)) => {
+                let reason = format!("version {version} of {subject} cannot be used: {reason}");
+                let known = known.ok_or_else(|| CodecError::Unavailable(reason.clone()))?;
+                known.note(Some(reason));
+                return Ok(known);
+            }
         };
-        let schema = Schema::compile(latest.text, id, &self.registry).await.map_err(|error| match error {
-            CodecError::UnknownSchema(reason) | CodecError::Rejected(reason) => unusable(reason),
-            unavailable @ CodecError::Unavailable(_) => unavailable,
-        })?;
-        let validator = schema.into_validator();
-        if let Some(reason) = misfit(&validator, event_type) {
-            return Err(unusable(format!("it refuses every event of this release: {reason}")));
-        }
         tracing::info!(subject, version, id, "writing events with the latest schema");
         Ok(Arc::new(Written::new(validator, id)))
     }

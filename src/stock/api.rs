@@ -39,7 +39,7 @@ pub struct StockApi {
 impl StockApi {
     /// Checks that the event about a vehicle can be published.
     fn check_event(&self, vehicle: &Vehicle) -> Result<(), Problem> {
-        // The id is assigned later. A schema that accepts one accepts the others.
+        // The id is assigned later.
         let event = VehicleCreated { id: Some(1), ..VehicleCreated::from(vehicle) };
         self.codec.accepts(&self.topic, &event).map_err(|error| match error {
             CodecError::Rejected(reason) => {
@@ -191,8 +191,11 @@ async fn take(
     let idempotency_key = idempotency_key(request)?;
     let JsonDocument(document) = document?;
     let vehicle = parse_vehicle(&document, Utc::now().year()).map_err(Problem::invalid_fields)?;
-    api.check_event(&vehicle)?;
     let vin = vehicle.vin.clone();
+    if let Err(problem) = api.check_event(&vehicle) {
+        // A vehicle that is in stock is not stored again: a repeated request gets its answer.
+        api.store.find(vin.as_str()).await?.ok_or(problem)?;
+    }
     let new = NewVehicle::new(vehicle, trace).map_err(DatabaseError::internal)?;
     let new = NewVehicle { idempotency_key, ..new };
     match api.submitter.submit(new).await? {

@@ -122,6 +122,9 @@ async fn nothing_is_accepted_until_the_schema_is_known_and_then_only_what_fits()
     assert!(problem["detail"].as_str().unwrap().contains("/odometerUnit"), "{problem}");
     let (status, _) = stock.post(&in_unit("right", "km")).await.unwrap();
     assert_eq!(status, StatusCode::CREATED);
+    // A vehicle that is in stock is never refused for its event.
+    let (status, problem) = stock.post(&in_unit("right", "parsec")).await.unwrap();
+    assert_eq!((status, &problem["type"]), (StatusCode::CONFLICT, &json!("/problems/vehicle-exists")));
     assert_eq!(published(&platform, 1).await, [(id, "right".to_owned())]);
     // Nothing else was registered.
     assert_eq!(api.get(&format!("/subjects/{SUBJECT}/versions")).await, json!([1]));
@@ -235,8 +238,10 @@ async fn an_accepted_vehicle_that_a_later_version_refuses_holds_up_no_other_and_
     .await;
     api.register(SUBJECT, &units(&["km"])).await;
     eventually("the newer version", async || {
-        // A conflict until then.
-        (stock.post(&in_unit("far", "parsec")).await?.0 == StatusCode::BAD_REQUEST).then_some(())
+        // Both versions refuse this unit, and the reason lists those that they accept.
+        let (status, problem) = stock.post(&in_unit("probe", "mi")).await?;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        (!problem["detail"].as_str().unwrap().contains("parsec")).then_some(())
     })
     .await;
     assert_eq!(stock.post(&in_unit("near", "km")).await.unwrap().0, StatusCode::CREATED);
@@ -268,6 +273,13 @@ async fn an_estimate_that_does_not_fit_the_schema_becomes_a_dead_letter_with_the
     estimate.await_reason("schema-registry", "schema").await;
     api.register("stock.vehicle-processed-value", &cheap).await;
     estimate.await_ready().await;
+    // A later version that cannot be used changes nothing.
+    api.put("/config/stock.vehicle-processed-value", json!({ "compatibility": "NONE" })).await;
+    let mut unusable = cheap.clone();
+    unusable["required"].as_array_mut().unwrap().push(json!("colour"));
+    unusable["properties"]["colour"] = json!({ "type": "string" });
+    api.register("stock.vehicle-processed-value", &unusable).await;
+    estimate.await_reason("schema-registry", "cannot be used").await;
     platform.accept("dear").await;
     let letters = eventually("a dead letter", async || {
         let letters = read_all(platform.kafka(), "stock.vehicle-created.dlq").await;
@@ -277,7 +289,6 @@ async fn an_estimate_that_does_not_fit_the_schema_becomes_a_dead_letter_with_the
     let reason = header(&letters[0], "dlq.reason").unwrap();
     assert!(reason.contains("/price"), "{reason}");
     // Once a version that fits is registered, the replay of the dead letter succeeds.
-    api.put("/config/stock.vehicle-processed-value", json!({ "compatibility": "NONE" })).await;
     cheap["properties"]["price"] = json!({ "type": "number" });
     api.register("stock.vehicle-processed-value", &cheap).await;
     let replayed = platform.tool(&["dlq", "replay", "--all"]);

@@ -51,10 +51,10 @@ impl State {
     /// Registers a schema under `subject`, unless it is registered already, and returns its id. A schema has the same id
     /// under all subjects.
     pub(super) fn register(&mut self, subject: &str, candidate: &Candidate) -> Result<u32, ApiError> {
-        self.check_writable(subject)?;
         if let Some(version) = self.find(subject, candidate, false) {
             return Ok(version.id);
         }
+        self.check_writable(subject)?;
         let details = self.incompatible(subject, candidate, &self.versions(subject, false))?;
         if !details.is_empty() {
             let message = format!(

@@ -122,7 +122,9 @@ impl VehicleStore for SqliteVehicles {
     }
 
     async fn find(&self, vin: &str) -> Result<Option<StockedVehicle>, DatabaseError> {
-        Ok(vehicle_queries::find(&mut lock(&self.file).await?.connection, vin).await?)
+        let (mut file, vin) = (lock_owned(&self.file).await?, vin.to_owned());
+        let find = async move { Ok(vehicle_queries::find(&mut file.connection, &vin).await?) };
+        self.finisher.finish(find).await
     }
 
     async fn appender(&self) -> Result<Box<dyn Appender>, DatabaseError> {
