@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 
 use crate::client::Client;
 use crate::guard;
+
+/// Limits a response, in bytes. Apache Kafka's limit is 2 GiB.
+const MAX_RESPONSE: usize = 256 * 1024 * 1024;
 
 /// Holds the frame to send, if any. An error closes the connection.
 pub type HandlerResult = Result<Option<Bytes>>;
@@ -56,9 +59,24 @@ pub fn encode<R: Encodable + HeaderVersion>(
     let header = ResponseHeader::default().with_correlation_id(correlation_id);
     let header_version = R::header_version(version);
     let size = header.compute_size(header_version)? + response.compute_size(version)?;
+    ensure!(size <= MAX_RESPONSE, "the response has {size} bytes, more than {MAX_RESPONSE}");
     let mut out = BytesMut::with_capacity(size_of::<i32>() + size);
     out.put_i32(size.try_into()?);
     header.encode(&mut out, header_version)?;
     response.encode(&mut out, version)?;
     Ok(out.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::SyncGroupResponse;
+
+    use super::*;
+
+    #[test]
+    fn a_response_above_the_limit_is_an_error() {
+        let of = |size| SyncGroupResponse::default().with_assignment(Bytes::from(vec![0; size]));
+        assert!(encode(0, 5, &of(MAX_RESPONSE / 2)).is_ok());
+        assert!(encode(0, 5, &of(MAX_RESPONSE)).is_err());
+    }
 }

@@ -1,5 +1,7 @@
 //! Handles JoinGroup, SyncGroup, Heartbeat, LeaveGroup, DescribeGroups and ListGroups.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
@@ -175,7 +177,10 @@ pub fn handle_describe_groups(shared: &Shared, call: &Call) -> HandlerResult {
     let request: DescribeGroupsRequest = call.request()?;
     let core = shared.lock();
     let include_operations = request.include_authorized_operations;
-    let groups = request.groups.into_iter().map(|id| {
+    // A group is described once, or a small request that repeats it would have a very large response.
+    let mut named = HashSet::new();
+    let ids = request.groups.into_iter().filter(|id| named.insert(id.clone()));
+    let groups = ids.map(|id| {
         let described = describe_group(&core, id);
         if include_operations { described.with_authorized_operations(GROUP_OPERATIONS) } else { described }
     });

@@ -4,7 +4,12 @@ use std::time::{Duration, Instant};
 
 use embedded_kafka_broker::{Broker, Limits};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::{BrokerId, FetchRequest, MetadataRequest};
+use kafka_protocol::messages::offset_fetch_request::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+};
+use kafka_protocol::messages::{
+    BrokerId, DescribeGroupsRequest, FetchRequest, MetadataRequest, OffsetFetchRequest,
+};
 
 use crate::harness::{eventually, topic_at, wait};
 use crate::protocol::produce;
@@ -103,4 +108,28 @@ fn a_client_above_the_limit_of_connections_waits_until_one_closes() {
     assert!(!waiting.is_finished());
     drop(first);
     waiting.join().unwrap();
+}
+
+#[test]
+fn groups_and_offsets_that_are_named_many_times_are_described_once() {
+    let (_broker, address) = start(Limits::default());
+    let mut raw = Raw::connect_to(&address);
+    let request = DescribeGroupsRequest::default().with_groups(vec![text("g").into(); 100]);
+    assert_eq!(raw.call(5, &request).groups.len(), 1);
+
+    let named =
+        OffsetFetchRequestTopics::default().with_name(text("t").into()).with_partition_indexes(vec![1, 2, 1]);
+    let all = OffsetFetchRequestGroup::default().with_group_id(text("g").into()).with_topics(None);
+    let some = all.clone().with_topics(Some(vec![named; 100]));
+    let groups = [vec![all.clone(); 100], vec![some], vec![all; 100]].concat();
+    let fetched = raw.call(8, &OffsetFetchRequest::default().with_groups(groups)).groups;
+    assert_eq!(fetched.len(), 2);
+    let indexes = fetched.iter().flat_map(|group| &group.topics).flat_map(|topic| &topic.partitions);
+    assert_eq!(indexes.map(|partition| partition.partition_index).collect::<Vec<_>>(), [1, 2]);
+
+    let named =
+        OffsetFetchRequestTopic::default().with_name(text("t").into()).with_partition_indexes(vec![3; 100]);
+    let request =
+        OffsetFetchRequest::default().with_group_id(text("g").into()).with_topics(Some(vec![named]));
+    assert_eq!(raw.call(7, &request).topics[0].partitions.len(), 1);
 }
