@@ -11,6 +11,9 @@ use crate::core::Core;
 use crate::limits::Limits;
 use crate::unserved::Unserved;
 
+/// Number of batches that are decompressed or compressed at the same time.
+const COMPRESSIONS: usize = 4;
+
 /// Holds the state behind its lock, and the signals between tasks.
 pub struct Shared {
     core: Mutex<Core>,
@@ -23,6 +26,8 @@ pub struct Shared {
     pub limits: Limits,
     /// Room for the large requests of all connections, in bytes.
     pub request_memory: Semaphore,
+    /// Permits to decompress or compress a batch, which may take much memory.
+    pub compressions: Semaphore,
 }
 
 impl Shared {
@@ -35,6 +40,7 @@ impl Shared {
             unserved: Unserved::default(),
             limits,
             request_memory: Semaphore::new(REQUEST_MEMORY),
+            compressions: Semaphore::new(COMPRESSIONS),
         }
     }
 
