@@ -1,7 +1,7 @@
 //! Holds what all connections and tasks of a broker share.
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +25,7 @@ pub struct Shared {
     pub unserved: Unserved,
     pub limits: Limits,
     /// Room for the large requests of all connections, in bytes.
-    pub request_memory: Semaphore,
+    pub request_memory: Arc<Semaphore>,
     /// Permits to decompress or compress a batch, which may take much memory.
     pub compressions: Semaphore,
 }
@@ -39,7 +39,7 @@ impl Shared {
             address,
             unserved: Unserved::default(),
             limits,
-            request_memory: Semaphore::new(REQUEST_MEMORY),
+            request_memory: Arc::new(Semaphore::new(REQUEST_MEMORY)),
             compressions: Semaphore::new(COMPRESSIONS),
         }
     }

@@ -23,6 +23,8 @@ use crate::state::State;
 
 /// `fetch.max.bytes` of the broker
 const MAX_BYTES: usize = 55 * 1024 * 1024;
+/// Limits the wait of a large request.
+const LARGE_MAX_WAIT: Duration = Duration::from_secs(1);
 /// First version that identifies topics by their ids (KIP-516).
 const TOPIC_IDS: i16 = 13;
 
@@ -47,7 +49,10 @@ pub async fn handle_fetch(shared: &Shared, call: &Call) -> HandlerResult {
         return call.respond(&FetchResponse::default().with_error_code(error.code()));
     }
     let max_wait = u64::try_from(request.max_wait_ms).unwrap_or_default();
-    let deadline = Instant::now() + Duration::from_millis(max_wait);
+    let max_wait = Duration::from_millis(max_wait);
+    // The request is needed until the end of the wait, and so is its room, which others may wait for.
+    let max_wait = if call.is_large() { max_wait.min(LARGE_MAX_WAIT) } else { max_wait };
+    let deadline = Instant::now() + max_wait;
     // No response could reach more (`KafkaApis.handleFetchRequest`).
     let min_bytes = usize::try_from(request.min_bytes).unwrap_or_default().min(max_bytes(&request));
     let appended = Arc::new(Notify::new());

@@ -37,8 +37,9 @@ pub async fn handle_join_group(shared: &Shared, call: &Call) -> HandlerResult {
     } else if !SESSION_TIMEOUT_MS.contains(&request.session_timeout_ms) {
         refused(ResponseError::InvalidSessionTimeout)
     } else {
-        let group_id = request.group_id.clone();
+        let group_id = request.group_id.to_string();
         let join = to_join(request, call);
+        call.release();
         let answer = shared.lock().coordinate(|groups| groups.join(&group_id, join, Instant::now()));
         shared.deadlines.notify_one();
         // The sender is dropped when the same member joins again in the meantime.
@@ -123,6 +124,10 @@ pub async fn handle_sync_group(shared: &Shared, call: &Call) -> HandlerResult {
         shared.lock().coordinate(|groups| groups.sync(&request.group_id, caller, protocol, assignments, now))
     });
     shared.deadlines.notify_one();
+    let copy = |name: &Option<StrBytes>| name.as_ref().map(|name| StrBytes::from_string(name.to_string()));
+    let (protocol_type, protocol_name) = (copy(&request.protocol_type), copy(&request.protocol_name));
+    drop(request);
+    call.release();
     let assignment = match waiting {
         Ok(answer) => answer.await.unwrap_or(Err(ResponseError::RebalanceInProgress)),
         Err(error) => Err(error),
@@ -132,8 +137,8 @@ pub async fn handle_sync_group(shared: &Shared, call: &Call) -> HandlerResult {
         // The protocol of the request was checked to be the group's.
         Ok(assignment) => response
             .with_assignment(assignment)
-            .with_protocol_type(request.protocol_type)
-            .with_protocol_name(request.protocol_name),
+            .with_protocol_type(protocol_type)
+            .with_protocol_name(protocol_name),
         Err(_) => response,
     };
     call.respond(&response)

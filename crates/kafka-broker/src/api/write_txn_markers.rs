@@ -43,7 +43,7 @@ fn write_marker(
     topic: &StrBytes,
     index: i32,
 ) -> Result<(), ResponseError> {
-    // Negative numbers stand for a batch without a producer, and no batch of a client could follow such a marker.
+    // Negative numbers mean that there is no producer, as in the batches of most clients.
     if marker.producer_id.0 < 0 || marker.producer_epoch < 0 {
         return Err(ResponseError::InvalidRequest);
     }

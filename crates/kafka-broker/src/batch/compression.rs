@@ -134,7 +134,7 @@ struct SnappyReader<'a> {
 
 impl<'a> SnappyReader<'a> {
     const MAGIC: &'static [u8] = b"\x82SNAPPY\x00";
-    /// Exceeds what snappy can reach: three bytes stand for at most 64. A block that announces more is wrong, and no
+    /// Exceeds what snappy can reach: three bytes inflate to at most 64. A block that announces more is wrong, and no
     /// memory is allocated for it.
     const MAX_RATIO: usize = 32;
     /// Two version numbers follow the magic bytes.

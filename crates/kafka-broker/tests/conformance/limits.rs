@@ -2,13 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use embedded_kafka_broker::{Broker, Limits};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
 use kafka_protocol::messages::{
-    BrokerId, DescribeGroupsRequest, FetchRequest, MetadataRequest, OffsetFetchRequest,
+    BrokerId, DescribeGroupsRequest, FetchRequest, JoinGroupRequest, MetadataRequest, OffsetFetchRequest,
 };
 
 use crate::harness::{eventually, topic_at, wait};
@@ -92,6 +94,49 @@ fn half_sent_requests_of_many_clients_share_their_memory_and_delay_no_small_requ
     drop(halves);
     assert_eq!(waiting.join().unwrap(), 0);
     wait(broker.shutdown());
+}
+
+#[test]
+fn a_large_request_that_waits_for_other_clients_delays_no_large_request() {
+    let (broker, address) = start(Limits { request_timeout: LONG, ..Limits::default() });
+    let topic = topic_at(&address, 1);
+    let join = |metadata: Vec<u8>| {
+        let protocol =
+            JoinGroupRequestProtocol::default().with_name(text("range")).with_metadata(Bytes::from(metadata));
+        JoinGroupRequest::default()
+            .with_group_id(text("g").into())
+            .with_session_timeout_ms(600_000)
+            .with_rebalance_timeout_ms(600_000)
+            .with_protocol_type(text("consumer"))
+            .with_protocols(vec![protocol])
+    };
+    let mut leader = Raw::connect_to(&address);
+    assert_eq!(leader.call(3, &join(Vec::new())).error_code, 0);
+    // This member waits until the first one joins again. No other large request fits next to its request.
+    let mut follower = Raw::connect_to(&address);
+    follower.send(3, &join(vec![0; (100 << 20) - 1000]));
+    let mut large = Raw::connect_to(&address);
+    let value = "x".repeat(900_000);
+    assert_eq!(produce(&mut large, &topic, None, batch(-1, -1, -1, &[&value])).error_code, 0);
+    wait(broker.shutdown());
+}
+
+#[test]
+fn a_large_fetch_does_not_wait_long() {
+    let (_broker, address) = start(Limits::default());
+    let partition = FetchPartition::default().with_partition_max_bytes(1000);
+    let wanted = FetchTopic::default()
+        .with_topic(text(&topic_at(&address, 1)).into())
+        .with_partitions(vec![partition; 5000]);
+    let request = FetchRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_max_wait_ms(i32::MAX)
+        .with_min_bytes(1)
+        .with_max_bytes(1000)
+        .with_session_epoch(-1)
+        .with_topics(vec![wanted]);
+    let fetched = Raw::connect_to(&address).call(11, &request);
+    assert_eq!(fetched.responses[0].partitions.len(), 5000);
 }
 
 #[test]
