@@ -1,14 +1,18 @@
 //! Pairs a request with what its response needs: version, correlation id, and the wire format.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::client::Client;
 use crate::guard;
+
+/// Limits a response, in bytes. Apache Kafka's limit is 2 GiB.
+const MAX_RESPONSE: usize = 256 * 1024 * 1024;
 
 /// Holds the frame to send, if any. An error closes the connection.
 pub type HandlerResult = Result<Option<Bytes>>;
@@ -21,24 +25,43 @@ pub struct Call {
     pub client_host: String,
     pub client: Arc<Client>,
     correlation_id: i32,
-    body: Bytes,
+    body: Mutex<Option<Body>>,
+}
+
+/// Holds the bytes of a request body, and its room among the large requests if it is one.
+pub struct Body {
+    pub bytes: Bytes,
+    pub room: Option<OwnedSemaphorePermit>,
 }
 
 impl Call {
-    pub fn new(header: RequestHeader, client: &Arc<Client>, body: Bytes) -> Self {
+    pub fn new(header: RequestHeader, client: &Arc<Client>, body: Body) -> Self {
         Self {
             version: header.request_api_version,
             client_id: header.client_id.map(|id| id.to_string()).unwrap_or_default(),
             client_host: format!("/{}", client.address),
             client: Arc::clone(client),
             correlation_id: header.correlation_id,
-            body,
+            body: Mutex::new(Some(body)),
         }
     }
 
     /// Decodes the body.
     pub fn request<R: Decodable>(&self) -> Result<R> {
-        guard::decode(&self.body, self.version)
+        let body = self.body.lock().unwrap_or_else(PoisonError::into_inner);
+        guard::decode(&body.as_ref().context("the body was released")?.bytes, self.version)
+    }
+
+    /// Returns whether the request has room among the large requests.
+    pub fn is_large(&self) -> bool {
+        let body = self.body.lock().unwrap_or_else(PoisonError::into_inner);
+        body.as_ref().is_some_and(|body| body.room.is_some())
+    }
+
+    /// Frees the body and its room among the large requests, before a wait for other clients. The caller must hold nothing
+    /// of the decoded request, as strings and bytes are slices of the body.
+    pub fn release(&self) {
+        self.body.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Encodes the response in the version of the request.
@@ -56,9 +79,24 @@ pub fn encode<R: Encodable + HeaderVersion>(
     let header = ResponseHeader::default().with_correlation_id(correlation_id);
     let header_version = R::header_version(version);
     let size = header.compute_size(header_version)? + response.compute_size(version)?;
+    ensure!(size <= MAX_RESPONSE, "the response has {size} bytes, more than {MAX_RESPONSE}");
     let mut out = BytesMut::with_capacity(size_of::<i32>() + size);
     out.put_i32(size.try_into()?);
     header.encode(&mut out, header_version)?;
     response.encode(&mut out, version)?;
     Ok(out.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::SyncGroupResponse;
+
+    use super::*;
+
+    #[test]
+    fn a_response_above_the_limit_is_an_error() {
+        let of = |size| SyncGroupResponse::default().with_assignment(Bytes::from(vec![0; size]));
+        assert!(encode(0, 5, &of(MAX_RESPONSE / 2)).is_ok());
+        assert!(encode(0, 5, &of(MAX_RESPONSE)).is_err());
+    }
 }

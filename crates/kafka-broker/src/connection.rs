@@ -7,6 +7,7 @@
 //! it, so that half of a request never waits for another half.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -16,11 +17,11 @@ use kafka_protocol::protocol::Decodable;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit};
-use tokio::time::timeout;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Duration, timeout};
 
 use crate::api::{self, Api};
-use crate::call::{Call, HandlerResult, encode};
+use crate::call::{Body, Call, HandlerResult, encode};
 use crate::client::Client;
 use crate::shared::Shared;
 use crate::unserved::Request;
@@ -31,6 +32,8 @@ const MAX_REQUEST: usize = 100 * 1024 * 1024;
 pub const REQUEST_MEMORY: usize = MAX_REQUEST;
 /// A request up to this size does not wait for room, so that no client can delay the heartbeats of another.
 const SMALL_REQUEST: usize = 64 * 1024;
+/// Time after which a wait for room is logged.
+const LONG_WAIT: Duration = Duration::from_secs(1);
 const READ_BUFFER: usize = 8 * 1024;
 
 /// Serves the connection until the client or the broker ends it. `slot` is one of the connections that may be open.
@@ -48,9 +51,8 @@ async fn converse(shared: &Shared, mut stream: TcpStream, peer: SocketAddr) -> R
     let client = Arc::new(Client::new(peer.ip()));
     let (reader, mut writer) = stream.split();
     let mut reader = BufReader::with_capacity(READ_BUFFER, reader);
-    while let Some((frame, room)) = read_frame(shared, &mut reader).await? {
-        let response = handle(shared, frame, &client).await?;
-        drop(room);
+    while let Some((frame, room)) = read_frame(shared, peer, &mut reader).await? {
+        let response = handle(shared, frame, room, &client).await?;
         if let Some(response) = response {
             write(shared, &mut writer, response).await?;
         }
@@ -60,10 +62,11 @@ async fn converse(shared: &Shared, mut stream: TcpStream, peer: SocketAddr) -> R
 
 /// Reads the next request, without its length. Returns `None` when the client has closed the connection between two
 /// requests, or was idle.
-async fn read_frame<'a>(
-    shared: &'a Shared,
+async fn read_frame(
+    shared: &Shared,
+    peer: SocketAddr,
     reader: &mut BufReader<ReadHalf<'_>>,
-) -> Result<Option<(Bytes, Option<SemaphorePermit<'a>>)>> {
+) -> Result<Option<(Bytes, Option<OwnedSemaphorePermit>)>> {
     let Ok(begun) = timeout(shared.limits.max_idle, reader.fill_buf()).await else { return Ok(None) };
     if begun?.is_empty() {
         return Ok(None);
@@ -74,7 +77,7 @@ async fn read_frame<'a>(
     let length = length.with_context(|| format!("a request announces more than {MAX_REQUEST} bytes"))?;
     let room = match length {
         0..=SMALL_REQUEST => None,
-        _ => Some(shared.request_memory.acquire_many(length as u32).await?),
+        _ => Some(room_for(shared, peer, length).await?),
     };
     let mut frame = BytesMut::with_capacity(length);
     let mut rest = reader.take(length as u64);
@@ -90,6 +93,16 @@ async fn read_frame<'a>(
     Ok(Some((frame.freeze(), room)))
 }
 
+/// Waits until there is room for a large request.
+async fn room_for(shared: &Shared, peer: SocketAddr, bytes: usize) -> Result<OwnedSemaphorePermit> {
+    let mut room = pin!(Arc::clone(&shared.request_memory).acquire_many_owned(bytes as u32));
+    if let Ok(room) = timeout(LONG_WAIT, &mut room).await {
+        return Ok(room?);
+    }
+    tracing::warn!(%peer, bytes, "other large requests take all memory for requests, waiting");
+    Ok(room.await?)
+}
+
 async fn write(shared: &Shared, writer: &mut WriteHalf<'_>, mut response: Bytes) -> Result<()> {
     while response.has_remaining() {
         let written = timeout(shared.limits.max_idle, writer.write_buf(&mut response)).await;
@@ -100,8 +113,13 @@ async fn write(shared: &Shared, writer: &mut WriteHalf<'_>, mut response: Bytes)
 
 /// Handles one request. An error closes the connection, as Apache Kafka does with a request that it cannot read or does
 /// not serve.
-pub async fn handle(shared: &Shared, frame: Bytes, client: &Arc<Client>) -> HandlerResult {
-    let mut rest = frame.clone();
+pub async fn handle(
+    shared: &Shared,
+    frame: Bytes,
+    room: Option<OwnedSemaphorePermit>,
+    client: &Arc<Client>,
+) -> HandlerResult {
+    let mut rest = &frame[..];
     let key = rest.try_get_i16()?;
     let version = rest.try_get_i16()?;
     let correlation_id = rest.try_get_i32()?;
@@ -110,13 +128,17 @@ pub async fn handle(shared: &Shared, frame: Bytes, client: &Arc<Client>) -> Hand
         if key == ApiKey::ApiVersions as i16 {
             return encode(correlation_id, 0, &api::unsupported_version()).map(Some);
         }
-        shared.unserved.log(client, &Request { key, version, rest }, api.map(Api::versions));
+        shared.unserved.log(
+            client,
+            &Request { key, version, rest: frame.slice_ref(rest) },
+            api.map(Api::versions),
+        );
         bail!("API key {key} is not served at version {version}");
     };
     let key = api.key();
-    let mut body = frame;
-    let header = RequestHeader::decode(&mut body, key.request_header_version(version))?;
-    let call = Call::new(header, client, body);
+    let mut bytes = frame;
+    let header = RequestHeader::decode(&mut bytes, key.request_header_version(version))?;
+    let call = Call::new(header, client, Body { bytes, room });
     api.handle(shared, &call).await.with_context(|| format!("{key:?} version {version}"))
 }
 
@@ -174,10 +196,10 @@ mod tests {
         let mut body = BytesMut::new();
         introduction.encode(&mut body, 3).unwrap();
         let introduction = request(ApiKey::ApiVersions as i16, 3, &body);
-        assert!(handle(&shared, introduction, &client).await.unwrap().is_some());
+        assert!(handle(&shared, introduction, None, &client).await.unwrap().is_some());
         for _ in 0..3 {
             for (key, version) in [(ApiKey::Fetch as i16, 3), (ApiKey::Vote as i16, 0), (1000, 1)] {
-                assert!(handle(&shared, request(key, version, &[]), &client).await.is_err());
+                assert!(handle(&shared, request(key, version, &[]), None, &client).await.is_err());
             }
         }
         let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();

@@ -162,7 +162,7 @@ async fn no_request_makes_the_broker_panic_or_use_much_memory() {
             sent += 1;
             let (shared, client) = (shared.clone(), client.clone());
             running.spawn(async move {
-                let handled = connection::handle(&shared, frame.into(), &client);
+                let handled = connection::handle(&shared, frame.into(), None, &client);
                 matches!(tokio::time::timeout(PATIENCE, handled).await, Ok(Ok(Some(_))))
             });
         }

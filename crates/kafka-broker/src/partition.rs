@@ -138,7 +138,9 @@ impl Partition {
     /// Checks a batch against the state of its producer (`UnifiedLog.analyzeAndValidateProducerState`). An unknown producer
     /// may begin with any sequence number, as its records may have been deleted.
     pub fn admit(&self, header: &BatchHeader) -> Result<Admission, ResponseError> {
-        if let Some(producer) = self.producers.get(&header.producer_id) {
+        // Batches without a producer have no sequence, even if an old journal has a marker of such a producer.
+        let producer = self.producers.get(&header.producer_id).filter(|_| header.producer_id >= 0);
+        if let Some(producer) = producer {
             if let Some(appended) = producer.duplicate_of(header) {
                 return Ok(Admission::Duplicate(appended));
             }
@@ -311,6 +313,14 @@ mod tests {
         let header = BatchHeader { base_sequence: 2, ..log.header(1, 0, 1) };
         let refused = log.partition.admit(&header);
         assert_eq!(refused, Err(ResponseError::InvalidTxnState));
+    }
+
+    #[test]
+    fn a_marker_without_a_producer_in_an_old_journal_refuses_no_batch() {
+        let mut log = Log::new();
+        log.end(-1, false);
+        let header = BatchHeader { producer_epoch: -1, ..log.header(-1, 0, 1) };
+        assert_eq!(log.partition.admit(&header), Ok(Admission::Append));
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! Holds what all connections and tasks of a broker share.
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -10,6 +10,9 @@ use crate::connection::REQUEST_MEMORY;
 use crate::core::Core;
 use crate::limits::Limits;
 use crate::unserved::Unserved;
+
+/// Number of batches that are decompressed or compressed at the same time.
+const COMPRESSIONS: usize = 4;
 
 /// Holds the state behind its lock, and the signals between tasks.
 pub struct Shared {
@@ -22,7 +25,9 @@ pub struct Shared {
     pub unserved: Unserved,
     pub limits: Limits,
     /// Room for the large requests of all connections, in bytes.
-    pub request_memory: Semaphore,
+    pub request_memory: Arc<Semaphore>,
+    /// Permits to decompress or compress a batch, which may take much memory.
+    pub compressions: Semaphore,
 }
 
 impl Shared {
@@ -34,7 +39,8 @@ impl Shared {
             address,
             unserved: Unserved::default(),
             limits,
-            request_memory: Semaphore::new(REQUEST_MEMORY),
+            request_memory: Arc::new(Semaphore::new(REQUEST_MEMORY)),
+            compressions: Semaphore::new(COMPRESSIONS),
         }
     }
 

@@ -23,12 +23,15 @@ use crate::state::State;
 
 /// `fetch.max.bytes` of the broker
 const MAX_BYTES: usize = 55 * 1024 * 1024;
+/// Limits the wait of a large request.
+const LARGE_MAX_WAIT: Duration = Duration::from_secs(1);
 /// First version that identifies topics by their ids (KIP-516).
 const TOPIC_IDS: i16 = 13;
 
 struct Plan {
     topics: Vec<(FetchableTopicResponse, Vec<Planned>)>,
     bytes: usize,
+    ready: usize,
     /// Whether a partition has an error or a diverging epoch, which ends the wait.
     failed: bool,
 }
@@ -36,6 +39,8 @@ struct Plan {
 struct Planned {
     response: PartitionData,
     batches: Vec<Stored>,
+    /// Bytes that are compared with the minimum: up to the limits of the request, the batch that exceeds them counts too.
+    ready: usize,
 }
 
 pub async fn handle_fetch(shared: &Shared, call: &Call) -> HandlerResult {
@@ -44,14 +49,18 @@ pub async fn handle_fetch(shared: &Shared, call: &Call) -> HandlerResult {
         return call.respond(&FetchResponse::default().with_error_code(error.code()));
     }
     let max_wait = u64::try_from(request.max_wait_ms).unwrap_or_default();
-    let deadline = Instant::now() + Duration::from_millis(max_wait);
-    let min_bytes = usize::try_from(request.min_bytes).unwrap_or_default();
+    let max_wait = Duration::from_millis(max_wait);
+    // The request is needed until the end of the wait, and so is its room, which others may wait for.
+    let max_wait = if call.is_large() { max_wait.min(LARGE_MAX_WAIT) } else { max_wait };
+    let deadline = Instant::now() + max_wait;
+    // No response could reach more (`KafkaApis.handleFetchRequest`).
+    let min_bytes = usize::try_from(request.min_bytes).unwrap_or_default().min(max_bytes(&request));
     let appended = Arc::new(Notify::new());
     let (plan, reader) = loop {
         {
             let mut core = shared.lock();
             let plan = plan(core.state(), &request, call.version);
-            if plan.bytes >= min_bytes || plan.failed || Instant::now() >= deadline {
+            if plan.ready >= min_bytes || plan.failed || Instant::now() >= deadline {
                 break (plan, core.reader());
             }
             for (topic, planned) in &plan.topics {
@@ -77,10 +86,15 @@ fn check_session(request: &FetchRequest) -> Result<(), ResponseError> {
     }
 }
 
+fn max_bytes(request: &FetchRequest) -> usize {
+    usize::try_from(request.max_bytes).unwrap_or_default().min(MAX_BYTES)
+}
+
 fn plan(state: &State, request: &FetchRequest, version: i16) -> Plan {
     let isolation = Isolation::from(request.isolation_level);
-    let mut left = usize::try_from(request.max_bytes).unwrap_or_default().min(MAX_BYTES);
-    let mut plan = Plan { topics: Vec::with_capacity(request.topics.len()), bytes: 0, failed: false };
+    let mut left = max_bytes(request);
+    let mut plan =
+        Plan { topics: Vec::with_capacity(request.topics.len()), bytes: 0, ready: 0, failed: false };
     for topic in &request.topics {
         let name = topic_name(state, topic, version);
         let mut planned = Vec::with_capacity(topic.partitions.len());
@@ -96,11 +110,12 @@ fn plan(state: &State, request: &FetchRequest, version: i16) -> Plan {
                     .with_error_code(error.code())
                     .with_high_watermark(-1)
                     .with_log_start_offset(-1);
-                Planned { response, batches: Vec::new() }
+                Planned { response, batches: Vec::new(), ready: 0 }
             });
             plan.failed |= part.response.error_code != 0 || part.response.diverging_epoch.epoch >= 0;
             let bytes: usize = part.batches.iter().map(|batch| batch.length as usize).sum();
             plan.bytes += bytes;
+            plan.ready += part.ready;
             left = left.saturating_sub(bytes);
             planned.push(part);
         }
@@ -143,7 +158,7 @@ fn plan_partition(
         return Err(ResponseError::OffsetOutOfRange);
     }
     if last_epoch == LEADER_EPOCH && offset > partition.end_offset() {
-        return Ok(Planned { response: diverging(partition, wanted), batches: Vec::new() });
+        return Ok(Planned { response: diverging(partition, wanted), batches: Vec::new(), ready: 0 });
     }
     if !(partition.start_offset()..=partition.end_offset()).contains(&offset) {
         return Err(ResponseError::OffsetOutOfRange);
@@ -152,13 +167,16 @@ fn plan_partition(
     let limit = limit.min(left);
     let mut batches = Vec::new();
     let mut bytes = 0_usize;
+    let mut ready = 0;
     let mut end = offset;
     for found in partition.batches_from(offset, isolation) {
         let (last_offset, stored) = found.map_err(unreadable)?;
         bytes += stored.length as usize;
         if bytes > limit && !(at_least_one && batches.is_empty()) {
+            ready = ready.max(limit);
             break;
         }
+        ready = bytes;
         batches.push(stored);
         end = last_offset + 1;
     }
@@ -176,7 +194,7 @@ fn plan_partition(
         .with_last_stable_offset(partition.last_stable_offset())
         .with_log_start_offset(partition.start_offset())
         .with_aborted_transactions(aborted);
-    Ok(Planned { response, batches })
+    Ok(Planned { response, batches, ready })
 }
 
 /// Returns the response to a client that read further than the log reaches, which lost its end (KIP-595).
@@ -201,7 +219,7 @@ fn read(plan: Plan, reader: &Reader) -> Vec<FetchableTopicResponse> {
     topics
         .map(|(topic, planned)| {
             let partitions = planned.into_iter().map(|part| {
-                let Planned { response, batches } = part;
+                let Planned { response, batches, .. } = part;
                 match read_batches(&batches, reader) {
                     Ok(records) => response.with_records(Some(records)),
                     Err(error) => response.with_error_code(unreadable(error).code()),

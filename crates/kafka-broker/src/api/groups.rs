@@ -1,5 +1,7 @@
 //! Handles JoinGroup, SyncGroup, Heartbeat, LeaveGroup, DescribeGroups and ListGroups.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
@@ -35,8 +37,9 @@ pub async fn handle_join_group(shared: &Shared, call: &Call) -> HandlerResult {
     } else if !SESSION_TIMEOUT_MS.contains(&request.session_timeout_ms) {
         refused(ResponseError::InvalidSessionTimeout)
     } else {
-        let group_id = request.group_id.clone();
+        let group_id = request.group_id.to_string();
         let join = to_join(request, call);
+        call.release();
         let answer = shared.lock().coordinate(|groups| groups.join(&group_id, join, Instant::now()));
         shared.deadlines.notify_one();
         // The sender is dropped when the same member joins again in the meantime.
@@ -121,6 +124,10 @@ pub async fn handle_sync_group(shared: &Shared, call: &Call) -> HandlerResult {
         shared.lock().coordinate(|groups| groups.sync(&request.group_id, caller, protocol, assignments, now))
     });
     shared.deadlines.notify_one();
+    let copy = |name: &Option<StrBytes>| name.as_ref().map(|name| StrBytes::from_string(name.to_string()));
+    let (protocol_type, protocol_name) = (copy(&request.protocol_type), copy(&request.protocol_name));
+    drop(request);
+    call.release();
     let assignment = match waiting {
         Ok(answer) => answer.await.unwrap_or(Err(ResponseError::RebalanceInProgress)),
         Err(error) => Err(error),
@@ -130,8 +137,8 @@ pub async fn handle_sync_group(shared: &Shared, call: &Call) -> HandlerResult {
         // The protocol of the request was checked to be the group's.
         Ok(assignment) => response
             .with_assignment(assignment)
-            .with_protocol_type(request.protocol_type)
-            .with_protocol_name(request.protocol_name),
+            .with_protocol_type(protocol_type)
+            .with_protocol_name(protocol_name),
         Err(_) => response,
     };
     call.respond(&response)
@@ -175,7 +182,10 @@ pub fn handle_describe_groups(shared: &Shared, call: &Call) -> HandlerResult {
     let request: DescribeGroupsRequest = call.request()?;
     let core = shared.lock();
     let include_operations = request.include_authorized_operations;
-    let groups = request.groups.into_iter().map(|id| {
+    // A group is described once, or a small request that repeats it would have a very large response.
+    let mut named = HashSet::new();
+    let ids = request.groups.into_iter().filter(|id| named.insert(id.clone()));
+    let groups = ids.map(|id| {
         let described = describe_group(&core, id);
         if include_operations { described.with_authorized_operations(GROUP_OPERATIONS) } else { described }
     });

@@ -89,7 +89,10 @@ async fn find(
     };
     Ok(match located {
         Ok(Located::Known(found)) => Ok(found),
-        Ok(Located::Within(search)) => tokio::task::spawn_blocking(move || search.run(&reader)).await?,
+        Ok(Located::Within(search)) => {
+            let _permit = shared.compressions.acquire().await?;
+            tokio::task::spawn_blocking(move || search.run(&reader)).await?
+        }
         Err(error) => Err(error),
     })
 }

@@ -1,9 +1,11 @@
 //! Handles OffsetFetch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
+use kafka_protocol::messages::offset_fetch_request::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+};
 use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
     OffsetFetchResponseTopic, OffsetFetchResponseTopics,
@@ -21,23 +23,37 @@ const GROUPS: i16 = 8;
 pub fn handle_offset_fetch(shared: &Shared, call: &Call) -> HandlerResult {
     let request: OffsetFetchRequest = call.request()?;
     let core = shared.lock();
-    let state = core.state();
-    let stable = request.require_stable;
-    let response = if call.version >= GROUPS {
-        let groups = request.groups.into_iter().map(|group| fetch_group(state, group, stable));
-        OffsetFetchResponse::default().with_groups(groups.collect())
+    let mut groups = if call.version >= GROUPS {
+        request.groups
     } else {
-        let wanted = request.topics.map(|topics| {
-            let topics = topics.into_iter();
-            topics.map(|topic| (topic.name.0, topic.partition_indexes)).collect()
-        });
-        let topics = fetch(state, &request.group_id, wanted, stable).into_iter().map(|(name, partitions)| {
-            let partitions = partitions.into_iter().map(to_old_partition).collect();
-            OffsetFetchResponseTopic::default().with_name(name.into()).with_partitions(partitions)
-        });
+        let topics = request.topics.map(|topics| topics.into_iter().map(from_old_topic).collect());
+        vec![OffsetFetchRequestGroup::default().with_group_id(request.group_id).with_topics(topics)]
+    };
+    keep_first(&mut groups);
+    let fetched = groups.into_iter().map(|group| fetch_group(core.state(), group, request.require_stable));
+    let response = if call.version >= GROUPS {
+        OffsetFetchResponse::default().with_groups(fetched.collect())
+    } else {
+        let topics = fetched.flat_map(|group| group.topics).map(to_old_topic);
         OffsetFetchResponse::default().with_topics(topics.collect())
     };
     call.respond(&response)
+}
+
+/// Removes what is wanted a second time, or a small request could have a very large response: all offsets of a group, or
+/// the offset of a partition.
+fn keep_first(groups: &mut Vec<OffsetFetchRequestGroup>) {
+    let mut wanted = HashSet::new();
+    groups.retain_mut(|group| {
+        let id = &group.group_id;
+        let Some(topics) = &mut group.topics else { return wanted.insert((id.clone(), None)) };
+        for topic in topics {
+            let name = &topic.name;
+            let indexes = &mut topic.partition_indexes;
+            indexes.retain(|index| wanted.insert((id.clone(), Some((name.clone(), *index)))));
+        }
+        true
+    });
 }
 
 fn fetch_group(state: &State, group: OffsetFetchRequestGroup, stable: bool) -> OffsetFetchResponseGroup {
@@ -49,6 +65,15 @@ fn fetch_group(state: &State, group: OffsetFetchRequestGroup, stable: bool) -> O
         OffsetFetchResponseTopics::default().with_name(name.into()).with_partitions(partitions)
     });
     OffsetFetchResponseGroup::default().with_topics(topics.collect()).with_group_id(group.group_id)
+}
+
+fn from_old_topic(topic: OffsetFetchRequestTopic) -> OffsetFetchRequestTopics {
+    OffsetFetchRequestTopics::default().with_name(topic.name).with_partition_indexes(topic.partition_indexes)
+}
+
+fn to_old_topic(topic: OffsetFetchResponseTopics) -> OffsetFetchResponseTopic {
+    let partitions = topic.partitions.into_iter().map(to_old_partition).collect();
+    OffsetFetchResponseTopic::default().with_name(topic.name).with_partitions(partitions)
 }
 
 fn to_old_partition(partition: OffsetFetchResponsePartitions) -> OffsetFetchResponsePartition {

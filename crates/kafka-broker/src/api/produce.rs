@@ -111,7 +111,7 @@ async fn append(
     if records.len() > rules.max_bytes {
         return Err(ResponseError::MessageTooLarge.into());
     }
-    let valid = validate(records, target.version, rules).await?;
+    let valid = validate(shared, records, target.version, rules).await?;
     Ok(append_valid(&mut shared.lock(), target, &valid)?)
 }
 
@@ -122,12 +122,19 @@ fn find<'a>(state: &'a State, target: &Target) -> Result<(&'a Topic, &'a Partiti
 }
 
 /// Validates the batch. Decompressing it would delay the other connections, so another thread does that.
-async fn validate(records: &Bytes, version: i16, rules: Rules) -> Result<Valid, InvalidBatch> {
+async fn validate(
+    shared: &Shared,
+    records: &Bytes,
+    version: i16,
+    rules: Rules,
+) -> Result<Valid, InvalidBatch> {
     let records = records.clone();
     if !BatchHeader::takes_long(&records, &rules) {
         let header = BatchHeader::validate(&records, version, &rules)?;
         return Ok(Valid { header, batch: records });
     }
+    let permit = shared.compressions.acquire().await;
+    let _permit = permit.map_err(|_| ResponseError::UnknownServerError)?;
     let validated = tokio::task::spawn_blocking(move || {
         let header = BatchHeader::validate(&records, version, &rules)?;
         let recompressed = match rules.codec {

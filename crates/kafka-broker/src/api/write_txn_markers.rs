@@ -43,6 +43,10 @@ fn write_marker(
     topic: &StrBytes,
     index: i32,
 ) -> Result<(), ResponseError> {
+    // Negative numbers mean that there is no producer, as in the batches of most clients.
+    if marker.producer_id.0 < 0 || marker.producer_epoch < 0 {
+        return Err(ResponseError::InvalidRequest);
+    }
     let partition = core.state().partition(topic, index);
     let partition = partition.ok_or(ResponseError::UnknownTopicOrPartition)?;
     let current = partition.producers().find(|(id, _)| *id == marker.producer_id.0);

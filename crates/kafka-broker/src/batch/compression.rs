@@ -134,6 +134,9 @@ struct SnappyReader<'a> {
 
 impl<'a> SnappyReader<'a> {
     const MAGIC: &'static [u8] = b"\x82SNAPPY\x00";
+    /// Exceeds what snappy can reach: three bytes inflate to at most 64. A block that announces more is wrong, and no
+    /// memory is allocated for it.
+    const MAX_RATIO: usize = 32;
     /// Two version numbers follow the magic bytes.
     const HEADER: usize = 16;
 
@@ -165,6 +168,9 @@ impl<'a> SnappyReader<'a> {
         let inflated = snap::raw::decompress_len(block)?;
         if inflated > MAX_INFLATED {
             return Err(ErrorKind::FileTooLarge.into());
+        }
+        if inflated > block.len().saturating_mul(Self::MAX_RATIO) {
+            return Err(ErrorKind::InvalidData.into());
         }
         self.block.resize(inflated, 0);
         let written = snap::raw::Decoder::new().decompress(block, &mut self.block)?;

@@ -180,6 +180,23 @@ fn a_batch_that_inflates_without_bound_is_refused() {
     assert_eq!(refusal(&bomb), Some(ResponseError::MessageTooLarge));
 }
 
+#[test]
+fn a_snappy_block_inflates_as_far_as_snappy_compresses() {
+    for size in [0, 1, 60, 1 << 20] {
+        let zeros = vec![0; size];
+        let bytes = compressed(2, &zeros);
+        let mut inflated = Vec::new();
+        compression::inflate(Codec::Snappy, &bytes).unwrap().read_to_end(&mut inflated).unwrap();
+        assert_eq!(inflated, zeros);
+    }
+    // The block announces 127 MiB.
+    let mut block = vec![0x80, 0x80, 0x80 | 0x40, 0x3f];
+    block.resize(80, 0);
+    assert_eq!(snap::raw::decompress_len(&block).unwrap(), 127 << 20);
+    let error = compression::inflate(Codec::Snappy, &block).unwrap().read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+}
+
 fn header(base_sequence: i32, last_offset_delta: i32) -> BatchHeader {
     BatchHeader {
         base_sequence,

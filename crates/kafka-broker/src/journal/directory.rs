@@ -150,12 +150,16 @@ impl Directory {
         }
     }
 
-    /// Replaces a file as a whole. Does nothing for a temporary journal, which no process reads again.
+    /// Replaces a file as a whole, also for a start after a power cut. Does nothing for a temporary journal, which no
+    /// process reads again.
     pub fn replace(&self, name: &str, content: &[u8]) -> io::Result<()> {
         let Self::Named { path, .. } = self else { return Ok(()) };
         let new = path.join(format!("{name}.new"));
-        fs::write(&new, content)?;
-        fs::rename(new, path.join(name))
+        let mut file = File::create(&new)?;
+        file.write_all(content)?;
+        file.sync_data()?;
+        fs::rename(new, path.join(name))?;
+        File::open(path)?.sync_all()
     }
 }
 

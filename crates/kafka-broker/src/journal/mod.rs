@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A position counts the bytes of all segments, so a segment ends where the next one begins. An appended frame is in the
-//! page cache: it survives the death of the process, but not a power cut, as no append calls fsync.
+//! page cache: it survives the death of the process, but not a power cut, as fsync is called only when a segment is full.
 
 mod directory;
 mod error;
@@ -268,13 +268,17 @@ impl Journal {
         Ok(IndexFile { position, file: self.directory.open_file(Kind::Index, position)? })
     }
 
-    /// Makes the next start begin with these payloads, and replay from the active segment, which must be empty.
+    /// Makes the next start begin with these payloads, and replay from the active segment, which must be empty. The index
+    /// file of that segment must be complete. Flushes all of it to the device.
     pub fn write_checkpoint(&mut self, payloads: impl Iterator<Item = Bytes>) -> io::Result<()> {
         if self.directory.is_named() {
             let mut content = BytesMut::from(CHECKPOINT_MAGIC);
             for payload in payloads {
                 frame::encode(&payload, &mut content)?;
             }
+            // After a power cut, a start must find all that the checkpoint refers to.
+            self.sync_replayed()?;
+            self.directory.open_file(Kind::Index, self.active_start)?.sync_data()?;
             self.directory.replace(CHECKPOINT, &content)?;
         }
         self.replayed_from = self.active_start;
@@ -310,6 +314,8 @@ impl Journal {
             }
         }
         if !unused.is_empty() {
+            // After a power cut, a start must not miss the deletion of records whose segment is removed.
+            self.sync_replayed()?;
             Arc::make_mut(&mut self.segments).retain(|start, _| !unused.contains(start));
         }
         unused.into_iter().try_for_each(|start| self.directory.remove(Kind::Segment, start))
@@ -321,7 +327,13 @@ impl Journal {
         present.difference(&used.indexes).try_for_each(|index| self.directory.remove(Kind::Index, *index))
     }
 
-    /// Flushes the files to the device. Called only at shutdown.
+    /// Flushes the segments that a start replays.
+    fn sync_replayed(&self) -> io::Result<()> {
+        let mut replayed = self.segments.range(self.replayed_from..);
+        if self.directory.is_named() { replayed.try_for_each(|(_, file)| file.sync_data()) } else { Ok(()) }
+    }
+
+    /// Flushes all files to the device, at shutdown.
     pub fn sync(&self) -> io::Result<()> {
         self.directory.sync()
     }

@@ -153,6 +153,7 @@ fn segments_without_used_positions_are_removed_unless_a_start_replays_them() {
     }
     journal.remove_unused_segments(&used).unwrap();
     assert_eq!(journal.segments.len(), 6);
+    journal.create_index().unwrap();
     journal.write_checkpoint(std::iter::empty()).unwrap();
     let reader = journal.reader();
     journal.remove_unused_segments(&used).unwrap();

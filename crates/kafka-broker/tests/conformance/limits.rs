@@ -2,9 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use embedded_kafka_broker::{Broker, Limits};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::{BrokerId, FetchRequest, MetadataRequest};
+use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use kafka_protocol::messages::offset_fetch_request::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+};
+use kafka_protocol::messages::{
+    BrokerId, DescribeGroupsRequest, FetchRequest, JoinGroupRequest, MetadataRequest, OffsetFetchRequest,
+};
 
 use crate::harness::{eventually, topic_at, wait};
 use crate::protocol::produce;
@@ -90,6 +97,49 @@ fn half_sent_requests_of_many_clients_share_their_memory_and_delay_no_small_requ
 }
 
 #[test]
+fn a_large_request_that_waits_for_other_clients_delays_no_large_request() {
+    let (broker, address) = start(Limits { request_timeout: LONG, ..Limits::default() });
+    let topic = topic_at(&address, 1);
+    let join = |metadata: Vec<u8>| {
+        let protocol =
+            JoinGroupRequestProtocol::default().with_name(text("range")).with_metadata(Bytes::from(metadata));
+        JoinGroupRequest::default()
+            .with_group_id(text("g").into())
+            .with_session_timeout_ms(600_000)
+            .with_rebalance_timeout_ms(600_000)
+            .with_protocol_type(text("consumer"))
+            .with_protocols(vec![protocol])
+    };
+    let mut leader = Raw::connect_to(&address);
+    assert_eq!(leader.call(3, &join(Vec::new())).error_code, 0);
+    // This member waits until the first one joins again. No other large request fits next to its request.
+    let mut follower = Raw::connect_to(&address);
+    follower.send(3, &join(vec![0; (100 << 20) - 1000]));
+    let mut large = Raw::connect_to(&address);
+    let value = "x".repeat(900_000);
+    assert_eq!(produce(&mut large, &topic, None, batch(-1, -1, -1, &[&value])).error_code, 0);
+    wait(broker.shutdown());
+}
+
+#[test]
+fn a_large_fetch_does_not_wait_long() {
+    let (_broker, address) = start(Limits::default());
+    let partition = FetchPartition::default().with_partition_max_bytes(1000);
+    let wanted = FetchTopic::default()
+        .with_topic(text(&topic_at(&address, 1)).into())
+        .with_partitions(vec![partition; 5000]);
+    let request = FetchRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_max_wait_ms(i32::MAX)
+        .with_min_bytes(1)
+        .with_max_bytes(1000)
+        .with_session_epoch(-1)
+        .with_topics(vec![wanted]);
+    let fetched = Raw::connect_to(&address).call(11, &request);
+    assert_eq!(fetched.responses[0].partitions.len(), 5000);
+}
+
+#[test]
 fn a_client_above_the_limit_of_connections_waits_until_one_closes() {
     let (_broker, address) = start(Limits { max_connections: 2, ..Limits::default() });
     let mut first = Raw::connect_to(&address);
@@ -103,4 +153,28 @@ fn a_client_above_the_limit_of_connections_waits_until_one_closes() {
     assert!(!waiting.is_finished());
     drop(first);
     waiting.join().unwrap();
+}
+
+#[test]
+fn groups_and_offsets_that_are_named_many_times_are_described_once() {
+    let (_broker, address) = start(Limits::default());
+    let mut raw = Raw::connect_to(&address);
+    let request = DescribeGroupsRequest::default().with_groups(vec![text("g").into(); 100]);
+    assert_eq!(raw.call(5, &request).groups.len(), 1);
+
+    let named =
+        OffsetFetchRequestTopics::default().with_name(text("t").into()).with_partition_indexes(vec![1, 2, 1]);
+    let all = OffsetFetchRequestGroup::default().with_group_id(text("g").into()).with_topics(None);
+    let some = all.clone().with_topics(Some(vec![named; 100]));
+    let groups = [vec![all.clone(); 100], vec![some], vec![all; 100]].concat();
+    let fetched = raw.call(8, &OffsetFetchRequest::default().with_groups(groups)).groups;
+    assert_eq!(fetched.len(), 2);
+    let indexes = fetched.iter().flat_map(|group| &group.topics).flat_map(|topic| &topic.partitions);
+    assert_eq!(indexes.map(|partition| partition.partition_index).collect::<Vec<_>>(), [1, 2]);
+
+    let named =
+        OffsetFetchRequestTopic::default().with_name(text("t").into()).with_partition_indexes(vec![3; 100]);
+    let request =
+        OffsetFetchRequest::default().with_group_id(text("g").into()).with_topics(Some(vec![named]));
+    assert_eq!(raw.call(7, &request).topics[0].partitions.len(), 1);
 }

@@ -293,3 +293,23 @@ fn a_fetch_reports_the_error_of_each_partition() {
         [(0, ResponseError::OffsetOutOfRange.code()), (7, ResponseError::UnknownTopicOrPartition.code())]
     );
 }
+
+#[test]
+fn a_fetch_does_not_wait_for_more_bytes_than_its_response_may_have() {
+    let topic = topic(1);
+    let mut raw = Raw::to_leader_of(&topic, 0);
+    for _ in 0..2 {
+        assert_eq!(produce(&mut raw, &topic, None, batch(-1, -1, -1, &[&"x".repeat(600)])).error_code, 0);
+    }
+    let partition = FetchPartition::default().with_partition_max_bytes(i32::MAX);
+    let wanted = FetchTopic::default().with_topic(text(&topic).into()).with_partitions(vec![partition]);
+    let request = FetchRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_max_wait_ms(i32::MAX)
+        .with_min_bytes(i32::MAX)
+        .with_max_bytes(1000)
+        .with_session_epoch(-1)
+        .with_topics(vec![wanted]);
+    let fetched = raw.call(11, &request);
+    assert!(!fetched.responses[0].partitions[0].records.as_ref().unwrap().is_empty());
+}

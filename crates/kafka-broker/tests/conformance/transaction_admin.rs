@@ -149,3 +149,14 @@ fn an_operator_aborts_the_transaction_of_a_producer_in_one_partition() {
     let fenced = abort(&mut raw, &topic, producer_id, 0);
     assert_eq!(fenced, ResponseError::InvalidProducerEpoch.code());
 }
+
+#[test]
+fn a_marker_without_a_producer_is_refused_and_blocks_no_partition() {
+    let topic = topic(1);
+    let mut raw = Raw::to_leader_of(&topic, 0);
+    for (producer, epoch) in [(-1, -1), (-1, 0), (i64::MAX, -1)] {
+        assert_ne!(abort(&mut raw, &topic, producer.into(), epoch), 0, "{producer} {epoch}");
+    }
+    send(&crate::harness::producer(&[]), &topic, 0, "after").unwrap();
+    expect_values(&topic, "read_committed", &["after"]);
+}
