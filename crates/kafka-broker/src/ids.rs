@@ -24,7 +24,7 @@ pub fn topic_id() -> Uuid {
 }
 
 /// Returns the id of a topic whose journal entry has none: older versions of this broker did not write one. The position
-/// of the entry tells apart topics that had the same name.
+/// of the entry distinguishes topics that had the same name.
 pub fn topic_id_of_entry(topic: &str, position: u64) -> Uuid {
     let name = u64::from(crc32c::crc32c(topic.as_bytes()));
     Uuid::from_u64_pair(1 << 32 | name, position)

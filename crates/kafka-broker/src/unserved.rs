@@ -1,7 +1,7 @@
 //! Logs requests that the broker does not serve, once per client, API and version.
 //!
-//! Such a request closes the connection, as in Apache Kafka, and a client cannot tell why. Most clients connect again at
-//! once, so the log would fill if each request were logged.
+//! Such a request closes the connection, as in Apache Kafka, and its client learns no reason. Most clients connect
+//! again at once, so the log would fill if each request were logged.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};

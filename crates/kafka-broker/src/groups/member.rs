@@ -22,7 +22,7 @@ pub struct Join {
     pub protocols: Vec<(String, Bytes)>,
     /// Whether a new dynamic member first receives its id, and then joins with it (KIP-394).
     pub requires_known_member_id: bool,
-    /// Whether a static member that returns as the leader may be told to skip the assignment (KIP-814).
+    /// Whether a static member that returns as the leader understands a response that skips the assignment (KIP-814).
     pub may_skip_assignment: bool,
 }
 

@@ -252,7 +252,7 @@ impl Group {
         }
         self.unsaved = true;
         // The member keeps the old assignment. If it leads the group, it must not compute a new one, which a stable group
-        // would not distribute. A client that cannot be told so is named the leader by its old id.
+        // would not distribute. A client of an older version is named the leader by its old id.
         let mut joined = self.joined(&id);
         if may_skip_assignment {
             joined.skips_assignment = joined.leader == id;

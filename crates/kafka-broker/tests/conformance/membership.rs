@@ -258,16 +258,16 @@ fn a_static_leader_that_returns_keeps_the_assignment_of_the_group() {
     );
     assert_eq!(group.sync_as(&mut raw, &first, Some("instance")).0, 0);
 
-    let told = raw.call(9, &request);
-    assert_eq!((told.error_code, told.generation_id), (0, first.generation_id));
-    assert_ne!(told.member_id, first.member_id);
-    assert_eq!((&told.leader, told.skip_assignment), (&told.member_id, true));
-    assert_eq!((told.members.len(), &told.members[0].member_id), (1, &told.member_id));
+    let skipped = raw.call(9, &request);
+    assert_eq!((skipped.error_code, skipped.generation_id), (0, first.generation_id));
+    assert_ne!(skipped.member_id, first.member_id);
+    assert_eq!((&skipped.leader, skipped.skip_assignment), (&skipped.member_id, true));
+    assert_eq!((skipped.members.len(), &skipped.members[0].member_id), (1, &skipped.member_id));
 
-    let not_told = raw.call(8, &request);
-    assert_eq!((not_told.error_code, not_told.generation_id), (0, first.generation_id));
-    assert_eq!((&not_told.leader, not_told.members.len()), (&told.member_id, 0));
-    let assignment = group.sync_as(&mut raw, &not_told, Some("instance"));
+    let not_skipped = raw.call(8, &request);
+    assert_eq!((not_skipped.error_code, not_skipped.generation_id), (0, first.generation_id));
+    assert_eq!((&not_skipped.leader, not_skipped.members.len()), (&skipped.member_id, 0));
+    let assignment = group.sync_as(&mut raw, &not_skipped, Some("instance"));
     assert_eq!(assignment, (0, first.member_id.into_bytes()));
 }
 

@@ -1,4 +1,4 @@
-//! Checks the ids of topics (KIP-516), which tell apart topics that had the same name.
+//! Checks the ids of topics (KIP-516), which distinguish topics that had the same name.
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
