@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 
-COMPOSE := docker compose --project-directory compose --profile observability
+COMPOSE := cd compose && docker compose --profile observability
 
 # The version of cargo-deny.
 CARGO_DENY := 0.20.2
@@ -17,7 +17,7 @@ dev: ## Run the whole platform in one process, without installing anything
 	cargo run --release -- dev
 
 .PHONY: up
-up: ## Start the cluster of 17 containers and wait until all are healthy
+up: ## Start the cluster of 17 containers, or of 14 without ZooKeeper with KRAFT=1, and wait until all are healthy
 	@compose/up
 
 .PHONY: down
@@ -35,6 +35,14 @@ ps: ## List the containers of the cluster
 .PHONY: smoke
 smoke: ## Post a vehicle to the cluster and wait for its ad
 	@compose/smoke
+
+.PHONY: audit
+audit: ## Reconcile the vehicles of the cluster with its ads; ARGS=--repair announces those without an ad
+	$(COMPOSE) run --rm --no-TTY audit $(ARGS)
+
+.PHONY: dlq
+dlq: ## List the dead letters of the cluster; ARGS='show stock.vehicle-created/0/12'
+	$(COMPOSE) run --rm --no-TTY dlq $(ARGS)
 
 .PHONY: test
 test: ## Run the tests
@@ -114,4 +122,5 @@ deny: ## Check licenses, versions and sources of the dependencies; ADVISORIES=1 
 clean: ## Remove build output, the data of make dev, and the cluster with its data and passwords
 	cargo clean
 	rm -rf data
-	@if docker info >/dev/null 2>&1; then $(COMPOSE) down --volumes --remove-orphans --rmi local && rm -rf compose/secrets; fi
+	@if docker info >/dev/null 2>&1; then \
+	(export COMPOSE_FILE=compose.yaml:zookeeper.yaml:kraft.yaml; $(COMPOSE) down --volumes --remove-orphans --rmi local) && rm -rf compose/secrets; fi

@@ -117,7 +117,7 @@ http {
     client_body_temp_path $data/body; proxy_temp_path $data/proxy; fastcgi_temp_path $data/fastcgi;
     uwsgi_temp_path $data/uwsgi; scgi_temp_path $data/scgi;
     upstream schema-registry {
-        zone schema-registry 64k;
+        zone schema-registry 1m;
         keepalive 16;"
         for peer in 1 2 3; do
             echo "        server 127.0.0.1:$(port registry-$peer) max_fails=1 fail_timeout=5s;"

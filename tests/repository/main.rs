@@ -5,4 +5,6 @@
 mod architecture;
 mod clients;
 mod compose;
+mod compose_model;
+mod compose_wiring;
 mod make_up;
