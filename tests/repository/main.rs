@@ -8,3 +8,4 @@ mod compose;
 mod compose_model;
 mod compose_wiring;
 mod make_up;
+mod make_up_start;

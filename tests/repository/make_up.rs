@@ -71,7 +71,8 @@ fn make_up_without_docker_reports_it_and_suggests_make_dev() {
 fn make_up_reports_a_problem_with_docker_and_suggests_make_dev() {
     for (answers, expected) in [
         ("*) exit 1 ;;".to_owned(), "compose plugin is missing"),
-        ("*) echo 1.29.2 ;;".to_owned(), "has version 1.29.2"),
+        ("*) echo 1.29.2 ;;".to_owned(), "has version 1.29.2, but version 2.17"),
+        ("*) echo v2.16.0 ;;".to_owned(), "has version v2.16.0, but version 2.17"),
         (
             format!("{COMPOSE}\n*) echo 'Cannot connect to the daemon' >&2; exit 1 ;;"),
             "Docker does not answer",

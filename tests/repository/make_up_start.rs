@@ -1,0 +1,246 @@
+//! Tests how `make up` starts the cluster, with a fake `docker` that records what it is asked.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// A copy of the folder compose, next to a fake `docker`.
+struct Checkout {
+    folder: TempDir,
+}
+
+/// The answers of an engine that has 16 GiB of memory and no containers.
+const ENGINE: &str = r#"'compose version --short') echo "${COMPOSE_VERSION:-2.17.0}" ;;
+'info --format {{.MemTotal}}') echo 17179869184 ;;
+'volume inspect '*) exit 1 ;;"#;
+
+impl Checkout {
+    /// Makes `docker` answer by the branches of a `case` on its arguments, and succeed at everything else.
+    fn with_docker(answers: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let checkout = Self { folder };
+        copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("compose"), &checkout.compose());
+        let docker = checkout.path("bin/docker");
+        fs::create_dir(docker.parent().unwrap()).unwrap();
+        let script = format!(
+            "#!/bin/sh\ncd '{}'\necho \"$* files=$COMPOSE_FILE password=$KAFKA_UI_PASSWORD\" >>calls\ncase \"$*\" in\n{answers}\n{ENGINE}\nesac\n",
+            checkout.folder.path().display(),
+        );
+        fs::write(&docker, script).unwrap();
+        fs::set_permissions(&docker, fs::Permissions::from_mode(0o755)).unwrap();
+        checkout
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn compose(&self) -> PathBuf {
+        self.path("compose")
+    }
+
+    fn secret(&self, name: &str) -> String {
+        fs::read_to_string(self.compose().join("secrets").join(name)).unwrap().trim().to_owned()
+    }
+
+    fn up(&self, variables: &[(&str, &str)]) -> Output {
+        let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
+        let mut command = Command::new(self.compose().join("up"));
+        for name in [
+            "BIND_ADDRESS",
+            "COMPOSE_FILE",
+            "COMPOSE_PROFILES",
+            "KAFKA_UI_PASSWORD",
+            "KRAFT",
+            "START_SECONDS",
+        ] {
+            command.env_remove(name);
+        }
+        command.env("PATH", path).env("SKIP_CHECKS", "1").envs(variables.iter().copied());
+        command.stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// Returns what `docker` was called with.
+    fn calls(&self) -> String {
+        fs::read_to_string(self.path("calls")).unwrap()
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_name() == "secrets" {
+            continue;
+        } else if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), &target).unwrap();
+        }
+    }
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+const FAILS_TWICE: &str = r#"'compose up --detach'*) echo >>attempts; [ "$(wc -l <attempts)" -ge 3 ] ;;"#;
+const FAILS: &str = "'compose up --detach'*) exit 1 ;;";
+
+#[test]
+fn a_container_that_exits_once_does_not_fail_make_up() {
+    let checkout = Checkout::with_docker(FAILS_TWICE);
+    let output = checkout.up(&[]);
+    assert!(output.status.success(), "{output:?}");
+    let calls = checkout.calls();
+    let waits = calls.lines().filter(|call| call.starts_with("compose up --detach --no-build --wait "));
+    assert_eq!(waits.count(), 3, "{calls}");
+    assert!(stdout(&output).contains("admin / password"), "{output:?}");
+}
+
+#[test]
+fn make_up_gives_up_at_its_deadline() {
+    let began = Instant::now();
+    let output = Checkout::with_docker(FAILS).up(&[("START_SECONDS", "2")]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(stderr(&output).contains("not all containers became healthy"), "{output:?}");
+    assert!(began.elapsed() >= Duration::from_secs(1), "it did not retry: {output:?}");
+}
+
+#[test]
+fn make_up_fails_at_once_when_it_cannot_create_or_start_a_container() {
+    let creation = Checkout::with_docker("'compose up --no-start'*) exit 1 ;;");
+    let output = creation.up(&[]);
+    assert!(stderr(&output).contains("creating the containers failed"), "{output:?}");
+    assert!(!creation.calls().contains("compose up --detach"));
+
+    let taken = format!(
+        "{FAILS}\n'compose ps --all --quiet') echo abc ;;\n'inspect '*) echo '/stock-1: port is already allocated' ;;"
+    );
+    let start = Checkout::with_docker(&taken);
+    let output = start.up(&[]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(stderr(&output).contains("cannot start: /stock-1: port is already allocated"), "{output:?}");
+    assert_eq!(start.calls().matches("compose up --detach").count(), 1);
+}
+
+#[test]
+fn make_up_explains_a_database_whose_initialization_was_interrupted() {
+    let unhealthy = format!(
+        "{FAILS}\n'ps --all'*'service=mongodb'*) echo abc ;;\n'inspect --format {{{{if .State.Health}}}}'*) echo unhealthy ;;"
+    );
+    let output = Checkout::with_docker(&unhealthy).up(&[("START_SECONDS", "1")]);
+    let said = stderr(&output);
+    assert!(said.contains("mongodb does not accept the user") && said.contains("make clean"), "{said}");
+    assert!(!said.contains("postgres does not accept"), "{said}");
+}
+
+#[test]
+fn the_versions_of_compose_that_can_wait_are_accepted() {
+    for version in ["2.17.0", "v2.40.3", "2.39.1-desktop.1", "5.0.0", "dev"] {
+        let output = Checkout::with_docker("").up(&[("COMPOSE_VERSION", version)]);
+        assert!(output.status.success(), "{version}: {output:?}");
+    }
+}
+
+#[test]
+fn kafka_ui_gets_a_random_password_when_other_machines_can_reach_it() {
+    for address in ["127.0.0.1", "127.0.0.2", "[::1]", "localhost"] {
+        let checkout = Checkout::with_docker("");
+        let output = checkout.up(&[("BIND_ADDRESS", address)]);
+        assert!(stdout(&output).contains("admin / password"), "{output:?}");
+        assert!(!checkout.compose().join("secrets/kafka-ui-password").exists(), "{address}");
+    }
+    for address in ["0.0.0.0", "192.168.1.5", "[::]"] {
+        let checkout = Checkout::with_docker("");
+        let output = checkout.up(&[("BIND_ADDRESS", address)]);
+        let password = checkout.secret("kafka-ui-password");
+        assert_eq!(password.len(), 48);
+        assert!(checkout.calls().contains(&format!("password={password}\n")), "{address}");
+        assert!(stdout(&output).contains("admin / compose/secrets/kafka-ui-password"), "{output:?}");
+        checkout.up(&[("BIND_ADDRESS", address)]);
+        assert_eq!(checkout.secret("kafka-ui-password"), password, "it changed");
+    }
+    let checkout = Checkout::with_docker("");
+    let output = checkout.up(&[("BIND_ADDRESS", "0.0.0.0"), ("KAFKA_UI_PASSWORD", "chosen")]);
+    assert!(stdout(&output).contains("admin / chosen"), "{output:?}");
+}
+
+#[test]
+fn each_database_gets_a_user_with_a_password_of_its_own() {
+    let checkout = Checkout::with_docker("");
+    assert!(checkout.up(&[]).status.success());
+    for (name, user, rest) in [
+        ("stock-database-url", "postgres://stock:", "@postgres:5432/stock"),
+        ("ads-database-url", "mongodb://ads:", "@mongodb:27017/vehicles"),
+    ] {
+        let url = checkout.secret(name);
+        let password = url.strip_prefix(user).unwrap().strip_suffix(rest).unwrap();
+        assert_eq!(password.len(), 48);
+        for superuser in ["postgres-password", "mongodb-password"] {
+            assert_ne!(checkout.secret(superuser), password);
+        }
+    }
+    let folder = fs::metadata(checkout.compose().join("secrets")).unwrap();
+    assert_eq!(folder.permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn a_missing_secret_of_an_existing_database_is_not_replaced() {
+    for (database, secret) in [("postgres", "stock-database-url"), ("mongodb", "ads-database-url")] {
+        let checkout = Checkout::with_docker("'volume inspect '*) [ -e volumes ] ;;");
+        assert!(checkout.up(&[]).status.success());
+        fs::write(checkout.path("volumes"), "").unwrap();
+        assert!(checkout.up(&[]).status.success(), "the secrets exist");
+        fs::remove_file(checkout.compose().join("secrets").join(secret)).unwrap();
+        let output = checkout.up(&[]);
+        let expected =
+            format!("compose/secrets/{secret} is missing, but the volume vehicle-platform_{database}-data");
+        assert!(stderr(&output).contains(&expected), "{output:?}");
+    }
+}
+
+#[test]
+fn kraft_selects_the_files_without_zookeeper() {
+    for (value, expected) in [("1", "files=compose.yaml:kraft.yaml"), ("0", "files= "), ("", "files= ")] {
+        let checkout = Checkout::with_docker("");
+        assert!(checkout.up(&[("KRAFT", value)]).status.success());
+        let calls = checkout.calls();
+        let start = calls.lines().find(|call| call.starts_with("compose up --detach")).unwrap();
+        assert!(start.contains(expected), "{start}");
+    }
+}
+
+#[test]
+fn the_mode_of_a_running_cluster_does_not_change() {
+    let broker = "'ps --all'*'service=kafka-1') echo abc ;;";
+    let zookeeper = format!("{broker}\n'ps --all'*'service=zookeeper-1') echo def ;;");
+    for (answers, kraft, expected) in
+        [(zookeeper.as_str(), "1", "runs with ZooKeeper"), (broker, "", "runs without ZooKeeper")]
+    {
+        let output = Checkout::with_docker(answers).up(&[("KRAFT", kraft)]);
+        assert!(stderr(&output).contains(expected) && stderr(&output).contains("make down"), "{output:?}");
+    }
+    assert!(Checkout::with_docker(&zookeeper).up(&[]).status.success());
+    assert!(Checkout::with_docker(broker).up(&[("KRAFT", "1")]).status.success());
+}
+
+#[test]
+fn the_containers_can_read_a_checkout_of_a_cautious_user() {
+    let checkout = Checkout::with_docker("");
+    let file = checkout.compose().join("nginx/nginx.conf");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(checkout.compose().join("grafana"), fs::Permissions::from_mode(0o700)).unwrap();
+    assert!(checkout.up(&[]).status.success());
+    let mode = |name: &str| fs::metadata(checkout.compose().join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode("nginx/nginx.conf"), 0o644);
+    assert_eq!(mode("grafana"), 0o755);
+}
