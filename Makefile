@@ -122,5 +122,5 @@ deny: ## Check licenses, versions and sources of the dependencies; ADVISORIES=1 
 clean: ## Remove build output, the data of make dev, and the cluster with its data and passwords
 	cargo clean
 	rm -rf data
-	@if docker info >/dev/null 2>&1; then \
-	(export COMPOSE_FILE=compose.yaml:zookeeper.yaml:kraft.yaml; $(COMPOSE) down --volumes --remove-orphans --rmi local) && rm -rf compose/secrets; fi
+	@if docker info >/dev/null 2>&1; then set -e; for mode in zookeeper kraft; do \
+	(export COMPOSE_FILE=compose.yaml:$$mode.yaml; $(COMPOSE) down --volumes --remove-orphans --rmi local); done; rm -rf compose/secrets; fi

@@ -142,7 +142,7 @@ fn members<'a>(services: &'a Map<String, Value>, network: &str) -> BTreeSet<&'a 
 }
 
 #[test]
-fn a_container_reaches_only_what_it_uses() {
+fn a_container_joins_only_the_networks_of_what_it_uses() {
     for mode in Mode::ALL {
         let (model, services) = (mode.model(), mode.all_services());
         let networks = model["networks"].as_object().unwrap();
