@@ -1,10 +1,10 @@
 //! Tests the messages of `make up` on a machine that cannot start the cluster.
 
-use std::fs;
+use std::io::Write;
 use std::net::TcpListener;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
@@ -27,9 +27,8 @@ impl Machine {
     /// Adds a `docker` script whose `case` on its arguments has the branches `answers`.
     fn with_docker(answers: &str) -> Self {
         let machine = Self::without_docker();
-        let docker = machine.programs.path().join("docker");
-        fs::write(&docker, format!("#!/bin/sh\ncase \"$*\" in\n{answers}\nesac\n")).unwrap();
-        fs::set_permissions(&docker, fs::Permissions::from_mode(0o755)).unwrap();
+        let docker = format!("#!/bin/sh\ncase \"$*\" in\n{answers}\nesac\n");
+        write_program(&machine.programs.path().join("docker"), &docker);
         machine
     }
 
@@ -45,6 +44,16 @@ impl Machine {
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         String::from_utf8(output.stderr).unwrap()
     }
+}
+
+/// Writes a script in another process: a child that this process forks meanwhile would hold the file open for writing,
+/// and such a file cannot be executed.
+pub fn write_program(path: &Path, text: &str) {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "cat >\"$0\" && chmod 755 \"$0\""]).arg(path).stdin(Stdio::piped());
+    let mut child = shell.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
 }
 
 /// Returns the path of a program on this machine.
