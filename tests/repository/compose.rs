@@ -16,7 +16,7 @@ fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn text(path: &str) -> String {
+pub(super) fn text(path: &str) -> String {
     fs::read_to_string(repository().join(path)).unwrap()
 }
 
@@ -57,7 +57,7 @@ fn all_services() -> Map<String, Value> {
 }
 
 /// Returns the services without a profile, which `make up` starts.
-fn services() -> Map<String, Value> {
+pub(super) fn services() -> Map<String, Value> {
     all_services().into_iter().filter(|(_, service)| service.get("profiles").is_none()).collect()
 }
 
@@ -65,17 +65,17 @@ fn replicas(service: &Value) -> u64 {
     service.pointer("/deploy/replicas").map_or(1, |replicas| replicas.as_u64().unwrap())
 }
 
-fn memory_mib(service: &Value) -> u64 {
+pub(super) fn memory_mib(service: &Value) -> u64 {
     service["mem_limit"].as_str().and_then(|limit| limit.strip_suffix('m')).unwrap().parse().unwrap()
 }
 
-fn environment(service: &Value) -> BTreeMap<String, String> {
+pub(super) fn environment(service: &Value) -> BTreeMap<String, String> {
     let variables = service.get("environment").and_then(Value::as_object).cloned().unwrap_or_default();
     let as_text = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     variables.into_iter().map(|(name, value)| (name, as_text(value))).collect()
 }
 
-fn strings(value: &Value) -> Vec<String> {
+pub(super) fn strings(value: &Value) -> Vec<String> {
     let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
     items.iter().map(|item| item.as_str().unwrap().to_owned()).collect()
 }

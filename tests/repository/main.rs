@@ -1,8 +1,11 @@
-//! Checks the repository: its layers, its composition, its scripts.
+//! Checks the repository: its layers, its clusters, its scripts and workflows.
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod architecture;
 mod clients;
 mod compose;
+mod devcontainer;
+mod kubernetes;
 mod make_up;
+mod release;
