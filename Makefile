@@ -138,14 +138,14 @@ dist: ## Pack the release binary, with TLS, man pages and completions, into targ
 
 .PHONY: checksums
 checksums: ## Write SHA256SUMS of the files in target/dist
-	cd target/dist && sha256sum vehicle-platform-* >SHA256SUMS
+	cd target/dist && sha256sum vehicle-platform* >SHA256SUMS
 
 .PHONY: sbom
 sbom: ## Write the bill of materials of the executable to target/dist, as CycloneDX
-	@cargo cyclonedx --version 2>/dev/null | grep -qxF 'cargo-cyclonedx-cyclonedx $(CARGO_CYCLONEDX)' || \
+	@cargo cyclonedx --version 2>/dev/null | grep -qwF '$(CARGO_CYCLONEDX)' || \
 	cargo install cargo-cyclonedx --version $(CARGO_CYCLONEDX) --locked --debug
-	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) \
-	cargo cyclonedx --format json --spec-version 1.5 --features tls --override-filename vehicle-platform
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) cargo cyclonedx --format json --spec-version 1.5 --features tls
+	@mkdir -p target/dist && mv vehicle-platform.cdx.json target/dist && rm -f crates/*/*.cdx.json
 
 .PHONY: release-notes
 release-notes: ## Print the changes of the version TAG=v1.2.3, which must be that of Cargo.toml
