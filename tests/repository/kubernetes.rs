@@ -58,7 +58,7 @@ fn variables(role: &str) -> BTreeMap<String, String> {
     let own = container["env"].as_array().unwrap().iter().map(|variable| {
         let value = variable["value"]
             .as_str()
-            .map_or_else(|| variable["valueFrom"]["fieldRef"]["fieldPath"].as_str().unwrap(), |value| value);
+            .unwrap_or_else(|| variable["valueFrom"]["fieldRef"]["fieldPath"].as_str().unwrap());
         (variable["name"].as_str().unwrap().to_owned(), value.to_owned())
     });
     shared().into_iter().chain(own).collect()
