@@ -4,9 +4,16 @@ COMPOSE := cd compose && docker compose --profile observability
 
 # The version of cargo-deny.
 CARGO_DENY := 0.20.2
+# The versions of the tools of a release.
+CARGO_CYCLONEDX := 0.5.9
+ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
-SCRIPTS := .ci/run compose/smoke compose/up crates/kafka-broker/corpus/record tests/api/check tests/chaos/broken tests/cluster/cluster tests/cluster/test tests/cluster/with \
-	tests/upgrade/upgrade
+# The name, and the version, of the image of `make image`.
+IMAGE ?= vehicle-platform:dev
+VERSION ?= dev
+
+SCRIPTS := .ci/dist .ci/release-notes .ci/run compose/smoke compose/up crates/kafka-broker/corpus/record tests/api/check tests/chaos/broken tests/cluster/cluster tests/cluster/test tests/cluster/with \
+	tests/kubernetes/check tests/upgrade/upgrade
 
 .PHONY: help
 help: ## List the targets
@@ -56,6 +63,15 @@ test-api: ## Check the HTTP APIs with validators, schemathesis and a browser; AP
 .PHONY: test-clients
 test-clients: ## Check the embedded broker with clients in Java, Python, Node and Go; UPDATE=1 writes the table to its README, CLIENTS=go runs a part
 	tests/clients/check $(if $(UPDATE),--update) $(CLIENTS)
+
+.PHONY: test-kubernetes
+test-kubernetes: ## Build the manifests in compose/kubernetes and validate them against the schemas of Kubernetes; needs Go
+	tests/kubernetes/check
+
+.PHONY: kubernetes-alerts
+kubernetes-alerts: ## Write the alert rules of compose/prometheus to the manifests
+	@file=compose/kubernetes/monitoring/alerts.yaml && \
+	{ sed '/^spec:$$/q' $$file && sed 's/^./  &/' compose/prometheus/alerts.yml; } >$$file.new && mv $$file.new $$file
 
 .PHONY: fuzz
 fuzz: ## Send mutated requests, batches and journal entries through the embedded broker; FUZZ_RUNS=10000000, FUZZ_SEED=<number>
@@ -117,6 +133,35 @@ deny: ## Check licenses, versions and sources of the dependencies; ADVISORIES=1 
 	@cargo deny --version 2>/dev/null | grep -qxF 'cargo-deny $(CARGO_DENY)' || \
 	cargo install cargo-deny --version $(CARGO_DENY) --locked --debug
 	cargo deny --locked check bans licenses sources $(if $(ADVISORIES),advisories)
+
+.PHONY: lint-workflows
+lint-workflows: ## Check the GitHub workflows and the scripts in them; needs Go
+	go run $(ACTIONLINT)
+
+.PHONY: dist
+dist: ## Pack the release binary, with TLS, man pages and completions, into target/dist
+	cargo build --locked --release --features tls
+	.ci/dist $${CARGO_TARGET_DIR:-target}/release/vehicle-platform target/dist
+	@$(MAKE) --no-print-directory checksums
+
+.PHONY: checksums
+checksums: ## Write SHA256SUMS of the files in target/dist
+	cd target/dist && sha256sum vehicle-platform* >SHA256SUMS
+
+.PHONY: sbom
+sbom: ## Write the bill of materials of the executable to target/dist, as CycloneDX
+	@cargo cyclonedx --version 2>/dev/null | grep -qwF '$(CARGO_CYCLONEDX)' || \
+	cargo install cargo-cyclonedx --version $(CARGO_CYCLONEDX) --locked --debug
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) cargo cyclonedx --format json --spec-version 1.5 --features tls
+	@mkdir -p target/dist && mv vehicle-platform.cdx.json target/dist && rm -f crates/*/*.cdx.json
+
+.PHONY: release-notes
+release-notes: ## Print the changes of the version TAG=v1.2.3, which must be that of Cargo.toml
+	@.ci/release-notes "$(TAG)"
+
+.PHONY: image
+image: ## Build the image of the roles; IMAGE=<name>:<tag>, VERSION=<version>
+	docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) --tag $(IMAGE) .
 
 .PHONY: clean
 clean: ## Remove build output, the data of make dev, and the cluster with its data and passwords

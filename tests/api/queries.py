@@ -1,4 +1,4 @@
-"""Parses the queries of the alert rules and of the dashboard, as Prometheus would before it loads them."""
+"""Parses the queries of the alert rules, the dashboard and the autoscaler, as Prometheus would before it loads them."""
 
 import json
 import pathlib
@@ -14,6 +14,8 @@ durations = [rule["for"] for group in rules["groups"] for rule in group["rules"]
 for dashboard in (root / "compose/grafana/dashboards").glob("*.json"):
     panels = json.loads(dashboard.read_text())["panels"]
     queries += [target["expr"] for panel in panels for target in panel["targets"]]
+scaler = yaml.safe_load((root / "compose/kubernetes/autoscaling/estimate.yaml").read_text())
+queries += [trigger["metadata"]["query"] for trigger in scaler["spec"]["triggers"]]
 for query in queries:
     try:
         # Grafana puts the length of the interval in place of its variable.
@@ -23,4 +25,4 @@ for query in queries:
 for duration in durations:
     promql_parser.parse_duration(duration)
 assert len(queries) > 20, len(queries)
-print(len(queries), "queries of alerts and panels")
+print(len(queries), "queries of alerts, panels and the autoscaler")

@@ -1,4 +1,4 @@
-//! Checks the repository: its layers, its composition, its scripts.
+//! Checks the repository: its layers, its clusters, its scripts and workflows.
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -7,5 +7,8 @@ mod clients;
 mod compose;
 mod compose_model;
 mod compose_wiring;
+mod devcontainer;
+mod kubernetes;
 mod make_up;
 mod make_up_start;
+mod release;
