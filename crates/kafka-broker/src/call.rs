@@ -2,20 +2,29 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
-use tokio::sync::OwnedSemaphorePermit;
 
-use crate::client::Client;
-use crate::guard;
+use crate::client::{Client, shortened};
+use crate::guard::{self, TooManyFields};
+use crate::memory::{Memory, Room};
 
+/// Bytes of the large responses that are not written yet.
+pub const RESPONSE_MEMORY: usize = 128 * 1024 * 1024;
 /// Limits a response, in bytes. Apache Kafka's limit is 2 GiB.
-const MAX_RESPONSE: usize = 256 * 1024 * 1024;
+const MAX_RESPONSE: usize = RESPONSE_MEMORY;
 
-/// Holds the frame to send, if any. An error closes the connection.
-pub type HandlerResult = Result<Option<Bytes>>;
+/// Holds the response to send, if any. An error closes the connection.
+pub type HandlerResult = Result<Option<Response>>;
+
+/// Holds the frame of a response, and its room among the large responses if it is one.
+#[derive(Debug)]
+pub struct Response {
+    pub frame: Bytes,
+    pub room: Room,
+}
 
 /// Holds a request whose header is decoded and whose body is not.
 pub struct Call {
@@ -26,16 +35,18 @@ pub struct Call {
     pub client: Arc<Client>,
     correlation_id: i32,
     body: Mutex<Option<Body>>,
+    responses: Memory,
 }
 
 /// Holds the bytes of a request body, and its room among the large requests if it is one.
 pub struct Body {
     pub bytes: Bytes,
-    pub room: Option<OwnedSemaphorePermit>,
+    pub room: Room,
 }
 
 impl Call {
-    pub fn new(header: RequestHeader, client: &Arc<Client>, body: Body) -> Self {
+    /// Pairs a header with its body. The response takes room in `responses`.
+    pub fn new(header: RequestHeader, client: &Arc<Client>, body: Body, responses: &Memory) -> Self {
         Self {
             version: header.request_api_version,
             client_id: header.client_id.map(|id| id.to_string()).unwrap_or_default(),
@@ -43,19 +54,26 @@ impl Call {
             client: Arc::clone(client),
             correlation_id: header.correlation_id,
             body: Mutex::new(Some(body)),
+            responses: responses.clone(),
         }
     }
 
     /// Decodes the body.
     pub fn request<R: Decodable>(&self) -> Result<R> {
         let body = self.body.lock().unwrap_or_else(PoisonError::into_inner);
-        guard::decode(&body.as_ref().context("the body was released")?.bytes, self.version)
+        let decoded = guard::decode(&body.as_ref().context("the body was released")?.bytes, self.version);
+        decoded.inspect_err(|error| {
+            if error.is::<TooManyFields>() {
+                let (client, client_id) = (self.client.address, shortened(&self.client_id));
+                tracing::warn!(%client, ?client_id, %error, "refusing a request, closing its connection");
+            }
+        })
     }
 
     /// Returns whether the request has room among the large requests.
     pub fn is_large(&self) -> bool {
         let body = self.body.lock().unwrap_or_else(PoisonError::into_inner);
-        body.as_ref().is_some_and(|body| body.room.is_some())
+        body.as_ref().is_some_and(|body| body.room.bytes() > 0)
     }
 
     /// Frees the body and its room among the large requests, before a wait for other clients. The caller must hold nothing
@@ -66,8 +84,34 @@ impl Call {
 
     /// Encodes the response in the version of the request.
     pub fn respond<R: Encodable + HeaderVersion>(&self, response: &R) -> HandlerResult {
-        encode(self.correlation_id, self.version, response).map(Some)
+        self.respond_within(Room::default(), response)
     }
+
+    /// Encodes a response whose largest part has its room already.
+    ///
+    /// # Errors
+    /// When the response is too large, or when responses that other clients do not read leave no room for it.
+    pub fn respond_within<R: Encodable + HeaderVersion>(
+        &self,
+        mut room: Room,
+        response: &R,
+    ) -> HandlerResult {
+        let size = size(self.version, response)?;
+        if !self.responses.extend(&mut room, size) {
+            let client = self.client.address;
+            tracing::warn!(%client, size, "responses that others do not read take all memory, closing a connection");
+            bail!("no room for a response of {size} bytes");
+        }
+        Ok(Some(Response { frame: encode(self.correlation_id, self.version, response)?, room }))
+    }
+}
+
+/// Returns the size of a response with its header.
+fn size<R: Encodable + HeaderVersion>(version: i16, response: &R) -> Result<usize> {
+    let header = ResponseHeader::default().compute_size(R::header_version(version))?;
+    let size = header + response.compute_size(version)?;
+    ensure!(size <= MAX_RESPONSE, "the response has {size} bytes, more than {MAX_RESPONSE}");
+    Ok(size)
 }
 
 /// Encodes a response as a frame with its length and header.
@@ -77,12 +121,10 @@ pub fn encode<R: Encodable + HeaderVersion>(
     response: &R,
 ) -> Result<Bytes> {
     let header = ResponseHeader::default().with_correlation_id(correlation_id);
-    let header_version = R::header_version(version);
-    let size = header.compute_size(header_version)? + response.compute_size(version)?;
-    ensure!(size <= MAX_RESPONSE, "the response has {size} bytes, more than {MAX_RESPONSE}");
+    let size = size(version, response)?;
     let mut out = BytesMut::with_capacity(size_of::<i32>() + size);
     out.put_i32(size.try_into()?);
-    header.encode(&mut out, header_version)?;
+    header.encode(&mut out, R::header_version(version))?;
     response.encode(&mut out, version)?;
     Ok(out.freeze())
 }

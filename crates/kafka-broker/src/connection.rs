@@ -4,10 +4,11 @@
 //! client that sends faster than it is served.
 //!
 //! Large requests of all connections share [`REQUEST_MEMORY`]: a connection reads one only when there is room for all of
-//! it, so that half of a request never waits for another half.
+//! it, so that half of a request never waits for another half. Large responses share a memory too, and a connection
+//! whose client does not read its response in time is closed. The next request is read after that, so a connection has
+//! at most one response that is not written.
 
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -18,11 +19,12 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Duration, timeout};
+use tokio::time::timeout;
 
 use crate::api::{self, Api};
-use crate::call::{Body, Call, HandlerResult, encode};
+use crate::call::{Body, Call, HandlerResult, Response, encode};
 use crate::client::Client;
+use crate::memory::Room;
 use crate::shared::Shared;
 use crate::unserved::Request;
 
@@ -30,10 +32,6 @@ use crate::unserved::Request;
 const MAX_REQUEST: usize = 100 * 1024 * 1024;
 /// Bytes of the large requests that are read or handled at the same time (`queued.max.request.bytes`).
 pub const REQUEST_MEMORY: usize = MAX_REQUEST;
-/// A request up to this size does not wait for room, so that no client can delay the heartbeats of another.
-const SMALL_REQUEST: usize = 64 * 1024;
-/// Time after which a wait for room is logged.
-const LONG_WAIT: Duration = Duration::from_secs(1);
 const READ_BUFFER: usize = 8 * 1024;
 
 /// Serves the connection until the client or the broker ends it. `slot` is one of the connections that may be open.
@@ -51,7 +49,7 @@ async fn converse(shared: &Shared, mut stream: TcpStream, peer: SocketAddr) -> R
     let client = Arc::new(Client::new(peer.ip()));
     let (reader, mut writer) = stream.split();
     let mut reader = BufReader::with_capacity(READ_BUFFER, reader);
-    while let Some((frame, room)) = read_frame(shared, peer, &mut reader).await? {
+    while let Some((frame, room)) = read_frame(shared, &mut reader).await? {
         let response = handle(shared, frame, room, &client).await?;
         if let Some(response) = response {
             write(shared, &mut writer, response).await?;
@@ -62,11 +60,7 @@ async fn converse(shared: &Shared, mut stream: TcpStream, peer: SocketAddr) -> R
 
 /// Reads the next request, without its length. Returns `None` when the client has closed the connection between two
 /// requests, or was idle.
-async fn read_frame(
-    shared: &Shared,
-    peer: SocketAddr,
-    reader: &mut BufReader<ReadHalf<'_>>,
-) -> Result<Option<(Bytes, Option<OwnedSemaphorePermit>)>> {
+async fn read_frame(shared: &Shared, reader: &mut BufReader<ReadHalf<'_>>) -> Result<Option<(Bytes, Room)>> {
     let Ok(begun) = timeout(shared.limits.max_idle, reader.fill_buf()).await else { return Ok(None) };
     if begun?.is_empty() {
         return Ok(None);
@@ -75,10 +69,7 @@ async fn read_frame(
     let length = timeout(shared.limits.request_timeout, reader.read_i32()).await.context(late)??;
     let length = usize::try_from(length).ok().filter(|length| *length <= MAX_REQUEST);
     let length = length.with_context(|| format!("a request announces more than {MAX_REQUEST} bytes"))?;
-    let room = match length {
-        0..=SMALL_REQUEST => None,
-        _ => Some(room_for(shared, peer, length).await?),
-    };
+    let room = shared.requests.room_for(length, "requests").await?;
     let mut frame = BytesMut::with_capacity(length);
     let mut rest = reader.take(length as u64);
     let read = async {
@@ -93,32 +84,19 @@ async fn read_frame(
     Ok(Some((frame.freeze(), room)))
 }
 
-/// Waits until there is room for a large request.
-async fn room_for(shared: &Shared, peer: SocketAddr, bytes: usize) -> Result<OwnedSemaphorePermit> {
-    let mut room = pin!(Arc::clone(&shared.request_memory).acquire_many_owned(bytes as u32));
-    if let Ok(room) = timeout(LONG_WAIT, &mut room).await {
-        return Ok(room?);
-    }
-    tracing::warn!(%peer, bytes, "other large requests take all memory for requests, waiting");
-    Ok(room.await?)
-}
-
-async fn write(shared: &Shared, writer: &mut WriteHalf<'_>, mut response: Bytes) -> Result<()> {
-    while response.has_remaining() {
-        let written = timeout(shared.limits.max_idle, writer.write_buf(&mut response)).await;
-        written.context("the client does not read its response")??;
-    }
+/// Writes a response, whose room is free afterwards.
+async fn write(shared: &Shared, writer: &mut WriteHalf<'_>, response: Response) -> Result<()> {
+    let Response { frame, room } = response;
+    timeout(shared.limits.response_timeout, writer.write_all(&frame))
+        .await
+        .context("the client does not read its response")??;
+    drop(room);
     Ok(())
 }
 
 /// Handles one request. An error closes the connection, as Apache Kafka does with a request that it cannot read or does
 /// not serve.
-pub async fn handle(
-    shared: &Shared,
-    frame: Bytes,
-    room: Option<OwnedSemaphorePermit>,
-    client: &Arc<Client>,
-) -> HandlerResult {
+pub async fn handle(shared: &Shared, frame: Bytes, room: Room, client: &Arc<Client>) -> HandlerResult {
     let mut rest = &frame[..];
     let key = rest.try_get_i16()?;
     let version = rest.try_get_i16()?;
@@ -126,7 +104,8 @@ pub async fn handle(
     let api = ApiKey::try_from(key).ok().and_then(Api::find);
     let Some(api) = api.filter(|api| api.serves(version)) else {
         if key == ApiKey::ApiVersions as i16 {
-            return encode(correlation_id, 0, &api::unsupported_version()).map(Some);
+            let frame = encode(correlation_id, 0, &api::unsupported_version())?;
+            return Ok(Some(Response { frame, room: Room::default() }));
         }
         shared.unserved.log(
             client,
@@ -138,7 +117,7 @@ pub async fn handle(
     let key = api.key();
     let mut bytes = frame;
     let header = RequestHeader::decode(&mut bytes, key.request_header_version(version))?;
-    let call = Call::new(header, client, Body { bytes, room });
+    let call = Call::new(header, client, Body { bytes, room }, &shared.responses);
     api.handle(shared, &call).await.with_context(|| format!("{key:?} version {version}"))
 }
 
@@ -196,10 +175,10 @@ mod tests {
         let mut body = BytesMut::new();
         introduction.encode(&mut body, 3).unwrap();
         let introduction = request(ApiKey::ApiVersions as i16, 3, &body);
-        assert!(handle(&shared, introduction, None, &client).await.unwrap().is_some());
+        assert!(handle(&shared, introduction, Room::default(), &client).await.unwrap().is_some());
         for _ in 0..3 {
             for (key, version) in [(ApiKey::Fetch as i16, 3), (ApiKey::Vote as i16, 0), (1000, 1)] {
-                assert!(handle(&shared, request(key, version, &[]), None, &client).await.is_err());
+                assert!(handle(&shared, request(key, version, &[]), Room::default(), &client).await.is_err());
             }
         }
         let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();

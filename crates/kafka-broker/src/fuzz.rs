@@ -17,6 +17,7 @@ use crate::connection;
 use crate::core::Core;
 use crate::entry::Entry;
 use crate::limits::Limits;
+use crate::memory::Room;
 use crate::shared::Shared;
 
 const REQUESTS: &str = include_str!("../corpus/requests.hex");
@@ -162,7 +163,7 @@ async fn no_request_makes_the_broker_panic_or_use_much_memory() {
             sent += 1;
             let (shared, client) = (shared.clone(), client.clone());
             running.spawn(async move {
-                let handled = connection::handle(&shared, frame.into(), None, &client);
+                let handled = connection::handle(&shared, frame.into(), Room::default(), &client);
                 matches!(tokio::time::timeout(PATIENCE, handled).await, Ok(Ok(Some(_))))
             });
         }

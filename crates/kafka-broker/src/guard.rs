@@ -1,37 +1,89 @@
 //! Decodes requests without trusting the lengths in them.
 //!
 //! kafka-protocol allocates as many elements as an array announces, before it reads them. A request of twenty bytes could
-//! thus ask for more memory than the machine has, which aborts the process. So a request is decoded twice. The first pass
-//! reads through a buffer that limits every number to the bytes that remain: an array or string that is longer fails
-//! there, and the value of any other number does not matter in that pass. A varint beyond the limit fails at once: all
-//! varints of a request are lengths, except the numbers of tagged fields (KIP-482), which are small.
+//! thus ask for more memory than the machine has, which aborts the process. And arrays of small elements take many times
+//! their size in the request. So a request is decoded twice. The first pass reads through a buffer that counts what is
+//! read, fails beyond [`MAX_FIELDS`], and shows the decoder no number that is larger than what may still be read: an array
+//! that is longer fails there, and the value of any other number does not matter in that pass. If the number turns out to
+//! be the length of bytes, all of them are skipped. A varint beyond the limit fails at once: all varints of a request are
+//! lengths, except the numbers of tagged fields (KIP-482), which are small.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use bytes::{Buf, Bytes, TryGetError};
 use kafka_protocol::protocol::Decodable;
-use kafka_protocol::protocol::buf::ByteBuf;
+use kafka_protocol::protocol::buf::{ByteBuf, NotEnoughBytesError};
+use thiserror::Error;
 
+/// Limits the numbers and lengths in a request, each of which takes at most about 100 bytes when decoded. A fetch of
+/// 25,000 partitions has fewer.
+const MAX_FIELDS: usize = 200_000;
 /// Four bytes hold lengths up to 256 MiB, more than the largest request.
-const LONGEST_VARINT: u32 = 4;
+const LONGEST_VARINT: usize = 4;
+
+/// Reports a request that would take too much memory.
+#[derive(Debug, Error)]
+#[error("the request has more than {MAX_FIELDS} fields")]
+pub struct TooManyFields;
 
 /// Decodes a request body of this version.
+///
+/// # Errors
+/// [`TooManyFields`], or another error when the body is not such a request.
 pub fn decode<R: Decodable>(body: &Bytes, version: i16) -> Result<R> {
-    let mut guarded = Guarded { bytes: body.clone(), varint: 0, read: 0 };
-    R::decode(&mut guarded, version)?;
+    let mut guarded = Guarded { bytes: body.clone(), left: MAX_FIELDS, varint: 0, unread: 0, hidden: None };
+    let checked = R::decode(&mut guarded, version);
+    // An array that was shown shorter than it is has used up all that was left.
+    ensure!(guarded.left > 0, TooManyFields);
+    checked?;
     R::decode(&mut body.clone(), version)
 }
 
 struct Guarded {
     bytes: Bytes,
-    /// The varint that is being read, as far as it is known.
+    /// Number of fields that may still be read.
+    left: usize,
+    /// What the decoder has yet to see of a varint.
     varint: usize,
-    /// Number of its bytes that were read.
-    read: u32,
+    /// Number of bytes of that varint.
+    unread: usize,
+    /// The last number and what the decoder was shown of it, if that is smaller.
+    hidden: Option<(usize, usize)>,
 }
 
 impl Guarded {
     fn too_large(&self) -> TryGetError {
         TryGetError { requested: usize::MAX, available: self.remaining() }
+    }
+
+    /// Counts a field. The number before it was no length of bytes.
+    fn count(&mut self) -> Result<(), TryGetError> {
+        (self.unread, self.hidden) = (0, None);
+        self.left = self.left.checked_sub(1).ok_or_else(|| self.too_large())?;
+        Ok(())
+    }
+
+    /// Returns what the decoder is shown of a number: at most `most`.
+    fn shown(&mut self, number: usize, most: usize) -> usize {
+        if number > most {
+            self.hidden = Some((number, most));
+        }
+        number.min(most)
+    }
+
+    /// Returns value and length of the varint that begins with this byte, which was read.
+    fn varint(&self, first: u8) -> Result<(usize, usize), TryGetError> {
+        let (mut value, mut byte, mut length) = (usize::from(first & 0x7f), first, 1);
+        while byte & 0x80 != 0 {
+            byte = *self.bytes.get(length - 1).ok_or_else(|| self.too_large())?;
+            value |= usize::from(byte & 0x7f) << (7 * length);
+            length += 1;
+            if length > LONGEST_VARINT {
+                return Err(self.too_large());
+            }
+        }
+        let rest = self.remaining() + 1 - length;
+        // A compact length is one more than the length, and 0 means null.
+        if value > rest + 1 { Err(self.too_large()) } else { Ok((value, length)) }
     }
 }
 
@@ -44,28 +96,36 @@ impl Buf for Guarded {
         self.bytes.chunk()
     }
 
+    /// Follows each read of another type than those below.
     fn advance(&mut self, count: usize) {
+        // The next length fails when this was one field too many.
+        let _ = self.count();
         self.bytes.advance(count);
     }
 
     /// Reads every length that is not a varint.
     fn try_get_i32(&mut self) -> Result<i32, TryGetError> {
+        self.count()?;
         let value = self.bytes.try_get_i32()?;
         let too_many = self.remaining().saturating_add(1);
-        Ok(value.min(i32::try_from(too_many).unwrap_or(i32::MAX)))
+        match usize::try_from(value) {
+            Ok(number) => Ok(i32::try_from(self.shown(number.min(too_many), self.left)).unwrap_or(i32::MAX)),
+            Err(_) => Ok(value),
+        }
     }
 
-    /// Reads the bytes of varints, and booleans. A compact length is one more than the length, and 0 means null.
+    /// Reads the bytes of varints, and booleans.
     fn try_get_u8(&mut self) -> Result<u8, TryGetError> {
         let byte = self.bytes.try_get_u8()?;
-        self.varint |= usize::from(byte & 0x7f) << (7 * self.read);
-        self.read += 1;
-        if byte & 0x80 != 0 {
-            return if self.read < LONGEST_VARINT { Ok(byte) } else { Err(self.too_large()) };
+        if self.unread == 0 {
+            self.count()?;
+            let (value, length) = self.varint(byte)?;
+            (self.varint, self.unread) = (self.shown(value, self.left + 1), length);
         }
-        let value = std::mem::take(&mut self.varint);
-        self.read = 0;
-        if value > self.remaining() + 1 { Err(self.too_large()) } else { Ok(byte) }
+        let low = (self.varint & 0x7f) as u8;
+        self.varint >>= 7;
+        self.unread -= 1;
+        Ok(if self.unread > 0 { low | 0x80 } else { low })
     }
 }
 
@@ -77,12 +137,24 @@ impl ByteBuf for Guarded {
     fn get_bytes(&mut self, size: usize) -> Bytes {
         self.bytes.get_bytes(size)
     }
+
+    fn try_get_bytes(&mut self, size: usize) -> Result<Bytes, NotEnoughBytesError> {
+        self.unread = 0;
+        let length = match self.hidden.take() {
+            // A compact length is one less than its number.
+            Some((number, shown)) if size + 1 >= shown => number - (shown - size),
+            Some(_) => return Err(NotEnoughBytesError),
+            None => size,
+        };
+        if length > self.remaining() { Err(NotEnoughBytesError) } else { Ok(self.bytes.split_to(length)) }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use bytes::BytesMut;
+    use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
     use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
     use kafka_protocol::messages::{DescribeGroupsRequest, FetchRequest, MetadataRequest, ProduceRequest};
     use kafka_protocol::protocol::Encodable;
@@ -118,6 +190,42 @@ mod tests {
             let decoded: ProduceRequest = decode(&body.freeze(), 9).unwrap();
             assert_eq!(decoded, request);
         }
+    }
+
+    #[test]
+    fn arrays_with_too_many_elements_are_refused_whether_they_hold_them_or_not() {
+        let names = |count: usize| {
+            let topic = MetadataRequestTopic::default().with_name(Some(Default::default()));
+            let request = MetadataRequest::default().with_topics(Some(vec![topic; count]));
+            [1, 4, 9].map(|version| {
+                let mut body = BytesMut::new();
+                request.encode(&mut body, version).unwrap();
+                decode::<MetadataRequest>(&body.freeze(), version)
+            })
+        };
+        for decoded in names(MAX_FIELDS / 2 - 10) {
+            assert_eq!(decoded.unwrap().topics.unwrap().len(), MAX_FIELDS / 2 - 10);
+        }
+        for refused in names(MAX_FIELDS) {
+            assert!(refused.unwrap_err().is::<TooManyFields>());
+        }
+        // As many topics as the request has bytes would take some gigabytes.
+        let mut body = vec![0; 100 << 20];
+        body[..12].copy_from_slice(&[0xff, 0xff, 0, 1, 0, 0, 0, 0, 6, 0x3f, 0xff, 0xf0]);
+        assert!(decode::<ProduceRequest>(&body.into(), 3).unwrap_err().is::<TooManyFields>());
+        // The same in a flexible version: an empty name, no partitions, no tagged fields.
+        let mut body = vec![0, 0, 1, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0x30];
+        body.extend([1, 1, 0].repeat((100 << 20) / 3 - 10));
+        assert!(decode::<ProduceRequest>(&body.into(), 9).unwrap_err().is::<TooManyFields>());
+    }
+
+    #[test]
+    fn an_unknown_tagged_field_may_be_large() {
+        let mut request = ProduceRequest::default();
+        request.unknown_tagged_fields.insert(7, vec![1; 3_000_000].into());
+        let mut body = BytesMut::new();
+        request.encode(&mut body, 9).unwrap();
+        assert_eq!(decode::<ProduceRequest>(&body.freeze(), 9).unwrap(), request);
     }
 
     #[test]

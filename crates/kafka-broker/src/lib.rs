@@ -24,6 +24,7 @@ mod guard;
 mod ids;
 mod journal;
 mod limits;
+mod memory;
 mod partition;
 mod partition_index;
 mod producer_state;

@@ -1,14 +1,16 @@
 //! Holds what all connections and tasks of a broker share.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use crate::call::RESPONSE_MEMORY;
 use crate::connection::REQUEST_MEMORY;
 use crate::core::Core;
 use crate::limits::Limits;
+use crate::memory::Memory;
 use crate::unserved::Unserved;
 
 /// Number of batches that are decompressed or compressed at the same time.
@@ -24,8 +26,10 @@ pub struct Shared {
     pub address: SocketAddr,
     pub unserved: Unserved,
     pub limits: Limits,
-    /// Room for the large requests of all connections, in bytes.
-    pub request_memory: Arc<Semaphore>,
+    /// Limits the requests that are read or handled.
+    pub requests: Memory,
+    /// Limits the responses that are not written yet.
+    pub responses: Memory,
     /// Permits to decompress or compress a batch, which may take much memory.
     pub compressions: Semaphore,
 }
@@ -39,7 +43,8 @@ impl Shared {
             address,
             unserved: Unserved::default(),
             limits,
-            request_memory: Arc::new(Semaphore::new(REQUEST_MEMORY)),
+            requests: Memory::new(REQUEST_MEMORY),
+            responses: Memory::new(RESPONSE_MEMORY),
             compressions: Semaphore::new(COMPRESSIONS),
         }
     }

@@ -1,4 +1,7 @@
 //! Handles Fetch: selects batches under the lock, waits while they are too few, and reads them without the lock.
+//!
+//! A client decides how long a fetch waits: for records, or until others have read their responses. Meanwhile nothing is
+//! held but the bytes of the request, which is decoded again after each wait.
 
 use std::sync::Arc;
 
@@ -17,6 +20,7 @@ use super::wire::{check_leader_epoch, unreadable};
 use crate::batch::{Codec, LEADER_EPOCH};
 use crate::call::{Call, HandlerResult};
 use crate::journal::Reader;
+use crate::memory::Room;
 use crate::partition::{Isolation, Partition, Stored};
 use crate::shared::Shared;
 use crate::state::State;
@@ -36,6 +40,15 @@ struct Plan {
     failed: bool,
 }
 
+impl Plan {
+    /// Returns the bytes of the response, before it is encoded.
+    fn memory(&self) -> usize {
+        let partitions: usize = self.topics.iter().map(|(_, planned)| planned.len()).sum();
+        let topics = self.topics.len() * size_of::<FetchableTopicResponse>();
+        self.bytes + partitions * size_of::<PartitionData>() + topics
+    }
+}
+
 struct Planned {
     response: PartitionData,
     batches: Vec<Stored>,
@@ -43,36 +56,74 @@ struct Planned {
     ready: usize,
 }
 
+/// Tells how to continue with a fetch.
+enum Attempt {
+    Ready(Plan, Reader),
+    /// Too few batches are there. A notification follows.
+    TooFew,
+    /// The response needs room for this number of bytes.
+    NoRoom(usize),
+}
+
 pub async fn handle_fetch(shared: &Shared, call: &Call) -> HandlerResult {
-    let request: FetchRequest = call.request()?;
-    if let Err(error) = check_session(&request) {
-        return call.respond(&FetchResponse::default().with_error_code(error.code()));
-    }
-    let max_wait = u64::try_from(request.max_wait_ms).unwrap_or_default();
-    let max_wait = Duration::from_millis(max_wait);
-    // The request is needed until the end of the wait, and so is its room, which others may wait for.
-    let max_wait = if call.is_large() { max_wait.min(LARGE_MAX_WAIT) } else { max_wait };
-    let deadline = Instant::now() + max_wait;
-    // No response could reach more (`KafkaApis.handleFetchRequest`).
-    let min_bytes = usize::try_from(request.min_bytes).unwrap_or_default().min(max_bytes(&request));
+    let received = Instant::now();
     let appended = Arc::new(Notify::new());
+    let mut room = Room::default();
     let (plan, reader) = loop {
-        {
-            let mut core = shared.lock();
-            let plan = plan(core.state(), &request, call.version);
-            if plan.ready >= min_bytes || plan.failed || Instant::now() >= deadline {
-                break (plan, core.reader());
+        let (attempt, deadline) = {
+            let request: FetchRequest = call.request()?;
+            if let Err(error) = check_session(&request) {
+                return call.respond(&FetchResponse::default().with_error_code(error.code()));
             }
-            for (topic, planned) in &plan.topics {
-                for part in planned {
-                    core.wake_on_append(&topic.topic, part.response.partition_index, &appended);
-                }
+            let deadline = received + max_wait(&request, call.is_large());
+            (attempt(shared, &request, call.version, deadline, &appended, &mut room), deadline)
+        };
+        match attempt {
+            Attempt::Ready(plan, reader) => break (plan, reader),
+            Attempt::TooFew => {
+                let _ = tokio::time::timeout_at(deadline, appended.notified()).await;
+            }
+            Attempt::NoRoom(bytes) => {
+                drop(std::mem::take(&mut room));
+                room = shared.responses.room_for(bytes, "responses").await?;
             }
         }
-        let _ = tokio::time::timeout_at(deadline, appended.notified()).await;
     };
     let responses = tokio::task::spawn_blocking(move || read(plan, &reader)).await?;
-    call.respond(&FetchResponse::default().with_responses(responses))
+    call.respond_within(room, &FetchResponse::default().with_responses(responses))
+}
+
+fn max_wait(request: &FetchRequest, is_large: bool) -> Duration {
+    let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or_default());
+    // The request is needed until the end of the wait, and so is its room, which others may wait for.
+    if is_large { max_wait.min(LARGE_MAX_WAIT) } else { max_wait }
+}
+
+fn attempt(
+    shared: &Shared,
+    request: &FetchRequest,
+    version: i16,
+    deadline: Instant,
+    appended: &Arc<Notify>,
+    room: &mut Room,
+) -> Attempt {
+    // No response could reach more (`KafkaApis.handleFetchRequest`).
+    let min_bytes = usize::try_from(request.min_bytes).unwrap_or_default().min(max_bytes(request));
+    let mut core = shared.lock();
+    let plan = plan(core.state(), request, version);
+    if plan.ready >= min_bytes || plan.failed || Instant::now() >= deadline {
+        let bytes = plan.memory();
+        return match shared.responses.extend(room, bytes) {
+            true => Attempt::Ready(plan, core.reader()),
+            false => Attempt::NoRoom(bytes),
+        };
+    }
+    for (topic, planned) in &plan.topics {
+        for part in planned {
+            core.wake_on_append(&topic.topic, part.response.partition_index, appended);
+        }
+    }
+    Attempt::TooFew
 }
 
 /// Refuses requests that refer to a fetch session (KIP-227). Every response has session id 0, which means no session.

@@ -10,7 +10,7 @@ use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use kafka_protocol::protocol::StrBytes;
 
 use super::transactions::abortable;
-use crate::batch::{self, BatchHeader, InvalidBatch, Rules};
+use crate::batch::{self, BatchHeader, InvalidBatch, MAX_NAMED, Rules};
 use crate::call::{Call, HandlerResult};
 use crate::clock::now_ms;
 use crate::core::Core;
@@ -25,6 +25,7 @@ pub async fn handle_produce(shared: &Shared, call: &Call) -> HandlerResult {
     let transactional_id = request.transactional_id.as_deref().map(|id| &**id);
     let mut responses = Vec::with_capacity(request.topic_data.len());
     let mut failed = false;
+    let mut nameable = MAX_NAMED;
     for topic in &request.topic_data {
         let mut partitions = Vec::with_capacity(topic.partition_data.len());
         for data in &topic.partition_data {
@@ -36,7 +37,7 @@ pub async fn handle_produce(shared: &Shared, call: &Call) -> HandlerResult {
                 _ => Err(ResponseError::InvalidRequiredAcks.into()),
             };
             failed |= appended.is_err();
-            partitions.push(response(appended).with_index(data.index));
+            partitions.push(response(appended, &mut nameable).with_index(data.index));
         }
         responses.push(
             TopicProduceResponse::default()
@@ -51,15 +52,18 @@ pub async fn handle_produce(shared: &Shared, call: &Call) -> HandlerResult {
     }
 }
 
-fn response(appended: Result<Appended, InvalidBatch>) -> PartitionProduceResponse {
+/// Returns the response for one partition, which names at most so many records.
+fn response(appended: Result<Appended, InvalidBatch>, nameable: &mut usize) -> PartitionProduceResponse {
     match appended {
         Ok(Appended { base_offset, time, log_start_offset }) => PartitionProduceResponse::default()
             .with_base_offset(base_offset)
             .with_log_append_time_ms(time)
             .with_log_start_offset(log_start_offset),
-        Err(InvalidBatch { error, records }) => {
+        Err(InvalidBatch { error, mut records }) => {
             let message = (!records.is_empty())
                 .then(|| StrBytes::from_static_str("One or more records have been rejected."));
+            records.truncate(*nameable);
+            *nameable -= records.len();
             let records = records.into_iter().map(|(index, message)| {
                 BatchIndexAndErrorMessage::default()
                     .with_batch_index(index)

@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 use rules::RecordCheck;
-pub use rules::{InvalidBatch, Rules};
+pub use rules::{InvalidBatch, MAX_NAMED, Rules};
 
 /// Size of base offset and length, which precede the bytes that the length counts.
 const LOG_OVERHEAD: usize = 12;

@@ -7,8 +7,8 @@ use kafka_protocol::ResponseError;
 use super::records::RecordHead;
 use super::{BatchHeader, Codec};
 
-/// Most records that a refusal names. Apache Kafka has no limit.
-const MAX_NAMED: usize = 1000;
+/// Most records that the response to a request names as refused. Apache Kafka has no limit.
+pub const MAX_NAMED: usize = 1000;
 
 #[derive(Debug, Clone)]
 pub struct Rules {

@@ -58,7 +58,7 @@ fn a_request_that_does_not_arrive_in_time_closes_the_connection() {
 
 #[test]
 fn a_client_that_does_not_read_its_response_is_disconnected() {
-    let (_broker, address) = start(Limits { max_idle: SHORT, ..Limits::default() });
+    let (_broker, address) = start(Limits { response_timeout: SHORT, ..Limits::default() });
     let topic = topic_at(&address, 1);
     let value = "x".repeat(900_000);
     for _ in 0..20 {
