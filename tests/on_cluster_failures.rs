@@ -60,7 +60,7 @@ async fn a_killed_broker_loses_nothing() {
     expect_one_ad_each(roles, accepted).await;
 }
 
-/// Kills the ZooKeepers one after the other, or the brokers of a cluster without ZooKeepers, one of which is the active
+/// Kills the nodes of `ZooKeeper` one after the other, or the brokers of a cluster without it, one of which is the active
 /// controller.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_death_of_each_node_that_keeps_the_metadata_loses_nothing() {
