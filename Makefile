@@ -85,7 +85,7 @@ broker-speed: ## Measure the embedded broker: produce, start, memory, fetch; SPE
 	target/release/examples/speed start "$$dir"
 
 .PHONY: cluster-up
-cluster-up: ## Start the production topology as plain processes; installs missing engines
+cluster-up: ## Start the production topology as plain processes; installs missing engines; CLUSTER=kraft, here and below, runs Kafka 4 without ZooKeeper
 	tests/cluster/cluster up
 	@tests/cluster/cluster status
 

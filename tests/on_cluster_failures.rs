@@ -13,7 +13,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use support::cluster::{ADS, ESTIMATES, NAMES, Role, Roles, STOCK};
 use support::kafka::read_all;
-use support::node::Killed;
+use support::node::{self, Killed};
 use support::topics::replace_topic;
 use support::{assert_same, eventually};
 
@@ -47,11 +47,12 @@ async fn expect_one_ad_each(mut roles: Roles, accepted: Vec<String>) {
     roles.finish().await;
 }
 
-/// Posts vehicles before, during and after the failure of `node`, and expects each to become one ad.
-async fn survives_the_death_of(node: &'static str) {
+/// Posts vehicles before, during and after the failure, and expects each to become one ad.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_broker_loses_nothing() {
     let Some(roles) = Roles::start("2s").await else { return };
     let mut accepted = accept(&roles, "before", 100).await;
-    let Some(killed) = Killed::node(node) else { return };
+    let Some(killed) = Killed::node("kafka-1") else { return };
     accepted.extend(accept(&roles, "during", 100).await);
     roles.platform.await_ads(accepted.len()).await;
     drop(killed);
@@ -59,14 +60,24 @@ async fn survives_the_death_of(node: &'static str) {
     expect_one_ad_each(roles, accepted).await;
 }
 
+/// Kills the nodes of `ZooKeeper` one after the other, or the brokers of a cluster without it, one of which is the active
+/// controller.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_broker_loses_nothing() {
-    survives_the_death_of("kafka-1").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_killed_zookeeper_loses_nothing() {
-    survives_the_death_of("zookeeper-2").await;
+async fn the_death_of_each_node_that_keeps_the_metadata_loses_nothing() {
+    let Some(names) = node::names() else { return };
+    let Some(roles) = Roles::start("1s").await else { return };
+    let of = |kind: &str| names.iter().copied().filter(|name| name.starts_with(kind)).collect::<Vec<_>>();
+    let keepers = if of("zookeeper-").is_empty() { of("kafka-") } else { of("zookeeper-") };
+    assert_eq!(keepers.len(), 3);
+    let mut accepted = accept(&roles, "before", 20).await;
+    for keeper in keepers {
+        let Some(killed) = Killed::node(keeper) else { return };
+        accepted.extend(accept(&roles, keeper, 50).await);
+        roles.platform.await_ads(accepted.len()).await;
+        drop(killed);
+    }
+    accepted.extend(accept(&roles, "after", 20).await);
+    expect_one_ad_each(roles, accepted).await;
 }
 
 /// New roles must register and look up their schemas while a registry is down.
@@ -82,11 +93,7 @@ async fn schemas_are_registered_and_looked_up_while_a_registry_is_down() {
 async fn vehicles_are_accepted_without_brokers_and_published_when_they_return() {
     let Some(roles) = Roles::start("1s").await else { return };
     let mut accepted = accept(&roles, "before", 20).await;
-    let mut killed = Vec::new();
-    for name in BROKERS {
-        let Some(broker) = Killed::node(name) else { return };
-        killed.push(broker);
-    }
+    let Some(killed) = Killed::nodes(&BROKERS) else { return };
     for number in 0..50 {
         let vin = format!("without-{number}");
         let answer = roles.platform.post(&vin).await.unwrap();
@@ -105,11 +112,7 @@ async fn two_stocks_duplicate_and_lose_nothing_when_the_lease_moves() {
     second.start();
     let mut accepted = accept(&roles, "before", 20).await;
     roles.platform.await_ads(accepted.len()).await;
-    let mut killed = Vec::new();
-    for name in BROKERS {
-        let Some(broker) = Killed::node(name) else { return };
-        killed.push(broker);
-    }
+    let Some(killed) = Killed::nodes(&BROKERS) else { return };
     accepted.extend(accept(&roles, "claimed", 30).await);
     // Its restart ends the connection of the lease holder.
     drop(Killed::node("postgres"));

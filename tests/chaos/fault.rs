@@ -11,21 +11,6 @@ use crate::poison::Poison;
 use crate::support::cluster::{ADS, ESTIMATES, NAMES, STOCK};
 use crate::world::TOPICS;
 
-pub const NODES: [&str; 12] = [
-    "kafka-1",
-    "kafka-2",
-    "kafka-3",
-    "zookeeper-1",
-    "zookeeper-2",
-    "zookeeper-3",
-    "registry-1",
-    "registry-2",
-    "registry-3",
-    "nginx",
-    "postgres",
-    "mongodb",
-];
-
 /// An engine that a role reaches through a separate line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
@@ -76,10 +61,10 @@ pub enum Fault {
 
 impl Fault {
     /// Returns the fault of a card and its duration.
-    fn of(card: usize, rng: &mut StdRng) -> (Self, Duration) {
+    fn of(card: usize, nodes: &[&'static str], rng: &mut StdRng) -> (Self, Duration) {
         let role = *[STOCK, ESTIMATES[0], ESTIMATES[1], ADS].choose(rng).unwrap();
         let reader = *[ESTIMATES[0], ESTIMATES[1], ADS].choose(rng).unwrap();
-        let node = *NODES.choose(rng).unwrap();
+        let node = *nodes.choose(rng).unwrap();
         let engine = *Engine::of(role).choose(rng).unwrap();
         let poison = |poison: Poison, rng: &mut StdRng| (Self::Poison(poison, poison.topic(rng)), 0, 1);
         let (fault, from, to) = match card {
@@ -152,6 +137,7 @@ impl fmt::Display for Fault {
 pub struct Deck {
     rng: StdRng,
     cards: Vec<usize>,
+    nodes: Vec<&'static str>,
     left_out: Vec<String>,
 }
 
@@ -159,9 +145,9 @@ impl Deck {
     /// The number of cards. The share of a kind determines how often it is drawn.
     const SIZE: usize = 32;
 
-    /// Creates a deck that never draws the kinds in `left_out`.
-    pub fn new(rng: StdRng, left_out: Vec<String>) -> Self {
-        Self { rng, cards: Vec::new(), left_out }
+    /// Creates a deck that disturbs any of `nodes` and never draws the kinds in `left_out`.
+    pub fn new(rng: StdRng, nodes: Vec<&'static str>, left_out: Vec<String>) -> Self {
+        Self { rng, cards: Vec::new(), nodes, left_out }
     }
 
     /// Draws a fault and its duration. A fault that cannot start now is drawn later.
@@ -171,7 +157,7 @@ impl Deck {
             self.cards.shuffle(&mut self.rng);
         }
         let card = self.cards.pop()?;
-        let (fault, hold) = Fault::of(card, &mut self.rng);
+        let (fault, hold) = Fault::of(card, &self.nodes, &mut self.rng);
         if self.left_out.iter().any(|kind| kind == fault.kind()) {
             return None;
         }

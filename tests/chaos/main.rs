@@ -35,7 +35,7 @@ use rand::seq::SliceRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 use support::cluster::{ADS, ESTIMATES, NAMES, Platform, STOCK};
 use support::engines::address;
-use support::eventually;
+use support::{eventually, node};
 use twin::Life;
 use verdict::{Verdict, Watch};
 use world::World;
@@ -76,6 +76,7 @@ async fn whatever_fails_each_accepted_vehicle_becomes_one_ad() {
     let logs = logs(&format!("chaos-{seed}"));
     println!("seed {seed}, {minutes} minutes; the roles' logs are in {}", logs.display());
     let time = format!("{}s", PROCESSING_TIME.as_secs());
+    let Some(nodes) = node::names() else { return };
     let Some(world) = World::start(&time, &logs).await else { return };
     let ledger = Arc::clone(&world.ledger);
     let until = Instant::now() + faults;
@@ -86,7 +87,7 @@ async fn whatever_fails_each_accepted_vehicle_becomes_one_ad() {
     let load = load::drive(platform, Arc::clone(&ledger), CLIENTS, PACE, next, world.targets());
     let left_out = std::env::var("CHAOS_WITHOUT").unwrap_or_default();
     let left_out = left_out.split(',').map(|kind| kind.trim().to_owned()).collect();
-    let deck = Mutex::new(Deck::new(stream(seed, FAULT_STREAM), left_out));
+    let deck = Mutex::new(Deck::new(stream(seed, FAULT_STREAM), nodes, left_out));
     let lanes = futures::future::join_all((0..LANES).map(|lane| disturb(&world, &deck, seed, lane, until)));
     let twin = host_twins(&world, seed, until);
     let holes = open_long_holes(&world, seed, until);

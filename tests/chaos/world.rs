@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, OnceCell};
 
-use crate::fault::{Engine, Fault, NODES};
+use crate::fault::{Engine, Fault};
 use crate::load::{Ledger, Target};
 use crate::poison::Written;
 use crate::support::cluster::{ADS, ESTIMATES, Engines, NAMES, Platform, Role, Roles, STOCK, Setup};
 use crate::support::engines::address;
-use crate::support::node::Node;
+use crate::support::node::{self, Node};
 use crate::support::proxy::{Line, Proxy};
 use crate::support::{BINARY, eventually};
 use crate::twin::{Life, WAYS};
@@ -78,7 +78,7 @@ impl World {
     pub async fn start(processing_time: &str, logs: &Path) -> Option<Self> {
         let base: u16 = address("the cluster", "TEST_CLUSTER_PORT_BASE")?.parse().unwrap();
         let mut nodes = BTreeMap::new();
-        for name in NODES {
+        for name in node::names()? {
             nodes.insert(name, Mutex::new(Node::named(name)?));
         }
         let engine = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));

@@ -31,7 +31,7 @@ install_kafka() {
     [ -d "$JARS" ] && return
     say "fetching Apache Kafka $KAFKA_VERSION"
     rm -rf "$JARS.part"
-    mvn -q -B -f "$HERE/pom.xml" -Dkafka.version="$KAFKA_VERSION" dependency:copy-dependencies \
+    mvn -q -B -f "$HERE/pom.xml" -P "$MODE" -Dkafka.version="$KAFKA_VERSION" dependency:copy-dependencies \
         -DincludeScope=runtime -DoutputDirectory="$JARS.part" >"$LOGS/install-kafka.log" 2>&1 ||
         fail "Maven failed, see $LOGS/install-kafka.log"
     mv "$JARS.part" "$JARS"

@@ -1,11 +1,21 @@
 # Starts each node and checks its readiness. Sourced by cluster.
 
-NODES='zookeeper-1 zookeeper-2 zookeeper-3 kafka-1 kafka-2 kafka-3 registry-1 registry-2 registry-3 nginx postgres mongodb'
+BROKERS='kafka-1 kafka-2 kafka-3'
+ZOOKEEPERS='zookeeper-1 zookeeper-2 zookeeper-3'
+if [ "$MODE" = kraft ]; then ZOOKEEPERS=; fi
+NODES="$BROKERS ${ZOOKEEPERS:+$ZOOKEEPERS }registry-1 registry-2 registry-3 nginx postgres mongodb"
+
+# All controllers of a KRaft cluster are formatted with its id.
+CLUSTER_ID=dmVoaWNsZS1wbGF0Zm9ybQ
+
+# Kafka reads the first before version 4, and the second since.
+LOGGING=("-Dlog4j.configuration=file:$HERE/log4j.properties" "-Dlog4j2.configurationFile=file:$HERE/log4j2.properties")
 
 # Prints the number at the end of a node's name.
 number() { echo "${1##*-}"; }
 
 port() {
+    [[ " $NODES " = *" $1 "* ]] || fail "unknown node $1; the nodes are: $NODES"
     case $1 in
     zookeeper-*) echo $((PORT_BASE + 10 + $(number "$1"))) ;;
     kafka-*) echo $((PORT_BASE + 20 + $(number "$1"))) ;;
@@ -13,9 +23,11 @@ port() {
     nginx) echo $((PORT_BASE + 40)) ;;
     postgres) echo $((PORT_BASE + 50)) ;;
     mongodb) echo $((PORT_BASE + 60)) ;;
-    *) fail "unknown node $1; the nodes are: $NODES" ;;
     esac
 }
+
+# The port that a broker listens on as a controller.
+controller_port() { echo $((PORT_BASE + 10 + $(number "$1"))); }
 
 # The port that a broker listens on for the clients of one role, and the port that it advertises to them. A proxy
 # between the two (tests/chaos) can disconnect the role. Roles are numbered from 1 to 4.
@@ -55,30 +67,52 @@ admin.enableServer=false"
             echo "server.$peer=127.0.0.1:$((PORT_BASE + 100 + peer)):$((PORT_BASE + 110 + peer))"
         done
     } >"$data/zoo.cfg"
-    launch "$node" java -Xms32m -Xmx96m -XX:+UseSerialGC -Dlog4j.configuration="file:$HERE/log4j.properties" \
+    launch "$node" java -Xms32m -Xmx96m -XX:+UseSerialGC "${LOGGING[@]}" \
         -cp "$JARS/*" org.apache.zookeeper.server.quorum.QuorumPeerMain "$data/zoo.cfg"
 }
 
+# Prints the settings of a broker that depend on where the metadata are.
+metadata_settings() {
+    local peers
+    case $MODE in
+    zookeeper)
+        peers=$(for peer in 1 2 3; do echo -n "127.0.0.1:$(port zookeeper-$peer),"; done)
+        echo "broker.id=$(number "$1")
+zookeeper.connect=${peers%,}/kafka
+zookeeper.connection.timeout.ms=60000
+zookeeper.session.timeout.ms=9000
+controlled.shutdown.max.retries=1"
+        ;;
+    kraft)
+        peers=$(for peer in 1 2 3; do echo -n "$peer@127.0.0.1:$(controller_port kafka-$peer),"; done)
+        echo "process.roles=broker,controller
+node.id=$(number "$1")
+controller.listener.names=CONTROLLER
+controller.quorum.voters=${peers%,}"
+        ;;
+    esac
+}
+
 start_kafka() {
-    local node=$1 data=$DATA/$1 zookeepers listeners advertised protocols
-    zookeepers=$(for peer in 1 2 3; do echo -n "127.0.0.1:$(port zookeeper-$peer),"; done)
+    local node=$1 data=$DATA/$1 listeners advertised protocols
     listeners=PLAINTEXT://127.0.0.1:$(port "$node") advertised=$listeners protocols=PLAINTEXT:PLAINTEXT
     for role in 1 2 3 4; do
         listeners+=,ROLE$role://127.0.0.1:$(role_port "$node" $role)
         advertised+=,ROLE$role://127.0.0.1:$(proxied_port "$node" $role)
         protocols+=,ROLE$role:PLAINTEXT
     done
+    if [ "$MODE" = kraft ]; then
+        listeners+=,CONTROLLER://127.0.0.1:$(controller_port "$node")
+        protocols+=,CONTROLLER:PLAINTEXT
+    fi
     mkdir -p "$data"
     cat >"$data/server.properties" <<PROPERTIES
-broker.id=$(number "$node")
+$(metadata_settings "$node")
 listeners=$listeners
 advertised.listeners=$advertised
 listener.security.protocol.map=$protocols
 inter.broker.listener.name=PLAINTEXT
 log.dirs=$data/log
-zookeeper.connect=${zookeepers%,}/kafka
-zookeeper.connection.timeout.ms=60000
-zookeeper.session.timeout.ms=9000
 auto.create.topics.enable=false
 num.partitions=3
 default.replication.factor=3
@@ -91,9 +125,13 @@ transaction.state.log.num.partitions=6
 log.cleaner.dedupe.buffer.size=16777216
 num.network.threads=2
 num.io.threads=4
-controlled.shutdown.max.retries=1
 PROPERTIES
-    launch "$node" java -Xms192m -Xmx384m -XX:+UseSerialGC -Dlog4j.configuration="file:$HERE/log4j.properties" \
+    if [ "$MODE" = kraft ] && [ ! -f "$data/log/meta.properties" ]; then
+        java -Xmx64m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 "${LOGGING[@]}" -cp "$JARS/*" kafka.tools.StorageTool \
+            format --cluster-id "$CLUSTER_ID" --config "$data/server.properties" >>"$LOGS/$node.log" 2>&1 ||
+            fail "cannot format the storage of $node, see $LOGS/$node.log"
+    fi
+    launch "$node" java -Xms192m -Xmx384m -XX:+UseSerialGC "${LOGGING[@]}" \
         -cp "$JARS/*" kafka.Kafka "$data/server.properties"
 }
 
@@ -177,7 +215,6 @@ start_node() {
     kafka-*) start_kafka "$1" ;;
     registry-*) start_registry "$1" ;;
     nginx | postgres | mongodb) "start_$1" ;;
-    *) fail "unknown node $1; the nodes are: $NODES" ;;
     esac
 }
 

@@ -84,7 +84,7 @@ fn a_resource_that_is_named_often_is_described_once() {
     let broker = Restartable::new();
     let topic = topic_at(&broker.address(), 1);
     let resource = DescribeConfigsResource::default().with_resource_type(2).with_resource_name(text(&topic));
-    let request = DescribeConfigsRequest::default().with_resources(vec![resource; 100_000]);
+    let request = DescribeConfigsRequest::default().with_resources(vec![resource; 20_000]);
     let response = Raw::connect_to(&broker.address()).call(4, &request);
     assert_eq!(response.results.len(), 1);
 }
