@@ -49,6 +49,11 @@ test-api: ## Check the HTTP APIs with validators, schemathesis and a browser; AP
 test-clients: ## Check the embedded broker with clients in Java, Python, Node and Go; UPDATE=1 writes the table to its README, CLIENTS=go runs a part
 	tests/clients/check $(if $(UPDATE),--update) $(CLIENTS)
 
+.PHONY: test-tls
+test-tls: ## Test TLS and passwords towards Kafka, the schema registry, PostgreSQL and MongoDB; installs missing engines
+	engines=$$(tests/cluster/cluster install) && eval "$$engines" && \
+	REQUIRE_ENGINES=1 cargo test --features tls --test tls
+
 .PHONY: fuzz
 fuzz: ## Send mutated requests, batches and journal entries through the embedded broker; FUZZ_RUNS=10000000, FUZZ_SEED=<number>
 	FUZZ_RUNS=$${FUZZ_RUNS:-10000000} cargo test --release -p embedded-kafka-broker --lib fuzz -- --nocapture
