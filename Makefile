@@ -14,7 +14,9 @@ help: ## List the targets
 
 .PHONY: dev
 dev: ## Run the whole platform in one process, without installing anything
-	cargo run --release -- dev
+	@[ -x target/debug/vehicle-platform ] || \
+	echo 'Building the platform. The first build takes about four minutes on two cores, later ones take seconds.'
+	cargo run --locked -- dev
 
 .PHONY: up
 up: ## Start the cluster of 17 containers and wait until all are healthy
