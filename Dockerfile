@@ -20,14 +20,14 @@ COPY crates/kafka-broker/Cargo.toml crates/kafka-broker/
 RUN mkdir -p src crates/json-schema-compatibility/src crates/kafka-broker/src benches/cluster \
     && echo 'fn main() {}' > src/main.rs \
     && touch src/lib.rs crates/json-schema-compatibility/src/lib.rs crates/kafka-broker/src/lib.rs benches/cluster/main.rs \
-    && cargo build --locked --release --no-default-features --features tls
+    && cargo build --locked --profile dist --no-default-features --features tls
 
 COPY crates/json-schema-compatibility/src crates/json-schema-compatibility/src
 COPY schemas schemas
 COPY src src
 # Cargo compares modification times. COPY preserves those of the files, which may be older than the build above.
 RUN touch src/main.rs src/lib.rs crates/json-schema-compatibility/src/lib.rs \
-    && cargo build --locked --release --no-default-features --features tls
+    && cargo build --locked --profile dist --no-default-features --features tls
 
 FROM gcr.io/distroless/cc-debian13:nonroot
 ARG VERSION=dev
@@ -38,7 +38,7 @@ LABEL org.opencontainers.image.title="vehicle-platform" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.base.name="gcr.io/distroless/cc-debian13:nonroot"
-COPY --from=build /build/target/release/vehicle-platform /usr/local/bin/vehicle-platform
+COPY --from=build /build/target/dist/vehicle-platform /usr/local/bin/vehicle-platform
 # Listens on all addresses of the container. `docker run -p` publishes its ports.
 ENV HOST=0.0.0.0
 # The C library's default, eight arenas for each core, holds up to a fifth more memory and is not faster here.

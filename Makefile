@@ -21,7 +21,9 @@ help: ## List the targets
 
 .PHONY: dev
 dev: ## Run the whole platform in one process, without installing anything
-	cargo run --release -- dev
+	@[ -x target/debug/vehicle-platform ] || \
+	echo 'Building the platform. The first build takes about four minutes on two cores, later ones take seconds.'
+	cargo run --locked -- dev
 
 .PHONY: up
 up: ## Start the cluster of 17 containers, or of 14 without ZooKeeper with KRAFT=1, and wait until all are healthy
@@ -72,6 +74,11 @@ test-kubernetes: ## Build the manifests in compose/kubernetes and validate them 
 kubernetes-alerts: ## Write the alert rules of compose/prometheus to the manifests
 	@file=compose/kubernetes/monitoring/alerts.yaml && \
 	{ sed '/^spec:$$/q' $$file && sed 's/^./  &/' compose/prometheus/alerts.yml; } >$$file.new && mv $$file.new $$file
+
+.PHONY: test-tls
+test-tls: ## Test TLS and passwords towards Kafka, the schema registry, PostgreSQL and MongoDB; installs missing engines
+	engines=$$(tests/cluster/cluster install) && eval "$$engines" && \
+	REQUIRE_ENGINES=1 cargo test --features tls --test tls
 
 .PHONY: fuzz
 fuzz: ## Send mutated requests, batches and journal entries through the embedded broker; FUZZ_RUNS=10000000, FUZZ_SEED=<number>
@@ -139,21 +146,21 @@ lint-workflows: ## Check the GitHub workflows and the scripts in them; needs Go
 	go run $(ACTIONLINT)
 
 .PHONY: dist
-dist: ## Pack the release binary, with TLS, man pages and completions, into target/dist
-	cargo build --locked --release --features tls
-	.ci/dist $${CARGO_TARGET_DIR:-target}/release/vehicle-platform target/dist
+dist: ## Pack the release binary, with TLS, man pages and completions, into target/packages
+	cargo build --locked --profile dist --features tls
+	.ci/dist $${CARGO_TARGET_DIR:-target}/dist/vehicle-platform target/packages
 	@$(MAKE) --no-print-directory checksums
 
 .PHONY: checksums
-checksums: ## Write SHA256SUMS of the files in target/dist
-	cd target/dist && sha256sum vehicle-platform* >SHA256SUMS
+checksums: ## Write SHA256SUMS of the files in target/packages
+	cd target/packages && sha256sum vehicle-platform* >SHA256SUMS
 
 .PHONY: sbom
-sbom: ## Write the bill of materials of the executable to target/dist, as CycloneDX
+sbom: ## Write the bill of materials of the executable to target/packages, as CycloneDX
 	@cargo cyclonedx --version 2>/dev/null | grep -qwF '$(CARGO_CYCLONEDX)' || \
 	cargo install cargo-cyclonedx --version $(CARGO_CYCLONEDX) --locked --debug
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) cargo cyclonedx --format json --spec-version 1.5 --features tls
-	@mkdir -p target/dist && mv vehicle-platform.cdx.json target/dist && rm -f crates/*/*.cdx.json
+	@mkdir -p target/packages && mv vehicle-platform.cdx.json target/packages && rm -f crates/*/*.cdx.json
 
 .PHONY: release-notes
 release-notes: ## Print the changes of the version TAG=v1.2.3, which must be that of Cargo.toml

@@ -18,6 +18,7 @@ use vehicle_platform::duration::parse_duration;
 use vehicle_platform::environment;
 use vehicle_platform::estimate::{Estimate, EstimateArgs, EstimateError, Estimator};
 use vehicle_platform::event::VehicleCreated;
+use vehicle_platform::https;
 use vehicle_platform::open_files::{self, ROLE_FILES};
 use vehicle_platform::process;
 use vehicle_platform::secret::SecretParser;
@@ -102,7 +103,7 @@ struct Answer {
 
 impl HttpEstimator {
     fn new(args: HttpModelArgs) -> anyhow::Result<Self> {
-        let http = Client::builder()
+        let http = https::client()
             .connect_timeout(args.model_timeout.min(Duration::from_secs(2)))
             .timeout(args.model_timeout)
             // A redirect could turn a POST into a GET.

@@ -10,6 +10,7 @@ use reqwest::StatusCode;
 use serde::Deserialize;
 
 use crate::http::parse_host;
+use crate::https;
 use crate::output::Output;
 
 /// Shorter than the image's 5 s for a health check, so that the command can still report the reason.
@@ -54,7 +55,7 @@ struct Waiting {
 pub async fn run(args: HealthcheckArgs) -> anyhow::Result<()> {
     let url = format!("http://{}/readyz", args.address()?);
     // A proxy from the environment cannot reach this machine's ports.
-    let client = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build()?;
+    let client = https::client().no_proxy().timeout(TIMEOUT).build()?;
     let response = client.get(&url).send().await.context("no role answers")?;
     let status = response.status();
     if status == StatusCode::OK {

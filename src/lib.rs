@@ -23,6 +23,7 @@ mod excerpt;
 mod expected_panic;
 pub mod healthcheck;
 pub mod http;
+pub mod https;
 pub mod kafka;
 pub mod log_queue;
 pub mod open_files;

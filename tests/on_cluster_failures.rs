@@ -15,7 +15,7 @@ use support::cluster::{ADS, ESTIMATES, NAMES, Role, Roles, STOCK};
 use support::kafka::read_all;
 use support::node::{self, Killed};
 use support::topics::replace_topic;
-use support::{assert_same, eventually};
+use support::{assert_same, eventually, get};
 
 const TOPICS: [&str; 2] = ["stock.vehicle-created", "stock.vehicle-processed"];
 const BROKERS: [&str; 3] = ["kafka-1", "kafka-2", "kafka-3"];
@@ -162,7 +162,7 @@ async fn roles_wait_for_the_registry_and_later_work_without_it() {
     roles.roles.iter_mut().for_each(Role::start);
     let url = format!("{}/readyz", roles.platform.stock_url());
     eventually("stock to report the missing registry", async || {
-        let answer = reqwest::get(&url).await.ok()?;
+        let answer = get(&url).await.ok()?;
         let missing: serde_json::Value = answer.json().await.ok()?;
         let missing = missing["missing"].as_object()?;
         (missing.len() == 1 && missing.contains_key("schema-registry")).then_some(())

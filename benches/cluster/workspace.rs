@@ -16,6 +16,7 @@ use crate::processes::Process;
 use crate::settings::Settings;
 use crate::stats::say;
 use crate::support::engines::{MongoDatabase, PostgresDatabase, address};
+use crate::support::http_client;
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -145,7 +146,7 @@ impl Workspace {
     }
 
     async fn remove_subjects(&self, prefix: &str) {
-        let client = reqwest::Client::new();
+        let client = http_client();
         for event in [VEHICLE_CREATED, VEHICLE_PROCESSED] {
             let registry = self.registry.trim_end_matches('/');
             let subject = format!("{registry}/subjects/{prefix}{}-value", event.topic);

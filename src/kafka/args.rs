@@ -174,7 +174,10 @@ impl std::str::FromStr for Property {
             Ok(_) => Ok(Self { key: key.to_owned(), value: value.to_owned() }),
             // librdkafka's own texts repeat the value.
             Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_INVALID, ..)) => {
-                Err(format!("librdkafka does not accept the value of {key}"))
+                let lacks_tls =
+                    !cfg!(feature = "tls") && (key.starts_with("ssl.") || key == "security.protocol");
+                let hint = if lacks_tls { "; this program was built without --features tls" } else { "" };
+                Err(format!("librdkafka does not accept the value of {key}{hint}"))
             }
             Err(_) if is_name(key) => Err(format!("librdkafka has no setting {key}")),
             Err(_) => Err("must be KEY=VALUE with a setting of librdkafka".to_owned()),

@@ -44,6 +44,10 @@ pub(super) fn client_config(kafka: &KafkaArgs) -> ClientConfig {
         .set_log_level(RDKafkaLogLevel::Info);
     // Reconnect to a restarted broker soon.
     default_to(&mut config, "reconnect.backoff.max.ms", "2000");
+    if cfg!(feature = "tls") {
+        // OpenSSL is linked statically and does not know where this system stores its certificates.
+        default_to(&mut config, "ssl.ca.location", "probe");
+    }
     config
 }
 

@@ -7,6 +7,7 @@
 mod args;
 pub mod asyncapi;
 mod client;
+mod connection_watch;
 mod consumed;
 mod content;
 mod dead_letter;

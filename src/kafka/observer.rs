@@ -6,11 +6,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
-use super::client::{ClosedElsewhere, LoggingContext, client_config};
+use super::client::{ClosedElsewhere, client_config};
+use super::connection_watch::ConnectionWatch;
 
 /// The records and offsets that are visible to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,33 +24,43 @@ pub(super) enum Isolation {
 
 /// A client that queries the brokers. It caches no results, and every call blocks.
 pub(super) struct Observer {
-    consumer: ClosedElsewhere<BaseConsumer<LoggingContext>>,
+    consumer: ClosedElsewhere<BaseConsumer<ConnectionWatch>>,
 }
 
 impl Observer {
     /// Creates a client that can read the committed offsets of `group`, if there is one.
     pub(super) fn new(kafka: &KafkaArgs, group: Option<&str>, isolation: Isolation) -> anyhow::Result<Self> {
         let consumer = observer_config(kafka, group, isolation)
-            .create_with_context(LoggingContext)
+            .create_with_context(ConnectionWatch::new(kafka))
             .context("cannot set up a Kafka consumer; see --kafka-property (KAFKA_PROPERTIES)")?;
         Ok(Self { consumer: ClosedElsewhere::new(consumer) })
     }
 
-    pub(super) fn consumer(&self) -> anyhow::Result<&BaseConsumer<LoggingContext>> {
+    pub(super) fn consumer(&self) -> anyhow::Result<&BaseConsumer<ConnectionWatch>> {
         let consumer = self.consumer.get()?;
-        // Discard the events since the last call, such as lost connections.
-        while consumer.poll(Duration::ZERO).is_some() {}
+        handle_events(consumer);
         Ok(consumer)
     }
 
+    /// Adds the reason to the error of a query that no broker answered.
+    pub(super) fn explain(&self, error: impl Into<anyhow::Error>) -> anyhow::Error {
+        match self.consumer() {
+            Ok(consumer) => consumer.context().explain(error),
+            Err(closed) => closed,
+        }
+    }
+
     /// Returns whether the topic exists.
+    ///
+    /// # Errors
+    /// Fails with the reason when no broker answers.
     pub(super) fn has_topic(&self, topic: &str) -> anyhow::Result<bool> {
-        let metadata = self.consumer()?.fetch_metadata(Some(topic), CALL_TIMEOUT)?;
+        let metadata = metadata(self.consumer()?, topic)?;
         let error = metadata.topics().iter().find_map(|topic| topic.error());
         match error.map(RDKafkaErrorCode::from) {
             None => Ok(true),
             Some(RDKafkaErrorCode::UnknownTopicOrPartition) => Ok(false),
-            Some(code) => Err(KafkaError::MetadataFetch(code).into()),
+            Some(code) => Err(self.explain(KafkaError::MetadataFetch(code))),
         }
     }
 
@@ -94,9 +106,23 @@ pub(super) fn observer_config(kafka: &KafkaArgs, group: Option<&str>, isolation:
     config
 }
 
-pub(super) fn partitions(consumer: &BaseConsumer<LoggingContext>, topic: &str) -> anyhow::Result<Vec<i32>> {
-    let metadata = consumer.fetch_metadata(Some(topic), CALL_TIMEOUT).context("no broker answers")?;
+pub(super) fn partitions(consumer: &BaseConsumer<ConnectionWatch>, topic: &str) -> anyhow::Result<Vec<i32>> {
+    let metadata = metadata(consumer, topic)?;
     let topic = metadata.topics().first().filter(|topic| topic.error().is_none());
     let topic = topic.context("the topic does not exist (--kafka-prefix)")?;
     Ok(topic.partitions().iter().map(|partition| partition.id()).collect())
+}
+
+fn metadata(consumer: &BaseConsumer<ConnectionWatch>, topic: &str) -> anyhow::Result<Metadata> {
+    let metadata = consumer.fetch_metadata(Some(topic), CALL_TIMEOUT);
+    handle_events(consumer);
+    let watch = consumer.context();
+    let metadata = metadata.map_err(|error| watch.explain(error))?;
+    watch.answered();
+    Ok(metadata)
+}
+
+/// Passes the events since the last call, such as lost connections, to the context of the client.
+fn handle_events(consumer: &BaseConsumer<ConnectionWatch>) {
+    while consumer.poll(Duration::ZERO).is_some() {}
 }

@@ -11,7 +11,8 @@ use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 
 use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
-use super::client::{LoggingContext, client_config, default_to};
+use super::client::{client_config, default_to};
+use super::connection_watch::ConnectionWatch;
 use super::observer::{Isolation, Observer, partitions};
 use super::record::Record;
 
@@ -22,7 +23,7 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// A reader of the records that are committed when it is opened. It joins no group and commits no offsets.
 pub struct TopicReader {
-    consumer: BaseConsumer<LoggingContext>,
+    consumer: BaseConsumer<ConnectionWatch>,
     topic: String,
     /// The partitions that were not read to their end yet.
     left: BTreeMap<i32, Left>,
@@ -181,9 +182,9 @@ pub(super) fn records_wait(
     Ok(found)
 }
 
-fn consumer(kafka: &KafkaArgs, isolation_level: &str) -> anyhow::Result<BaseConsumer<LoggingContext>> {
+fn consumer(kafka: &KafkaArgs, isolation_level: &str) -> anyhow::Result<BaseConsumer<ConnectionWatch>> {
     reader_config(kafka, isolation_level)
-        .create_with_context(LoggingContext)
+        .create_with_context(ConnectionWatch::new(kafka))
         .context("cannot set up a Kafka consumer; see --kafka-property (KAFKA_PROPERTIES)")
 }
 
@@ -205,7 +206,7 @@ pub(super) fn reader_config(kafka: &KafkaArgs, isolation_level: &str) -> ClientC
 /// Waits until all records before `end` are committed or aborted and the leader of the partition knows this.
 #[expect(clippy::disallowed_methods, reason = "a blocking call")]
 fn await_stable(
-    committed: &BaseConsumer<LoggingContext>,
+    committed: &BaseConsumer<ConnectionWatch>,
     topic: &str,
     partition: i32,
     end: i64,

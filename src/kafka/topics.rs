@@ -97,7 +97,7 @@ impl ClusterCheck {
         }
         if !self.reported.load(Ordering::Relaxed) {
             let reported = topic_settings::report(&self.kafka, &self.topics).await;
-            reported.map_err(|error| self.no_answer(error))?;
+            reported.map_err(|error| self.observer.explain(error))?;
             self.reported.store(true, Ordering::Relaxed);
         }
         Ok(())
@@ -119,7 +119,6 @@ impl ClusterCheck {
         tokio::task::spawn_blocking(move || observer.has_topic(&topic))
             .await
             .context("reading the metadata panicked")?
-            .map_err(|error| self.no_answer(error))
     }
 
     async fn create(&self, missing: &[(&String, Purpose)]) -> anyhow::Result<()> {
@@ -140,8 +139,11 @@ impl ClusterCheck {
         let options =
             AdminOptions::new().request_timeout(Some(CALL_TIMEOUT)).operation_timeout(Some(CALL_TIMEOUT));
         let admin = topic_settings::admin(kafka)?;
-        let results =
-            admin.get()?.create_topics(&topics, &options).await.map_err(|error| self.no_answer(error))?;
+        let results = admin
+            .get()?
+            .create_topics(&topics, &options)
+            .await
+            .map_err(|error| self.observer.explain(error))?;
         let mut refused = Vec::new();
         for result in results {
             match result {
@@ -161,11 +163,6 @@ impl ClusterCheck {
             bail!("the brokers refuse to create {}", refused.join(", "));
         }
         Ok(())
-    }
-
-    /// Adds the addresses of the brokers, which are not part of the outermost message.
-    fn no_answer(&self, error: impl Into<anyhow::Error>) -> anyhow::Error {
-        error.into().context(self.kafka.bootstrap_servers().to_owned()).context("no broker answers")
     }
 }
 

@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use super::args::{RegistryArgs, decoded, without_credentials};
 use super::error::CodecError;
+use crate::https;
 
 /// The timeout of a request: long enough for a follower to forward it to the leader, short enough to try the next
 /// address soon.
@@ -121,7 +122,7 @@ impl RegistryClient {
         args.check()?;
         let user = args.urls.first().filter(|url| !url.username().is_empty());
         Ok(Self {
-            http: Client::builder().timeout(TIMEOUT).build().context("cannot set up an HTTP client")?,
+            http: https::client().timeout(TIMEOUT).build().context("cannot set up an HTTP client")?,
             addresses: args.urls.iter().map(without_credentials).collect(),
             credentials: user.map(|url| (decoded(url.username()), url.password().map(decoded))),
             first: AtomicUsize::new(0),

@@ -1,14 +1,16 @@
 //! Sends requests to the OpenTelemetry collector.
 
-use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use async_trait::async_trait;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use percent_encoding::percent_decode_str;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use reqwest::redirect::Policy;
+use tokio::runtime::Handle;
+
+use crate::https;
 
 /// The timeout of a request, which is OpenTelemetry's default.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,17 +31,21 @@ pub(super) fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), Stri
 /// A client that sends only the headers of the settings and the exporter's own.
 #[derive(Debug)]
 pub(super) struct CollectorClient {
-    http: reqwest::blocking::Client,
+    http: reqwest::Client,
     headers: HeaderMap,
+    /// The exporter sends from a thread of its own.
+    runtime: Handle,
 }
 
 impl CollectorClient {
     pub(super) fn new(headers: HeaderMap) -> anyhow::Result<Self> {
-        // A blocking client can only be built outside of an async runtime. It follows no redirect, to which it would send
-        // the headers.
-        let build = || reqwest::blocking::Client::builder().timeout(TIMEOUT).redirect(Policy::none()).build();
-        let http = thread::spawn(build).join().map_err(|_| anyhow!("setting up an HTTP client panicked"))?;
-        Ok(Self { http: http.context("cannot set up an HTTP client")?, headers })
+        // It follows no redirect, to which it would send the headers.
+        let http = https::client().timeout(TIMEOUT).redirect(Policy::none()).build();
+        Ok(Self {
+            http: http.context("cannot set up an HTTP client")?,
+            headers,
+            runtime: Handle::try_current()?,
+        })
     }
 }
 
@@ -52,7 +58,8 @@ impl HttpClient for CollectorClient {
             request.headers_mut().extend(given.get(&name).map(|value| (name, value.clone())));
         }
         request.headers_mut().extend(self.headers.clone());
-        self.http.send_bytes(request).await
+        let http = self.http.clone();
+        self.runtime.spawn(async move { http.send_bytes(request).await }).await?
     }
 }
 

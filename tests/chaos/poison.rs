@@ -11,6 +11,7 @@ use rdkafka::message::{BorrowedMessage, Headers as _};
 use rdkafka::producer::FutureRecord;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use vehicle_platform::https;
 
 use crate::odd_header::produce_with_odd_header;
 use crate::support::kafka::{produce, produce_all, produce_record};
@@ -200,7 +201,7 @@ impl World {
     async fn frame(&self, topic: usize) -> Vec<u8> {
         let (registry, topic) = (self.platform.registry(), self.platform.topic(TOPICS[topic]));
         let url = format!("{registry}/subjects/{topic}-value/versions/latest");
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).build().unwrap();
+        let client = https::client().timeout(Duration::from_secs(5)).build().unwrap();
         let id = eventually("the id of the schema", async || {
             let answer = client.get(&url).send().await.ok()?.error_for_status().ok()?;
             answer.json::<Value>().await.ok()?["id"].as_u64()

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::support::cluster::Roles;
 use crate::support::engines::address;
 use crate::support::kafka::{produce_record, read_all};
-use crate::support::{assert_same, eventually, vehicle};
+use crate::support::{assert_same, eventually, http_client, vehicle};
 use rand::Rng as _;
 use rdkafka::Message as _;
 use rdkafka::message::OwnedMessage;
@@ -132,7 +132,7 @@ async fn one_schema_has_one_id_on_every_registry() {
     let title =
         format!("{{\"$schema\":\"http://json-schema.org/draft-07/schema#\",\"title\":\"{subject}\"}}");
     let schema = json!({ "schemaType": "JSON", "schema": title });
-    let client = reqwest::Client::new();
+    let client = http_client();
     let mut ids = Vec::new();
     for registry in registries.split(',') {
         let url = format!("{registry}/subjects/{subject}/versions");

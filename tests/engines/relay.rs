@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::support::engines::PostgresDatabase;
 use crate::support::kafka::{header, read_all};
-use crate::support::{BINARY, Platform, eventually, free_port, signal, terminate, vehicle};
+use crate::support::{BINARY, Platform, eventually, free_port, get, http_client, signal, terminate, vehicle};
 use diesel::connection::SimpleConnection as _;
 use diesel::{Connection as _, SqliteConnection};
 use diesel_async::{AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnection as _};
@@ -49,14 +49,14 @@ impl Stock {
 
     async fn await_ready(&self) {
         eventually("stock to be ready", async || {
-            let answer = reqwest::get(format!("{}/readyz", self.url)).await.ok()?;
+            let answer = get(format!("{}/readyz", self.url)).await.ok()?;
             answer.status().is_success().then_some(())
         })
         .await;
     }
 
     async fn accept(&self, name: &str, count: usize) -> Vec<String> {
-        let client = reqwest::Client::new();
+        let client = http_client();
         let mut vins = Vec::new();
         for number in 0..count {
             let vin = format!("{name}-{number}");
@@ -69,7 +69,7 @@ impl Stock {
     }
 
     async fn metric(&self, name: &str) -> Option<f64> {
-        let metrics = reqwest::get(format!("{}/metrics", self.url)).await.ok()?.text().await.ok()?;
+        let metrics = get(format!("{}/metrics", self.url)).await.ok()?.text().await.ok()?;
         metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
     }
 

@@ -4,8 +4,9 @@ use crate::support;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
+use vehicle_platform::https;
 
-use crate::support::{BINARY, DEADLINE, Platform, RoleProcess, eventually, free_port};
+use crate::support::{BINARY, DEADLINE, Platform, RoleProcess, eventually, free_port, get, http_client};
 
 /// What a pipe holds by default on Linux, in pages of which each may be filled in part.
 const PIPE_BYTES: usize = 65_536;
@@ -282,7 +283,7 @@ async fn a_role_continues_when_its_log_can_no_longer_be_written() {
                 .unwrap();
             // By then it has logged that both are unavailable.
             eventually("the role to check its dependencies", async || {
-                let answer = reqwest::get(format!("http://127.0.0.1:{port}/readyz")).await.ok()?;
+                let answer = get(format!("http://127.0.0.1:{port}/readyz")).await.ok()?;
                 (!answer.text().await.ok()?.contains("not checked yet")).then_some(())
             })
             .await;
@@ -307,7 +308,7 @@ async fn a_role_serves_and_ends_when_nothing_reads_its_log() {
         .unwrap();
     let mut role = RoleProcess { child };
     let mut log = role.child.stderr.take().unwrap();
-    let client = reqwest::Client::builder().timeout(DEADLINE).build().unwrap();
+    let client = https::client().timeout(DEADLINE).build().unwrap();
     let url = format!("http://127.0.0.1:{port}/healthz");
     eventually("the role to serve", async || client.get(&url).send().await.ok()).await;
     for request in 0..2_000 {
@@ -360,7 +361,7 @@ async fn the_platform_works_with_few_files_and_raises_a_soft_limit() {
             .spawn()
             .unwrap();
         // More clients than allowed connections: the rest wait, and the platform continues.
-        let client = reqwest::Client::new();
+        let client = http_client();
         let stock = format!("http://127.0.0.1:{}/stock", ports[0]);
         eventually("stock to answer", async || client.get(&stock).send().await.ok()).await;
         let idle: Vec<_> = (0..300)

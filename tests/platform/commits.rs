@@ -2,7 +2,7 @@
 
 use crate::support::end_txn::{EndTxnProxy, Fault};
 use crate::support::kafka::read_all;
-use crate::support::{Platform, RoleProcess, assert_same, eventually, free_port};
+use crate::support::{Platform, RoleProcess, assert_same, eventually, free_port, get};
 
 /// Runs an estimator behind a proxy and expects it to process every vehicle exactly once.
 async fn every_vehicle_is_estimated_once(fault: Fault, count: usize) {
@@ -13,7 +13,7 @@ async fn every_vehicle_is_estimated_once(fault: Fault, count: usize) {
     arguments.extend(["--kafka-bootstrap-servers", &kafka, "--schema-registry-url", platform.registry()]);
     let _estimator = RoleProcess::spawn(&arguments);
     let metric = async |name: &str| -> Option<usize> {
-        let text = reqwest::get(format!("http://127.0.0.1:{port}/metrics")).await.ok()?.text().await.ok()?;
+        let text = get(format!("http://127.0.0.1:{port}/metrics")).await.ok()?.text().await.ok()?;
         text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
     };
     eventually("the estimator's partitions", async || {

@@ -1,10 +1,10 @@
 //! Tests the HTTP APIs of stock and ads.
 
 use crate::support;
-use crate::support::{Platform, assert_same, eventually, next_page, vehicle};
+use crate::support::{Platform, assert_same, eventually, http_client, next_page, vehicle};
 use futures::stream::{self, StreamExt as _};
+use reqwest::StatusCode;
 use reqwest::header::{ALLOW, CONTENT_TYPE, LOCATION};
-use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 
 async fn platform() -> Platform {
@@ -77,7 +77,7 @@ async fn a_vin_is_stocked_once_even_when_posted_at_the_same_time() {
 #[tokio::test]
 async fn unreadable_bodies_are_distinguished() {
     let platform = platform().await;
-    let client = Client::new();
+    let client = http_client();
     let url = format!("{}/stock", platform.stock());
     let post = |content_type: &'static str, body: String| {
         client.post(&url).header(CONTENT_TYPE, content_type).body(body).send()
@@ -133,7 +133,7 @@ async fn a_missing_resource_is_a_problem_document() {
     for path in ["/ads/1", "/ads/00000000-0000-7000-8000-000000000000", "/nowhere"] {
         problem(platform.get(&format!("{}{path}", platform.ads_url())).await, StatusCode::NOT_FOUND).await;
     }
-    let deleted = Client::new().delete(format!("{}/stock", platform.stock())).send().await.unwrap();
+    let deleted = http_client().delete(format!("{}/stock", platform.stock())).send().await.unwrap();
     assert_eq!(deleted.headers()[ALLOW], "GET, HEAD, POST");
     problem(deleted, StatusCode::METHOD_NOT_ALLOWED).await;
     platform.finish().await;
@@ -156,7 +156,7 @@ async fn a_role_reports_its_health_its_missing_dependencies_and_its_metrics() {
         "--schema-registry-url",
         &format!("http://127.0.0.1:{nowhere}"),
     ]);
-    let client = Client::new();
+    let client = http_client();
     support::eventually("the role to respond", async || {
         client
             .get(format!("{base}/healthz"))

@@ -1,16 +1,16 @@
 //! Tests who may use the API: clients with a key, and web pages of other origins.
 
 use reqwest::header::{HeaderMap, HeaderName};
-use reqwest::{Client, Method, Response, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
 
-use crate::support::{Platform, vehicle};
+use crate::support::{Platform, http_client, vehicle};
 
 const KEY: &str = "a-key-of-the-first-client";
 const OTHER_KEY: &str = "a-key-of-another-client";
 
 async fn post(platform: &Platform, vin: &str, authorization: &[&str]) -> Response {
-    let request = Client::new().post(format!("{}/stock", platform.stock())).json(&vehicle(vin));
+    let request = http_client().post(format!("{}/stock", platform.stock())).json(&vehicle(vin));
     let with = |request: reqwest::RequestBuilder, value: &&str| request.header("authorization", *value);
     authorization.iter().fold(request, with).send().await.unwrap()
 }
@@ -66,7 +66,7 @@ async fn without_keys_a_post_needs_none() {
 const PAGE: &str = "http://127.0.0.1:5173";
 
 async fn ask(method: Method, url: &str, headers: &[(&'static str, &str)]) -> (StatusCode, HeaderMap, String) {
-    let mut request = Client::new().request(method, url);
+    let mut request = http_client().request(method, url);
     for (name, value) in headers {
         request = request.header(HeaderName::from_static(name), *value);
     }

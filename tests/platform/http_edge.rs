@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::support;
-use crate::support::{Platform, RoleProcess, eventually, free_port, vehicle};
-use reqwest::{Client, Method, StatusCode};
+use crate::support::{Platform, RoleProcess, eventually, free_port, get, http_client, vehicle};
+use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -55,7 +55,7 @@ async fn invented_methods_do_not_become_labels_of_the_metrics() {
 #[tokio::test]
 async fn head_is_served_wherever_get_is_and_other_methods_are_answered_with_the_allowed_ones() {
     let platform = platform().await;
-    let client = Client::new();
+    let client = http_client();
     platform.accept("vin").await;
     let ad = &platform.ads_url().to_owned();
     for (base, path, allow) in [
@@ -197,7 +197,7 @@ pub fn lonely_stock(directory: &std::path::Path, arguments: &[&str]) -> (RolePro
 
 pub async fn await_alive(url: &str) {
     eventually("the role to respond", async || {
-        let answer = reqwest::get(format!("{url}/healthz")).await.ok()?;
+        let answer = get(format!("{url}/healthz")).await.ok()?;
         answer.status().is_success().then_some(())
     })
     .await;
@@ -211,7 +211,7 @@ async fn readiness_shows_causes_on_the_admin_port_only_and_can_be_asked_for_requ
     let (mut role, url) = lonely_stock(directory.path(), &["--admin-port", &admin_port]);
     await_alive(&admin).await;
     let readiness = async |url: &str| -> (StatusCode, Value) {
-        let answer = reqwest::get(url).await.unwrap();
+        let answer = get(url).await.unwrap();
         (answer.status(), answer.json().await.unwrap())
     };
     let missing = eventually("the reasons", async || {
@@ -230,10 +230,10 @@ async fn readiness_shows_causes_on_the_admin_port_only_and_can_be_asked_for_requ
     let (status, _) = readiness(&format!("{admin}/readyz?for=everything")).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     for path in ["/healthz", "/readyz", "/metrics"] {
-        let moved = reqwest::get(format!("{url}{path}")).await.unwrap();
+        let moved = get(format!("{url}{path}")).await.unwrap();
         assert_eq!(moved.status(), StatusCode::NOT_FOUND, "{path}");
     }
-    let document: Value = reqwest::get(format!("{url}/openapi.json")).await.unwrap().json().await.unwrap();
+    let document: Value = get(format!("{url}/openapi.json")).await.unwrap().json().await.unwrap();
     assert!(document["paths"].get("/readyz").is_none(), "{document:#}");
     assert_eq!(support::terminate(&mut role.child).await.code(), Some(0));
 }
@@ -244,14 +244,14 @@ async fn readiness_on_the_port_of_the_role_names_no_host() {
     let (mut role, url) = lonely_stock(directory.path(), &[]);
     await_alive(&url).await;
     eventually("the reasons", async || {
-        let answer: Value = reqwest::get(format!("{url}/readyz")).await.ok()?.json().await.ok()?;
+        let answer: Value = get(format!("{url}/readyz")).await.ok()?.json().await.ok()?;
         let missing = answer["missing"].to_string();
         assert!(!missing.contains("127.0.0.1"), "{missing}");
         let reasons = ["no broker answers", "the schema registry cannot be used"];
         reasons.iter().all(|reason| missing.contains(reason)).then_some(())
     })
     .await;
-    let document: Value = reqwest::get(format!("{url}/openapi.json")).await.unwrap().json().await.unwrap();
+    let document: Value = get(format!("{url}/openapi.json")).await.unwrap().json().await.unwrap();
     assert!(document["paths"].get("/readyz").is_some(), "{document:#}");
     assert_eq!(support::terminate(&mut role.child).await.code(), Some(0));
 }

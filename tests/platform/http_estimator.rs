@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::support::kafka::{header, read_all};
-use crate::support::{DEADLINE, Platform, assert_same, eventually, free_port};
+use crate::support::{DEADLINE, Platform, assert_same, eventually, free_port, get};
 use actix_web::{App, HttpResponse, HttpServer, web};
 use clap::Parser as _;
 use example::Cli;
@@ -163,12 +163,12 @@ impl Role {
     }
 
     async fn metric(&self, name: &str) -> Option<i64> {
-        let text = reqwest::get(format!("{}/metrics", self.url)).await.ok()?.text().await.ok()?;
+        let text = get(format!("{}/metrics", self.url)).await.ok()?.text().await.ok()?;
         text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
     }
 
     async fn missing(&self) -> Option<Value> {
-        let answer: Value = reqwest::get(format!("{}/readyz", self.url)).await.ok()?.json().await.ok()?;
+        let answer: Value = get(format!("{}/readyz", self.url)).await.ok()?.json().await.ok()?;
         Some(answer["missing"].clone())
     }
 

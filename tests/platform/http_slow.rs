@@ -5,14 +5,15 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
-use reqwest::{Client, StatusCode};
+use reqwest::StatusCode;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
+use vehicle_platform::https;
 
 use crate::http_edge::{PATIENCE, authority, await_alive, connect, lonely_stock, post_head};
 use crate::support;
-use crate::support::{eventually, free_port, vehicle};
+use crate::support::{eventually, free_port, http_client, vehicle};
 
 #[tokio::test]
 async fn slow_bodies_are_ended_and_do_not_shut_out_other_clients() {
@@ -25,7 +26,7 @@ async fn slow_bodies_are_ended_and_do_not_shut_out_other_clients() {
         slow.push(connect(&url, format!("{head}{{").as_bytes()).await);
     }
     // The client waits for a connection until the server has closed the slow ones.
-    let client = Client::builder().timeout(PATIENCE).build().unwrap();
+    let client = https::client().timeout(PATIENCE).build().unwrap();
     let began = Instant::now();
     let accepted = client.post(format!("{url}/stock")).json(&vehicle("patient")).send().await.unwrap();
     assert_eq!(accepted.status(), StatusCode::CREATED);
@@ -59,7 +60,7 @@ async fn clients_that_never_end_a_request_after_a_response_do_not_shut_out_other
         open.push(stream);
     }
     // The server closes them after half a minute.
-    let client = Client::builder().timeout(support::DEADLINE).build().unwrap();
+    let client = https::client().timeout(support::DEADLINE).build().unwrap();
     let accepted = client.post(format!("{url}/stock")).json(&vehicle("patient")).send().await.unwrap();
     assert_eq!(accepted.status(), StatusCode::CREATED);
     for mut stream in open {
@@ -76,7 +77,7 @@ async fn clients_that_read_no_page_are_limited_and_leave_room_for_small_response
     let directory = tempfile::tempdir().unwrap();
     let (mut role, url) = lonely_stock(directory.path(), &[]);
     await_alive(&url).await;
-    let client = Client::new();
+    let client = http_client();
     let wide = "\u{1F697}".repeat(255);
     let posts = futures::stream::iter(0..600).map(async |number| {
         let mut body = vehicle(&format!("wide-{number}"));
@@ -135,7 +136,7 @@ async fn clients_that_disconnect_during_a_query_cause_no_error() {
         .unwrap();
     let url = format!("http://127.0.0.1:{port}");
     await_alive(&url).await;
-    let client = Client::new();
+    let client = http_client();
     let posts = futures::stream::iter(0..200).map(async |number| {
         let post = client.post(format!("{url}/stock")).json(&vehicle(&format!("vin-{number}")));
         assert_eq!(post.send().await.unwrap().status(), StatusCode::CREATED);

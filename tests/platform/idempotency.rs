@@ -2,10 +2,10 @@
 
 use futures::future::join_all;
 use reqwest::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::{Platform, assert_same, vehicle};
+use crate::support::{Platform, assert_same, http_client, vehicle};
 
 const KEY: &str = "\"8e03978e-40d5-43dd-bc93-6894a57f9324\"";
 
@@ -14,7 +14,7 @@ async fn platform() -> Platform {
 }
 
 async fn post(platform: &Platform, keys: &[&str], body: String) -> Response {
-    let request = Client::new().post(format!("{}/stock", platform.stock()));
+    let request = http_client().post(format!("{}/stock", platform.stock()));
     let request = keys.iter().fold(request, |request, key| request.header("Idempotency-Key", *key));
     request.header(CONTENT_TYPE, "application/json").body(body).send().await.unwrap()
 }

@@ -12,7 +12,7 @@ use crate::support::kafka::{header, read_all};
 use crate::support::proxy::{Line, Proxy};
 use crate::support::registry::Api;
 use crate::support::role::Role;
-use crate::support::{Platform, RoleProcess, eventually, free_port, terminate, vehicle};
+use crate::support::{Platform, RoleProcess, eventually, free_port, get, http_client, terminate, vehicle};
 
 const CREATED: &str = "stock.vehicle-created";
 const SUBJECT: &str = "stock.vehicle-created-value";
@@ -45,14 +45,14 @@ impl Stock {
 
     /// Posts a vehicle. Returns `None` while stock does not listen.
     async fn post(&self, body: &Value) -> Option<(StatusCode, Value)> {
-        let request = reqwest::Client::new().post(format!("{}/stock", self.url)).json(body);
+        let request = http_client().post(format!("{}/stock", self.url)).json(body);
         let response = request.send().await.ok()?;
         Some((response.status(), response.json().await.unwrap()))
     }
 
     /// Returns the readiness, with the reason for each missing entry.
     async fn readiness(&self, query: &str) -> Option<(StatusCode, Value)> {
-        let response = reqwest::get(format!("{}/readyz{query}", self.url)).await.ok()?;
+        let response = get(format!("{}/readyz{query}", self.url)).await.ok()?;
         Some((response.status(), response.json().await.ok()?))
     }
 
@@ -128,7 +128,7 @@ async fn nothing_is_accepted_until_the_schema_is_known_and_then_only_what_fits()
     assert_eq!(published(&platform, 1).await, [(id, "right".to_owned())]);
     // Nothing else was registered.
     assert_eq!(api.get(&format!("/subjects/{SUBJECT}/versions")).await, json!([1]));
-    let list: Value = reqwest::get(format!("{}/stock", stock.url)).await.unwrap().json().await.unwrap();
+    let list: Value = get(format!("{}/stock", stock.url)).await.unwrap().json().await.unwrap();
     assert_eq!(list.as_array().unwrap().len(), 1, "{list}");
 }
 
@@ -248,7 +248,7 @@ async fn an_accepted_vehicle_that_a_later_version_refuses_holds_up_no_other_and_
     proxy.set(Line::Open);
     assert_eq!(published(&platform, 1).await[0].1, "near");
     eventually("the failed event to be counted", async || {
-        let metrics = reqwest::get(format!("{}/metrics", stock.url)).await.ok()?.text().await.ok()?;
+        let metrics = get(format!("{}/metrics", stock.url)).await.ok()?.text().await.ok()?;
         metrics.contains("stock_events_failed 1").then_some(())
     })
     .await;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::support::{Platform, RoleProcess, eventually, free_port};
+use crate::support::{Platform, RoleProcess, eventually, free_port, get};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -137,9 +137,9 @@ async fn every_metric_on_the_dashboard_in_an_alert_and_in_the_documentation_is_s
     for base in [platform.stock(), platform.ads_url(), &estimate] {
         // The metrics of requests exist from the first one on.
         let alive = format!("{base}/healthz");
-        eventually(&alive, async || reqwest::get(&alive).await.ok()).await;
+        eventually(&alive, async || get(&alive).await.ok()).await;
         let url = format!("{base}/metrics");
-        served += &eventually(&url, async || reqwest::get(&url).await.ok()?.text().await.ok()).await;
+        served += &eventually(&url, async || get(&url).await.ok()?.text().await.ok()).await;
     }
     let alerts = rules().into_iter().map(|rule| rule.expr);
     let shown: BTreeSet<_> = queries().into_iter().chain(alerts).flat_map(|query| metrics(&query)).collect();

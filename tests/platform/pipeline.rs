@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use crate::support::kafka::{header, produce, read_all};
-use crate::support::{Platform, RoleProcess, assert_same, eventually, terminate, vehicle};
+use crate::support::{Platform, RoleProcess, assert_same, eventually, get, http_client, terminate, vehicle};
 use rdkafka::message::Message;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -193,7 +193,7 @@ impl Estimator {
     }
 
     async fn metric(&self, name: &str) -> Option<i64> {
-        let text = reqwest::get(&self.metrics).await.ok()?.text().await.ok()?;
+        let text = get(&self.metrics).await.ok()?.text().await.ok()?;
         // The lag is a float so that it can be NaN while it is unknown.
         text.lines().find_map(|line| line.strip_prefix(name)?.trim().trim_end_matches(".0").parse().ok())
     }
@@ -352,7 +352,7 @@ async fn a_record_of_the_original_services_becomes_an_ad() {
     let schema = r#"{"$schema":"http://json-schema.org/draft-07/schema#","type":"object","properties":{"vin":{"type":"string"}}}"#;
     let body = serde_json::json!({ "schemaType": "JSON", "schema": schema });
     let url = format!("{}/subjects/original-value/versions", platform.registry());
-    let answer = reqwest::Client::new().post(url).json(&body).send().await.unwrap();
+    let answer = http_client().post(url).json(&body).send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
     let id = u32::try_from(answer.json::<Value>().await.unwrap()["id"].as_u64().unwrap()).unwrap();
     let mut processed = vehicle("original");

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::support::kafka::{create_topic, header, produce, produce_all, produce_record, read_all};
-use crate::support::{Platform, RoleProcess, assert_same, eventually, free_port, vehicle};
+use crate::support::{Platform, RoleProcess, assert_same, eventually, free_port, http_client, vehicle};
 use rand::Rng as _;
 use rdkafka::Message as _;
 use rdkafka::message::{Header, Headers as _, OwnedHeaders, OwnedMessage};
@@ -48,7 +48,7 @@ async fn frame(platform: &Platform) -> Vec<u8> {
     let schema = include_str!("../../schemas/stock.vehicle-created.json");
     let body = json!({ "schemaType": "JSON", "schema": schema });
     let url = format!("{}/subjects/{CREATED}-value/versions", platform.registry());
-    let answer = reqwest::Client::new().post(url).json(&body).send().await.unwrap();
+    let answer = http_client().post(url).json(&body).send().await.unwrap();
     let id = u32::try_from(answer.json::<Value>().await.unwrap()["id"].as_u64().unwrap()).unwrap();
     [&[0][..], &id.to_be_bytes()].concat()
 }
@@ -284,7 +284,7 @@ async fn an_event_that_the_brokers_refuse_is_skipped_by_the_relay_and_the_next_a
     ]);
     let _stock = RoleProcess::spawn(&arguments);
     let url = format!("http://127.0.0.1:{port}");
-    let client = reqwest::Client::new();
+    let client = http_client();
     let mut fitting = Vec::new();
     for number in 0..50 {
         let vin = format!("vin-{number}");

@@ -4,6 +4,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::support::Platform;
+use crate::support::http_client;
 use crate::support::registry::{Api, body};
 
 async fn start() -> (Platform, Api) {
@@ -230,7 +231,7 @@ async fn every_error_has_the_form_of_the_registry() {
     let with_id = json!({ "schemaType": "JSON", "schema": "{}", "id": 7 });
     api.assert_error(Method::POST, "/subjects/b/versions", Some(&with_id), 42205).await;
 
-    let client = reqwest::Client::new();
+    let client = http_client();
     for path in
         ["/", "/subjects", "/schemas/ids/1", "/config", "/mode", "/v1/metadata/id", "/v1/metadata/version"]
     {

@@ -1,13 +1,13 @@
 //! Tests the addresses and the filters of vehicles and ads, and conditional requests for them.
 
 use reqwest::header::{ETAG, IF_NONE_MATCH};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Response, StatusCode};
 use serde_json::Value;
 
-use crate::support::{Platform, vehicle};
+use crate::support::{Platform, http_client, vehicle};
 
 async fn get_if(url: &str, conditions: &[&str]) -> Response {
-    let request = Client::new().get(url);
+    let request = http_client().get(url);
     let request = conditions.iter().fold(request, |request, tag| request.header(IF_NONE_MATCH, *tag));
     request.send().await.unwrap()
 }
@@ -48,7 +48,7 @@ async fn a_client_that_has_a_resource_gets_304() {
             assert!(response.bytes().await.unwrap().is_empty());
         }
         for (condition, status) in [(&*tag, StatusCode::NOT_MODIFIED), ("\"other\"", StatusCode::OK)] {
-            let response = Client::new().head(&url).header(IF_NONE_MATCH, condition).send().await.unwrap();
+            let response = http_client().head(&url).header(IF_NONE_MATCH, condition).send().await.unwrap();
             assert_eq!((response.status(), response.headers()[ETAG].to_str().unwrap()), (status, &*tag));
         }
         let response = get_if(&url, &["\"other\""]).await;

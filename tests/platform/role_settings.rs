@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use vehicle_platform::cli::Cli;
 use vehicle_platform::environment::try_parse;
 
-use crate::support::{BINARY, RoleProcess, eventually, free_port, terminate, vehicle};
+use crate::support::{BINARY, RoleProcess, eventually, free_port, http_client, terminate, vehicle};
 
 /// A role whose brokers and registry do not exist.
 struct Alone {
@@ -75,7 +75,7 @@ async fn a_role_and_its_health_check_work_with_variables_that_end_in_line_breaks
     assert!(stderr(&answer).contains("waiting for"), "{}", stderr(&answer));
     let url = format!("http://localhost:{}/stock", alone.port);
     let posted = eventually("a vehicle to be accepted", async || {
-        let posted = reqwest::Client::new().post(&url).json(&vehicle("vin")).send().await.ok()?;
+        let posted = http_client().post(&url).json(&vehicle("vin")).send().await.ok()?;
         posted.status().is_success().then_some(posted)
     })
     .await;
@@ -201,7 +201,7 @@ async fn the_collector_receives_the_headers_of_the_settings_and_no_others() {
         let mut stock = alone.spawn(&arguments);
         let stock_url = format!("http://127.0.0.1:{}/stock", alone.port);
         let headers = eventually("spans at the collector", async || {
-            let posted = reqwest::Client::new().post(&stock_url).json(&vehicle("vin")).send().await;
+            let posted = http_client().post(&stock_url).json(&vehicle("vin")).send().await;
             posted.ok()?;
             received.lock().unwrap().pop()
         })

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::support::kafka::{header, read_all};
-use crate::support::{Platform, RoleProcess, eventually, free_port, vehicle};
+use crate::support::{Platform, RoleProcess, eventually, free_port, http_client, vehicle};
 use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpResponse, HttpServer, web};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -73,7 +73,7 @@ async fn post(platform: &Platform, vin: &str, flags: &str) {
 }
 
 async fn post_with_states(platform: &Platform, vin: &str, flags: &str, states: &[&str]) {
-    let request = reqwest::Client::new()
+    let request = http_client()
         .post(format!("{}/stock", platform.stock()))
         .header("traceparent", format!("00-{TRACE}-{CALLER}-{flags}"));
     let answer = states

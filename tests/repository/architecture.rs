@@ -23,9 +23,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("process", &["log_queue", "output", "telemetry"]),
     ("database", &[]),
     ("page", &["database", "vehicle"]),
-    ("trace", &["secret"]),
+    ("https", &[]),
+    ("trace", &["https", "secret"]),
     ("event", &["vehicle"]),
-    ("registry", &["event", "excerpt", "secret"]),
+    ("registry", &["event", "excerpt", "https", "secret"]),
     ("kafka", &["backoff", "duration", "event", "excerpt", "expected_panic", "registry", "secret", "trace"]),
     ("http", &["backoff", "canonical", "database", "open_files", "page", "secret", "vehicle"]),
     ("role", &["http", "kafka", "registry", "shutdown"]),
@@ -80,7 +81,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "database", "trace", "vehicle",
         ],
     ),
-    ("healthcheck", &["http", "output"]),
+    ("healthcheck", &["http", "https", "output"]),
     (
         "cli",
         &[

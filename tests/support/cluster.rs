@@ -9,6 +9,7 @@ use mongodb::bson::Document;
 use reqwest::{Response, StatusCode};
 use serde_json::Value;
 use uuid::Uuid;
+use vehicle_platform::https;
 
 use super::engines::{MongoDatabase, PostgresDatabase, address};
 use super::{
@@ -230,7 +231,7 @@ impl Roles {
             stock_url: format!("http://127.0.0.1:{stock_port}"),
             estimate_urls: estimate_ports.map(|port| format!("http://127.0.0.1:{port}")),
             ads_url: format!("http://127.0.0.1:{ads_port}"),
-            client: reqwest::Client::builder().timeout(Duration::from_secs(10)).build().unwrap(),
+            client: https::client().timeout(Duration::from_secs(10)).build().unwrap(),
         };
         Some(Self { roles, platform })
     }

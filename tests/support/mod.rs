@@ -5,7 +5,7 @@
 pub mod cluster;
 pub mod end_txn;
 pub mod engines;
-mod home;
+pub mod home;
 pub mod kafka;
 pub mod node;
 pub mod peer;
@@ -27,9 +27,10 @@ use diesel::connection::SimpleConnection as _;
 use diesel::dsl::sql;
 use diesel::sql_types::BigInt;
 use diesel::{Connection as _, RunQueryDsl as _, SqliteConnection};
-use reqwest::{Response, StatusCode};
+use reqwest::{Client, IntoUrl, Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use vehicle_platform::https;
 
 /// Long enough for a busy machine. A wait ends as soon as its condition holds.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -68,6 +69,16 @@ pub fn vehicle(vin: &str) -> Value {
     })
 }
 
+/// Returns an HTTP client with the default settings.
+pub fn http_client() -> Client {
+    https::client().build().unwrap()
+}
+
+/// Sends a GET request.
+pub async fn get(url: impl IntoUrl) -> reqwest::Result<Response> {
+    http_client().get(url).send().await
+}
+
 /// A separate `vehicle-platform dev` for a test.
 pub struct Platform {
     data_dir: TempDir,
@@ -92,7 +103,7 @@ impl Platform {
         let arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let process = Dev::spawn(data_dir.path(), &arguments);
         // Servers close a connection that was idle for 5 s, possibly just as a request is sent on it.
-        let client = reqwest::Client::builder().pool_idle_timeout(Duration::from_secs(2)).build().unwrap();
+        let client = https::client().pool_idle_timeout(Duration::from_secs(2)).build().unwrap();
         let platform = Self { data_dir, arguments, process, client };
         platform.await_ready().await;
         platform

@@ -3,6 +3,8 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use super::http_client;
+
 pub const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 
 pub struct Api {
@@ -12,7 +14,7 @@ pub struct Api {
 
 impl Api {
     pub fn new(url: &str) -> Self {
-        Self { url: url.to_owned(), client: reqwest::Client::new() }
+        Self { url: url.to_owned(), client: http_client() }
     }
 
     /// Sends a request and returns the status and the JSON of the response, which must have the registry's type.

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-use super::{ALLOCATOR, BINARY, Platform, RoleProcess, eventually, free_port};
+use super::{ALLOCATOR, BINARY, Platform, RoleProcess, eventually, free_port, get};
 
 pub struct Role {
     pub process: RoleProcess,
@@ -16,15 +16,23 @@ pub struct Role {
 impl Role {
     /// Starts `estimate` or another consuming role next to a platform.
     pub fn join(platform: &Platform, role: &str, arguments: &[&str]) -> Self {
+        let engines =
+            ["--kafka-bootstrap-servers", platform.kafka(), "--schema-registry-url", platform.registry()];
+        let mut all = vec!["--port", "0"];
+        all.extend(engines.iter().chain(arguments));
+        Self::start(role, &all, &[])
+    }
+
+    /// Starts a role for topics of one replica.
+    pub fn start(role: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let port = free_port().to_string();
         let log = NamedTempFile::new().unwrap();
         let child = Command::new(BINARY)
-            .args([role, "--port", "0", "--admin-port", &port])
-            .args(["--kafka-bootstrap-servers", platform.kafka()])
-            .args(["--schema-registry-url", platform.registry()])
+            .args([role, "--admin-port", &port])
             .args(["--topic-replication-factor", "1", "--topic-min-insync-replicas", "1"])
             .args(arguments)
             .envs([ALLOCATOR])
+            .envs(environment.iter().copied())
             .stdout(Stdio::null())
             .stderr(log.reopen().unwrap())
             .spawn()
@@ -41,7 +49,7 @@ impl Role {
     }
 
     pub async fn metric(&self, name: &str) -> Option<i64> {
-        let text = reqwest::get(self.url("/metrics")).await.ok()?.text().await.ok()?;
+        let text = get(self.url("/metrics")).await.ok()?.text().await.ok()?;
         text.lines().find_map(|line| line.strip_prefix(name)?.trim().trim_end_matches(".0").parse().ok())
     }
 
@@ -54,7 +62,7 @@ impl Role {
 
     /// Returns the missing dependencies, or `None` while the role does not answer.
     pub async fn missing(&self) -> Option<Value> {
-        let answer: Value = reqwest::get(self.url("/readyz")).await.ok()?.json().await.ok()?;
+        let answer: Value = get(self.url("/readyz")).await.ok()?.json().await.ok()?;
         Some(answer["missing"].clone())
     }
 

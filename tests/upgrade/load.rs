@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::{Client, StatusCode};
 use tokio::task::JoinSet;
+use vehicle_platform::https;
 
 use crate::support::vehicle;
 
@@ -45,7 +46,7 @@ impl Load {
     /// Posts different vehicles than an earlier load that posted `posted` vehicles.
     pub fn start_after(targets: &[Target], posted: usize) -> Self {
         let book = Arc::new(Book { posted: AtomicU64::new(posted as u64), ..Book::default() });
-        let client = Client::builder().timeout(Duration::from_secs(10)).build().unwrap();
+        let client = https::client().timeout(Duration::from_secs(10)).build().unwrap();
         let mut clients = JoinSet::new();
         for _ in 0..CLIENTS {
             let (book, client, targets) = (Arc::clone(&book), client.clone(), targets.to_vec());

@@ -4,13 +4,13 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Response, StatusCode};
 use serde_json::Value;
 use vehicle_platform::database::Access;
 use vehicle_platform::stock::vehicle_store;
 
 use crate::engines::Engines;
-use crate::support::{BINARY, eventually, free_port, terminate, vehicle};
+use crate::support::{BINARY, eventually, free_port, http_client, terminate, vehicle};
 
 /// The settings of a process, and the process while it is running.
 pub struct Stock {
@@ -71,7 +71,7 @@ impl Stock {
 
     async fn probe(&self, path: &str) -> Option<Response> {
         let port = self.admin_port.unwrap_or(self.port);
-        Client::new().get(format!("http://127.0.0.1:{port}{path}")).send().await.ok()
+        http_client().get(format!("http://127.0.0.1:{port}{path}")).send().await.ok()
     }
 
     /// Kills the process (SIGKILL).
@@ -123,7 +123,7 @@ impl Stock {
 
     /// Posts a vehicle and returns the status, or `None` when there was no answer.
     pub async fn post(&self, vin: &str) -> Option<StatusCode> {
-        let request = Client::new().post(format!("{}/stock", self.url())).json(&vehicle(vin));
+        let request = http_client().post(format!("{}/stock", self.url())).json(&vehicle(vin));
         Some(request.send().await.ok()?.status())
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::Value;
+use vehicle_platform::https;
 
 use crate::support::{BINARY, eventually, free_port, terminate, vehicle};
 
@@ -55,7 +56,7 @@ impl Stock {
         let arguments = [arguments, &["--admin-port", &admin_port]].concat();
         let arguments: Vec<_> = arguments.into_iter().map(str::to_owned).collect();
         let (child, log) = spawn(&arguments);
-        let client = reqwest::Client::builder().pool_max_idle_per_host(64).build().unwrap();
+        let client = https::client().pool_max_idle_per_host(64).build().unwrap();
         let admin = format!("http://127.0.0.1:{admin_port}");
         let mut stock = Self { arguments, child, base: String::new(), admin, log, client };
         stock.await_address().await;
