@@ -1,6 +1,8 @@
 //! Measures what clients can make the embedded broker allocate. The tests have a process of their own and run one after
 //! the other, as they measure the memory of the process.
 
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -76,7 +78,7 @@ impl Client {
         let mut request = BytesMut::new();
         head.encode(&mut request, header).unwrap();
         let mut frame = BytesMut::new();
-        frame.put_u32((request.len() + body.len()) as u32);
+        frame.put_u32(u32::try_from(request.len() + body.len()).unwrap());
         frame.put(request);
         self.0.write_all(&frame)?;
         self.0.write_all(body)
