@@ -73,7 +73,8 @@ mod tests {
                 None
             );
             assert_eq!(reason(event_type, |schema| schema["required"] = json!([])), None);
-            for id in [json!({ "type": "integer", "maximum": i32::MAX }), json!({ "minimum": 1 }), json!({})] {
+            for id in [json!({ "type": "integer", "maximum": i32::MAX }), json!({ "minimum": 1 }), json!({})]
+            {
                 assert_eq!(reason(event_type, |schema| schema["properties"]["id"] = id), None);
             }
             let required =
