@@ -1,34 +1,53 @@
-//! Recognises a schema of others that no event can conform to, whatever its values.
+//! Recognises a schema of others that cannot be used: events do not conform to it, whatever the values of clients are.
 
 use jsonschema::Validator;
-use jsonschema::error::ValidationErrorKind;
-use serde_json::{Map, Value};
+use jsonschema::error::{ValidationError, ValidationErrorKind};
+use serde_json::{Map, Value, json};
 
 use crate::event::EventType;
 
-/// Returns why no event conforms to a schema: it requires a field that events never have, or refuses one that they
-/// always have. Fields inside alternatives are not looked at.
+/// The field that the product sets, not a client.
+const ID: &str = "id";
+/// The least and the largest id of an event that a schema must accept. Databases assign larger ids only after more than
+/// two billion vehicles.
+const IDS: [i32; 2] = [1, i32::MAX];
+
+/// Returns why a schema cannot be used: it requires a field that events never have, refuses one that they always have, or
+/// refuses ids that events will have. Fields inside alternatives are not looked at.
 pub(super) fn misfit(validator: &Validator, event_type: EventType) -> Option<String> {
     let own: Value = serde_json::from_str(event_type.schema).ok()?;
     let all = own.get("properties")?.as_object()?.keys();
-    let always = own.get("required")?.as_array()?.iter().filter_map(Value::as_str);
-    let missing =
-        violations(validator, all.cloned(), |kind| matches!(kind, ValidationErrorKind::Required { .. }));
-    let refused = violations(validator, always.map(str::to_owned), |kind| {
-        matches!(kind, ValidationErrorKind::AdditionalProperties { .. })
+    let always: Vec<_> = own.get("required")?.as_array()?.iter().filter_map(Value::as_str).collect();
+    let is_of_event = |error: &ValidationError<'_>| error.instance_path().as_str().is_empty();
+    let missing = violation(validator, nulls(all.cloned()), |error| {
+        is_of_event(error) && matches!(error.kind(), ValidationErrorKind::Required { .. })
     });
-    missing.or(refused)
+    let refused = violation(validator, nulls(always.iter().map(|name| (*name).to_owned())), |error| {
+        is_of_event(error) && matches!(error.kind(), ValidationErrorKind::AdditionalProperties { .. })
+    });
+    if let Some(reason) = missing.or(refused) {
+        return Some(format!("it refuses every event of this release: {reason}"));
+    }
+    // An event without an id is none that the product numbers.
+    let ids = IDS.iter().filter(|_| always.contains(&ID));
+    let refused = ids.map(|id| Map::from_iter([(ID.to_owned(), json!(id))])).find_map(|event| {
+        violation(validator, event, |error| error.instance_path().as_str() == format!("/{ID}"))
+    });
+    refused.map(|reason| format!("it refuses ids from {} to {}: {reason}", IDS[0], IDS[1]))
 }
 
-/// Describes the first violation of a kind by an object with these names, apart from the values.
-fn violations(
+fn nulls(names: impl Iterator<Item = String>) -> Map<String, Value> {
+    names.map(|name| (name, Value::Null)).collect()
+}
+
+/// Describes the first violation of a kind by an event, without the event's values.
+fn violation(
     validator: &Validator,
-    names: impl Iterator<Item = String>,
-    is_wanted: impl Fn(&ValidationErrorKind) -> bool,
+    event: Map<String, Value>,
+    is_wanted: impl Fn(&ValidationError<'_>) -> bool,
 ) -> Option<String> {
-    let event = Value::Object(names.map(|name| (name, Value::Null)).collect::<Map<_, _>>());
-    let mut errors = validator.iter_errors(&event);
-    let found = errors.find(|error| error.instance_path().as_str().is_empty() && is_wanted(error.kind()));
+    let event = Value::Object(event);
+    let found = validator.iter_errors(&event).find(is_wanted);
     found.map(|error| error.masked().to_string())
 }
 
@@ -54,6 +73,10 @@ mod tests {
                 None
             );
             assert_eq!(reason(event_type, |schema| schema["required"] = json!([])), None);
+            for id in [json!({ "type": "integer", "maximum": i32::MAX }), json!({ "minimum": 1 }), json!({})]
+            {
+                assert_eq!(reason(event_type, |schema| schema["properties"]["id"] = id), None);
+            }
             let required =
                 reason(event_type, |schema| schema["required"] = json!(["vin", "colour"])).unwrap();
             assert!(required.contains("colour"), "{required}");
@@ -73,5 +96,23 @@ mod tests {
         };
         assert_eq!(reason(VEHICLE_PROCESSED, without_id), None);
         assert!(reason(VEHICLE_CREATED, without_id).is_some());
+    }
+
+    #[test]
+    fn ids_that_events_will_have_must_be_accepted() {
+        for rule in [
+            json!({ "maximum": 1000 }),
+            json!({ "exclusiveMaximum": i32::MAX }),
+            json!({ "minimum": 2 }),
+            json!({ "multipleOf": 2 }),
+            json!({ "enum": [1, 2, 3] }),
+            json!({ "type": "string" }),
+        ] {
+            let limited = |schema: &mut Value| schema["properties"]["id"] = rule.clone();
+            let refused = reason(VEHICLE_CREATED, limited).unwrap();
+            assert!(refused.contains("ids from 1 to 2147483647: "), "{refused}");
+            // The id of a processed vehicle is that of the record it was made of.
+            assert_eq!(reason(VEHICLE_PROCESSED, limited), None);
+        }
     }
 }

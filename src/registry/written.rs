@@ -124,6 +124,12 @@ impl Codec {
         written.check(&serde_json::to_value(event).map_err(CodecError::rejected)?)
     }
 
+    /// Returns the id of the schema that events for `topic` are encoded with, if it is known. With another one, events
+    /// that violate this one may be encoded.
+    pub fn schema_id(&self, topic: &str) -> Option<u32> {
+        known(&self.written, topic).map(|written| written.id)
+    }
+
     /// Registers the event's schema for `topic`, or fetches the latest one, unless it is known. Afterwards, events can be
     /// encoded without the registry.
     ///
@@ -187,9 +193,7 @@ impl Codec {
         let usable = Schema::compile(latest.text, id, &self.registry).await.and_then(|schema| {
             let validator = schema.into_validator();
             match misfit(&validator, event_type) {
-                Some(reason) => {
-                    Err(CodecError::Rejected(format!("it refuses every event of this release: {reason}")))
-                }
+                Some(reason) => Err(CodecError::Rejected(reason)),
                 None => Ok(validator),
             }
         });

@@ -1,7 +1,5 @@
 //! Tests `--auto-register-schemas=false`: events are written with the latest schema that others registered.
 
-use std::sync::Arc;
-
 use rdkafka::Message as _;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -12,7 +10,7 @@ use crate::support::kafka::{header, read_all};
 use crate::support::proxy::{Line, Proxy};
 use crate::support::registry::Api;
 use crate::support::role::Role;
-use crate::support::{Platform, RoleProcess, eventually, free_port, get, http_client, terminate, vehicle};
+use crate::support::{Platform, RoleProcess, eventually, free_port, get, http_client, vehicle};
 
 const CREATED: &str = "stock.vehicle-created";
 const SUBJECT: &str = "stock.vehicle-created-value";
@@ -20,18 +18,18 @@ const PRICED: &str = "stock.vehicle-processed-value";
 
 /// A stock next to a platform that has only infrastructure.
 struct Stock {
-    process: RoleProcess,
+    _process: RoleProcess,
     url: String,
-    directory: Arc<TempDir>,
+    _directory: TempDir,
 }
 
 impl Stock {
     fn start(platform: &Platform, registry: &str) -> Self {
-        Self::on(Arc::new(tempfile::tempdir().unwrap()), platform.kafka(), registry)
+        Self::start_with(platform.kafka(), registry)
     }
 
-    /// Starts with the database in `directory`.
-    fn on(directory: Arc<TempDir>, kafka: &str, registry: &str) -> Self {
+    fn start_with(kafka: &str, registry: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
         let port = free_port().to_string();
         let database = format!("sqlite:{}", directory.path().join("stock.db").display());
         let arguments = [
@@ -40,7 +38,7 @@ impl Stock {
             &["--topic-replication-factor", "1", "--topic-min-insync-replicas", "1"],
         ];
         let process = RoleProcess::spawn(&arguments.concat());
-        Self { process, url: format!("http://127.0.0.1:{port}"), directory }
+        Self { _process: process, url: format!("http://127.0.0.1:{port}"), _directory: directory }
     }
 
     /// Posts a vehicle. Returns `None` while stock does not listen.
@@ -216,6 +214,30 @@ async fn a_schema_that_refuses_every_event_makes_roles_wait_instead_of_refusing_
 }
 
 #[tokio::test]
+async fn a_schema_that_refuses_ids_which_vehicles_will_have_is_reported_and_not_used() {
+    let platform = Platform::start(&["--roles", "none"]).await;
+    let api = Api::new(platform.registry());
+    let with_ids_up_to = |most: i32| {
+        let mut schema = ours();
+        schema["properties"]["id"] = json!({ "type": "integer", "maximum": most });
+        schema
+    };
+    // The first vehicle would get the id 1.
+    api.register(SUBJECT, &with_ids_up_to(1000)).await;
+    let stock = Stock::start(&platform, platform.registry());
+    eventually("the report", async || {
+        let (_, body) = stock.readiness("").await?;
+        body.to_string().contains("version 1 of stock.vehicle-created-value cannot be used").then_some(())
+    })
+    .await;
+    assert_eq!(stock.post(&in_unit("early", "km")).await.unwrap().0, StatusCode::SERVICE_UNAVAILABLE);
+    let id = api.register(SUBJECT, &with_ids_up_to(i32::MAX)).await;
+    stock.await_ready().await;
+    assert_eq!(stock.post(&in_unit("later", "km")).await.unwrap().0, StatusCode::CREATED);
+    assert_eq!(published(&platform, 1).await, [(id, "later".to_owned())]);
+}
+
+#[tokio::test]
 async fn an_accepted_vehicle_that_a_later_version_refuses_holds_up_no_other_and_is_published_once_one_accepts_it()
  {
     let platform = Platform::start(&["--roles", "none"]).await;
@@ -230,8 +252,7 @@ async fn an_accepted_vehicle_that_a_later_version_refuses_holds_up_no_other_and_
     // Kafka is unavailable at first, so the vehicle waits.
     let (proxy, port) = Proxy::start(0, platform.kafka().parse().unwrap()).await;
     proxy.set(Line::Severed);
-    let mut stock =
-        Stock::on(Arc::new(tempfile::tempdir().unwrap()), &format!("127.0.0.1:{port}"), platform.registry());
+    let stock = Stock::start_with(&format!("127.0.0.1:{port}"), platform.registry());
     eventually("the schema to be known", async || {
         (stock.post(&in_unit("far", "parsec")).await?.0 == StatusCode::CREATED).then_some(())
     })
@@ -254,8 +275,6 @@ async fn an_accepted_vehicle_that_a_later_version_refuses_holds_up_no_other_and_
     .await;
 
     let id = api.register(SUBJECT, &units(&["km", "parsec", "mi"])).await;
-    assert_eq!(terminate(&mut stock.process.child).await.code(), Some(0));
-    let _restarted = Stock::on(Arc::clone(&stock.directory), platform.kafka(), platform.registry());
     let mut vehicles = published(&platform, 2).await;
     vehicles.sort();
     assert_eq!(vehicles[1], (id, "far".to_owned()));

@@ -108,6 +108,10 @@ impl Cluster for KafkaCluster {
         Ok(begun)
     }
 
+    fn schema_id(&self) -> Option<u32> {
+        self.codec.schema_id(&self.topic)
+    }
+
     async fn encode(&self, entries: &[LogEntry]) -> anyhow::Result<Vec<Result<TracedRecord, String>>> {
         let mut encoded = Vec::with_capacity(entries.len());
         for entry in entries {

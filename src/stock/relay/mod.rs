@@ -59,7 +59,7 @@ impl Relay {
         let mut fencings = Fencings::default();
         let mut backoff = Backoff::new();
         let mut log = None;
-        let mut tries = Tries { first_batch: self.settings.batch_events, retry_failures: true };
+        let mut tries = Tries { first_batch: self.settings.batch_events, retried_with: None };
         while !self.shutdown.is_cancelled() {
             let began = Instant::now();
             let pause =
@@ -126,7 +126,7 @@ impl Relay {
             lease: lease.clone(),
             settings: &self.settings,
             first_batch: tries.first_batch,
-            retry_failures: std::mem::take(&mut tries.retry_failures),
+            retried_with: &mut tries.retried_with,
             arrivals: Arc::clone(&self.arrivals),
             metrics: self.metrics.clone(),
             shutdown: self.shutdown.clone(),
@@ -159,9 +159,8 @@ impl Relay {
 /// The parameters of the next session.
 struct Tries {
     first_batch: i64,
-    /// Whether to retry failed events. Once per process suffices: a retry succeeds only after an upgrade or with
-    /// other settings of the topic.
-    retry_failures: bool,
+    /// The schema with which failed events were last retried.
+    retried_with: Option<u32>,
 }
 
 impl Tries {

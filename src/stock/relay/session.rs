@@ -44,6 +44,9 @@ pub trait Cluster: Send + Sync {
     /// transaction. Then reads the mark.
     async fn begin(&mut self, identity: &str) -> anyhow::Result<Begun>;
 
+    /// Returns the id of the schema that events are encoded with. With another one, failed events may be encodable.
+    fn schema_id(&self) -> Option<u32>;
+
     /// Encodes events. Returns an error in place of each event that no registry or broker could ever accept.
     async fn encode(&self, entries: &[LogEntry]) -> anyhow::Result<Vec<Result<Self::Record, String>>>;
 
@@ -105,8 +108,8 @@ pub struct Session<'a, C> {
     pub settings: &'a SessionSettings,
     /// The maximum number of events in the first transaction. The maximum doubles after each success.
     pub first_batch: i64,
-    /// Whether to retry events that could not be published before.
-    pub retry_failures: bool,
+    /// The schema with which this process last retried events that could not be published before.
+    pub retried_with: &'a mut Option<u32>,
     /// Notified when events are appended to the log.
     pub arrivals: Arc<Notify>,
     pub metrics: RelayMetrics,
@@ -139,9 +142,7 @@ impl<C: Cluster> Session<'_, C> {
         // A session that crashed before the mark moved past these events recorded their failures. The events are read
         // again.
         self.log.forget_failures_after(&self.lease, &begun.key, last.id).await?;
-        if self.retry_failures {
-            self.retry_failures(&begun.key, &last).await?;
-        }
+        self.retry_failures(&begun.key, &last).await?;
         let last = LastPublished { failure: self.log.last_failure(&begun.key).await?, ..last };
         self.publish(&begun.key, last).await
     }
@@ -191,8 +192,15 @@ impl<C: Cluster> Session<'_, C> {
         Ok(self.log.position(&begun.key).await?)
     }
 
-    /// Appends failed events to the log again if this release can encode them.
+    /// Appends failed events to the log again if they can be encoded. Does so once per process and schema: a retry
+    /// succeeds only after an upgrade, with other settings of the topic, or with another schema.
     async fn retry_failures(&mut self, key: &PositionKey, last: &LastPublished) -> Result<(), SessionError> {
+        let schema_id = self.cluster.schema_id();
+        if *self.retried_with == schema_id {
+            return Ok(());
+        }
+        // Set before the attempt: when that fails, the failed events must not hold up the others in the next session.
+        *self.retried_with = schema_id;
         let mut after = 0;
         loop {
             let failures = self.log.failures(key, after, RETRIED_FAILURES).await?;
@@ -237,6 +245,7 @@ impl<C: Cluster> Session<'_, C> {
         let mut prune_at = Instant::now();
         let mut pruned = 0;
         loop {
+            self.retry_failures(key, &last).await?;
             let entries = match self.log.read(&self.lease, &last, batch_events, batch_bytes).await? {
                 LogRead::Entries(entries) => entries,
                 LogRead::LeaseLost => return Err(SessionError::LeaseLost),

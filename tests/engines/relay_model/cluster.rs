@@ -66,6 +66,10 @@ impl Cluster for ModelProducer {
         Ok(Begun { key, mark: state.marks.get(identity).cloned() })
     }
 
+    fn schema_id(&self) -> Option<u32> {
+        Some(1)
+    }
+
     async fn encode(&self, entries: &[LogEntry]) -> anyhow::Result<Vec<Result<String, String>>> {
         self.gate.pass().await;
         Ok(entries

@@ -254,7 +254,7 @@ impl World {
                     cluster: ModelProducer { cluster, gate: gate.clone(), encodes_all, begun: None },
                     lease,
                     first_batch: 3,
-                    retry_failures: true,
+                    retried_with: &mut None,
                     settings: &SessionSettings {
                         batch_events: 3,
                         // Only with a permit of the test.
