@@ -24,6 +24,7 @@ mod expected_panic;
 pub mod healthcheck;
 pub mod http;
 pub mod kafka;
+pub mod load;
 pub mod log_queue;
 pub mod open_files;
 pub mod output;

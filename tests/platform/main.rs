@@ -14,6 +14,7 @@ mod http_estimator;
 mod http_slow;
 mod idempotency;
 mod latest_schema;
+mod load;
 mod metrics;
 mod operations;
 mod pipeline;

@@ -1,5 +1,5 @@
-//! Enforces the direction of the layers: {dev, audit, dlq, schemas} -> services -> {http, kafka, registry} -> event ->
-//! vehicle.
+//! Enforces the direction of the layers: {dev, audit, dlq, load, schemas} -> services -> {http, kafka, registry} ->
+//! event -> vehicle.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -80,6 +80,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "database", "trace", "vehicle",
         ],
     ),
+    ("load", &["backoff", "duration", "http", "open_files", "output", "vehicle"]),
     ("healthcheck", &["http", "output"]),
     (
         "cli",
@@ -91,6 +92,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "environment",
             "estimate",
             "healthcheck",
+            "load",
             "open_files",
             "output",
             "schemas",
