@@ -7,6 +7,7 @@ mod ad_stores;
 mod command_line;
 mod commits;
 mod consumers;
+mod dead_letters;
 mod http;
 mod http_access;
 mod http_edge;

@@ -71,7 +71,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "shutdown", "stock",
         ],
     ),
-    ("dlq", &["event", "kafka", "output", "registry"]),
+    ("dlq", &["duration", "event", "excerpt", "kafka", "output", "registry"]),
     ("schemas", &["event", "output", "registry"]),
     (
         "audit",
