@@ -14,6 +14,7 @@ use crate::dlq::{self, DlqArgs};
 use crate::environment::command_of;
 use crate::estimate::{Estimate, EstimateArgs, ModelArgs};
 use crate::healthcheck::{self, HealthcheckArgs};
+use crate::load::{self, LoadArgs};
 use crate::open_files::{self, ROLE_FILES};
 use crate::output::Output;
 use crate::schemas::{self, SchemasArgs};
@@ -55,6 +56,8 @@ pub enum Command {
     /// Run the whole platform in this process, without installing anything
     #[cfg(feature = "embedded")]
     Dev(Traced<DevArgs>),
+    /// Offer vehicles to a running platform, wait for their ads, and check that none is lost or doubled
+    Load(LoadArgs),
     /// Check that every vehicle in stock has one ad or is being processed; publish lost vehicles again with --repair
     Audit(AuditArgs),
     /// List, show, replay or discard dead letters
@@ -124,6 +127,7 @@ impl Command {
             }
             // A signal may end these at any point because they write only in transactions.
             Self::Audit(args) => audit::run(args).await,
+            Self::Load(args) => load::run(args).await,
             Self::Dlq(args) => dlq::run(args).await,
             Self::Schemas(args) => schemas::run(args).await,
             Self::Healthcheck(args) => healthcheck::run(args).await,

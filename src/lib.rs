@@ -25,6 +25,7 @@ pub mod healthcheck;
 pub mod http;
 pub mod https;
 pub mod kafka;
+pub mod load;
 pub mod log_queue;
 pub mod open_files;
 pub mod output;

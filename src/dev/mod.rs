@@ -8,6 +8,7 @@ mod embedded_registry;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
@@ -266,6 +267,17 @@ impl Roles {
             ));
         }
         lines.extend(ads.map(|address| format!("  curl http://{address}/ads")));
+        if let (Some(stock), Some(ads)) = (stock, ads) {
+            let mut load = "  vehicle-platform load".to_owned();
+            if (stock.port(), ads.port()) != (3002, 3003) {
+                load.push_str(&format!(" --stock-url http://{stock} --ads-url http://{ads}"));
+            }
+            if args.model.processing_time != Duration::from_secs(30) {
+                let time = humantime::format_duration(args.model.processing_time);
+                load.push_str(&format!(" --processing-time '{time}'"));
+            }
+            lines.push(format!("{load}   # in another terminal: posts vehicles and checks their ads"));
+        }
         let mut join = "  vehicle-platform estimate".to_owned();
         if kafka.port() != 9092 {
             join.push_str(&format!(" --kafka-bootstrap-servers {kafka}"));

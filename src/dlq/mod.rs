@@ -1,18 +1,27 @@
-//! Lists, shows and resolves dead letters.
+//! Lists, counts, shows and resolves dead letters.
 
+mod letter;
 mod letter_id;
+mod list;
 mod resolve;
+mod selection;
 mod show;
+mod summary;
 
 use anyhow::{Context as _, bail};
-use chrono::{DateTime, SecondsFormat};
 use clap::{Args, Subcommand};
-use serde_json::json;
 
-use crate::event::EventType;
-use crate::kafka::{DeadLetter, KafkaArgs, Naming, Resolution, for_each_dead_letter};
-use crate::output::Output;
-use letter_id::LetterId;
+pub use letter::Letter;
+pub use letter_id::LetterId;
+pub use resolve::{Outcome, Plan, Step, Which, resolve};
+pub use selection::Selection;
+pub use summary::{ReasonCount, summarize};
+
+use crate::kafka::{KafkaArgs, Resolution};
+use crate::output::{self, Output};
+
+/// How often a record is put back before it is left to an operator.
+const DEFAULT_MAX_REPLAYS: u32 = 3;
 
 #[derive(Args, Clone, Debug)]
 pub struct DlqArgs {
@@ -22,13 +31,13 @@ pub struct DlqArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum DlqCommand {
-    /// List the unresolved dead letters, with the reason and the origin of each
+    /// List the unresolved dead letters, with the reason and the origin of each; or count them by reason
     List(ListArgs),
     /// Show a dead letter: its state, reason, origin, headers, key and value
     Show(ShowArgs),
     /// Put records back on their topic, each exactly once. Fix the cause first, or they become dead letters again. A
     /// dead letter that cannot be put back is reported and skipped, and the exit code is 1
-    Replay(ResolveArgs),
+    Replay(ReplayArgs),
     /// Resolve dead letters without putting anything back. `audit --repair` publishes such a vehicle again
     Discard(ResolveArgs),
 }
@@ -39,9 +48,16 @@ pub struct ListArgs {
     #[arg(long)]
     pub all: bool,
 
+    /// Count the dead letters by reason instead. Numbers and quoted texts in reasons do not distinguish them
+    #[arg(long)]
+    pub summary: bool,
+
     /// Print one JSON object per line
     #[arg(long)]
     pub json: bool,
+
+    #[command(flatten)]
+    pub selection: Selection,
 
     #[command(flatten)]
     pub kafka: KafkaArgs,
@@ -62,17 +78,46 @@ pub struct ShowArgs {
 }
 
 #[derive(Args, Clone, Debug)]
+pub struct ReplayArgs {
+    /// How often a record is replayed: one that came back this often is skipped. Raise it to replay the record after all
+    #[arg(long, env = "DLQ_MAX_REPLAYS", value_name = "N", default_value_t = DEFAULT_MAX_REPLAYS)]
+    pub max_replays: u32,
+
+    #[command(flatten)]
+    pub resolve: ResolveArgs,
+}
+
+#[derive(Args, Clone, Debug)]
 pub struct ResolveArgs {
     /// Dead letters, as `list` prints them, such as stock.vehicle-created/0/12
-    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(
+        value_name = "ID",
+        required_unless_present = "all",
+        conflicts_with_all = ["all", "reason", "since", "max"]
+    )]
     pub letters: Vec<LetterId>,
 
-    /// All unresolved dead letters
+    /// All unresolved dead letters, or those that --reason, --since and --max select
     #[arg(long)]
     pub all: bool,
 
+    /// Print what would be done, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    #[command(flatten)]
+    pub selection: Selection,
+
     #[command(flatten)]
     pub kafka: KafkaArgs,
+}
+
+impl ResolveArgs {
+    fn plan(&self, how: Resolution, max_replays: u32) -> Plan {
+        let which =
+            if self.all { Which::All(self.selection.clone()) } else { Which::These(self.letters.clone()) };
+        Plan { which, how, max_replays, dry_run: self.dry_run }
+    }
 }
 
 /// Runs one of the commands.
@@ -81,74 +126,32 @@ pub struct ResolveArgs {
 /// Fails when the brokers do not answer, a dead letter does not exist, or one cannot be put back.
 pub async fn run(args: DlqArgs) -> anyhow::Result<()> {
     let work = move || match args.command {
-        DlqCommand::List(args) => list(&args),
+        DlqCommand::List(args) => list::list(&args),
         DlqCommand::Show(args) => show::show(&args),
-        DlqCommand::Replay(args) => resolve::resolve(&args, Resolution::Replayed),
-        DlqCommand::Discard(args) => resolve::resolve(&args, Resolution::Discarded),
+        DlqCommand::Replay(ReplayArgs { max_replays, resolve }) => {
+            run_plan(&resolve.kafka, &resolve.plan(Resolution::Replayed, max_replays))
+        }
+        DlqCommand::Discard(args) => run_plan(&args.kafka, &args.plan(Resolution::Discarded, 0)),
     };
     tokio::task::spawn_blocking(work).await.context("the command panicked")?
 }
 
-fn for_each_letter(
-    kafka: &KafkaArgs,
-    mut each: impl FnMut(LetterId, DeadLetter, bool) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let naming = Naming::new(kafka);
-    for event in EventType::ALL {
-        for_each_dead_letter(kafka, &naming.topic(event), |letter, waits| {
-            each(LetterId { event, position: letter.position() }, letter, waits)
-        })?;
-    }
-    Ok(())
-}
-
-fn list(args: &ListArgs) -> anyhow::Result<()> {
+fn run_plan(kafka: &KafkaArgs, plan: &Plan) -> anyhow::Result<()> {
     let mut output = Output::stdout();
-    let mut listed = 0;
-    let read = for_each_letter(&args.kafka, |id, letter, waits| {
-        if output.is_closed() {
-            bail!("the output is closed");
-        }
-        if !waits && !args.all {
-            return Ok(());
-        }
-        let created = time(letter.record().timestamp);
-        if args.json {
-            let origin = letter
-                .origin()
-                .map(|(partition, offset)| json!({ "partition": partition, "offset": offset }));
-            let line = json!({
-                "letter": id.to_string(), "waits": waits, "died": created, "reason": letter.reason(),
-                "group": letter.group(), "origin": origin, "written": time(letter.written()),
-                "leftOut": letter.left_out(),
-            });
-            output.json(&line);
-        } else {
-            if listed == 0 {
-                let (letter, created, state, origin) = ("DEAD LETTER", "CREATED", "STATE", "ORIGIN");
-                output.line(format_args!("{letter:<36}  {created:<24}  {state:<9}  {origin:<14}  REASON"));
-            }
-            let state = if waits { "waiting" } else { "resolved" };
-            let origin =
-                letter.origin().map_or("-".to_owned(), |(partition, offset)| format!("{partition}/{offset}"));
-            let created = created.unwrap_or_default();
-            let reason = letter.reason();
-            output.line(format_args!("{id:<36}  {created:<24}  {state:<9}  {origin:<14}  {reason}"));
-        }
-        listed += 1;
-        Ok(())
-    });
-    if !output.is_closed() {
-        read?;
+    let how = plan.how.as_str();
+    let (one, all) = if plan.dry_run { ("would be ", "would have ") } else { ("", "") };
+    let Outcome { resolved, skipped } = resolve(kafka, plan, |step| match step {
+        Step::Resolved(id) => output.line(format_args!("{one}{how} {id}")),
+        Step::Skipped(id, reason) => output::report(format_args!("skipped {id}: {reason}")),
+    })?;
+    if skipped > 0 {
+        bail!(
+            "{all}{how} {resolved} dead letters; {skipped} were skipped for the reasons above and are still waiting: \
+             raise max.message.bytes where the brokers refuse a record, or resolve it with `dlq discard`"
+        );
     }
-    if listed == 0 && !args.json {
+    if resolved == 0 {
         output.line(format_args!("no dead letters are waiting"));
     }
     Ok(output.finish()?)
-}
-
-/// Formats a timestamp according to RFC 3339, to the millisecond.
-fn time(millis: Option<i64>) -> Option<String> {
-    let time = DateTime::from_timestamp_millis(millis?)?;
-    Some(time.to_rfc3339_opts(SecondsFormat::Millis, true))
 }

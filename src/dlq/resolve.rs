@@ -1,16 +1,16 @@
 //! Resolves dead letters by putting them back on their topics or by discarding them.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use anyhow::{Context as _, bail};
 use tokio::runtime::Handle;
 
 use super::letter_id::LetterId;
-use super::{ResolveArgs, for_each_letter};
+use super::selection::Selection;
 use crate::kafka::{
-    CommitError, DeadLetter, Naming, OutgoingRecord, Refusal, Resolution, TransactionalProducer,
+    CommitError, DeadLetter, KafkaArgs, Naming, OutgoingRecord, Refusal, Resolution, TransactionalProducer,
 };
-use crate::output::{self, Output};
 
 /// The transactional id of the tool. A second instance fences the first, whose transactions then fail.
 const TRANSACTIONAL_ID: &str = "vehicle-platform-dlq";
@@ -19,36 +19,91 @@ const TRANSACTIONAL_ID: &str = "vehicle-platform-dlq";
 const BATCH_LIMIT: usize = 500;
 const BATCH_BYTES: usize = 16 * 1024 * 1024;
 
-pub(super) fn resolve(args: &ResolveArgs, how: Resolution) -> anyhow::Result<()> {
-    let naming = Naming::new(&args.kafka);
+/// What to do with which dead letters.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub which: Which,
+    pub how: Resolution,
+    /// A record that came back this often is not put back again.
+    pub max_replays: u32,
+    /// Whether to change nothing and only report what would be done.
+    pub dry_run: bool,
+}
+
+#[derive(Clone, Debug)]
+pub enum Which {
+    /// These, which must exist and be unresolved.
+    These(Vec<LetterId>),
+    /// All that are selected and unresolved.
+    All(Selection),
+}
+
+/// What was done with a dead letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    Resolved(LetterId),
+    /// It is still unresolved, for this reason.
+    Skipped(LetterId, String),
+}
+
+/// The numbers of dead letters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    pub resolved: usize,
+    pub skipped: usize,
+}
+
+/// Resolves dead letters and calls `report` for each of them. This call blocks, on a thread of an async runtime that may
+/// block.
+///
+/// # Errors
+/// Fails when the brokers do not answer, or a dead letter that the plan names does not exist or is resolved already. The
+/// dead letters that were reported as resolved remain resolved.
+pub fn resolve(kafka: &KafkaArgs, plan: &Plan, report: impl FnMut(Step)) -> anyhow::Result<Outcome> {
+    let naming = Naming::new(kafka);
     // Initializing the producer fences other instances before the dead letters are read, so none of them is resolved
     // twice.
     let id = naming.group(TRANSACTIONAL_ID);
-    let producer = Handle::current().block_on(TransactionalProducer::of_tool(&args.kafka, &id))?;
-    let mut resolver = Resolver {
-        producer,
-        naming,
-        how,
-        batch: Vec::new(),
-        bytes: 0,
-        resolved: 0,
-        skipped: 0,
-        output: Output::stdout(),
+    let producer = if plan.dry_run {
+        None
+    } else {
+        Some(Handle::current().block_on(TransactionalProducer::of_tool(kafka, &id))?)
     };
-    // The requested dead letters: each with its record and whether it is unresolved, once it has been found.
-    let mut named: BTreeMap<_, _> = args.letters.iter().map(|id| (*id, None)).collect();
-    for_each_letter(&args.kafka, |id, letter, waits| {
+    let mut resolver =
+        Resolver { producer, naming, plan, batch: Vec::new(), bytes: 0, outcome: Outcome::default(), report };
+    match &plan.which {
+        Which::These(ids) => {
+            for (id, letter) in find(kafka, ids)? {
+                resolver.add(id, &letter)?;
+            }
+        }
+        Which::All(selection) => selection.for_each(kafka, |id, letter, waits| {
+            if waits {
+                if selection.is_exhausted_by(resolver.outcome.resolved + resolver.batch.len()) {
+                    return Ok(ControlFlow::Break(()));
+                }
+                resolver.add(id, &letter)?;
+            }
+            Ok(ControlFlow::Continue(()))
+        })?,
+    }
+    resolver.flush()?;
+    Ok(resolver.outcome)
+}
+
+/// Returns the dead letters with these ids.
+fn find(kafka: &KafkaArgs, ids: &[LetterId]) -> anyhow::Result<Vec<(LetterId, DeadLetter)>> {
+    let mut named: BTreeMap<_, _> = ids.iter().map(|id| (*id, None)).collect();
+    Selection::default().for_each(kafka, |id, letter, waits| {
         if let Some(found) = named.get_mut(&id) {
             *found = Some((letter, waits));
-        } else if args.all && waits {
-            resolver.add(id, &letter)?;
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     })?;
-    let mut wrong = Vec::new();
-    for (id, found) in &named {
+    let (mut letters, mut wrong) = (Vec::new(), Vec::new());
+    for (id, found) in named {
         match found {
-            Some((_, true)) => {}
+            Some((letter, true)) => letters.push((id, letter)),
             Some((_, false)) => wrong.push(format!("{id} is already resolved")),
             None => wrong.push(format!("dead letter {id} does not exist")),
         }
@@ -56,12 +111,7 @@ pub(super) fn resolve(args: &ResolveArgs, how: Resolution) -> anyhow::Result<()>
     if !wrong.is_empty() {
         bail!("{}; nothing was changed", wrong.join(", "));
     }
-    for (id, found) in named {
-        if let Some((letter, _)) = found {
-            resolver.add(id, &letter)?;
-        }
-    }
-    resolver.finish()
+    Ok(letters)
 }
 
 /// A dead letter and the records that resolve it.
@@ -72,42 +122,55 @@ struct Pending {
 
 /// Resolves dead letters, one batch per transaction. Reports a dead letter that cannot be put back and leaves it
 /// unresolved.
-struct Resolver {
-    producer: TransactionalProducer,
+struct Resolver<'a, R> {
+    /// None changes nothing.
+    producer: Option<TransactionalProducer>,
     naming: Naming,
-    how: Resolution,
+    plan: &'a Plan,
     batch: Vec<Pending>,
     /// The total size of the values in the batch.
     bytes: usize,
-    resolved: usize,
-    skipped: usize,
-    output: Output,
+    outcome: Outcome,
+    report: R,
 }
 
-impl Resolver {
+impl<R: FnMut(Step)> Resolver<'_, R> {
     fn add(&mut self, id: LetterId, letter: &DeadLetter) -> anyhow::Result<()> {
-        if let Some(left_out) = letter.left_out().filter(|_| self.how == Resolution::Replayed) {
-            let origin = letter.origin().map_or_else(String::new, |(partition, offset)| {
-                format!("; the record was at partition {partition}, offset {offset}")
-            });
-            self.skip(id, &format!("{left_out} was omitted{origin}"));
+        if let Some(reason) = self.obstacle(letter) {
+            self.skip(id, reason);
             return Ok(());
         }
-        let records = letter.resolve(&self.naming.topic(id.event), self.how);
+        let records = letter.resolve(&self.naming.topic(id.event), self.plan.how);
         self.bytes += records.iter().map(|record| record.value.as_ref().map_or(0, Vec::len)).sum::<usize>();
         self.batch.push(Pending { id, records });
         if self.batch.len() >= BATCH_LIMIT || self.bytes >= BATCH_BYTES { self.flush() } else { Ok(()) }
     }
 
+    /// Returns why the record is not put back.
+    fn obstacle(&self, letter: &DeadLetter) -> Option<String> {
+        if self.plan.how != Resolution::Replayed {
+            return None;
+        }
+        if let Some(left_out) = letter.left_out() {
+            let origin = letter.origin().map_or_else(String::new, |(partition, offset)| {
+                format!("; the record was at partition {partition}, offset {offset}")
+            });
+            return Some(format!("{left_out} was omitted{origin}"));
+        }
+        let replays = letter.replays();
+        (replays >= self.plan.max_replays)
+            .then(|| format!("it was replayed {replays} times and came back (--max-replays)"))
+    }
+
     fn flush(&mut self) -> anyhow::Result<()> {
-        while !self.batch.is_empty() {
+        while let Some(producer) = self.producer.as_mut().filter(|_| !self.batch.is_empty()) {
             let records = self.batch.iter().flat_map(|pending| &pending.records);
-            match Handle::current().block_on(self.producer.publish(records)) {
+            match Handle::current().block_on(producer.publish(records)) {
                 Ok(()) => break,
                 Err(CommitError::Refused(refusals)) => self.skip_refused(&refusals),
                 // The state of the dead letters shows the outcome of such a transaction when the command runs again.
                 Err(error) => {
-                    let resolved = self.resolved;
+                    let resolved = self.outcome.resolved;
                     return Err(error).with_context(|| {
                         format!(
                             "{resolved} dead letters were resolved; run it again for the others, none is resolved twice"
@@ -117,9 +180,9 @@ impl Resolver {
             }
         }
         self.bytes = 0;
-        self.resolved += self.batch.len();
+        self.outcome.resolved += self.batch.len();
         for Pending { id, .. } in self.batch.drain(..) {
-            self.output.line(format_args!("{} {id}", self.how.as_str()));
+            (self.report)(Step::Resolved(id));
         }
         Ok(())
     }
@@ -131,30 +194,14 @@ impl Resolver {
             let own = next..next + records.len();
             next = own.end;
             match refusals.iter().find(|refusal| own.contains(&refusal.index)) {
-                Some(refusal) => self.skip(id, &format!("the brokers refuse it: {}", refusal.code)),
+                Some(refusal) => self.skip(id, format!("the brokers refuse it: {}", refusal.code)),
                 None => self.batch.push(Pending { id, records }),
             }
         }
     }
 
-    fn skip(&mut self, id: LetterId, reason: &str) {
-        self.skipped += 1;
-        output::report(format_args!("skipped {id}: {reason}"));
-    }
-
-    fn finish(mut self) -> anyhow::Result<()> {
-        self.flush()?;
-        let Self { how, resolved, skipped, mut output, .. } = self;
-        if skipped > 0 {
-            bail!(
-                "{} {resolved} dead letters; {skipped} were skipped for the reasons above and are still waiting: raise \
-                 max.message.bytes where the brokers refuse a record, or resolve it with `dlq discard`",
-                how.as_str()
-            );
-        }
-        if resolved == 0 {
-            output.line(format_args!("no dead letters are waiting"));
-        }
-        Ok(output.finish()?)
+    fn skip(&mut self, id: LetterId, reason: String) {
+        self.outcome.skipped += 1;
+        (self.report)(Step::Skipped(id, reason));
     }
 }

@@ -1,20 +1,25 @@
 //! Shows a single dead letter.
 
+use std::ops::ControlFlow;
+
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-use super::{ShowArgs, for_each_letter, time};
+use super::ShowArgs;
+use super::letter::time;
+use super::selection::Selection;
 use crate::kafka::DeadLetter;
 use crate::output::Output;
 use crate::registry::unframed;
 
 pub(super) fn show(args: &ShowArgs) -> anyhow::Result<()> {
     let mut found = None;
-    for_each_letter(&args.kafka, |id, letter, waits| {
+    Selection::default().for_each(&args.kafka, |id, letter, waits| {
         if id == args.letter {
             found = Some((letter, waits));
+            return Ok(ControlFlow::Break(()));
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     })?;
     let (letter, waits) = found.with_context(|| format!("dead letter {} does not exist", args.letter))?;
     let mut output = Output::stdout();
@@ -49,6 +54,9 @@ fn describe(letter: &DeadLetter, waits: bool) -> Vec<(&'static str, String)> {
             }),
         ),
     ];
+    if letter.replays() > 0 {
+        lines.push(("replays", format!("{}, after which it came back", letter.replays())));
+    }
     if let Some(left_out) = letter.left_out() {
         lines.push(("omitted", format!("{left_out}; the brokers refused the dead letter with it")));
     }

@@ -36,18 +36,22 @@ pub struct ApiKeys {
 #[derive(Clone, PartialEq, Eq)]
 struct ApiKey([u8; 32]);
 
+/// Checks the form of a key: a token of RFC 6750, section 2.1, which fits into the header as it is.
+pub(super) fn check(text: &str) -> Result<(), String> {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+    if !LENGTHS.contains(&text.len()) || !text.bytes().all(legal) {
+        return Err(format!(
+            "must have {} to {} letters, digits or characters of -._~+/=",
+            LENGTHS.start(),
+            LENGTHS.end()
+        ));
+    }
+    Ok(())
+}
+
 impl ApiKey {
     fn parse(text: &str) -> Result<Self, String> {
-        // A token of RFC 6750, section 2.1, which fits into the header as it is.
-        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
-        if !LENGTHS.contains(&text.len()) || !text.bytes().all(legal) {
-            return Err(format!(
-                "must have {} to {} letters, digits or characters of -._~+/=",
-                LENGTHS.start(),
-                LENGTHS.end()
-            ));
-        }
-        Ok(Self::of(text.as_bytes()))
+        check(text).map(|()| Self::of(text.as_bytes()))
     }
 
     fn of(key: &[u8]) -> Self {

@@ -4,6 +4,7 @@
 mod api_key;
 mod args;
 mod body;
+mod client_key;
 mod client_stream;
 mod conditional;
 mod connections;
@@ -25,6 +26,7 @@ mod skipped_rows;
 pub use api_key::{ApiKeys, Authorized};
 pub use args::{HttpArgs, Port};
 pub use body::JsonDocument;
+pub use client_key::ClientKeys;
 pub use conditional::respond_unless_known;
 pub use cors::CorsOrigins;
 pub use docs::Docs;

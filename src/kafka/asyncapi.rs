@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::dead_letter::{self, dead_letter_topic};
+use super::dead_letter::dead_letter_topic;
+use super::dead_letter::header::{DOCUMENTED_BINARY_HEADERS, DOCUMENTED_HEADERS};
 use crate::event::{EventType, VEHICLE_CREATED, VEHICLE_PROCESSED};
 
 /// Returns the AsyncAPI 3.0 document (<https://www.asyncapi.com/docs/reference/specification/v3.0.0>) of the topics
@@ -87,10 +88,12 @@ fn event(event: EventType, summary: &str) -> Value {
 }
 
 fn dead_letter() -> Value {
-    let properties: serde_json::Map<_, _> = dead_letter::DOCUMENTED_HEADERS
-        .iter()
-        .map(|(name, meaning)| ((*name).to_owned(), json!({ "type": "string", "description": meaning })))
-        .collect();
+    let text = DOCUMENTED_HEADERS
+        .map(|(name, meaning)| (name.to_owned(), json!({ "type": "string", "description": meaning })));
+    let binary = DOCUMENTED_BINARY_HEADERS.map(|(name, meaning)| {
+        (name.to_owned(), json!({ "type": "string", "format": "binary", "description": meaning }))
+    });
+    let properties: serde_json::Map<_, _> = text.into_iter().chain(binary).collect();
     json!({
         "summary": "A record that can never be processed, with its bytes unchanged unless the brokers refuse their size.",
         "contentType": "application/octet-stream",

@@ -4,6 +4,8 @@
 //! a record without a value, its resolution. The resolution is written in the same transaction as the record that is
 //! put back, so a dead letter is put back only once, no matter what crashes.
 
+pub(super) mod header;
+
 use std::collections::HashSet;
 
 use anyhow::Context as _;
@@ -12,37 +14,11 @@ use sha2::{Digest as _, Sha256};
 use super::args::KafkaArgs;
 use super::reader::TopicReader;
 use super::record::{OutgoingRecord, Record};
-
-/// The prefix of all headers that describe a dead letter.
-const HEADERS: &str = "dlq.";
-const REASON: &str = "dlq.reason";
-const TOPIC: &str = "dlq.topic";
-const PARTITION: &str = "dlq.partition";
-const OFFSET: &str = "dlq.offset";
-const TIMESTAMP: &str = "dlq.timestamp";
-const GROUP: &str = "dlq.group";
-const VALUE_BYTES: &str = "dlq.value.bytes";
-const VALUE_SHA256: &str = "dlq.value.sha256";
-const KEY_BYTES: &str = "dlq.key.bytes";
-const KEY_SHA256: &str = "dlq.key.sha256";
-const HEADERS_COUNT: &str = "dlq.headers.count";
-const HEADERS_BYTES: &str = "dlq.headers.bytes";
-const HEADERS_SHA256: &str = "dlq.headers.sha256";
-/// The number of headers of the record whose names are not UTF-8, which the dead letter omits.
-const HEADERS_UNREADABLE: &str = "dlq.headers.unreadable";
-const SETTLED: &str = "dlq.settled";
-const SETTLED_PARTITION: &str = "dlq.settled.partition";
-const SETTLED_OFFSET: &str = "dlq.settled.offset";
-
-/// The headers of each dead letter and their meanings.
-pub(super) const DOCUMENTED_HEADERS: [(&str, &str); 6] = [
-    (REASON, "Why the record cannot be processed."),
-    (TOPIC, "The topic of the record."),
-    (PARTITION, "The partition of the record."),
-    (OFFSET, "The offset of the record."),
-    (TIMESTAMP, "The time of the record in milliseconds since the Unix epoch."),
-    (GROUP, "The consumer group that refused the record."),
-];
+use header::{
+    GROUP, HEADERS, HEADERS_BYTES, HEADERS_COUNT, HEADERS_SHA256, HEADERS_UNREADABLE, KEY_BYTES, KEY_SHA256,
+    OFFSET, PARTITION, REASON, REPLAYS, SETTLED, SETTLED_OFFSET, SETTLED_PARTITION, SPRING, SPRING_OFFSET,
+    SPRING_PARTITION, SPRING_TOPIC, TIMESTAMP, TOPIC, VALUE_BYTES, VALUE_SHA256,
+};
 
 /// The maximum size of a key that is retained when the headers are omitted.
 const RETAINED_KEY_BYTES: usize = 1_024;
@@ -94,6 +70,12 @@ impl DeadLetter {
         ];
         let mut letter = record.to_outgoing(dead_letter_topic(&record.topic));
         letter.headers.extend(added.map(|(name, value)| (name.to_owned(), Some(value.into_bytes()))));
+        let for_others = [
+            (SPRING_TOPIC, record.topic.as_bytes().to_vec()),
+            (SPRING_PARTITION, record.partition.to_be_bytes().to_vec()),
+            (SPRING_OFFSET, record.offset.to_be_bytes().to_vec()),
+        ];
+        letter.headers.extend(for_others.map(|(name, value)| (name.to_owned(), Some(value))));
         if record.unreadable_headers > 0 {
             let count = record.unreadable_headers.to_string();
             letter.headers.push((HEADERS_UNREADABLE.to_owned(), Some(count.into_bytes())));
@@ -134,8 +116,7 @@ impl DeadLetter {
     /// Describes the parts that were omitted because the brokers refused them. Such a dead letter cannot be put back.
     /// Returns `None` when the record is complete.
     pub fn left_out(&self) -> Option<String> {
-        let first = self.record.headers().enumerate().filter(|(_, (name, _))| *name == REASON).last()?.0;
-        let added = self.record.headers().skip(first);
+        let added = self.record.headers().skip(self.first_added()?);
         let added = |name| {
             let (_, value) = added.clone().find(|(known, _)| *known == name)?;
             value.map(|value| String::from_utf8_lossy(value).into_owned())
@@ -180,9 +161,25 @@ impl DeadLetter {
         self.text(TIMESTAMP)?.parse().ok()
     }
 
+    /// Returns how often the record was put back on its topic and came back as a dead letter.
+    pub fn replays(&self) -> u32 {
+        self.text(REPLAYS).and_then(|count| count.parse().ok()).unwrap_or(0)
+    }
+
     /// Returns the headers that the record had in its own topic.
     pub fn own_headers(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
-        self.record.headers().filter(|(name, _)| !name.starts_with(HEADERS))
+        let first_added = self.first_added().unwrap_or(usize::MAX);
+        let is_own = move |index: usize, name: &str| {
+            !name.starts_with(HEADERS) && (index < first_added || !SPRING.contains(&name))
+        };
+        let headers = self.record.headers().enumerate();
+        headers.filter(move |(index, (name, _))| is_own(*index, name)).map(|(_, header)| header)
+    }
+
+    /// Returns the index of the first header that was added to the record. The record may have had headers with the
+    /// same names.
+    fn first_added(&self) -> Option<usize> {
+        Some(self.record.headers().enumerate().filter(|(_, (name, _))| *name == REASON).last()?.0)
     }
 
     /// Returns the records that resolve the dead letter. They must be written in one transaction.
@@ -201,16 +198,13 @@ impl DeadLetter {
         };
         match how {
             Resolution::Discarded => vec![resolution],
-            Resolution::Replayed => vec![
-                OutgoingRecord {
-                    headers: self
-                        .own_headers()
-                        .map(|(name, value)| (name.to_owned(), value.map(<[u8]>::to_vec)))
-                        .collect(),
-                    ..self.record.to_outgoing(topic.to_owned())
-                },
-                resolution,
-            ],
+            Resolution::Replayed => {
+                let own =
+                    self.own_headers().map(|(name, value)| (name.to_owned(), value.map(<[u8]>::to_vec)));
+                let replays = self.replays().saturating_add(1).to_string().into_bytes();
+                let headers = own.chain([(REPLAYS.to_owned(), Some(replays))]).collect();
+                vec![OutgoingRecord { headers, ..self.record.to_outgoing(topic.to_owned()) }, resolution]
+            }
         }
     }
 
@@ -316,7 +310,9 @@ mod tests {
     fn a_replay_puts_back_the_original_record_and_resolves_the_dead_letter() {
         let records = letter().resolve("t", Resolution::Replayed);
         let [put_back, resolution] = &records[..] else { panic!("{records:?}") };
-        assert_eq!(put_back, &record().to_outgoing("t".to_owned()));
+        let mut original = record().to_outgoing("t".to_owned());
+        original.headers.push((REPLAYS.to_owned(), Some(b"1".to_vec())));
+        assert_eq!(put_back, &original);
         assert_eq!(resolution.topic, "t.dlq");
         assert_eq!(resolved(&read(resolution).record), Some((0, 7)));
     }
@@ -355,5 +351,30 @@ mod tests {
     fn a_dead_letter_that_failed_again_after_its_replay_states_the_latest_reason() {
         let again = DeadLetter::of(&letter().record, "group", "still not framed");
         assert_eq!(read(&again).reason(), "still not framed");
+    }
+
+    #[test]
+    fn a_dead_letter_counts_how_often_its_record_was_put_back() {
+        let mut letter = letter();
+        for replays in 0..3 {
+            assert_eq!(letter.replays(), replays);
+            let put_back = letter.resolve("t", Resolution::Replayed).remove(0);
+            assert_eq!(put_back.headers.len(), 2, "own and the count: {:?}", put_back.headers);
+            letter = read(&DeadLetter::of(&Record::of(&put_back, 2, 42, None), "group", "not framed"));
+        }
+        let forged = outgoing(None, None, vec![(REPLAYS.to_owned(), Some(b"-1".to_vec()))]);
+        assert_eq!(read(&forged).replays(), 0);
+    }
+
+    #[test]
+    fn the_origin_is_also_in_the_headers_of_spring_kafka_which_a_replay_removes_unless_the_record_had_them() {
+        let own = (SPRING_TOPIC.to_owned(), Some(b"of another application".to_vec()));
+        let record = Record::of(&outgoing(None, Some(b"x"), vec![own.clone()]), 2, 41, None);
+        let letter = read(&DeadLetter::of(&record, "group", "reason"));
+        assert_eq!(letter.record().header(SPRING_TOPIC), Some(&b"t"[..]));
+        assert_eq!(letter.record().header(SPRING_PARTITION), Some(&[0, 0, 0, 2][..]));
+        assert_eq!(letter.record().header(SPRING_OFFSET), Some(&[0, 0, 0, 0, 0, 0, 0, 41][..]));
+        let put_back = letter.resolve("t", Resolution::Replayed).remove(0);
+        assert_eq!(put_back.headers, [own, (REPLAYS.to_owned(), Some(b"1".to_vec()))]);
     }
 }

@@ -1,9 +1,10 @@
 //! Tests that every setting can come from a flag, a variable or, for a secret, a file.
 
+mod sample;
+
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::Path;
 use std::process::{Command as Process, Output};
 
 use clap::Arg;
@@ -12,9 +13,11 @@ use vehicle_platform::cli::{Cli, Command};
 use vehicle_platform::environment::{command_of, try_parse};
 
 use crate::support::{BINARY, free_port};
+use sample::sample;
 
 /// Flags whose value is what a tool works on rather than a setting.
-const NO_SETTINGS: &[&str] = &["vin", "files", "directory", "version", "compatibility"];
+const NO_SETTINGS: &str =
+    "vin files directory version compatibility reason since max rate connections length count seed run";
 
 /// A command, with arguments that it requires and arguments with which it ends by itself with an error, but only after
 /// all settings have been parsed.
@@ -43,6 +46,7 @@ const COMMANDS: &[Tested] = &[
     },
     Tested { path: &["dlq", "replay"], required: &["--all"], fails: &["--all", NO_CREDENTIALS] },
     Tested { path: &["dlq", "discard"], required: &["--all"], fails: &["--all", NO_CREDENTIALS] },
+    Tested { path: &["load"], required: &[], fails: &["--stock-url=http://127.0.0.1:1"] },
     Tested { path: &["schemas", "check"], required: &[], fails: &[NO_FILE] },
     Tested { path: &["schemas", "register"], required: &[], fails: &[NO_FILE] },
     Tested { path: &["schemas", "diff"], required: &[], fails: &[NO_FILE] },
@@ -67,7 +71,7 @@ impl Tested {
             settings.extend(command.get_arguments().cloned());
         }
         settings.retain(|argument| argument.get_action().takes_values() && !argument.is_positional());
-        settings.retain(|argument| !NO_SETTINGS.contains(&argument.get_id().as_str()));
+        settings.retain(|argument| NO_SETTINGS.split(' ').all(|name| name != argument.get_id().as_str()));
         settings
     }
 
@@ -105,43 +109,6 @@ impl Tested {
 fn leaves(command: &clap::Command) -> usize {
     let inner = command.get_subcommands().count();
     if inner == 0 { 1 } else { command.get_subcommands().map(leaves).sum() }
-}
-
-/// Returns a value that differs from the default. Paths are in `directory`.
-fn sample(variable: &str, directory: &Path) -> String {
-    let directory = directory.display();
-    match variable {
-        "ADMIN_PORT" | "PORT" | "STOCK_PORT" | "ADS_PORT" | "KAFKA_PORT" | "REGISTRY_PORT" => {
-            "4001".to_owned()
-        }
-        "API_KEY" => "a-key-of-a-client,another/key-01234==".to_owned(),
-        "CORS_ORIGIN" => "https://shop.example,http://127.0.0.1:5173".to_owned(),
-        "AUTO_REGISTER_SCHEMAS" => "false".to_owned(),
-        "DATABASE_URL" | "STOCK_DATABASE_URL" | "ADS_DATABASE_URL" => format!("sqlite:{directory}/sample.db"),
-        "DATA_DIR" => format!("{directory}/data"),
-        "HOST" => "127.0.0.2".to_owned(),
-        "INSTANCE_ID" => "blue".to_owned(),
-        "KAFKA_BOOTSTRAP_SERVER" | "KAFKA_BOOTSTRAP_SERVERS" => "one:1,two:2".to_owned(),
-        "KAFKA_PREFIX" => "prefix.".to_owned(),
-        "KAFKA_PROPERTIES" => "linger.ms=7\nsecurity.protocol=plaintext".to_owned(),
-        "LOG" => "debug".to_owned(),
-        "LOG_FORMAT" => "json".to_owned(),
-        "MAX_CONCURRENT_ESTIMATES" | "MAX_CONNECTIONS" | "MAX_IN_FLIGHT" => "7".to_owned(),
-        "MAX_IN_FLIGHT_BYTES" => "7MiB".to_owned(),
-        "OTEL_EXPORTER_OTLP_ENDPOINT" => "http://127.0.0.1:1".to_owned(),
-        "OTEL_EXPORTER_OTLP_HEADERS" => "authorization=Bearer%20x,tenant=y".to_owned(),
-        "OUTBOX_RETENTION" | "PROCESSING_TIME" | "SHUTDOWN_TIMEOUT" | "TOPIC_RETENTION" => "7m".to_owned(),
-        "ROLES" => "estimate,ads".to_owned(),
-        "SCHEMA_REGISTRY_URL" => "http://127.0.0.1:1,http://127.0.0.1:2".to_owned(),
-        "TOPIC_MIN_INSYNC_REPLICAS" | "TOPIC_PARTITIONS" | "TOPIC_REPLICATION_FACTOR" => "7".to_owned(),
-        file => {
-            let Some(secret) = file.strip_suffix("_FILE") else { panic!("add a sample of {file}") };
-            let path = format!("{directory}/{secret}");
-            std::fs::write(&path, format!("\u{feff}\r\n{}\r\n\r\n", sample(secret, Path::new("/tmp"))))
-                .unwrap();
-            path
-        }
-    }
 }
 
 fn stderr(output: &Output) -> String {

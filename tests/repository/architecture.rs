@@ -1,5 +1,5 @@
-//! Enforces the direction of the layers: {dev, audit, dlq, schemas} -> services -> {http, kafka, registry} -> event ->
-//! vehicle.
+//! Enforces the direction of the layers: {dev, audit, dlq, load, schemas} -> services -> {http, kafka, registry} ->
+//! event -> vehicle.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -72,7 +72,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "shutdown", "stock",
         ],
     ),
-    ("dlq", &["event", "kafka", "output", "registry"]),
+    ("dlq", &["duration", "event", "excerpt", "kafka", "output", "registry"]),
     ("schemas", &["event", "output", "registry"]),
     (
         "audit",
@@ -82,6 +82,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("healthcheck", &["http", "https", "output"]),
+    ("load", &["backoff", "duration", "http", "https", "open_files", "output", "vehicle"]),
     (
         "cli",
         &[
@@ -92,6 +93,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "environment",
             "estimate",
             "healthcheck",
+            "load",
             "open_files",
             "output",
             "schemas",

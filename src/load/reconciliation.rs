@@ -1,0 +1,156 @@
+//! Compares the vehicles that stock accepted with the ads.
+
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde::Serialize;
+
+use super::fleet::Fleet;
+use super::follower::Follower;
+use super::offer::SharedLedger;
+use crate::backoff::Backoff;
+
+/// The interval at which the list of ads is followed, and the resolution of the latencies of the whole path.
+pub const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// The number of vehicles without an ad that are looked up at the same time.
+const LOOKUPS: usize = 16;
+/// The maximum number of VINs that a finding names.
+const EXAMPLES: usize = 10;
+
+/// Vehicles with the same finding.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    pub count: u64,
+    /// The VINs of some of them.
+    pub examples: Vec<String>,
+}
+
+impl Finding {
+    fn add(&mut self, vin: impl FnOnce() -> String) {
+        self.count += 1;
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(vin());
+        }
+    }
+}
+
+/// The result of a reconciliation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reconciliation {
+    /// Accepted vehicles without an ad.
+    pub lost: Finding,
+    /// Vehicles with more than one ad.
+    pub doubled: Finding,
+}
+
+/// Follows the ads of a load.
+pub struct Reconciler {
+    pub fleet: Fleet,
+    pub ledger: SharedLedger,
+    pub follower: Follower,
+}
+
+impl Reconciler {
+    /// Follows the list of ads until `work` is done. An unavailable ads is followed again when it is back.
+    pub async fn follow_during<T>(&mut self, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut work => return result,
+                () = self.look() => {}
+            }
+        }
+    }
+
+    /// Follows the list of ads until each accepted vehicle has an ad, or none of them has appeared for `patience`
+    /// although one was due. Returns whether all have.
+    pub async fn await_ads(&mut self, patience: Duration) -> bool {
+        loop {
+            let (is_complete, last_news) = {
+                let ledger = self.ledger.lock();
+                (ledger.is_complete(), ledger.last_news())
+            };
+            if is_complete || Instant::now().saturating_duration_since(last_news) > patience {
+                return is_complete;
+            }
+            self.look().await;
+        }
+    }
+
+    async fn look(&mut self) {
+        let started = Instant::now();
+        let (fleet, ledger) = (self.fleet, &self.ledger);
+        let looked = self.follower.look(|ad| {
+            if let Some(number) = fleet.number_of(&ad.vin) {
+                ledger.lock().see(number, Instant::now());
+            }
+        });
+        let pause = match looked.await {
+            Ok(()) => LOOK_EVERY,
+            Err(error) => {
+                tracing::debug!(%error, "cannot follow the list of ads, will retry");
+                10 * LOOK_EVERY
+            }
+        };
+        tokio::time::sleep_until((started + pause).into()).await;
+    }
+
+    /// Reads all ads since the start of the load once more and finds what is lost and what is doubled. A vehicle counts
+    /// as lost only when ads, asked for its VIN, does not know it.
+    ///
+    /// # Errors
+    /// Fails when ads does not answer for `patience`.
+    pub async fn reconcile(&self, patience: Duration) -> anyhow::Result<Reconciliation> {
+        let (fleet, ledger) = (self.fleet, &self.ledger);
+        let count = async || {
+            ledger.lock().begin_count();
+            let counted = self.follower.read_all(|ad| {
+                if let Some(number) = fleet.number_of(&ad.vin) {
+                    ledger.lock().count(number);
+                }
+            });
+            counted.await
+        };
+        with_patience(patience, count).await?;
+        let (uncounted, doubled): (Vec<_>, Vec<_>) = {
+            let ledger = ledger.lock();
+            (ledger.uncounted().collect(), ledger.doubled().collect())
+        };
+        let mut found = Reconciliation::default();
+        for number in doubled {
+            found.doubled.add(|| fleet.vehicle(number).vin);
+        }
+        let lookups = stream::iter(uncounted).map(async |number| {
+            let vin = fleet.vehicle(number).vin;
+            let ads = with_patience(patience, async || self.follower.count(&vin).await).await?;
+            anyhow::Ok((vin, ads))
+        });
+        let mut lookups = lookups.buffered(LOOKUPS);
+        while let Some((vin, ads)) = lookups.try_next().await? {
+            match ads {
+                0 => found.lost.add(|| vin),
+                1 => {}
+                _ => found.doubled.add(|| vin),
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Retries `request` until it succeeds, for at most `patience`.
+async fn with_patience<T>(
+    patience: Duration,
+    request: impl AsyncFn() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let (started, mut backoff) = (Instant::now(), Backoff::new());
+    loop {
+        match request().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) if started.elapsed() > patience => {
+                return Err(error.context("cannot compare the vehicles with the ads"));
+            }
+            Err(_) => tokio::time::sleep(backoff.next_pause()).await,
+        }
+    }
+}
