@@ -227,7 +227,7 @@ async fn a_schema_that_refuses_ids_which_vehicles_will_have_is_reported_and_not_
     let stock = Stock::start(&platform, platform.registry());
     eventually("the report", async || {
         let (_, body) = stock.readiness("").await?;
-        body.to_string().contains("version 1 of stock.vehicle-created-value cannot be used").then_some(())
+        body.to_string().contains("the schema registry cannot be used").then_some(())
     })
     .await;
     assert_eq!(stock.post(&in_unit("early", "km")).await.unwrap().0, StatusCode::SERVICE_UNAVAILABLE);
