@@ -141,7 +141,7 @@ impl Offer {
                 Attempt::Refused(kind) => break Outcome::Refused(kind),
                 Attempt::Unknown { kind, retry_after } => (kind, retry_after),
             };
-            // The backoff spreads the clients that were told the same time.
+            // The backoff spreads the clients that got the same time.
             let pause = retry_after.unwrap_or_default() + backoff.next_pause();
             if Instant::now() + pause > give_up {
                 break Outcome::GaveUp(kind);

@@ -45,7 +45,7 @@ impl Mode {
     }
 }
 
-/// Tells whether a service runs once, when it is asked for.
+/// Returns whether a service runs once, when it is asked for.
 pub fn is_tool(name: &str) -> bool {
     ["audit", "dlq"].contains(&name)
 }

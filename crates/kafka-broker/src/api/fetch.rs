@@ -56,7 +56,7 @@ struct Planned {
     ready: usize,
 }
 
-/// Tells how to continue with a fetch.
+/// Describes how a fetch continues.
 enum Attempt {
     Ready(Plan, Reader),
     /// Too few batches are there. A notification follows.
