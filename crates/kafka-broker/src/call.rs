@@ -11,10 +11,12 @@ use crate::client::{Client, shortened};
 use crate::guard::{self, TooManyFields};
 use crate::memory::{Memory, Room};
 
-/// Bytes of the large responses that are not written yet.
-pub const RESPONSE_MEMORY: usize = 128 * 1024 * 1024;
+/// Bytes of the large responses to fetches that are not written yet.
+pub const FETCH_MEMORY: usize = 128 * 1024 * 1024;
+/// Bytes of the other large responses that are not written yet. They do not wait for room, so fetches cannot take it.
+pub const RESPONSE_MEMORY: usize = 32 * 1024 * 1024;
 /// Limits a response, in bytes. Apache Kafka's limit is 2 GiB.
-const MAX_RESPONSE: usize = RESPONSE_MEMORY;
+const MAX_RESPONSE: usize = FETCH_MEMORY;
 
 /// Holds the response to send, if any. An error closes the connection.
 pub type HandlerResult = Result<Option<Response>>;
@@ -84,20 +86,21 @@ impl Call {
 
     /// Encodes the response in the version of the request.
     pub fn respond<R: Encodable + HeaderVersion>(&self, response: &R) -> HandlerResult {
-        self.respond_within(Room::default(), response)
+        self.respond_within(&self.responses, Room::default(), response)
     }
 
-    /// Encodes a response whose largest part has its room already.
+    /// Encodes a response whose largest part has its room in `memory` already.
     ///
     /// # Errors
     /// When the response is too large, or when responses that other clients do not read leave no room for it.
     pub fn respond_within<R: Encodable + HeaderVersion>(
         &self,
+        memory: &Memory,
         mut room: Room,
         response: &R,
     ) -> HandlerResult {
         let size = size(self.version, response)?;
-        if !self.responses.extend(&mut room, size) {
+        if !memory.extend(&mut room, size) {
             let client = self.client.address;
             tracing::warn!(%client, size, "responses that others do not read take all memory, closing a connection");
             bail!("no room for a response of {size} bytes");

@@ -30,7 +30,14 @@ pub struct TooManyFields;
 /// # Errors
 /// [`TooManyFields`], or another error when the body is not such a request.
 pub fn decode<R: Decodable>(body: &Bytes, version: i16) -> Result<R> {
-    let mut guarded = Guarded { bytes: body.clone(), left: MAX_FIELDS, varint: 0, unread: 0, hidden: None };
+    let mut guarded = Guarded {
+        bytes: body.clone(),
+        left: MAX_FIELDS,
+        varint: 0,
+        unread: 0,
+        hidden: None,
+        is_varint: false,
+    };
     let checked = R::decode(&mut guarded, version);
     // An array that was shown shorter than it is has used up all that was left.
     ensure!(guarded.left > 0, TooManyFields);
@@ -48,6 +55,8 @@ struct Guarded {
     unread: usize,
     /// The last number and what the decoder was shown of it, if that is smaller.
     hidden: Option<(usize, usize)>,
+    /// Whether that number was a varint.
+    is_varint: bool,
 }
 
 impl Guarded {
@@ -57,15 +66,21 @@ impl Guarded {
 
     /// Counts a field. The number before it was no length of bytes.
     fn count(&mut self) -> Result<(), TryGetError> {
-        (self.unread, self.hidden) = (0, None);
+        self.unread = 0;
+        // A varint that is no length of bytes is that of an array, and this one is too long. It may also be a boolean and the
+        // length after it. From here on, the two passes would read different fields.
+        if self.hidden.take().is_some() && self.is_varint {
+            self.left = 0;
+        }
         self.left = self.left.checked_sub(1).ok_or_else(|| self.too_large())?;
         Ok(())
     }
 
     /// Returns what the decoder is shown of a number: at most `most`.
-    fn shown(&mut self, number: usize, most: usize) -> usize {
+    fn shown(&mut self, number: usize, most: usize, is_varint: bool) -> usize {
         if number > most {
             self.hidden = Some((number, most));
+            self.is_varint = is_varint;
         }
         number.min(most)
     }
@@ -109,7 +124,9 @@ impl Buf for Guarded {
         let value = self.bytes.try_get_i32()?;
         let too_many = self.remaining().saturating_add(1);
         match usize::try_from(value) {
-            Ok(number) => Ok(i32::try_from(self.shown(number.min(too_many), self.left)).unwrap_or(i32::MAX)),
+            Ok(number) => {
+                Ok(i32::try_from(self.shown(number.min(too_many), self.left, false)).unwrap_or(i32::MAX))
+            }
             Err(_) => Ok(value),
         }
     }
@@ -120,7 +137,7 @@ impl Buf for Guarded {
         if self.unread == 0 {
             self.count()?;
             let (value, length) = self.varint(byte)?;
-            (self.varint, self.unread) = (self.shown(value, self.left + 1), length);
+            (self.varint, self.unread) = (self.shown(value, self.left + 1, true), length);
         }
         let low = (self.varint & 0x7f) as u8;
         self.varint >>= 7;
@@ -156,7 +173,9 @@ mod tests {
     use bytes::BytesMut;
     use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
     use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-    use kafka_protocol::messages::{DescribeGroupsRequest, FetchRequest, MetadataRequest, ProduceRequest};
+    use kafka_protocol::messages::{
+        DescribeGroupsRequest, FetchRequest, MetadataRequest, ProduceRequest, WriteTxnMarkersRequest,
+    };
     use kafka_protocol::protocol::Encodable;
     use proptest::prelude::*;
 
@@ -217,6 +236,18 @@ mod tests {
         let mut body = vec![0, 0, 1, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0x30];
         body.extend([1, 1, 0].repeat((100 << 20) / 3 - 10));
         assert!(decode::<ProduceRequest>(&body.into(), 9).unwrap_err().is::<TooManyFields>());
+    }
+
+    #[test]
+    fn a_boolean_that_joins_the_length_after_it_hides_no_element_from_the_check() {
+        // One marker: producer id and epoch, a boolean that looks like the begin of a varint, and 1,599 topics.
+        let mut body = vec![2; 1];
+        body.extend([0; 10]);
+        body.extend([0x81, 0xc0, 0x0c]);
+        body.extend([1, 1, 0].repeat(1_599));
+        body.resize(300_000, 0);
+        let refused = decode::<WriteTxnMarkersRequest>(&body.into(), 1).unwrap_err();
+        assert!(refused.is::<TooManyFields>(), "{refused}");
     }
 
     #[test]

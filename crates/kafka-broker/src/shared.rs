@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::call::RESPONSE_MEMORY;
+use crate::call::{FETCH_MEMORY, RESPONSE_MEMORY};
 use crate::connection::REQUEST_MEMORY;
 use crate::core::Core;
 use crate::limits::Limits;
@@ -28,7 +28,9 @@ pub struct Shared {
     pub limits: Limits,
     /// Limits the requests that are read or handled.
     pub requests: Memory,
-    /// Limits the responses that are not written yet.
+    /// Limits the responses to fetches that are not written yet.
+    pub fetches: Memory,
+    /// Limits the other responses that are not written yet.
     pub responses: Memory,
     /// Permits to decompress or compress a batch, which may take much memory.
     pub compressions: Semaphore,
@@ -44,6 +46,7 @@ impl Shared {
             unserved: Unserved::default(),
             limits,
             requests: Memory::new(REQUEST_MEMORY),
+            fetches: Memory::new(FETCH_MEMORY),
             responses: Memory::new(RESPONSE_MEMORY),
             compressions: Semaphore::new(COMPRESSIONS),
         }

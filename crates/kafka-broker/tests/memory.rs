@@ -25,8 +25,8 @@ use tokio::runtime::Runtime;
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(120);
 const MIB: u64 = 1024 * 1024;
-/// Responses may take this memory (`RESPONSE_MEMORY`).
-const RESPONSES: u64 = 128 * MIB;
+/// Responses may take this memory (`FETCH_MEMORY` and `RESPONSE_MEMORY`).
+const RESPONSES: u64 = 160 * MIB;
 /// What a response takes twice while it is encoded, and what an allocator keeps.
 const MARGIN: u64 = 128 * MIB;
 

@@ -81,16 +81,18 @@ pub async fn handle_fetch(shared: &Shared, call: &Call) -> HandlerResult {
         match attempt {
             Attempt::Ready(plan, reader) => break (plan, reader),
             Attempt::TooFew => {
+                // The records that it was for may have been deleted meanwhile.
+                drop(std::mem::take(&mut room));
                 let _ = tokio::time::timeout_at(deadline, appended.notified()).await;
             }
             Attempt::NoRoom(bytes) => {
                 drop(std::mem::take(&mut room));
-                room = shared.responses.room_for(bytes, "responses").await?;
+                room = shared.fetches.room_for(bytes, "responses").await?;
             }
         }
     };
     let responses = tokio::task::spawn_blocking(move || read(plan, &reader)).await?;
-    call.respond_within(room, &FetchResponse::default().with_responses(responses))
+    call.respond_within(&shared.fetches, room, &FetchResponse::default().with_responses(responses))
 }
 
 fn max_wait(request: &FetchRequest, is_large: bool) -> Duration {
@@ -113,7 +115,7 @@ fn attempt(
     let plan = plan(core.state(), request, version);
     if plan.ready >= min_bytes || plan.failed || Instant::now() >= deadline {
         let bytes = plan.memory();
-        return match shared.responses.extend(room, bytes) {
+        return match shared.fetches.extend(room, bytes) {
             true => Attempt::Ready(plan, core.reader()),
             false => Attempt::NoRoom(bytes),
         };
