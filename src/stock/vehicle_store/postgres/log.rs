@@ -172,7 +172,7 @@ impl EventLog for PostgresLog {
                      )
                      INSERT INTO event_log (vin, event, traceparent, tracestate, reannounced)
                      SELECT vin, event, traceparent, tracestate, reannounced
-                     FROM event_log JOIN failed ON log_id = event_log.id",
+                     FROM event_log WHERE id IN (SELECT log_id FROM failed)",
                 )
                 .bind::<BigInt, _>(id)
                 .bind::<Nullable<Text>, _>(&lease.holder)
