@@ -161,9 +161,10 @@ impl DeadLetter {
         self.text(TIMESTAMP)?.parse().ok()
     }
 
-    /// Returns how often the record was put back on its topic and came back as a dead letter.
+    /// Returns how often the record was put back on its topic and came back as a dead letter. A producer may write any
+    /// number, so the largest limit exceeds it.
     pub fn replays(&self) -> u32 {
-        self.text(REPLAYS).and_then(|count| count.parse().ok()).unwrap_or(0)
+        self.text(REPLAYS).and_then(|count| count.parse().ok()).unwrap_or(0).min(u32::MAX - 1)
     }
 
     /// Returns the headers that the record had in its own topic.

@@ -238,8 +238,10 @@ async fn load(args: &LoadArgs, offering: &Offering) -> anyhow::Result<()> {
     offered.context("offering vehicles panicked")??;
     offering.is_over.cancel();
 
+    // An estimator that is restarted begins its estimates again.
+    let patience = args.wait.saturating_add(args.processing_time);
     progress.begin("waiting for the ads", Some(ledger.lock().standing().accepted));
-    let complete = shown(&mut progress, &ledger, offering, reconciler.await_ads(args.wait)).await;
+    let complete = shown(&mut progress, &ledger, offering, reconciler.await_ads(patience)).await;
     progress.begin("comparing", None);
     let found = reconciler.reconcile(args.wait).await?;
     progress.finish();
