@@ -104,7 +104,7 @@ async fn a_broker_that_cannot_be_verified_is_refused_and_a_wrong_password_is_ret
         ),
         (
             "localhost",
-            "nobody",
+            "stranger",
             &right,
             ["the brokers refuse the user or the password", "invalid credentials"],
         ),
@@ -135,7 +135,7 @@ async fn a_registry_that_cannot_be_verified_is_refused_and_a_wrong_password_is_r
     for (host, user, authority, reason) in [
         ("localhost", "platform", &wrong, "UnknownIssuer"),
         ("127.0.0.1", "platform", &right, "not valid for name \"127.0.0.1\""),
-        ("localhost", "nobody", &right, "401 Unauthorized"),
+        ("localhost", "stranger", &right, "401 Unauthorized"),
     ] {
         let role = estimate(host, user, authority);
         role.await_reason("schema-registry", reason).await;
@@ -164,7 +164,7 @@ async fn a_mongodb_that_cannot_be_verified_is_refused_and_a_wrong_password_is_re
     for (host, user, authority, reason) in [
         ("localhost", "platform", &wrong, "UnknownIssuer"),
         ("127.0.0.1", "platform", &right, "not valid for name"),
-        ("localhost", "nobody", &right, "Authentication failed"),
+        ("localhost", "stranger", &right, "Authentication failed"),
     ] {
         let role = ads(host, user, authority);
         role.await_reason("database", reason).await;
@@ -193,7 +193,7 @@ async fn a_postgresql_that_cannot_be_verified_is_refused_and_a_wrong_password_is
     for (host, user, authority, reason) in [
         ("localhost", "postgres", &wrong, "UnknownIssuer"),
         ("127.0.0.1", "postgres", &right, "not valid for name \"127.0.0.1\""),
-        ("localhost", "nobody", &right, "password authentication failed"),
+        ("localhost", "stranger", &right, "password authentication failed"),
     ] {
         let role = stock(host, user, authority);
         role.await_reason("database", reason).await;
