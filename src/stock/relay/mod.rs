@@ -5,6 +5,7 @@
 //! the database drops every packet.
 
 mod cluster;
+mod retries;
 mod session;
 mod settings;
 mod status;
@@ -17,6 +18,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::cluster::KafkaCluster;
+pub use self::retries::Retries;
 pub use self::session::{Begun, Cluster, PublishError, Session, SessionError};
 pub use self::settings::{DEFAULT_RETENTION, SessionSettings};
 pub use self::status::{RelayMetrics, RelayStatus};
@@ -59,7 +61,7 @@ impl Relay {
         let mut fencings = Fencings::default();
         let mut backoff = Backoff::new();
         let mut log = None;
-        let mut tries = Tries { first_batch: self.settings.batch_events, retried_with: None };
+        let mut tries = Tries { first_batch: self.settings.batch_events, retries: Retries::default() };
         while !self.shutdown.is_cancelled() {
             let began = Instant::now();
             let pause =
@@ -126,7 +128,7 @@ impl Relay {
             lease: lease.clone(),
             settings: &self.settings,
             first_batch: tries.first_batch,
-            retried_with: &mut tries.retried_with,
+            retries: &mut tries.retries,
             arrivals: Arc::clone(&self.arrivals),
             metrics: self.metrics.clone(),
             shutdown: self.shutdown.clone(),
@@ -159,8 +161,7 @@ impl Relay {
 /// The parameters of the next session.
 struct Tries {
     first_batch: i64,
-    /// The schema with which failed events were last retried.
-    retried_with: Option<u32>,
+    retries: Retries,
 }
 
 impl Tries {

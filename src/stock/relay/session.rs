@@ -19,14 +19,13 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::retries::Retries;
 use super::settings::SessionSettings;
 use super::status::RelayMetrics;
 use crate::database::DatabaseError;
 use crate::kafka::Mark;
 use crate::stock::vehicle_store::{EventLog, LastPublished, Lease, LogEntry, LogRead, PositionKey};
 
-/// The number of failed events that a session retries at a time.
-const RETRIED_FAILURES: i64 = 1_000;
 /// The maximum number of events that one statement removes.
 const PRUNE_LIMIT: i64 = 5_000;
 /// The interval between removals when the last one left nothing to remove.
@@ -108,8 +107,8 @@ pub struct Session<'a, C> {
     pub settings: &'a SessionSettings,
     /// The maximum number of events in the first transaction. The maximum doubles after each success.
     pub first_batch: i64,
-    /// The schema with which this process last retried events that could not be published before.
-    pub retried_with: &'a mut Option<u32>,
+    /// What this process retried of the events that could not be published.
+    pub retries: &'a mut Retries,
     /// Notified when events are appended to the log.
     pub arrivals: Arc<Notify>,
     pub metrics: RelayMetrics,
@@ -142,13 +141,16 @@ impl<C: Cluster> Session<'_, C> {
         // A session that crashed before the mark moved past these events recorded their failures. The events are read
         // again.
         self.log.forget_failures_after(&self.lease, &begun.key, last.id).await?;
-        self.retry_failures(&begun.key, &last).await?;
+        self.retries.enter(self.lease.epoch, &begun.key);
         let last = LastPublished { failure: self.log.last_failure(&begun.key).await?, ..last };
         self.publish(&begun.key, last).await
     }
 
     /// Advances the beat, and the position if one is given.
-    async fn keep(&mut self, position: Option<(&PositionKey, &LastPublished)>) -> Result<(), SessionError> {
+    pub(super) async fn keep(
+        &mut self,
+        position: Option<(&PositionKey, &LastPublished)>,
+    ) -> Result<(), SessionError> {
         if self.log.renew(&self.lease, position).await? { Ok(()) } else { Err(SessionError::LeaseLost) }
     }
 
@@ -192,52 +194,6 @@ impl<C: Cluster> Session<'_, C> {
         Ok(self.log.position(&begun.key).await?)
     }
 
-    /// Appends failed events to the log again if they can be encoded. Does so once per process and schema: a retry
-    /// succeeds only after an upgrade, with other settings of the topic, or with another schema.
-    async fn retry_failures(&mut self, key: &PositionKey, last: &LastPublished) -> Result<(), SessionError> {
-        let schema_id = self.cluster.schema_id();
-        if *self.retried_with == schema_id {
-            return Ok(());
-        }
-        // Set before the attempt: when that fails, the failed events must not hold up the others in the next session.
-        *self.retried_with = schema_id;
-        let mut after = 0;
-        loop {
-            let failures = self.log.failures(key, after, RETRIED_FAILURES).await?;
-            let Some(newest) = failures.last() else { return Ok(()) };
-            after = newest.id;
-            let encoded = beating(self.log, &self.lease, None, self.settings.beat, {
-                let (cluster, failures) = (&self.cluster, &failures);
-                async move { Ok(cluster.encode(failures).await?) }
-            })
-            .await?;
-            let mut kept = Instant::now();
-            for (entry, encoded) in failures.iter().zip(encoded) {
-                match encoded {
-                    Ok(_) => {
-                        if self.log.retry_failure(&self.lease, entry.id).await? {
-                            tracing::info!(
-                                id = entry.id,
-                                "a previously failed event can be encoded, publishing it"
-                            );
-                        }
-                    }
-                    Err(reason) => {
-                        tracing::warn!(
-                            id = entry.id,
-                            reason,
-                            "an event still cannot be encoded, skipping it"
-                        );
-                    }
-                }
-                if kept.elapsed() >= self.settings.beat {
-                    self.keep(Some((key, last))).await?;
-                    kept = Instant::now();
-                }
-            }
-        }
-    }
-
     async fn publish(&mut self, key: &PositionKey, mut last: LastPublished) -> Result<(), SessionError> {
         let SessionSettings { batch_bytes, pace, beat, look_again, retention, .. } = *self.settings;
         let mut batch_events = self.first_batch;
@@ -245,7 +201,6 @@ impl<C: Cluster> Session<'_, C> {
         let mut prune_at = Instant::now();
         let mut pruned = 0;
         loop {
-            self.retry_failures(key, &last).await?;
             let entries = match self.log.read(&self.lease, &last, batch_events, batch_bytes).await? {
                 LogRead::Entries(entries) => entries,
                 LogRead::LeaseLost => return Err(SessionError::LeaseLost),
@@ -263,6 +218,7 @@ impl<C: Cluster> Session<'_, C> {
                 last = self.publish_batch(key, &last, entries).await?;
                 batch_events = batch_events.saturating_mul(2).min(self.settings.batch_events);
             }
+            let has_retried = self.retry_failures(key, &last).await?;
             if written.1.elapsed() >= beat || (idle && written.0 != last.id) || self.shutdown.is_cancelled() {
                 self.keep(Some((key, &last))).await?;
                 written = (last.id, Instant::now());
@@ -277,6 +233,10 @@ impl<C: Cluster> Session<'_, C> {
             if self.shutdown.is_cancelled() {
                 self.log.release(&self.lease).await?;
                 return Ok(());
+            }
+            if has_retried {
+                // The events that it appended, or the next failed events, are there to be published.
+                continue;
             }
             if idle {
                 tokio::select! {
@@ -374,7 +334,7 @@ impl<C: Cluster> Session<'_, C> {
 }
 
 /// Awaits `work` and advances the beat meanwhile.
-async fn beating<T>(
+pub(super) async fn beating<T>(
     log: &mut dyn EventLog,
     lease: &Lease,
     position: Option<(&PositionKey, &LastPublished)>,

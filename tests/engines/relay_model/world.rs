@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use vehicle_platform::stock::relay::{Fencings, RelayMetrics, Session, SessionError, SessionSettings};
+use vehicle_platform::stock::relay::{
+    Fencings, RelayMetrics, Retries, Session, SessionError, SessionSettings,
+};
 use vehicle_platform::stock::vehicle_store::NewVehicle;
 use vehicle_platform::trace::TraceContext;
 use vehicle_platform::vehicle::parse_vehicle;
@@ -254,7 +256,7 @@ impl World {
                     cluster: ModelProducer { cluster, gate: gate.clone(), encodes_all, begun: None },
                     lease,
                     first_batch: 3,
-                    retried_with: &mut None,
+                    retries: &mut Retries::default(),
                     settings: &SessionSettings {
                         batch_events: 3,
                         // Only with a permit of the test.
