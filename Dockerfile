@@ -5,11 +5,14 @@
 # and rustfmt.
 ARG RUST_VERSION=1.95.0
 
-# The slim variant lacks the C and C++ compilers, make and perl, which the build of librdkafka, OpenSSL and zstd needs.
-# The Debian release must not be newer than that of the runtime image below, which provides the C library.
+# The slim variant lacks the C and C++ compilers, make and OpenSSL's headers, which the build of librdkafka and zstd
+# needs. The Debian release must not be newer than that of the runtime image below, which provides the C library and
+# OpenSSL.
 FROM rust:${RUST_VERSION}-bookworm AS build
 WORKDIR /build
 ENV CARGO_INCREMENTAL=0
+# Links to the OpenSSL of the runtime image, which is updated with it, instead of compiling one for minutes.
+ENV OPENSSL_NO_VENDOR=1
 
 # Builds the dependencies in a separate layer, which is rebuilt only when a manifest or the lock file changes.
 # Cargo rejects a manifest whose benches or workspace members have no files. Each gets an empty file, because the image

@@ -78,7 +78,7 @@ kubernetes-alerts: ## Write the alert rules of compose/prometheus to the manifes
 .PHONY: test-tls
 test-tls: ## Test TLS and passwords towards Kafka, the schema registry, PostgreSQL and MongoDB; installs missing engines
 	engines=$$(tests/cluster/cluster install) && eval "$$engines" && \
-	REQUIRE_ENGINES=1 cargo test --features tls --test tls
+	OPENSSL_NO_VENDOR=1 REQUIRE_ENGINES=1 cargo test --features tls --test tls
 
 .PHONY: fuzz
 fuzz: ## Send mutated requests, batches and journal entries through the embedded broker; FUZZ_RUNS=10000000, FUZZ_SEED=<number>
