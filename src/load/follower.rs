@@ -6,14 +6,14 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::ads_client::{AdsClient, ListedAd};
+use super::ads_client::{AdsClient, AdsPage, ListedAd};
 
 /// How often the latest part of the list is read again, and how far back it reaches.
 const LOOK_BACK_EVERY: Duration = Duration::from_millis(250);
 const LOOK_BACK: Duration = Duration::from_millis(500);
 
 /// A position in the list: the cursor of the page that follows. None is the beginning.
-type Cursor = Option<String>;
+pub type Cursor = Option<String>;
 
 /// A reader of the ads after a position in the list.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Follower {
     /// # Errors
     /// Fails when ads does not answer.
     pub async fn from_end(client: AdsClient, pass: impl FnMut(&ListedAd)) -> anyhow::Result<Self> {
-        let end = read_to_end(&client, None, pass).await?;
+        let end = read_to_end(async |after| client.page(after).await, None, pass).await?;
         Ok(Self::from(client, end))
     }
 
@@ -64,39 +64,35 @@ impl Follower {
         }
         let from = if looks_back { self.reached.front() } else { self.reached.back() };
         let from = from.and_then(|(_, cursor)| cursor.clone());
-        let end = read_to_end(&self.client, from, see).await?;
+        let end = read_to_end(async |after| self.client.page(after).await, from, see).await?;
         // Ads that are published during the look may appear before its end later.
         self.reached.push_back((now, end));
         Ok(())
     }
 
-    /// Calls `see` once for each ad after the position at which the follower was opened.
-    ///
-    /// # Errors
-    /// Fails when ads does not answer.
-    pub async fn read_all(&self, see: impl FnMut(&ListedAd)) -> anyhow::Result<()> {
-        read_to_end(&self.client, self.start.clone(), see).await.map(drop)
+    pub fn client(&self) -> &AdsClient {
+        &self.client
     }
 
-    /// Returns the number of ads with this VIN, wherever in the list.
-    ///
-    /// # Errors
-    /// Fails when ads does not answer.
-    pub async fn count(&self, vin: &str) -> anyhow::Result<usize> {
-        self.client.count(vin).await
+    /// Returns the position at which the follower was opened.
+    pub fn start(&self) -> Cursor {
+        self.start.clone()
     }
 }
 
-/// Reads the list from a cursor, and returns the cursor at its end.
-async fn read_to_end(
-    client: &AdsClient,
+/// Reads the pages of a list from a cursor on, and returns the cursor at its end. Calls `see` once for each ad.
+///
+/// # Errors
+/// Fails when a page cannot be read.
+pub async fn read_to_end(
+    page: impl AsyncFn(Option<&str>) -> anyhow::Result<AdsPage>,
     mut cursor: Cursor,
     mut see: impl FnMut(&ListedAd),
 ) -> anyhow::Result<Cursor> {
     loop {
-        let page = client.page(cursor.as_deref()).await?;
-        page.ads.iter().for_each(&mut see);
-        match (page.next, page.ads.last()) {
+        let AdsPage { ads, next } = page(cursor.as_deref()).await?;
+        ads.iter().for_each(&mut see);
+        match (next, ads.last()) {
             (Some(next), _) => cursor = Some(next),
             // The id of an ad is the cursor of what follows it.
             (None, Some(last)) => return Ok(Some(last.id.clone())),

@@ -116,6 +116,10 @@ pub struct LoadArgs {
     #[arg(long, env = "LOAD_WAIT", value_name = "DURATION", default_value = "1m", value_parser = parse_duration, help_heading = "Limits")]
     pub wait: Duration,
 
+    /// Time to watch for second ads after all others; one that appears later is not seen
+    #[arg(long, env = "LOAD_SETTLE", value_name = "DURATION", default_value = "5s", value_parser = parse_duration, help_heading = "Limits")]
+    pub settle: Duration,
+
     /// Maximum number of vehicles that wait for an answer; with a schedule, further ones are counted and not sent
     #[arg(long, env = "MAX_OUTSTANDING", value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = "Limits")]
     pub max_outstanding: u32,
@@ -242,8 +246,15 @@ async fn load(args: &LoadArgs, offering: &Offering) -> anyhow::Result<()> {
     let patience = args.wait.saturating_add(args.processing_time);
     progress.begin("waiting for the ads", Some(ledger.lock().standing().accepted));
     let complete = shown(&mut progress, &ledger, offering, reconciler.await_ads(patience)).await;
+    progress.begin("watching for second ads", None);
+    shown(&mut progress, &ledger, offering, reconciler.settle(args.settle)).await;
     progress.begin("comparing", None);
-    let found = reconciler.reconcile(args.wait).await?;
+    let found = reconciler.reconcile(args.wait).await.with_context(|| {
+        let Standing { accepted, advertised, .. } = ledger.lock().standing();
+        format!(
+            "stock accepted {accepted} vehicles, and {advertised} ads were seen, but the result is unknown"
+        )
+    })?;
     progress.finish();
 
     let setting =

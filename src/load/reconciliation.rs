@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
 
+use super::ads_client::ListedAd;
 use super::fleet::Fleet;
-use super::follower::Follower;
+use super::follower::{Follower, read_to_end};
 use super::offer::SharedLedger;
 use crate::backoff::Backoff;
 
@@ -78,6 +79,11 @@ impl Reconciler {
         }
     }
 
+    /// Follows the list of ads for `duration`, in which second ads may appear.
+    pub async fn settle(&mut self, duration: Duration) {
+        self.follow_during(tokio::time::sleep(duration)).await;
+    }
+
     async fn look(&mut self) {
         let started = Instant::now();
         let (fleet, ledger) = (self.fleet, &self.ledger);
@@ -100,19 +106,19 @@ impl Reconciler {
     /// as lost only when ads, asked for its VIN, does not know it.
     ///
     /// # Errors
-    /// Fails when ads does not answer for `patience`.
+    /// Fails when ads does not answer a request for `patience`.
     pub async fn reconcile(&self, patience: Duration) -> anyhow::Result<Reconciliation> {
         let (fleet, ledger) = (self.fleet, &self.ledger);
-        let count = async || {
-            ledger.lock().begin_count();
-            let counted = self.follower.read_all(|ad| {
-                if let Some(number) = fleet.number_of(&ad.vin) {
-                    ledger.lock().count(number);
-                }
-            });
-            counted.await
+        ledger.lock().begin_count();
+        let see = |ad: &ListedAd| {
+            if let Some(number) = fleet.number_of(&ad.vin) {
+                ledger.lock().count(number);
+            }
         };
-        with_patience(patience, count).await?;
+        let client = self.follower.client();
+        let page =
+            async |after: Option<&str>| with_patience(patience, async || client.page(after).await).await;
+        read_to_end(page, self.follower.start(), see).await?;
         let (uncounted, doubled): (Vec<_>, Vec<_>) = {
             let ledger = ledger.lock();
             (ledger.uncounted().collect(), ledger.doubled().collect())
@@ -123,7 +129,7 @@ impl Reconciler {
         }
         let lookups = stream::iter(uncounted).map(async |number| {
             let vin = fleet.vehicle(number).vin;
-            let ads = with_patience(patience, async || self.follower.count(&vin).await).await?;
+            let ads = with_patience(patience, async || client.count(&vin).await).await?;
             anyhow::Ok((vin, ads))
         });
         let mut lookups = lookups.buffered(LOOKUPS);

@@ -11,6 +11,7 @@ mod backlog;
 #[cfg(target_os = "linux")]
 mod black_hole;
 mod fault;
+mod judge;
 mod load;
 mod odd_header;
 mod poison;
@@ -67,27 +68,17 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// each event exists once, poison ends up only in the dead-letter topics, and no role ends unless requested.
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_fails_each_accepted_vehicle_becomes_one_ad() {
-    let Some(minutes) = address("the length of the faults", "CHAOS_MINUTES") else { return };
-    let faults = Duration::from_secs_f64(minutes.parse::<f64>().unwrap() * 60.0);
-    let seed = match std::env::var("CHAOS_SEED").ok().filter(|seed| !seed.is_empty()) {
-        Some(seed) => seed.parse().unwrap(),
-        None => rand::random_range(0..1_000_000),
-    };
-    let logs = logs(&format!("chaos-{seed}"));
-    println!("seed {seed}, {minutes} minutes; the roles' logs are in {}", logs.display());
-    let time = format!("{}s", PROCESSING_TIME.as_secs());
-    let Some(nodes) = node::names() else { return };
-    let Some(world) = World::start(&time, &logs).await else { return };
+    let Some(run) = Run::of_environment("chaos") else { return };
+    let (seed, minutes) = (run.seed, run.faults.as_secs_f64() / 60.0);
+    let Some(world) = World::start(&run.processing_time(), &run.logs).await else { return };
     let ledger = Arc::clone(&world.ledger);
-    let until = Instant::now() + faults;
+    let until = run.until();
 
     let posted = Arc::new(AtomicU64::new(0));
     let next = move || (Instant::now() < until).then(|| posted.fetch_add(1, Ordering::Relaxed));
     let platform = Arc::clone(&world.platform);
     let load = load::drive(platform, Arc::clone(&ledger), CLIENTS, PACE, next, world.targets());
-    let left_out = std::env::var("CHAOS_WITHOUT").unwrap_or_default();
-    let left_out = left_out.split(',').map(|kind| kind.trim().to_owned()).collect();
-    let deck = Mutex::new(Deck::new(stream(seed, FAULT_STREAM), nodes, left_out));
+    let deck = Mutex::new(Deck::new(stream(seed, FAULT_STREAM), run.nodes.clone(), run.left_out()));
     let lanes = futures::future::join_all((0..LANES).map(|lane| disturb(&world, &deck, seed, lane, until)));
     let twin = host_twins(&world, seed, until);
     let holes = open_long_holes(&world, seed, until);
@@ -260,6 +251,52 @@ async fn look(world: &World, ledger: &Ledger, watch: &mut Watch) {
     let due = ledger.accepted_before(Instant::now() - PROCESSING_TIME);
     watch.look(&world.platform, due).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
+}
+
+/// Restarts roles that ended, forever.
+async fn look_after(world: &World) -> ! {
+    loop {
+        world.look_after_roles().await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// The settings of a run.
+struct Run {
+    seed: u64,
+    faults: Duration,
+    nodes: Vec<&'static str>,
+    logs: PathBuf,
+}
+
+impl Run {
+    /// Reads the settings. Reports and returns `None` when one is missing.
+    fn of_environment(name: &str) -> Option<Self> {
+        let minutes = address("the length of the faults", "CHAOS_MINUTES")?;
+        let faults = Duration::from_secs_f64(minutes.parse::<f64>().unwrap() * 60.0);
+        let seed = match std::env::var("CHAOS_SEED").ok().filter(|seed| !seed.is_empty()) {
+            Some(seed) => seed.parse().unwrap(),
+            None => rand::random_range(0..1_000_000),
+        };
+        let logs = logs(&format!("{name}-{seed}"));
+        println!("seed {seed}, {minutes} minutes; the roles' logs are in {}", logs.display());
+        Some(Self { seed, faults, nodes: node::names()?, logs })
+    }
+
+    fn processing_time(&self) -> String {
+        format!("{}s", PROCESSING_TIME.as_secs())
+    }
+
+    /// Returns the end of the faults if they begin now.
+    fn until(&self) -> Instant {
+        Instant::now() + self.faults
+    }
+
+    /// Returns the kinds of faults to leave out.
+    fn left_out(&self) -> Vec<String> {
+        let left_out = std::env::var("CHAOS_WITHOUT").unwrap_or_default();
+        left_out.split(',').map(|kind| kind.trim().to_owned()).collect()
+    }
 }
 
 /// Creates an empty directory for a run's logs.

@@ -20,6 +20,8 @@ enum Change {
     HideOne,
     /// Shows the first ad that it sees twice.
     ShowOneTwice,
+    /// The same, but not in the first two seconds.
+    ShowOneTwiceLater,
     /// Forwards every third POST, but answers it with a 503.
     LoseAnswers,
     /// Forwards each POST after half a second.
@@ -34,7 +36,7 @@ struct Front {
 impl Front {
     fn start(service: &str, change: Change) -> Self {
         let service = service.to_owned();
-        let victim = Arc::new(Mutex::new(None::<Value>));
+        let victim = Arc::new(Mutex::new(None));
         let posts = Arc::new(AtomicUsize::new(0));
         let client = https::client().pool_idle_timeout(Duration::from_secs(2)).build().unwrap();
         let app = move || {
@@ -84,15 +86,21 @@ impl Front {
     }
 }
 
-fn changed(mut ads: Vec<Value>, change: Change, victim: &Mutex<Option<Value>>) -> String {
+fn changed(mut ads: Vec<Value>, change: Change, victim: &Mutex<Option<(Value, Instant)>>) -> String {
     let mut victim = victim.lock().unwrap();
     if victim.is_none() {
-        *victim = ads.first().map(|ad| ad["vin"].clone());
+        *victim = ads.first().map(|ad| (ad["vin"].clone(), Instant::now()));
     }
-    let place = ads.iter().position(|ad| Some(&ad["vin"]) == victim.as_ref());
+    let since = victim.as_ref().map(|(_, since)| since.elapsed());
+    if change == Change::ShowOneTwiceLater && since < Some(Duration::from_secs(2)) {
+        return json!(ads).to_string();
+    }
+    let place = ads.iter().position(|ad| Some(&ad["vin"]) == victim.as_ref().map(|(vin, _)| vin));
     match (change, place) {
         (Change::HideOne, Some(place)) => drop(ads.remove(place)),
-        (Change::ShowOneTwice, Some(place)) => ads.insert(place, ads[place].clone()),
+        (Change::ShowOneTwice | Change::ShowOneTwiceLater, Some(place)) => {
+            ads.insert(place, ads[place].clone())
+        }
         _ => {}
     }
     json!(ads).to_string()
@@ -177,6 +185,17 @@ async fn a_load_reports_an_ad_that_is_missing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_load_reports_an_ad_that_is_shown_twice() {
     find(Change::ShowOneTwice, [20, 0, 1], "1 vehicles have more than one ad").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_ad_that_appears_while_the_load_watches_is_seen() {
+    let platform = Platform::start(&["--processing-time", "0s"]).await;
+    let ads = Front::start(platform.ads_url(), Change::ShowOneTwiceLater).url;
+    let arguments = ["--processing-time", "0s", "--rate", "100", "--count", "20", "--settle", "4s"];
+    let output = load(platform.stock(), &ads, &arguments).await;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(counts(&report(&output)), [20, 0, 1], "{output:?}");
+    platform.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -27,8 +27,8 @@ pub fn sample(variable: &str, directory: &Path) -> String {
         "MAX_IN_FLIGHT_BYTES" => "7MiB".to_owned(),
         "OTEL_EXPORTER_OTLP_ENDPOINT" => "http://127.0.0.1:1".to_owned(),
         "OTEL_EXPORTER_OTLP_HEADERS" => "authorization=Bearer%20x,tenant=y".to_owned(),
-        "LOAD_DEADLINE" | "LOAD_WAIT" | "OUTBOX_RETENTION" | "PROCESSING_TIME" | "SHUTDOWN_TIMEOUT"
-        | "TOPIC_RETENTION" => "7m".to_owned(),
+        "LOAD_DEADLINE" | "LOAD_SETTLE" | "LOAD_WAIT" | "OUTBOX_RETENTION" | "PROCESSING_TIME"
+        | "SHUTDOWN_TIMEOUT" | "TOPIC_RETENTION" => "7m".to_owned(),
         "ROLES" => "estimate,ads".to_owned(),
         "SCHEMA_REGISTRY_URL" => "http://127.0.0.1:1,http://127.0.0.1:2".to_owned(),
         "TOPIC_MIN_INSYNC_REPLICAS" | "TOPIC_PARTITIONS" | "TOPIC_REPLICATION_FACTOR" => "7".to_owned(),
