@@ -39,7 +39,7 @@ impl Drop for Load {
 
 /// Verifies that the load accepts each of its vehicles, and finds none lost or doubled, while everything is disturbed.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_load_finds_nothing_lost_or_doubled_whatever_fails() {
+async fn the_load_finds_nothing_lost_or_doubled() {
     let Some(run) = Run::of_environment("load") else { return };
     let seed = run.seed;
     let Some(world) = World::start(&run.processing_time(), &run.logs).await else { return };

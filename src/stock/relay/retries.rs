@@ -4,44 +4,56 @@
 //! acquires the lease from another, and each new schema, therefore begins one *sweep* over all events that have failed
 //! by then. An event that fails again waits for the next sweep.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::session::{Cluster, Session, SessionError, beating};
 use crate::stock::vehicle_store::{LastPublished, PositionKey};
 
 /// The number of failed events that are retried between two batches.
 const PAGE: i64 = 100;
+/// The pause after a page that no registry encoded. Events that have not failed come first.
+const PAUSE: Duration = Duration::from_secs(300);
 
 /// The progress of a process's retries. It outlives sessions, so a sweep that is interrupted continues.
 #[derive(Debug, Default)]
 pub struct Retries {
-    /// The lease and the position in which the newest sweep ran.
+    /// The epoch of the newest session.
     epoch: i64,
-    key: Option<PositionKey>,
-    /// The schema of the newest sweep; `None` before the first one.
-    schema_id: Option<Option<u32>>,
+    /// The position and the schema of the newest sweep; `None` before the first one.
+    sweep: Option<(PositionKey, Option<u32>)>,
     /// The ids that the sweep has yet to retry: those after the first and up to the second.
     rest: Option<(i64, i64)>,
+    not_before: Option<Instant>,
     appended: u64,
     left: u64,
 }
 
 impl Retries {
-    /// Continues in a session, unless another relay may have published since the last one.
-    pub(super) fn enter(&mut self, epoch: i64, key: &PositionKey) {
-        if self.epoch.checked_add(1) != Some(epoch) || self.key.as_ref() != Some(key) {
-            *self = Self { key: Some(key.clone()), ..Self::default() };
+    /// Continues in a session that has taken the lease, unless another relay took it since the last one.
+    pub(super) fn enter(&mut self, epoch: i64) {
+        if self.epoch.checked_add(1) != Some(epoch) {
+            self.start_over();
         }
         self.epoch = epoch;
     }
 
-    /// Begins a sweep over the events up to `last` if none was made with this schema.
-    fn begin(&mut self, schema_id: Option<u32>, last: i64) {
-        if self.schema_id != Some(schema_id) {
-            self.schema_id = Some(schema_id);
+    /// Forgets which events were retried.
+    pub(super) fn start_over(&mut self) {
+        *self = Self { epoch: self.epoch, ..Self::default() };
+    }
+
+    /// Begins a sweep over the events up to `last` if this is another position or schema than that of the newest one.
+    fn begin(&mut self, key: &PositionKey, schema_id: Option<u32>, last: i64) {
+        if self.sweep.as_ref().is_none_or(|(swept, with)| swept != key || *with != schema_id) {
+            self.start_over();
+            self.sweep = Some((key.clone(), schema_id));
             self.rest = Some((0, last));
-            (self.appended, self.left) = (0, 0);
         }
+    }
+
+    /// Returns the range of ids to retry now.
+    fn due(&self) -> Option<(i64, i64)> {
+        self.rest.filter(|_| self.not_before.is_none_or(|time| Instant::now() >= time))
     }
 
     fn finish(&mut self) {
@@ -66,8 +78,8 @@ impl<C: Cluster> Session<'_, C> {
         key: &PositionKey,
         last: &LastPublished,
     ) -> Result<bool, SessionError> {
-        self.retries.begin(self.cluster.schema_id(), last.id);
-        let Some((after, until)) = self.retries.rest else { return Ok(false) };
+        self.retries.begin(key, self.cluster.schema_id(), last.id);
+        let Some((after, until)) = self.retries.due() else { return Ok(false) };
         let mut failures = self.log.failures(key, after, PAGE).await?;
         failures.retain(|failure| failure.id <= until);
         let Some(newest) = failures.last().map(|failure| failure.id) else {
@@ -76,9 +88,18 @@ impl<C: Cluster> Session<'_, C> {
         };
         let encoded = beating(self.log, &self.lease, Some((key, last)), self.settings.beat, {
             let (cluster, failures) = (&self.cluster, &failures);
-            async move { Ok(cluster.encode(failures).await?) }
+            async move { Ok(cluster.encode(failures).await) }
         })
         .await?;
+        let encoded = match encoded {
+            Ok(encoded) => encoded,
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::warn!(error, pause = ?PAUSE, "cannot retry the events that could not be published");
+                self.retries.not_before = Some(Instant::now() + PAUSE);
+                return Ok(false);
+            }
+        };
         let (mut appended, mut left) = (0, 0);
         let mut kept = Instant::now();
         for (entry, encoded) in failures.iter().zip(encoded) {
@@ -111,8 +132,8 @@ mod tests {
 
     fn within_a_sweep() -> Retries {
         let mut retries = Retries::default();
-        retries.enter(4, &key("one"));
-        retries.begin(Some(7), 500);
+        retries.enter(4);
+        retries.begin(&key("one"), Some(7), 500);
         retries.rest = Some((100, 500));
         retries
     }
@@ -120,35 +141,37 @@ mod tests {
     #[test]
     fn a_sweep_that_a_session_interrupts_continues_in_the_next_one() {
         let mut retries = within_a_sweep();
-        retries.enter(5, &key("one"));
-        retries.begin(Some(7), 900);
-        assert_eq!(retries.rest, Some((100, 500)));
+        // This session ends before it publishes.
+        retries.enter(5);
+        retries.enter(6);
+        retries.begin(&key("one"), Some(7), 900);
+        assert_eq!(retries.due(), Some((100, 500)));
     }
 
     #[test]
     fn a_sweep_is_made_once_for_each_schema() {
         let mut retries = within_a_sweep();
         retries.finish();
-        retries.begin(Some(7), 900);
-        assert_eq!(retries.rest, None);
-        retries.begin(Some(8), 900);
-        assert_eq!(retries.rest, Some((0, 900)));
+        retries.begin(&key("one"), Some(7), 900);
+        assert_eq!(retries.due(), None);
+        retries.begin(&key("one"), Some(8), 900);
+        assert_eq!(retries.due(), Some((0, 900)));
     }
 
     #[test]
     fn a_sweep_begins_again_after_another_relay_held_the_lease() {
         let mut retries = within_a_sweep();
         retries.finish();
-        retries.enter(6, &key("one"));
-        retries.begin(Some(7), 900);
-        assert_eq!(retries.rest, Some((0, 900)));
+        retries.enter(6);
+        retries.begin(&key("one"), Some(7), 900);
+        assert_eq!(retries.due(), Some((0, 900)));
     }
 
     #[test]
     fn a_sweep_begins_again_on_another_cluster() {
         let mut retries = within_a_sweep();
-        retries.enter(5, &key("two"));
-        retries.begin(Some(7), 900);
-        assert_eq!(retries.rest, Some((0, 900)));
+        retries.enter(5);
+        retries.begin(&key("two"), Some(7), 900);
+        assert_eq!(retries.due(), Some((0, 900)));
     }
 }

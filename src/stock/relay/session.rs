@@ -122,6 +122,7 @@ impl<C: Cluster> Session<'_, C> {
     /// # Errors
     /// See [`SessionError`]. After an error, the lease is still held unless it was lost.
     pub async fn run(mut self, replace_identity: bool) -> Result<(), SessionError> {
+        self.retries.enter(self.lease.epoch);
         let begun = beating(self.log, &self.lease, None, self.settings.beat, {
             let (cluster, identity) = (&mut self.cluster, &self.lease.identity);
             async move { Ok(cluster.begin(identity).await?) }
@@ -141,7 +142,6 @@ impl<C: Cluster> Session<'_, C> {
         // A session that crashed before the mark moved past these events recorded their failures. The events are read
         // again.
         self.log.forget_failures_after(&self.lease, &begun.key, last.id).await?;
-        self.retries.enter(self.lease.epoch, &begun.key);
         let last = LastPublished { failure: self.log.last_failure(&begun.key).await?, ..last };
         self.publish(&begun.key, last).await
     }
@@ -185,6 +185,7 @@ impl<C: Cluster> Session<'_, C> {
                 return Ok(last);
             }
             self.metrics.histories_parted.inc();
+            self.retries.start_over();
             tracing::warn!(
                 id,
                 "the mark on the cluster names an event that the log does not contain: it belongs to another history \

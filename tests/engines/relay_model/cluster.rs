@@ -26,6 +26,7 @@ pub struct State {
     producers: u64,
     pub lose_answer: bool,
     pub fail_publish: bool,
+    pub fail_encode: bool,
 }
 
 /// A cluster that its relays share.
@@ -67,11 +68,14 @@ impl Cluster for ModelProducer {
     }
 
     fn schema_id(&self) -> Option<u32> {
-        Some(1)
+        Some(u32::from(self.encodes_all))
     }
 
     async fn encode(&self, entries: &[LogEntry]) -> anyhow::Result<Vec<Result<String, String>>> {
         self.gate.pass().await;
+        if std::mem::take(&mut self.cluster.0.lock().unwrap().fail_encode) {
+            return Err(anyhow!("the registry is unavailable"));
+        }
         Ok(entries
             .iter()
             .map(|entry| {

@@ -24,6 +24,7 @@ fn ordinary() -> impl Strategy<Value = Action> {
         3 => any::<usize>().prop_map(|relay| Action::Crash { relay }),
         1 => Just(Action::LoseAnswer { cluster: 0 }),
         1 => Just(Action::FailPublish { cluster: 0 }),
+        1 => Just(Action::FailEncode { cluster: 0 }),
         1 => any::<bool>().prop_map(|encodes_all| Action::Release { encodes_all }),
     ]
 }

@@ -1,6 +1,7 @@
 //! Runs databases, clusters and relays, and performs actions on them.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -46,6 +47,9 @@ pub enum Action {
         cluster: usize,
     },
     FailPublish {
+        cluster: usize,
+    },
+    FailEncode {
         cluster: usize,
     },
     /// Sets whether relays that start from now on encode everything.
@@ -97,6 +101,14 @@ struct Site {
     fencings: Fencings,
     /// Earlier states of the lease.
     leases: Vec<String>,
+    /// What the process of the last session that ended retried. The next session continues in that process.
+    retries: Arc<Mutex<Retries>>,
+}
+
+impl Site {
+    fn new(database: Database, cluster: usize, leases: Vec<String>) -> Self {
+        Self { database, cluster, fencings: Fencings::default(), leases, retries: Arc::default() }
+    }
 }
 
 pub struct World {
@@ -123,7 +135,7 @@ impl World {
         let database = maker.create().await;
         Self {
             maker,
-            sites: vec![Site { database, cluster: 0, fencings: Fencings::default(), leases: Vec::new() }],
+            sites: vec![Site::new(database, 0, Vec::new())],
             backups: Vec::new(),
             clusters: [ModelCluster::named("one"), ModelCluster::named("two")],
             relays: Vec::new(),
@@ -157,6 +169,7 @@ impl World {
             }
             Action::LoseAnswer { cluster } => self.clusters[cluster].0.lock().unwrap().lose_answer = true,
             Action::FailPublish { cluster } => self.clusters[cluster].0.lock().unwrap().fail_publish = true,
+            Action::FailEncode { cluster } => self.clusters[cluster].0.lock().unwrap().fail_encode = true,
             Action::Release { encodes_all } => self.encodes_all = encodes_all,
             Action::Copy { database } => {
                 if self.sites.len() < DATABASES {
@@ -165,7 +178,7 @@ impl World {
                     let copy = self.maker.copy(&mut self.sites[original].database).await;
                     let cluster = self.sites[original].cluster;
                     let leases = self.sites[original].leases.clone();
-                    self.sites.push(Site { database: copy, cluster, fencings: Fencings::default(), leases });
+                    self.sites.push(Site::new(copy, cluster, leases));
                 }
             }
             Action::Backup { database } => {
@@ -242,6 +255,7 @@ impl World {
         let gate = Gate::default();
         let replace_identity = site.fencings.is_shared_identity();
         let cluster = self.clusters[site.cluster].clone();
+        let process = Arc::clone(&site.retries);
         let task = tokio::spawn({
             let gate = gate.clone();
             async move {
@@ -251,12 +265,13 @@ impl World {
                     writes_position: number % 2 == 0,
                     has_written: false,
                 };
+                let mut retries = std::mem::take(&mut *process.lock().unwrap());
                 let session = Session {
                     log: &mut log,
                     cluster: ModelProducer { cluster, gate: gate.clone(), encodes_all, begun: None },
                     lease,
                     first_batch: 3,
-                    retries: &mut Retries::default(),
+                    retries: &mut retries,
                     settings: &SessionSettings {
                         batch_events: 3,
                         // Only with a permit of the test.
@@ -265,11 +280,12 @@ impl World {
                         pace: Duration::ZERO,
                         ..SessionSettings::default()
                     },
-                    arrivals: std::sync::Arc::default(),
+                    arrivals: Arc::default(),
                     metrics: RelayMetrics::default(),
                     shutdown: CancellationToken::new(),
                 };
                 let result = session.run(replace_identity).await;
+                *process.lock().unwrap() = retries;
                 gate.end();
                 result
             }
@@ -291,6 +307,7 @@ impl World {
     }
 
     async fn crash_all(&mut self, database: usize) {
+        *self.sites[database].retries.lock().unwrap() = Retries::default();
         let (gone, left) = std::mem::take(&mut self.relays)
             .into_iter()
             .partition(|relay: &Relay| relay.database == database);
@@ -308,9 +325,12 @@ impl World {
         }
         for cluster in &self.clusters {
             let mut state = cluster.0.lock().unwrap();
-            (state.lose_answer, state.fail_publish) = (false, false);
+            (state.lose_answer, state.fail_publish, state.fail_encode) = (false, false, false);
         }
         self.encodes_all = true;
+        for site in &self.sites {
+            *site.retries.lock().unwrap() = Retries::default();
+        }
         let mut verdict = Verdict::default();
         for index in 0..self.sites.len() {
             self.catch_up(index).await;
