@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use anyhow::Context as _;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
-use rdkafka::error::RDKafkaErrorCode;
 
 use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
@@ -14,6 +13,9 @@ use super::client::{ClosedElsewhere, LoggingContext, client_config};
 /// Kafka and room for the headers.
 const DEAD_LETTER_MAX_BYTES: i64 = 2_097_152;
 const FOREVER: i64 = -1;
+/// The reasons why the brokers may not return a setting.
+const NOT_RETURNED: &str = "because the brokers did not return its settings: the user needs the permission \
+                            DescribeConfigs, and a broker may not know a new topic yet";
 
 /// The purpose of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,22 +54,24 @@ fn serves(name: &str, needed: &str, actual: &str) -> bool {
     unlimited(number) >= unlimited(needed_number)
 }
 
-/// Logs the settings of existing topics that do not satisfy the needed ones. Does not change them, because the operator
-/// owns them.
+/// Logs the settings of existing topics that do not satisfy the needed ones, and those that the brokers do not return.
+/// Does not change them, because the operator owns them.
 ///
 /// # Errors
 /// Fails when the brokers do not respond.
 pub(super) async fn report(kafka: &KafkaArgs, topics: &[(String, Purpose)]) -> anyhow::Result<()> {
     let names: Vec<_> = topics.iter().map(|(name, _)| name.as_str()).collect();
-    for ((topic, purpose), described) in topics.iter().zip(describe(kafka, &names).await?) {
-        let actual = match described {
-            Ok(actual) => actual,
-            Err(code) => {
-                tracing::warn!(topic, %code, "cannot check the settings of the topic");
-                continue;
-            }
-        };
-        let wrong: Vec<_> = needed(kafka, *purpose)
+    for ((topic, purpose), actual) in topics.iter().zip(describe(kafka, &names).await?) {
+        let needed = needed(kafka, *purpose);
+        let unknown = not_returned(&needed, &actual).join(",");
+        if !unknown.is_empty() {
+            tracing::warn!(
+                topic,
+                unknown,
+                "cannot check whether the topic may lose unread records, {NOT_RETURNED}"
+            );
+        }
+        let wrong: Vec<_> = needed
             .into_iter()
             .filter(|(name, needed)| actual.get(*name).is_some_and(|actual| !serves(name, needed, actual)))
             .collect();
@@ -92,26 +96,27 @@ pub(super) async fn report(kafka: &KafkaArgs, topics: &[(String, Purpose)]) -> a
     Ok(())
 }
 
-/// Returns whether the brokers compact a topic: whether they remove records that have a successor with the same key.
-/// Without the permission to read the settings, returns false, which is correct for the topics that roles create.
-///
-/// # Errors
-/// Fails when the brokers do not respond.
-pub(super) async fn is_compacted(kafka: &KafkaArgs, topic: &str) -> anyhow::Result<bool> {
-    let settings = describe(kafka, &[topic]).await?.pop().context("the response lacks the topic")?;
-    let settings = match settings {
-        Err(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed) => {
-            return Ok(false);
-        }
-        settings => settings.with_context(|| format!("cannot read the settings of {topic}"))?,
-    };
-    Ok(settings.get("cleanup.policy").is_some_and(|policy| policy.contains("compact")))
+/// Returns the names of the needed settings whose actual values are unknown.
+fn not_returned(needed: &[(&'static str, String)], actual: &HashMap<String, String>) -> Vec<&'static str> {
+    needed.iter().map(|(name, _)| *name).filter(|name| !actual.contains_key(*name)).collect()
 }
 
-async fn describe(
-    kafka: &KafkaArgs,
-    topics: &[&str],
-) -> anyhow::Result<Vec<Result<HashMap<String, String>, RDKafkaErrorCode>>> {
+/// Returns whether the brokers compact a topic: whether they remove records that have a successor with the same key.
+///
+/// # Errors
+/// Fails when the brokers do not respond, do not know the topic, or do not let the user read its settings. A retry may
+/// succeed.
+pub(super) async fn is_compacted(kafka: &KafkaArgs, topic: &str) -> anyhow::Result<bool> {
+    let settings = describe(kafka, &[topic]).await?.pop().unwrap_or_default();
+    let policy = settings.get("cleanup.policy");
+    let policy =
+        policy.with_context(|| format!("cannot find out whether {topic} is compacted, {NOT_RETURNED}"))?;
+    Ok(policy.contains("compact"))
+}
+
+/// Returns the settings of each topic. They are empty when the brokers refuse to return them, such as for a topic that
+/// they do not know, because rdkafka drops the error.
+async fn describe(kafka: &KafkaArgs, topics: &[&str]) -> anyhow::Result<Vec<HashMap<String, String>>> {
     let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
     let options = AdminOptions::new().request_timeout(Some(CALL_TIMEOUT));
     let admin = admin(kafka)?;
@@ -120,7 +125,7 @@ async fn describe(
         resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect()
     };
     let described = described.context("the brokers did not return the settings of the topics")?;
-    Ok(described.into_iter().map(|result| result.map(as_map)).collect())
+    Ok(described.into_iter().map(|result| result.map(as_map).unwrap_or_default()).collect())
 }
 
 /// Creates an admin client. It is rarely needed and occupies some megabytes, so it is created on demand.
@@ -134,6 +139,33 @@ pub(super) fn admin(kafka: &KafkaArgs) -> anyhow::Result<ClosedElsewhere<AdminCl
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "embedded")]
+    #[tokio::test]
+    async fn the_settings_of_a_topic_are_unknown_until_the_brokers_know_it() {
+        use rdkafka::admin::{NewTopic, TopicReplication};
+
+        let broker = embedded_kafka_broker::Broker::builder().start().await.unwrap();
+        let kafka = KafkaArgs::single_node(broker.address());
+        for (policy, compacted) in [("delete", false), ("compact", true), ("compact,delete", true)] {
+            let topic = policy.replace(',', "-");
+            let unknown = is_compacted(&kafka, &topic).await.unwrap_err().to_string();
+            assert!(unknown.contains(&topic) && unknown.contains("DescribeConfigs"), "{unknown}");
+            let settings = needed(&kafka, Purpose::Data);
+            let names: Vec<_> = settings.iter().map(|(name, _)| *name).collect();
+            let actual = describe(&kafka, &[&topic]).await.unwrap().pop().unwrap();
+            assert_eq!(not_returned(&settings, &actual), names);
+
+            let new = NewTopic::new(&topic, 1, TopicReplication::Fixed(1)).set("cleanup.policy", policy);
+            let admin = admin(&kafka).unwrap();
+            let created = admin.get().unwrap().create_topics([&new], &AdminOptions::new()).await.unwrap();
+            assert_eq!(created, [Ok(topic.clone())]);
+            assert_eq!(is_compacted(&kafka, &topic).await.unwrap(), compacted, "{policy}");
+            let actual = describe(&kafka, &[&topic]).await.unwrap().pop().unwrap();
+            assert!(not_returned(&settings, &actual).is_empty(), "{actual:?}");
+        }
+        broker.shutdown().await;
+    }
 
     #[test]
     fn a_setting_serves_when_it_retains_at_least_as_much() {

@@ -93,7 +93,8 @@ impl ClusterCheck {
             );
         }
         if !missing.is_empty() {
-            self.create(&missing).await?;
+            // The next check reads their settings: a broker may not know a new topic yet.
+            return self.create(&missing).await;
         }
         if !self.reported.load(Ordering::Relaxed) {
             let reported = topic_settings::report(&self.kafka, &self.topics).await;

@@ -34,7 +34,7 @@ impl Checkout {
         let docker = checkout.path("bin/docker");
         fs::create_dir(docker.parent().unwrap()).unwrap();
         let script = format!(
-            "#!/bin/sh\ncd '{}'\necho \"$* files=$COMPOSE_FILE password=$KAFKA_UI_PASSWORD\" >>calls\ncase \"$*\" in\n{answers}\n{ENGINE}\nesac\n",
+            "#!/bin/sh\ncd '{}'\necho \"$* files=$COMPOSE_FILE cluster=$KAFKA_CLUSTER_ID password=$KAFKA_UI_PASSWORD\" >>calls\ncase \"$*\" in\n{answers}\n{ENGINE}\nesac\n",
             checkout.folder.path().display(),
         );
         write_program(&docker, &script);
@@ -60,6 +60,7 @@ impl Checkout {
             "BIND_ADDRESS",
             "COMPOSE_FILE",
             "COMPOSE_PROFILES",
+            "KAFKA_CLUSTER_ID",
             "KAFKA_UI_PASSWORD",
             "KRAFT",
             "START_SECONDS",
@@ -68,6 +69,14 @@ impl Checkout {
         }
         command.env("PATH", path).env("SKIP_CHECKS", "1").envs(variables.iter().copied());
         command.stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// Returns the id of Kafka's cluster that the last start passed to compose.
+    fn cluster_id(&self) -> String {
+        let calls = self.calls();
+        let start = calls.lines().rfind(|call| call.starts_with("compose up --detach")).unwrap();
+        let (_, id) = start.split_once(" cluster=").unwrap();
+        id.split_once(' ').unwrap().0.to_owned()
     }
 
     /// Returns what `docker` was called with.
@@ -212,6 +221,53 @@ fn kraft_selects_the_files_without_zookeeper() {
         let start = calls.lines().find(|call| call.starts_with("compose up --detach")).unwrap();
         assert!(start.contains(expected), "{start}");
     }
+}
+
+/// Answers for the volumes of Kafka whose names are in the file `volumes`, all of which have the id in the file `id`.
+const VOLUMES: &str = r#"'volume inspect '*) grep -qsF "${3##*_}" volumes ;;
+'run '*) cat id 2>/dev/null || true ;;"#;
+
+#[test]
+fn kafka_gets_a_new_cluster_id_exactly_when_none_of_its_volumes_has_one() {
+    let checkout = Checkout::with_docker(VOLUMES);
+    let mut ids = Vec::new();
+    let mut up = |volumes: &str, id: &str| {
+        fs::write(checkout.path("volumes"), volumes).unwrap();
+        fs::write(checkout.path("id"), id).unwrap();
+        let output = checkout.up(&[("KRAFT", "1")]);
+        assert!(output.status.success(), "{output:?}");
+        ids.push(checkout.cluster_id());
+        ids.last().unwrap().clone()
+    };
+    let id = up("", "");
+    let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    assert!(id.len() == 22 && id.bytes().all(is_base64url) && !id.starts_with('-'), "{id}");
+    assert_eq!(up("kraft-1-data kraft-2-data kraft-3-data", &format!("{id}\n{id}\n{id}\n")), id);
+    assert_eq!(up("kraft-3-data", &format!("{id}\n")), id, "the other volumes are new");
+    assert_ne!(up("kraft-1-data", ""), id, "the volume was not formatted");
+    assert_ne!(up("", ""), id, "the volumes were removed");
+    let distinct: std::collections::BTreeSet<_> = ids.iter().collect();
+    assert_eq!(distinct.len(), 3, "{ids:?}");
+
+    let calls = checkout.calls();
+    let reads: Vec<_> = calls.lines().filter(|call| call.starts_with("run ")).collect();
+    assert_eq!(reads.len(), 3, "{calls}");
+    assert_eq!(reads[0].matches(":ro ").count(), 3, "{calls}");
+    assert!(
+        reads[1]
+            .contains("--volume vehicle-platform_kraft-3-data:/volumes/3:ro --entrypoint sh apache/kafka:")
+    );
+}
+
+#[test]
+fn make_up_fails_when_it_cannot_read_the_cluster_id_of_existing_volumes() {
+    let checkout = Checkout::with_docker("'volume inspect '*kraft-2-data*) ;;\n'run '*) exit 125 ;;");
+    let output = checkout.up(&[("KRAFT", "1")]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(stderr(&output).contains("cannot read the id of the cluster"), "{output:?}");
+    assert!(!checkout.calls().contains("compose up"));
+    assert!(checkout.up(&[]).status.success(), "with ZooKeeper, Kafka chooses the id");
+    assert_eq!(checkout.cluster_id(), "");
 }
 
 #[test]

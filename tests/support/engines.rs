@@ -8,10 +8,10 @@ use mongodb::bson::{Document, doc};
 use tempfile::TempDir;
 use uuid::Uuid;
 use vehicle_platform::ads::Offer;
-use vehicle_platform::database::DatabaseUrl;
+use vehicle_platform::database::{DatabaseError, DatabaseUrl};
 use vehicle_platform::vehicle::{PlainVehicle, Price};
 
-use super::vehicle;
+use super::{eventually, vehicle};
 
 /// Returns the address of an engine. Reports that the test is skipped and returns `None` when the variable is not
 /// set.
@@ -29,6 +29,18 @@ pub fn address(engine: &str, variable: &str) -> Option<String> {
         writeln!(stderr, "skipped {test}: {variable} with the address of {engine} is not set").unwrap();
     }
     address
+}
+
+/// Repeats a call that a busy server does not answer in time.
+///
+/// # Panics
+/// Panics when the call fails for another reason, or too often.
+pub async fn answer<T>(mut call: impl AsyncFnMut() -> Result<T, DatabaseError>) -> T {
+    eventually("the database to answer", async || match call().await {
+        Err(DatabaseError::Unavailable(_)) => None,
+        answer => Some(answer.unwrap()),
+    })
+    .await
 }
 
 /// Returns the content of an ad for `vin`.

@@ -12,6 +12,8 @@ use uuid::Uuid;
 use vehicle_platform::database::Access;
 use vehicle_platform::stock::vehicle_store::{self, VehicleStore};
 
+use crate::support::engines::answer;
+
 #[derive(QueryableByName)]
 struct Row {
     #[diesel(sql_type = BigInt)]
@@ -108,7 +110,7 @@ impl Database {
             Engine::Postgres { server, name } => format!("{}/{name}", server.rsplit_once('/').unwrap().0),
         };
         let store = vehicle_store::open(&url.parse().unwrap(), Access::Owner).await.unwrap();
-        store.check().await.unwrap();
+        answer(async || store.check().await).await;
         self.store = Some(store);
     }
 

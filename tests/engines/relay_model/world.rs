@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use vehicle_platform::database::DatabaseError;
 use vehicle_platform::stock::relay::{
     Fencings, RelayMetrics, Retries, Session, SessionError, SessionSettings,
 };
@@ -17,6 +18,7 @@ use super::cluster::{ModelCluster, ModelProducer, REFUSED, UNENCODABLE};
 use super::database::{Database, Maker};
 use super::gate::{Gate, GatedLog};
 use crate::support;
+use crate::support::engines::answer;
 
 /// The maximum number of databases, and of relays per database.
 const DATABASES: usize = 3;
@@ -241,16 +243,21 @@ impl World {
         let new = NewVehicle::new(vehicle, &TraceContext::new_root()).unwrap();
         let index = database % self.sites.len();
         let store = self.sites[index].database.store().await;
-        store.appender().await.unwrap().append(&[&new]).await.unwrap();
+        answer(async || store.appender().await?.append(&[&new]).await).await;
     }
 
     async fn start(&mut self, index: usize) {
         self.started += 1;
         let (number, encodes_all) = (self.started, self.encodes_all);
         let site = &mut self.sites[index];
-        let mut log = site.database.store().await.event_log().await.unwrap();
-        let seen = log.lease().await.unwrap();
-        let lease = log.take(&seen, &format!("relay-{number}")).await.unwrap().unwrap();
+        let store = site.database.store().await;
+        let (log, lease) = answer(async || {
+            let mut log = store.event_log().await?;
+            let seen = log.lease().await?;
+            let lease = log.take(&seen, &format!("relay-{number}")).await?;
+            Ok((log, lease.unwrap()))
+        })
+        .await;
         site.leases.push(site.database.lease_statement().await);
         let gate = Gate::default();
         let replace_identity = site.fencings.is_shared_identity();
@@ -300,8 +307,11 @@ impl World {
         }
         let relay = self.relays.remove(index);
         let error = relay.task.await.unwrap().unwrap_err();
-        if let SessionError::Database(error) = &error {
-            panic!("{error:#}");
+        match &error {
+            // As good as a crash.
+            SessionError::Database(DatabaseError::Unavailable(_)) => return,
+            SessionError::Database(error) => panic!("{error:#}"),
+            _ => {}
         }
         self.sites[relay.database].fencings.note(&error, Duration::ZERO);
     }

@@ -10,12 +10,13 @@ use kafka_protocol::messages::{
     alter_configs_request, incremental_alter_configs_request,
 };
 
-use crate::harness::{bootstrap, configured_topic, eventually, topic, unique};
+use crate::harness::{bootstrap, configured_topic, eventually, is_kafka_4, topic, unique};
 use crate::raw::{Raw, text};
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 const BROKER_LOGGER: i8 = 8;
+const GROUP: i8 = 32;
 const SET: i8 = 0;
 const DELETE: i8 = 1;
 const APPEND: i8 = 2;
@@ -102,6 +103,17 @@ pub fn own(raw: &mut Raw, topic: &str) -> Vec<(String, String)> {
     own
 }
 
+/// Waits until the broker knows that these are the configs that are set on the topic.
+fn expect_own(raw: &mut Raw, topic: &str, expected: &[(&str, &str)]) {
+    let expected = pairs(expected);
+    eventually(&format!("{expected:?}"), || (own(raw, topic) == expected).then_some(()));
+}
+
+/// Returns the number of the configs that a topic has.
+fn config_count() -> usize {
+    if is_kafka_4() { 37 } else { 36 }
+}
+
 fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
@@ -112,24 +124,25 @@ fn a_config_is_set_and_deleted_and_the_others_remain() {
     let mut raw = connect_for(&topic);
     let set = [(SET, "retention.ms", Some("1000")), (SET, "segment.ms", Some("2000"))];
     assert_eq!(alter(&mut raw, TOPIC, &topic, &set), 0);
-    let expected = pairs(&[("cleanup.policy", "compact"), ("retention.ms", "1000"), ("segment.ms", "2000")]);
-    assert_eq!(own(&mut raw, &topic), expected);
+    let expected = [("cleanup.policy", "compact"), ("retention.ms", "1000"), ("segment.ms", "2000")];
+    expect_own(&mut raw, &topic, &expected);
     let delete = [(DELETE, "retention.ms", None), (DELETE, "flush.ms", None), (SET, "segment.ms", Some("3"))];
     assert_eq!(alter(&mut raw, TOPIC, &topic, &delete), 0);
-    assert_eq!(own(&mut raw, &topic), pairs(&[("cleanup.policy", "compact"), ("segment.ms", "3")]));
+    expect_own(&mut raw, &topic, &[("cleanup.policy", "compact"), ("segment.ms", "3")]);
 }
 
 #[test]
 fn elements_are_appended_to_lists_and_subtracted() {
     let topic = topic(1);
     let mut raw = connect_for(&topic);
-    let mut policy = |operation, element| {
+    for (operation, element, policy) in [
+        (APPEND, "compact", "delete,compact"),
+        (APPEND, "compact", "delete,compact"),
+        (SUBTRACT, "delete", "compact"),
+    ] {
         assert_eq!(alter(&mut raw, TOPIC, &topic, &[(operation, "cleanup.policy", Some(element))]), 0);
-        values(&mut raw, &topic).remove("cleanup.policy").unwrap()
-    };
-    assert_eq!(policy(APPEND, "compact"), "delete,compact");
-    assert_eq!(policy(APPEND, "compact"), "delete,compact");
-    assert_eq!(policy(SUBTRACT, "delete"), "compact");
+        expect_own(&mut raw, &topic, &[("cleanup.policy", policy)]);
+    }
     let refused = alter(&mut raw, TOPIC, &topic, &[(APPEND, "retention.ms", Some("1"))]);
     assert_eq!(refused, INVALID_CONFIG);
 }
@@ -140,14 +153,14 @@ fn altering_without_increments_replaces_all_configs_at_each_version() {
     let mut raw = connect_for(&topic);
     for (version, value) in [(0, "1000"), (1, "2000"), (2, "3000")] {
         assert_eq!(replace(&mut raw, version, &topic, &[("retention.ms", Some(value))]), 0);
-        assert_eq!(own(&mut raw, &topic), pairs(&[("retention.ms", value)]));
+        expect_own(&mut raw, &topic, &[("retention.ms", value)]);
     }
     assert_eq!(replace(&mut raw, 2, &topic, &[("retention.ms", None)]), INVALID_REQUEST);
     assert_eq!(replace(&mut raw, 2, &topic, &[("retention.ms", Some("x"))]), INVALID_CONFIG);
     assert_eq!(replace(&mut raw, 2, &unique("unknown"), &[]), UNKNOWN_TOPIC);
     assert_eq!(own(&mut raw, &topic), pairs(&[("retention.ms", "3000")]));
     assert_eq!(replace(&mut raw, 2, &topic, &[]), 0);
-    assert_eq!(own(&mut raw, &topic), []);
+    expect_own(&mut raw, &topic, &[]);
 }
 
 #[test]
@@ -179,15 +192,20 @@ fn all_topic_configs_are_described() {
     let topic = topic(1);
     let mut raw = connect_for(&topic);
     let names: Vec<String> = values(&mut raw, &topic).into_keys().collect();
-    assert_eq!(names.len(), 36, "{names:?}");
+    assert_eq!(names.len(), config_count(), "{names:?}");
     for (name, default) in [
         ("unclean.leader.election.enable", "false"),
-        ("message.downconversion.enable", "true"),
-        ("message.timestamp.difference.max.ms", "9223372036854775807"),
         ("compression.zstd.level", "3"),
         ("remote.log.copy.disable", "false"),
     ] {
         assert_eq!(values(&mut raw, &topic)[name], default, "{name}");
+    }
+    for (name, default) in [
+        ("message.downconversion.enable", "true"),
+        ("message.timestamp.difference.max.ms", "9223372036854775807"),
+    ] {
+        let value = values(&mut raw, &topic).remove(name);
+        assert_eq!(value.as_deref(), (!is_kafka_4()).then_some(default), "{name}");
     }
     let described = describe(&mut raw, TOPIC, &topic).configs;
     let policy = described.iter().find(|config| config.name.as_str() == "cleanup.policy").unwrap();
@@ -203,14 +221,28 @@ fn values_are_accepted_and_described_in_their_normal_form() {
         ("cleanup.policy", "compact , delete", "compact,delete"),
         ("min.cleanable.dirty.ratio", "1", "1.0"),
         ("unclean.leader.election.enable", "true", "true"),
-        ("message.downconversion.enable", "false", "false"),
-        ("message.timestamp.difference.max.ms", "0", "0"),
         ("compression.gzip.level", "9", "9"),
         ("follower.replication.throttled.replicas", "0:1,1:2", "0:1,1:2"),
         ("local.retention.ms", "-2", "-2"),
     ] {
         let topic = configured_topic(&[(name, value)]);
         assert_eq!(values(&mut connect_for(&topic), &topic)[name], normal, "{name}={value}");
+    }
+}
+
+#[test]
+fn the_configs_that_kafka_4_removed_are_accepted_before_it() {
+    let topic = topic(1);
+    let mut raw = connect_for(&topic);
+    for (name, value) in
+        [("message.downconversion.enable", "false"), ("message.timestamp.difference.max.ms", "0")]
+    {
+        let code = alter(&mut raw, TOPIC, &topic, &[(SET, name, Some(value))]);
+        assert_eq!(code, if is_kafka_4() { INVALID_CONFIG } else { 0 }, "{name}");
+        let own = if is_kafka_4() { &[][..] } else { &[(name, value)] };
+        expect_own(&mut raw, &topic, own);
+        assert_eq!(replace(&mut raw, 2, &topic, &[]), 0);
+        expect_own(&mut raw, &topic, &[]);
     }
 }
 
@@ -260,20 +292,23 @@ fn brokers_and_their_loggers_are_described() {
     assert!(broker_id.read_only);
     assert_eq!(broker_id.value.as_ref().unwrap().as_str(), id);
     let defaults = describe(&mut raw, BROKER, "");
-    assert_eq!((defaults.error_code, defaults.configs.len()), (0, 0));
+    let names: Vec<_> = defaults.configs.iter().map(|config| config.name.as_str()).collect();
+    // Kafka 4 sets it when the cluster is formatted.
+    let expected = if is_kafka_4() { &["min.insync.replicas"][..] } else { &[] };
+    assert_eq!((defaults.error_code, &names[..]), (0, expected));
     let loggers = describe(&mut raw, BROKER_LOGGER, &id);
     assert_eq!(loggers.error_code, 0);
     assert!(loggers.configs.iter().any(|logger| logger.name.as_str() == "root"));
-    for (kind, name) in [
-        (BROKER, "999"),
-        (BROKER, "x"),
-        (BROKER_LOGGER, "999"),
-        (BROKER_LOGGER, ""),
-        (32, "group"),
-        (99, "x"),
-    ] {
+    for (kind, name) in
+        [(BROKER, "999"), (BROKER, "x"), (BROKER_LOGGER, "999"), (BROKER_LOGGER, ""), (GROUP, ""), (99, "x")]
+    {
         assert_eq!(describe(&mut raw, kind, name).error_code, INVALID_REQUEST, "{kind} {name}");
     }
+    // Groups have configs since Kafka 4, whether they exist or not.
+    let group = describe(&mut raw, GROUP, &unique("group"));
+    let timeout = group.configs.iter().any(|config| config.name.as_str() == "consumer.session.timeout.ms");
+    let expected = if is_kafka_4() { (0, true) } else { (INVALID_REQUEST, false) };
+    assert_eq!((group.error_code, timeout), expected);
     assert_eq!(describe(&mut raw, TOPIC, &unique("unknown")).error_code, UNKNOWN_TOPIC);
     let invalid = describe(&mut raw, TOPIC, "a b").error_code;
     assert_eq!(invalid, ResponseError::InvalidTopicException.code());
@@ -289,7 +324,9 @@ fn brokers_and_their_loggers_are_described() {
 fn only_the_named_configs_are_described() {
     let topic = topic(1);
     let mut raw = connect_for(&topic);
-    for (keys, count) in [(Some(vec![text("retention.ms"), text("no.such.config")]), 1), (Some(vec![]), 36)] {
+    for (keys, count) in
+        [(Some(vec![text("retention.ms"), text("no.such.config")]), 1), (Some(vec![]), config_count())]
+    {
         let resource = DescribeConfigsResource::default()
             .with_resource_type(TOPIC)
             .with_resource_name(text(&topic))

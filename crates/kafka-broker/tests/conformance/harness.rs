@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use embedded_kafka_broker::Broker;
+use kafka_protocol::messages::{ApiKey, ApiVersionsRequest};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -14,6 +15,8 @@ use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::runtime::Runtime;
+
+use crate::raw::Raw;
 
 /// Long enough for the first transaction of a cluster that has just started.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,6 +39,16 @@ pub fn wait<T>(future: impl Future<Output = T>) -> T {
 
 pub fn bootstrap() -> &'static str {
     &BOOTSTRAP
+}
+
+/// Whether the brokers are Apache Kafka 4, which has no `ZooKeeper` and answers some requests differently.
+static IS_KAFKA_4: LazyLock<bool> = LazyLock::new(|| {
+    let described = Raw::connect().call(0, &ApiVersionsRequest::default());
+    described.api_keys.iter().any(|api| api.api_key == ApiKey::DescribeQuorum as i16)
+});
+
+pub fn is_kafka_4() -> bool {
+    *IS_KAFKA_4
 }
 
 /// Returns a name that no other test and no other run uses.

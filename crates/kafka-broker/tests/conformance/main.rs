@@ -1,7 +1,8 @@
 //! Checks what clients expect of a Kafka broker, with librdkafka and with bare requests.
 //!
-//! Runs against the embedded broker, or against the cluster at `KAFKA_BOOTSTRAP_SERVERS` (Apache Kafka 3.9). Every
-//! assertion holds for both. Only `durability`, `group_restarts` and `limits` always test the embedded broker.
+//! Runs against the embedded broker, or against the cluster at `KAFKA_BOOTSTRAP_SERVERS` (Apache Kafka 3.9 or 4).
+//! Assertions hold for all of them; where Kafka 4 differs from 3.9, which the embedded broker follows, they name both
+//! answers. Only `durability`, `group_restarts` and `limits` always test the embedded broker.
 
 #![allow(
     clippy::cast_possible_truncation,

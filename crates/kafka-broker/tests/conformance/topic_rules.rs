@@ -105,18 +105,27 @@ fn the_type_of_timestamps_can_change() {
 fn timestamps_too_far_from_the_clock_of_the_broker_are_refused() {
     let hour = HOUR_MS.to_string();
     let (past, future) = (now_ms() - 2 * HOUR_MS, now_ms() + 2 * HOUR_MS);
-    for (config, accepted, refused) in [
-        ("message.timestamp.before.max.ms", [now_ms(), future], &[past][..]),
-        ("message.timestamp.after.max.ms", [now_ms(), past], &[future]),
-        ("message.timestamp.difference.max.ms", [now_ms(), now_ms()], &[past, future]),
-    ] {
-        let topic = configured_topic(&[(config, &hour)]);
+    let (before, after) = ("message.timestamp.before.max.ms", "message.timestamp.after.max.ms");
+    // Since Kafka 4, timestamps are at most an hour in the future by default.
+    let unlimited = i64::MAX.to_string();
+    let mut cases = vec![
+        (vec![(before, &*hour), (after, &*unlimited)], [now_ms(), future], vec![past]),
+        (vec![(after, &*hour)], [now_ms(), past], vec![future]),
+    ];
+    // Kafka 4 has no limit for both directions.
+    if !is_kafka_4() {
+        let both = vec![("message.timestamp.difference.max.ms", &*hour)];
+        cases.push((both, [now_ms(), now_ms()], vec![past, future]));
+    }
+    for (configs, accepted, refused) in cases {
+        let config = configs[0].0;
+        let topic = configured_topic(&configs);
         let mut raw = Raw::to_leader_of(&topic, 0);
         assert_eq!(produce(&mut raw, &topic, None, at(&accepted)).error_code, 0, "{config}");
         // A record without a timestamp is not checked.
         assert_eq!(produce(&mut raw, &topic, None, at(&[-1])).error_code, 0, "{config}");
         for timestamp in refused {
-            let response = produce(&mut raw, &topic, None, at(&[now_ms(), *timestamp]));
+            let response = produce(&mut raw, &topic, None, at(&[now_ms(), timestamp]));
             assert_eq!((response.error_code, response.base_offset), (INVALID_TIMESTAMP, -1), "{config}");
             let wrong: Vec<_> = response.record_errors.iter().map(|error| error.batch_index).collect();
             assert_eq!(wrong, [1], "{config}");
@@ -200,9 +209,10 @@ fn the_largest_size_of_a_batch_can_change() {
 
 #[test]
 fn a_batch_larger_than_a_segment_is_refused() {
-    let topic = configured_topic(&[("segment.bytes", "1000")]);
+    // The smallest segment that Kafka 4 accepts.
+    let topic = configured_topic(&[("segment.bytes", "1048576"), ("max.message.bytes", "2000000")]);
     let mut raw = Raw::to_leader_of(&topic, 0);
-    let refused = produce(&mut raw, &topic, None, batch(-1, -1, -1, &[&"x".repeat(2_000)]));
+    let refused = produce(&mut raw, &topic, None, batch(-1, -1, -1, &[&"x".repeat(1_100_000)]));
     assert_eq!(refused.error_code, ResponseError::RecordListTooLarge.code());
     assert_eq!(produce(&mut raw, &topic, None, batch(-1, -1, -1, &["x"])).error_code, 0);
 }

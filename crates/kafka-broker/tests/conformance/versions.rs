@@ -24,7 +24,7 @@ use kafka_protocol::messages::txn_offset_commit_request::{
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Request, StrBytes};
 
-use crate::harness::{eventually, topic, unique};
+use crate::harness::{eventually, is_kafka_4, topic, unique};
 use crate::raw::{Raw, batch, text, topic_id};
 
 /// Returns the responses to a request for each version.
@@ -289,7 +289,12 @@ fn groups_and_their_offsets_are_served_at_each_version() {
         request.with_include_authorized_operations(version >= 3)
     })) {
         assert_eq!(response.groups[0].members.len(), 1);
-        let operations = if version >= 3 { 0b1_0100_1000 } else { i32::MIN };
+        let operations = match version {
+            ..3 => i32::MIN,
+            // Groups of Kafka 4 have configs.
+            _ if is_kafka_4() => 0b1101_0100_1000,
+            _ => 0b1_0100_1000,
+        };
         assert_eq!(response.groups[0].authorized_operations, operations);
     }
     for response in at_each(&mut raw, 0..=4, |_| ListGroupsRequest::default()) {
