@@ -12,7 +12,8 @@ use serde_json::json;
 use crate::event::EventType;
 use crate::kafka::{DeadLetter, KafkaArgs, Naming, Resolution, for_each_dead_letter};
 use crate::output::Output;
-use letter_id::LetterId;
+pub use letter_id::LetterId;
+pub use resolve::{Outcome, Unresolvable, resolve};
 
 #[derive(Args, Clone, Debug)]
 pub struct DlqArgs {
@@ -83,8 +84,8 @@ pub async fn run(args: DlqArgs) -> anyhow::Result<()> {
     let work = move || match args.command {
         DlqCommand::List(args) => list(&args),
         DlqCommand::Show(args) => show::show(&args),
-        DlqCommand::Replay(args) => resolve::resolve(&args, Resolution::Replayed),
-        DlqCommand::Discard(args) => resolve::resolve(&args, Resolution::Discarded),
+        DlqCommand::Replay(args) => resolve::run(&args, Resolution::Replayed),
+        DlqCommand::Discard(args) => resolve::run(&args, Resolution::Discarded),
     };
     tokio::task::spawn_blocking(work).await.context("the command panicked")?
 }

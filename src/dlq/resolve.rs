@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use super::letter_id::LetterId;
 use super::{ResolveArgs, for_each_letter};
 use crate::kafka::{
-    CommitError, DeadLetter, Naming, OutgoingRecord, Refusal, Resolution, TransactionalProducer,
+    CommitError, DeadLetter, KafkaArgs, Naming, OutgoingRecord, Refusal, Resolution, TransactionalProducer,
 };
 use crate::output::{self, Output};
 
@@ -19,28 +19,69 @@ const TRANSACTIONAL_ID: &str = "vehicle-platform-dlq";
 const BATCH_LIMIT: usize = 500;
 const BATCH_BYTES: usize = 16 * 1024 * 1024;
 
-pub(super) fn resolve(args: &ResolveArgs, how: Resolution) -> anyhow::Result<()> {
-    let naming = Naming::new(&args.kafka);
+/// What happened to a dead letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Resolved(LetterId),
+    /// It is still unresolved, for this reason.
+    Skipped(LetterId, String),
+}
+
+/// The reasons why no dead letter was resolved: some of those named do not exist or are resolved already.
+#[derive(Debug, thiserror::Error)]
+#[error("{}; nothing was changed", .0.join(", "))]
+pub struct Unresolvable(Vec<String>);
+
+/// Resolves dead letters and prints the outcome of each.
+pub(super) fn run(args: &ResolveArgs, how: Resolution) -> anyhow::Result<()> {
+    let mut output = Output::stdout();
+    let (mut resolved, mut skipped) = (0, 0);
+    resolve(&args.kafka, &args.letters, how, &mut |outcome| match outcome {
+        Outcome::Resolved(id) => {
+            resolved += 1;
+            output.line(format_args!("{} {id}", how.as_str()));
+        }
+        Outcome::Skipped(id, reason) => {
+            skipped += 1;
+            output::report(format_args!("skipped {id}: {reason}"));
+        }
+    })?;
+    if skipped > 0 {
+        bail!(
+            "{} {resolved} dead letters; {skipped} were skipped for the reasons above and are still waiting: raise \
+             max.message.bytes where the brokers refuse a record, or resolve it with `dlq discard`",
+            how.as_str()
+        );
+    }
+    if resolved == 0 {
+        output.line(format_args!("no dead letters are waiting"));
+    }
+    Ok(output.finish()?)
+}
+
+/// Resolves the dead letters with these ids, or all unresolved ones when there are none, and reports the outcome of
+/// each. This call blocks, on a thread of the async runtime's pool for blocking work.
+///
+/// # Errors
+/// Fails with [`Unresolvable`] before anything is changed, and when the brokers do not respond.
+pub fn resolve(
+    kafka: &KafkaArgs,
+    letters: &[LetterId],
+    how: Resolution,
+    report: &mut dyn FnMut(Outcome),
+) -> anyhow::Result<()> {
+    let naming = Naming::new(kafka);
     // Initializing the producer fences other instances before the dead letters are read, so none of them is resolved
     // twice.
     let id = naming.group(TRANSACTIONAL_ID);
-    let producer = Handle::current().block_on(TransactionalProducer::of_tool(&args.kafka, &id))?;
-    let mut resolver = Resolver {
-        producer,
-        naming,
-        how,
-        batch: Vec::new(),
-        bytes: 0,
-        resolved: 0,
-        skipped: 0,
-        output: Output::stdout(),
-    };
+    let producer = Handle::current().block_on(TransactionalProducer::of_tool(kafka, &id))?;
+    let mut resolver = Resolver { producer, naming, how, batch: Vec::new(), bytes: 0, resolved: 0, report };
     // The requested dead letters: each with its record and whether it is unresolved, once it has been found.
-    let mut named: BTreeMap<_, _> = args.letters.iter().map(|id| (*id, None)).collect();
-    for_each_letter(&args.kafka, |id, letter, waits| {
+    let mut named: BTreeMap<_, _> = letters.iter().map(|id| (*id, None)).collect();
+    for_each_letter(kafka, |id, letter, waits| {
         if let Some(found) = named.get_mut(&id) {
             *found = Some((letter, waits));
-        } else if args.all && waits {
+        } else if letters.is_empty() && waits {
             resolver.add(id, &letter)?;
         }
         Ok(())
@@ -54,14 +95,14 @@ pub(super) fn resolve(args: &ResolveArgs, how: Resolution) -> anyhow::Result<()>
         }
     }
     if !wrong.is_empty() {
-        bail!("{}; nothing was changed", wrong.join(", "));
+        return Err(Unresolvable(wrong).into());
     }
     for (id, found) in named {
         if let Some((letter, _)) = found {
             resolver.add(id, &letter)?;
         }
     }
-    resolver.finish()
+    resolver.flush()
 }
 
 /// A dead letter and the records that resolve it.
@@ -72,7 +113,7 @@ struct Pending {
 
 /// Resolves dead letters, one batch per transaction. Reports a dead letter that cannot be put back and leaves it
 /// unresolved.
-struct Resolver {
+struct Resolver<'a> {
     producer: TransactionalProducer,
     naming: Naming,
     how: Resolution,
@@ -80,11 +121,10 @@ struct Resolver {
     /// The total size of the values in the batch.
     bytes: usize,
     resolved: usize,
-    skipped: usize,
-    output: Output,
+    report: &'a mut dyn FnMut(Outcome),
 }
 
-impl Resolver {
+impl Resolver<'_> {
     fn add(&mut self, id: LetterId, letter: &DeadLetter) -> anyhow::Result<()> {
         if let Some(left_out) = letter.left_out().filter(|_| self.how == Resolution::Replayed) {
             let origin = letter.origin().map_or_else(String::new, |(partition, offset)| {
@@ -119,7 +159,7 @@ impl Resolver {
         self.bytes = 0;
         self.resolved += self.batch.len();
         for Pending { id, .. } in self.batch.drain(..) {
-            self.output.line(format_args!("{} {id}", self.how.as_str()));
+            (self.report)(Outcome::Resolved(id));
         }
         Ok(())
     }
@@ -138,23 +178,6 @@ impl Resolver {
     }
 
     fn skip(&mut self, id: LetterId, reason: &str) {
-        self.skipped += 1;
-        output::report(format_args!("skipped {id}: {reason}"));
-    }
-
-    fn finish(mut self) -> anyhow::Result<()> {
-        self.flush()?;
-        let Self { how, resolved, skipped, mut output, .. } = self;
-        if skipped > 0 {
-            bail!(
-                "{} {resolved} dead letters; {skipped} were skipped for the reasons above and are still waiting: raise \
-                 max.message.bytes where the brokers refuse a record, or resolve it with `dlq discard`",
-                how.as_str()
-            );
-        }
-        if resolved == 0 {
-            output.line(format_args!("no dead letters are waiting"));
-        }
-        Ok(output.finish()?)
+        (self.report)(Outcome::Skipped(id, reason.to_owned()));
     }
 }
