@@ -33,6 +33,7 @@ const COMMANDS: &[Tested] = &[
     Tested { path: &["stock"], required: &[], fails: &["--port=0", NO_CREDENTIALS] },
     Tested { path: &["estimate"], required: &[], fails: &[NO_CREDENTIALS] },
     Tested { path: &["ads"], required: &[], fails: &["--port=0", NO_CREDENTIALS] },
+    Tested { path: &["console"], required: &[], fails: &["--port=0", NO_CREDENTIALS] },
     Tested { path: &["dev"], required: &[], fails: &["--roles=stock,stock"] },
     Tested { path: &["audit"], required: &[], fails: &[NO_DATABASE] },
     Tested { path: &["dlq", "list"], required: &[], fails: &[NO_CREDENTIALS] },
@@ -111,9 +112,8 @@ fn leaves(command: &clap::Command) -> usize {
 fn sample(variable: &str, directory: &Path) -> String {
     let directory = directory.display();
     match variable {
-        "ADMIN_PORT" | "PORT" | "STOCK_PORT" | "ADS_PORT" | "KAFKA_PORT" | "REGISTRY_PORT" => {
-            "4001".to_owned()
-        }
+        port if port.ends_with("PORT") => "4001".to_owned(),
+        "ALLOWED_HOST" => "console.example,proxy.example".to_owned(),
         "API_KEY" => "a-key-of-a-client,another/key-01234==".to_owned(),
         "CORS_ORIGIN" => "https://shop.example,http://127.0.0.1:5173".to_owned(),
         "AUTO_REGISTER_SCHEMAS" => "false".to_owned(),
@@ -128,9 +128,11 @@ fn sample(variable: &str, directory: &Path) -> String {
         "LOG_FORMAT" => "json".to_owned(),
         "MAX_CONCURRENT_ESTIMATES" | "MAX_CONNECTIONS" | "MAX_IN_FLIGHT" => "7".to_owned(),
         "MAX_IN_FLIGHT_BYTES" => "7MiB".to_owned(),
+        "STOCK_URL" | "ADS_URL" | "ESTIMATE_URL" | "JAEGER_URL" => "http://127.0.0.1:1".to_owned(),
         "OTEL_EXPORTER_OTLP_ENDPOINT" => "http://127.0.0.1:1".to_owned(),
         "OTEL_EXPORTER_OTLP_HEADERS" => "authorization=Bearer%20x,tenant=y".to_owned(),
         "OUTBOX_RETENTION" | "PROCESSING_TIME" | "SHUTDOWN_TIMEOUT" | "TOPIC_RETENTION" => "7m".to_owned(),
+        "READ_ONLY" => "true".to_owned(),
         "ROLES" => "estimate,ads".to_owned(),
         "SCHEMA_REGISTRY_URL" => "http://127.0.0.1:1,http://127.0.0.1:2".to_owned(),
         "TOPIC_MIN_INSYNC_REPLICAS" | "TOPIC_PARTITIONS" | "TOPIC_REPLICATION_FACTOR" => "7".to_owned(),
@@ -180,10 +182,8 @@ fn every_setting_has_a_variable_of_its_own_and_every_secret_a_file() {
             assert_eq!(variables.contains_key(&format!("{variable}_FILE")), is_secret, "{variable}");
         }
     }
-    for file in
-        ["database-url-file", "kafka-properties-file", "schema-registry-url-file", "otlp-headers-file"]
-    {
-        assert!(flags.contains_key(file), "{file}");
+    for file in ["database-url", "kafka-properties", "schema-registry-url", "otlp-headers"] {
+        assert!(flags.contains_key(&format!("{file}-file")), "{file}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Enforces the direction of the layers: {dev, audit, dlq, schemas} -> services -> {http, kafka, registry} -> event ->
+//! Enforces the direction of the layers: dev -> console -> {audit, dlq, schemas} -> services -> {http, kafka, registry} -> event ->
 //! vehicle.
 
 use std::collections::BTreeSet;
@@ -67,7 +67,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "dev",
         &[
-            "ads", "database", "estimate", "event", "http", "kafka", "output", "registry", "role",
+            "ads", "console", "database", "estimate", "event", "http", "kafka", "output", "registry", "role",
             "shutdown", "stock",
         ],
     ),
@@ -80,12 +80,20 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "database", "trace", "vehicle",
         ],
     ),
+    (
+        "console",
+        &[
+            "ads", "dlq", "duration", "estimate", "event", "excerpt", "http", "kafka", "registry", "role",
+            "secret", "shutdown", "trace", "vehicle",
+        ],
+    ),
     ("healthcheck", &["http", "output"]),
     (
         "cli",
         &[
             "ads",
             "audit",
+            "console",
             "dev",
             "dlq",
             "environment",

@@ -81,6 +81,7 @@ struct Dev {
     child: Child,
     stock: String,
     ads: String,
+    console: String,
     kafka: String,
     registry: String,
 }
@@ -104,6 +105,11 @@ impl Platform {
 
     pub fn ads_url(&self) -> &str {
         &self.process.ads
+    }
+
+    /// Returns the address of the console, which runs only with `--console-port`.
+    pub fn console(&self) -> &str {
+        &self.process.console
     }
 
     pub fn kafka(&self) -> &str {
@@ -239,6 +245,7 @@ pub fn next_page(base: &str, response: &Response) -> Option<String> {
 
 impl Dev {
     fn spawn(data_dir: &Path, arguments: &[String]) -> Self {
+        let with_console = arguments.iter().any(|argument| argument == "--console-port");
         let mut child = Command::new(BINARY)
             .args([
                 "dev",
@@ -251,6 +258,7 @@ impl Dev {
                 "--ads-port",
                 "0",
             ])
+            .args(["--console-port", "none"].iter().filter(|_| !with_console))
             .arg("--data-dir")
             .arg(data_dir)
             .args(arguments)
@@ -267,6 +275,7 @@ impl Dev {
             child,
             stock: String::new(),
             ads: String::new(),
+            console: String::new(),
             kafka: String::new(),
             registry: String::new(),
         };
@@ -276,6 +285,7 @@ impl Dev {
             match words[..] {
                 ["stock", url] => dev.stock = url.strip_suffix("/stock").unwrap().to_owned(),
                 ["ads", url] => dev.ads = url.strip_suffix("/ads").unwrap().to_owned(),
+                ["console", url] => dev.console = url.to_owned(),
                 ["kafka", address] => dev.kafka = address.to_owned(),
                 ["schema", "registry", url] => dev.registry = url.to_owned(),
                 ["Try:"] => return dev,
