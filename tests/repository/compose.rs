@@ -61,6 +61,14 @@ fn services() -> Map<String, Value> {
     all_services().into_iter().filter(|(_, service)| service.get("profiles").is_none()).collect()
 }
 
+/// Returns the services that run with this profile.
+fn with_profile(profile: &str) -> Map<String, Value> {
+    let runs = |service: &Value| {
+        service.get("profiles").is_none_or(|names| strings(names).contains(&profile.to_owned()))
+    };
+    all_services().into_iter().filter(|(_, service)| runs(service)).collect()
+}
+
 fn replicas(service: &Value) -> u64 {
     service.pointer("/deploy/replicas").map_or(1, |replicas| replicas.as_u64().unwrap())
 }
@@ -96,7 +104,11 @@ fn seventeen_containers_run_by_default() {
         assert!(services.contains_key(name), "{name}");
     }
     assert_eq!(replicas(&services["estimate"]), 2);
-    assert_eq!(all_services().values().map(replicas).sum::<u64>(), 20);
+    assert_eq!(with_profile("observability").values().map(replicas).sum::<u64>(), 20);
+    assert_eq!(
+        with_profile("console").keys().filter(|name| !services.contains_key(*name)).collect::<Vec<_>>(),
+        ["console"]
+    );
 }
 
 #[test]
@@ -118,7 +130,7 @@ fn the_memory_limits_fit_a_laptop_and_match_the_documentation() {
     let sum = |services: Map<String, Value>| -> u64 {
         services.values().map(|service| memory_mib(service) * replicas(service)).sum()
     };
-    let (usual, all) = (sum(services()), sum(all_services()));
+    let (usual, all) = (sum(services()), sum(with_profile("observability")));
     assert!(usual <= LAPTOP_MIB, "{usual} MiB are more than {LAPTOP_MIB}");
     for (file, sentence) in [
         ("compose/compose.yaml", format!("add up to {usual} MiB")),
