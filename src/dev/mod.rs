@@ -13,15 +13,17 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use embedded_kafka_broker::Broker;
+use reqwest::Url;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::ads::{Ads, AdsArgs};
+use crate::console::{self, Console, ConsoleArgs};
 use crate::database::DatabaseUrl;
 use crate::estimate::{Estimate, EstimateArgs, ModelArgs, WorkArgs};
 use crate::event::EventType;
-use crate::http::{ApiKeys, CorsOrigins, HttpArgs, HttpServer, Port};
+use crate::http::{AllowedHosts, ApiKeys, CorsOrigins, HttpArgs, HttpServer, Port};
 use crate::kafka::{ClusterCheck, KafkaArgs};
 use crate::output::Output;
 use crate::registry::{RegistryArgs, WriterArgs};
@@ -63,6 +65,14 @@ pub struct DevArgs {
     #[arg(long, env = "REGISTRY_PORT", value_name = "PORT", default_value_t = Port::new(8081), value_parser = Port::parser_of("--registry-port"), help_heading = "Ports")]
     pub registry_port: Port,
 
+    /// Port to serve the console's page on, or none
+    #[arg(long, env = "CONSOLE_PORT", value_name = "PORT", default_value = "8000", value_parser = parse_console_port, help_heading = "Ports")]
+    pub console_port: ConsolePort,
+
+    /// Address of Jaeger's page, to which the console links the trace of a vehicle [default: none]
+    #[arg(long, env = "JAEGER_URL", value_name = "URL", value_parser = console::url_parser(), help_heading = "Traces")]
+    pub jaeger_url: Option<Url>,
+
     #[command(flatten)]
     pub keys: ApiKeys,
 
@@ -79,12 +89,35 @@ pub struct DevArgs {
     pub shutdown: ShutdownArgs,
 }
 
+/// The port of the console, if it is to run.
+#[derive(Clone, Copy, Debug)]
+pub struct ConsolePort(Option<Port>);
+
+fn parse_console_port(text: &str) -> Result<ConsolePort, String> {
+    if text == "none" {
+        return Ok(ConsolePort(None));
+    }
+    let number = text.parse().map_err(|_| "must be a port from 0 to 65535, or none".to_owned())?;
+    Ok(ConsolePort(Some(Port::of("--console-port", number))))
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum RoleName {
     Stock,
     Estimate,
     Ads,
     None,
+}
+
+impl DevArgs {
+    /// Returns the port of the console, unless it does not run: `none` of the roles is only the infrastructure.
+    fn console_port(&self) -> Option<Port> {
+        self.console_port.0.filter(|_| !self.roles.contains(&RoleName::None))
+    }
+
+    pub fn runs_console(&self) -> bool {
+        self.console_port().is_some()
+    }
 }
 
 fn lock(data_dir: &Path) -> anyhow::Result<File> {
@@ -168,6 +201,7 @@ struct Roles {
     estimators: Vec<Estimate>,
     model: ModelArgs,
     ads: Option<Ads>,
+    console: Option<Console>,
 }
 
 impl Roles {
@@ -183,7 +217,8 @@ impl Roles {
             registry: RegistryArgs::at(registry)?,
             shutdown: args.shutdown.clone(),
         };
-        let mut roles = Self { stock: None, estimators: Vec::new(), model: args.model.clone(), ads: None };
+        let mut roles =
+            Self { stock: None, estimators: Vec::new(), model: args.model.clone(), ads: None, console: None };
         if count(RoleName::Stock) > 0 {
             let stock = StockArgs {
                 port: args.stock_port,
@@ -208,7 +243,8 @@ impl Roles {
         }
         for number in 1..=count(RoleName::Estimate) {
             let estimate = EstimateArgs {
-                port: None,
+                // The console reads their health and metrics.
+                port: args.console_port().map(|_| Port::new(0)),
                 work: args.work.clone(),
                 // A fixed name, independent of the other processes on this machine.
                 instance_id: Some(format!("dev-{number}")),
@@ -217,7 +253,31 @@ impl Roles {
             };
             roles.estimators.push(Estimate::bind(estimate)?);
         }
+        if let Some(port) = args.console_port() {
+            roles.console = Some(roles.bind_console(args, port, &role)?);
+        }
         Ok(roles)
+    }
+
+    /// Binds the console of the roles of this process, and of those at their default ports when they run elsewhere.
+    fn bind_console(&self, args: &DevArgs, port: Port, role: &RoleArgs) -> anyhow::Result<Console> {
+        let at = |address: SocketAddr| Url::parse(&format!("http://{address}"));
+        let elsewhere = |port: Port| SocketAddr::new(LOOPBACK, port.number());
+        let estimators = self.estimators.iter().filter_map(Estimate::address).map(at);
+        Console::bind(ConsoleArgs {
+            port,
+            stock_url: at(self.stock.as_ref().map_or(elsewhere(args.stock_port), Stock::address))?,
+            ads_url: at(self.ads.as_ref().map_or(elsewhere(args.ads_port), Ads::address))?,
+            estimate_url: estimators.collect::<Result<_, _>>()?,
+            jaeger_url: args.jaeger_url.clone(),
+            processing_time: args.model.processing_time,
+            read_only: false,
+            keys: args.keys.clone(),
+            hosts: AllowedHosts::default(),
+            http: role.http.clone(),
+            kafka: role.kafka.clone(),
+            shutdown: role.shutdown.clone(),
+        })
     }
 
     /// Runs the roles until `shutdown`. When one ends, all end.
@@ -236,6 +296,10 @@ impl Roles {
         if let Some(ads) = self.ads {
             let ads = ads.run(shutdown.clone()).instrument(tracing::info_span!("ads"));
             running.run_part(part("ads"), ads);
+        }
+        if let Some(console) = self.console {
+            let console = console.run(shutdown.clone()).instrument(tracing::info_span!("console"));
+            running.run_part(part("console"), console);
         }
         // Without a role, only the infrastructure runs.
         let (ended, ()) = tokio::join!(running.run(), shutdown.cancelled());
@@ -256,11 +320,14 @@ impl Roles {
             ));
         }
         lines.extend(ads.map(|address| format!("  ads              http://{address}/ads")));
+        let console = self.console.as_ref().map(Console::address);
+        lines.extend(console.map(|address| format!("  console          http://{address}")));
         lines.push(format!("  kafka            {kafka}"));
         lines.push(format!("  schema registry  http://{registry}"));
         lines.push(format!("  data             {}", args.data_dir.display()));
 
         lines.push("\nTry:".to_owned());
+        lines.extend(console.map(|address| format!("  open http://{address} in a browser")));
         if let Some(address) = stock {
             lines.push(format!(
                 "  curl -i http://{address}/stock -H 'Content-Type: application/json' -d '{{\"vin\":\"vin\",\"model\":\"model\",\"manufacturer\":\"manufacturer\",\"year\":2022,\"odometer\":1000,\"odometerUnit\":\"odometerUnit\"}}'"

@@ -6,6 +6,8 @@
 mod ad_stores;
 mod command_line;
 mod commits;
+mod console;
+mod console_access;
 mod consumers;
 mod dead_letters;
 mod http;

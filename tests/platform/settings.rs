@@ -36,6 +36,7 @@ const COMMANDS: &[Tested] = &[
     Tested { path: &["stock"], required: &[], fails: &["--port=0", NO_CREDENTIALS] },
     Tested { path: &["estimate"], required: &[], fails: &[NO_CREDENTIALS] },
     Tested { path: &["ads"], required: &[], fails: &["--port=0", NO_CREDENTIALS] },
+    Tested { path: &["console"], required: &[], fails: &["--port=0", NO_CREDENTIALS] },
     Tested { path: &["dev"], required: &[], fails: &["--roles=stock,stock"] },
     Tested { path: &["audit"], required: &[], fails: &[NO_DATABASE] },
     Tested { path: &["dlq", "list"], required: &[], fails: &[NO_CREDENTIALS] },

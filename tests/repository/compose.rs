@@ -30,7 +30,12 @@ fn seventeen_containers_run_by_default_and_fourteen_without_zookeeper() {
             assert!(services.contains_key(name), "{name}");
         }
         assert_eq!(replicas(&services["estimate"]), 2);
-        assert_eq!(mode.lasting_services().values().map(replicas).sum::<u64>(), containers + 3);
+        assert_eq!(mode.with_profile("observability").values().map(replicas).sum::<u64>(), containers + 3);
+        let console = mode.with_profile("console");
+        assert_eq!(
+            console.keys().filter(|name| !services.contains_key(*name)).collect::<Vec<_>>(),
+            ["console"]
+        );
     }
     assert_eq!(defaults()["COMPOSE_FILE"], Mode::ZooKeeper.files());
     assert!(text("compose/up").contains(&format!("export COMPOSE_FILE={}", Mode::KRaft.files())));
@@ -74,7 +79,7 @@ fn the_memory_limits_fit_a_laptop_and_match_the_documentation() {
         services.values().map(|service| memory_mib(service) * replicas(service)).sum()
     };
     let [usual, kraft] = Mode::ALL.map(|mode| sum(mode.services()));
-    let observability = sum(Mode::ZooKeeper.lasting_services()) - usual;
+    let observability = sum(Mode::ZooKeeper.with_profile("observability")) - usual;
     assert!(usual <= LAPTOP_MIB, "{usual} MiB are more than {LAPTOP_MIB}");
     for (file, sentence) in [
         ("compose/compose.yaml", format!("add up to {usual} MiB")),

@@ -92,6 +92,7 @@ struct Dev {
     child: Child,
     stock: String,
     ads: String,
+    console: String,
     kafka: String,
     registry: String,
 }
@@ -115,6 +116,11 @@ impl Platform {
 
     pub fn ads_url(&self) -> &str {
         &self.process.ads
+    }
+
+    /// Returns the address of the console, which runs only with `--console-port`.
+    pub fn console(&self) -> &str {
+        &self.process.console
     }
 
     pub fn kafka(&self) -> &str {
@@ -250,6 +256,7 @@ pub fn next_page(base: &str, response: &Response) -> Option<String> {
 
 impl Dev {
     fn spawn(data_dir: &Path, arguments: &[String]) -> Self {
+        let with_console = arguments.iter().any(|argument| argument == "--console-port");
         let mut child = Command::new(BINARY)
             .args([
                 "dev",
@@ -262,6 +269,7 @@ impl Dev {
                 "--ads-port",
                 "0",
             ])
+            .args(["--console-port", "none"].iter().filter(|_| !with_console))
             .arg("--data-dir")
             .arg(data_dir)
             .args(arguments)
@@ -278,6 +286,7 @@ impl Dev {
             child,
             stock: String::new(),
             ads: String::new(),
+            console: String::new(),
             kafka: String::new(),
             registry: String::new(),
         };
@@ -287,6 +296,7 @@ impl Dev {
             match words[..] {
                 ["stock", url] => dev.stock = url.strip_suffix("/stock").unwrap().to_owned(),
                 ["ads", url] => dev.ads = url.strip_suffix("/ads").unwrap().to_owned(),
+                ["console", url] => dev.console = url.to_owned(),
                 ["kafka", address] => dev.kafka = address.to_owned(),
                 ["schema", "registry", url] => dev.registry = url.to_owned(),
                 ["Try:"] => return dev,

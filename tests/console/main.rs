@@ -1,0 +1,34 @@
+//! Uses the page of the console in a browser. `tests/console/check` installs what it needs and runs it.
+
+#![cfg(feature = "embedded")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::path::Path;
+use std::process::Command;
+
+use support::Platform;
+use support::kafka::produce;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_visitor_posts_vehicles_follows_one_to_its_ad_and_replays_a_dead_letter() {
+    let (Ok(browser), Ok(libraries)) = (std::env::var("BROWSER"), std::env::var("BROWSER_LIBRARIES")) else {
+        eprintln!("skipped: run tests/console/check");
+        return;
+    };
+    let platform = Platform::start(&["--processing-time", "4s", "--console-port", "0"]).await;
+    produce(platform.kafka(), "stock.vehicle-created", Some("<img src=x onerror=alert(1)>"), b"garbage")
+        .await;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pictures = root.join("target/console");
+    std::fs::create_dir_all(&pictures).unwrap();
+    let status = Command::new("node")
+        .arg(root.join("tests/console/visit.mjs"))
+        .args([platform.console(), pictures.to_str().unwrap(), &browser, &libraries])
+        .status()
+        .unwrap();
+    assert!(status.success(), "the visit failed");
+    platform.finish().await;
+}
