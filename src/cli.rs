@@ -25,12 +25,6 @@ use crate::telemetry::LogArgs;
 use crate::trace::{self, TraceArgs};
 
 const NAME: &str = "vehicle-platform";
-/// The files that the whole platform needs in one process: about 170, and some for clients.
-#[cfg(feature = "embedded")]
-const DEV_FILES: u64 = 256;
-/// The files that the console needs in addition.
-#[cfg(feature = "embedded")]
-const CONSOLE_FILES: u64 = 128;
 
 /// Accepts vehicles, estimates their prices and publishes ads, connected by Apache Kafka
 #[derive(Debug, Parser)]
@@ -128,8 +122,8 @@ impl Command {
             }
             #[cfg(feature = "embedded")]
             Self::Dev(platform) => {
-                let console = if platform.args.runs_console() { CONSOLE_FILES } else { 0 };
-                let args = platform.prepare("dev", DEV_FILES + console)?;
+                let files = platform.args.files();
+                let args = platform.prepare("dev", files)?;
                 run_until_signal(args.shutdown.shutdown_timeout, |shutdown| dev::run(args, shutdown)).await
             }
             Self::Console(args) => {

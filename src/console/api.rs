@@ -42,6 +42,7 @@ const FILES: &[PageFile] = &[
     PageFile { path: "/app.js", media_type: SCRIPT, content: include_str!("page/app.js") },
     PageFile { path: "/actions.js", media_type: SCRIPT, content: include_str!("page/actions.js") },
     PageFile { path: "/elements.js", media_type: SCRIPT, content: include_str!("page/elements.js") },
+    PageFile { path: "/faults.js", media_type: SCRIPT, content: include_str!("page/faults.js") },
     PageFile { path: "/lists.js", media_type: SCRIPT, content: include_str!("page/lists.js") },
     PageFile { path: "/pipeline.js", media_type: SCRIPT, content: include_str!("page/pipeline.js") },
     PageFile { path: "/plots.js", media_type: SCRIPT, content: include_str!("page/plots.js") },

@@ -10,6 +10,7 @@
 
 mod api;
 mod event_log;
+mod fault_panel;
 mod flight;
 mod groups;
 mod histogram;
@@ -28,6 +29,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::web::ServiceConfig;
 use anyhow::{Context as _, anyhow};
 use chrono::Utc;
 use clap::Args;
@@ -42,6 +44,7 @@ use crate::kafka::KafkaArgs;
 use crate::role::{Part, Role, on_its_own};
 use crate::shutdown::ShutdownArgs;
 use api::Api;
+pub use fault_panel::FaultPanel;
 use groups::Groups;
 use lists::Lists;
 use records::Records;
@@ -105,6 +108,7 @@ pub struct ConsoleArgs {
 pub struct Console {
     server: HttpServer,
     args: ConsoleArgs,
+    faults: Option<FaultPanel>,
 }
 
 impl Console {
@@ -120,7 +124,13 @@ impl Console {
                 "whoever reaches the console can post vehicles and resolve dead letters; see --api-key and --read-only"
             );
         }
-        Ok(Self { server, args })
+        Ok(Self { server, args, faults: None })
+    }
+
+    /// Adds a panel of faults to the page.
+    #[must_use]
+    pub fn with_faults(self, panel: FaultPanel) -> Self {
+        Self { faults: Some(panel), ..self }
     }
 
     /// Returns the address that the page is served on.
@@ -133,7 +143,7 @@ impl Console {
     /// # Errors
     /// Fails when a part of the console fails.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { server, args } = self;
+        let Self { server, args, faults } = self;
         tracing::info!(address = %server.address(), "console listens");
         let processing = i64::try_from(args.processing_time.as_millis()).unwrap_or(i64::MAX / 2);
         let console = Arc::new(State::new(
@@ -174,8 +184,14 @@ impl Console {
                 .map_or(Ok(()), |error| Err(anyhow!("{error}").context("the consumer groups cannot be read")))
         });
         let metrics = Registry::with_prefix("console");
-        let serving =
-            server.serve(role.health(), metrics, api.routes(), shutdown.clone(), args.shutdown.grace());
+        let (routes, panel) = (api.routes(), faults.clone());
+        let routes = move |config: &mut ServiceConfig| {
+            routes(config);
+            if let Some(panel) = &panel {
+                (panel.routes)(config);
+            }
+        };
+        let serving = server.serve(role.health(), metrics, routes, shutdown.clone(), args.shutdown.grace());
         role.run_part(Part::new("requests", 0.9), serving);
         let stop = shutdown.clone();
         role.run_part(Part::new("records", 0.9).or_abandon(), async move {
@@ -191,13 +207,16 @@ impl Console {
             }
         };
         role.run_part(Part::new("watch", 0.9), on_its_own("watch", watching));
-        role.run_part(Part::new("events", 0.9), on_its_own("events", publish(console.clone(), shutdown)));
+        role.run_part(
+            Part::new("events", 0.9),
+            on_its_own("events", publish(console.clone(), faults, shutdown)),
+        );
         role.run().await
     }
 }
 
 /// Publishes the events of the page until `shutdown`.
-async fn publish(console: Arc<State>, shutdown: CancellationToken) {
+async fn publish(console: Arc<State>, faults: Option<FaultPanel>, shutdown: CancellationToken) {
     let mut interval = tokio::time::interval(EVENT_INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut is_second = false;
@@ -209,6 +228,9 @@ async fn publish(console: Arc<State>, shutdown: CancellationToken) {
         is_second = !is_second;
         if is_second {
             console.lock().sample(console.settings.processing);
+        }
+        if let Some(panel) = &faults {
+            console.lock().faults = Some((panel.view)());
         }
         console.publish();
     }

@@ -74,6 +74,8 @@ pub struct State {
     pub estimators: Option<GroupView>,
     pub advertisers: Option<GroupView>,
     pub post_p99: Option<f64>,
+    /// The faults that the page offers.
+    pub faults: Option<Value>,
     newest_ads: VecDeque<AdView>,
     new_ads: Vec<AdView>,
     new_samples: Vec<Sample>,
@@ -176,6 +178,7 @@ impl State {
             ("kafka", serde_json::to_string(&json!({ "error": self.kafka_error }))),
             ("groups", serde_json::to_string(&groups)),
             ("letters", serde_json::to_string(&self.letters.view())),
+            ("faults", serde_json::to_string(&self.faults)),
         ];
         texts.into_iter().filter_map(|(name, text)| Some((name, text.ok()?))).collect()
     }

@@ -76,6 +76,9 @@ problem_types! {
          the time in the header Retry-After. This answer comes before the bodies are compared.";
     LETTER_RESOLVED: "letter-resolved", "The dead letter cannot be resolved", CONFLICT,
         "It is resolved already, or it does not exist. Nothing was changed.";
+    FAULT_RUNNING: "fault-running", "A fault of this kind is in effect", CONFLICT,
+        "A fault of each kind is injected only once at a time, whatever its target. Wait for its end: GET /faults returns \
+         the time that is left.";
     BODY_TOO_LARGE: "body-too-large", "The body is too large", PAYLOAD_TOO_LARGE,
         "A body has at most 64 KiB. Nothing was stored.";
     UNSUPPORTED_MEDIA_TYPE: "unsupported-media-type", "The body has an unsupported media type", UNSUPPORTED_MEDIA_TYPE,

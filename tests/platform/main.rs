@@ -10,6 +10,8 @@ mod console;
 mod console_access;
 mod consumers;
 mod dead_letters;
+mod faults;
+mod faults_access;
 mod http;
 mod http_access;
 mod http_edge;

@@ -16,8 +16,7 @@ use crate::support::{BINARY, free_port};
 use sample::sample;
 
 /// Flags whose value is what a tool works on rather than a setting.
-const NO_SETTINGS: &str =
-    "vin files directory version compatibility reason since max rate connections length count seed run";
+const NO_SETTINGS: &str = "vin files directory version compatibility reason since max rate connections length count seed run estimator_process";
 
 /// A command, with arguments that it requires and arguments with which it ends by itself with an error, but only after
 /// all settings have been parsed.

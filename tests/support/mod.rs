@@ -147,6 +147,12 @@ impl Platform {
         self.await_ready().await;
     }
 
+    /// Kills the process.
+    pub fn kill(mut self) {
+        self.process.child.kill().unwrap();
+        self.process.child.wait().unwrap();
+    }
+
     async fn await_ready(&self) {
         for url in [&self.process.stock, &self.process.ads] {
             if !url.is_empty() {

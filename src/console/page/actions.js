@@ -42,14 +42,14 @@ function fill(vehicle) {
   for (const name of FIELDS) field(name).value = vehicle[name];
 }
 
-function say(id, text, tone = "") {
+export function say(id, text, tone = "") {
   const result = byId(id);
   result.dataset.tone = tone;
   setText(result, text);
 }
 
 /** Sends a change. Asks for the API key when it is missing or wrong, and sends it again. */
-async function send(path, body) {
+export async function send(path, body) {
   for (;;) {
     const key = sessionStorage.getItem(KEY);
     const headers = { "Content-Type": "application/json", ...(key ? { Authorization: `Bearer ${key}` } : {}) };
@@ -79,7 +79,7 @@ function askForKey() {
 }
 
 /** Returns what a problem says, in one line. */
-async function reason(response) {
+export async function reason(response) {
   const problem = await response.json().catch(() => ({}));
   return [problem.title ?? `status ${response.status}`, problem.detail].filter(Boolean).join(": ");
 }

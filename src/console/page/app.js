@@ -2,6 +2,7 @@
 
 import { connectActions, showSettings } from "./actions.js";
 import { byId, clock, integer, make, setText } from "./elements.js";
+import { showFaults, tickFaults } from "./faults.js";
 import { showAds, showLetters } from "./lists.js";
 import { showPipeline, tickPipeline } from "./pipeline.js";
 import { showPlots } from "./plots.js";
@@ -29,7 +30,7 @@ function apply(update, isSnapshot) {
   if (isSnapshot) {
     for (const map of [state.ads, state.samples, state.vehicles]) map.clear();
   }
-  for (const name of ["counts", "totals", "roles", "kafka", "groups", "letters", "settings"]) {
+  for (const name of ["counts", "totals", "roles", "kafka", "groups", "letters", "settings", "faults"]) {
     if (update[name] !== undefined) state[name] = update[name];
   }
   if (update.ads) merge(state.ads, update.ads, "id", ADS);
@@ -43,6 +44,7 @@ function apply(update, isSnapshot) {
   }
   if (update.samples) showPlots([...state.samples.values()]);
   if (update.ads || isSnapshot) showAds([...state.ads.values()], !isSnapshot);
+  if (update.faults !== undefined) showFaults(state.faults);
   if (update.letters) showLetters(state.letters, state.settings);
   if (update.vehicles || isSnapshot) showVehicles([...state.vehicles.values()], state.settings);
 }
@@ -106,5 +108,6 @@ connectActions(state);
 connect();
 setInterval(() => {
   tickPipeline(state);
+  tickFaults();
   tickVehicles();
 }, 500);
