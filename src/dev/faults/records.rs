@@ -23,12 +23,7 @@ pub async fn poison(kafka: &KafkaArgs, topic: &str) -> anyhow::Result<usize> {
     let frame = newest.first().and_then(|record| record.value.as_deref()?.get(..FRAME_BYTES));
     let records: Vec<_> = unreadable_values(frame)
         .into_iter()
-        .map(|value| OutgoingRecord {
-            topic: topic.to_owned(),
-            key: Some(b"poison".to_vec()),
-            value,
-            headers: Vec::new(),
-        })
+        .map(|value| OutgoingRecord { topic: topic.to_owned(), key: None, value, headers: Vec::new() })
         .collect();
     append(kafka, &records).await
 }
