@@ -52,7 +52,7 @@ await eventually("200 vehicles in flight", async () => (await counted("onTheirWa
 const kill = page.getByRole("button", { name: "Kill estimator" });
 await kill.focus();
 await page.keyboard.press("Enter");
-await page.locator("#node-estimate .fault-mark", { hasText: "Kill estimator (1), ends in" }).waitFor();
+await page.locator("#node-estimate .fault-mark", { hasText: "Kill estimator (process 1), ends in" }).waitFor();
 await page.locator("#node-estimate", { hasText: "1 of 2 ready" }).waitFor();
 assert.ok(await kill.isDisabled());
 for (const scheme of ["light", "dark"]) {

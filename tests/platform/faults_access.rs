@@ -108,7 +108,7 @@ async fn no_estimator_outlives_a_platform_that_is_killed_or_ends_even_a_stopped_
 }
 
 #[test]
-fn faults_need_roles_and_a_console() {
+fn only_dev_has_faults_and_only_with_roles_and_a_console() {
     let directory = tempfile::tempdir().unwrap();
     for (arguments, text) in [
         (&["--faults", "--console-port", "none"][..], "--faults (FAULTS) needs the console"),
@@ -124,6 +124,10 @@ fn faults_need_roles_and_a_console() {
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{error}");
         assert!(error.contains(text), "{error}");
+    }
+    for role in ["stock", "estimate", "ads", "console"] {
+        let output = Command::new(BINARY).args([role, "--faults"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{role}");
     }
 }
 

@@ -13,6 +13,8 @@ const TOPICS = { "stock.vehicle-created": ["created"], "stock.vehicle-processed"
 let faults = [];
 
 const title = (name) => name[0].toUpperCase() + name.slice(1).replaceAll("-", " ");
+/** The group numbers its members by itself, so a process has another name. */
+const targetName = (part, target) => (part === "estimate" ? `process ${target}` : target);
 const row = (name) => byId(`fault-${name}`);
 
 /** Shows the offer: null when the platform runs without faults. */
@@ -25,15 +27,15 @@ export function showFaults(offer) {
   tickFaults();
 }
 
-function describe({ name, description, targets, lasts }, seconds) {
+function describe({ name, description, part, targets, lasts }, seconds) {
   const id = `fault-${name}`;
   const choice = targets.length < 2 ? null
-    : make("select", { "aria-label": `Target of: ${title(name)}` }, ...targets.map((target) => make("option", {}, target)));
+    : make("select", { "aria-label": `Target of: ${title(name)}` }, ...targets.map((target) => make("option", { value: target }, targetName(part, target))));
   const button = make("button", { type: "button", class: "small", "aria-describedby": `${id}-what` }, title(name));
   button.addEventListener("click", () => inject(name, choice?.value));
   return make("li", { class: "fault", id },
     make("div", { class: "buttons" }, button, choice, make("span", { class: "left" })),
-    make("p", { class: "note", id: `${id}-what` }, `${description}${lasts ? `, for ${seconds} s` : ""}.`));
+    make("p", { class: "note", id: `${id}-what` }, `${description}${lasts ? `, for ${seconds}\u00a0s` : ""}.`));
 }
 
 async function inject(name, target) {
@@ -58,7 +60,7 @@ export function tickFaults() {
     setText(row(name).querySelector(".left"), left);
     if (!active) continue;
     for (const node of NODES[part](running)) {
-      const what = running.target && !TOPICS[running.target] ? `${title(name)} (${running.target})` : title(name);
+      const what = running.target && !TOPICS[running.target] ? `${title(name)} (${targetName(part, running.target)})` : title(name);
       marks.set(node, [...(marks.get(node) ?? []), `${what}, ${left}`]);
     }
   }

@@ -12,6 +12,8 @@ use super::{Injector, Order, Running};
 
 /// The duration of a fault unless the request has one, and its bounds.
 pub const DEFAULT_DURATION: Duration = Duration::from_secs(15);
+/// The time for which a fault without a duration counts as in effect, so that the page shows it.
+const MOMENT: Duration = Duration::from_secs(2);
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(300);
 /// The number of requests that wait to be carried out.
@@ -69,7 +71,7 @@ impl Controls {
             }
             Some(duration) => duration,
             None if fault.lasts => DEFAULT_DURATION,
-            None => Duration::ZERO,
+            None => MOMENT,
         };
         let (reply, replied) = oneshot::channel();
         let ending = |_| Refusal::Failed("dev is ending".to_owned());

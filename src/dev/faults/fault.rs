@@ -23,7 +23,7 @@ pub struct Fault {
     pub description: &'static str,
     /// The part of the platform that it affects.
     pub part: &'static str,
-    /// Whether the fault has a duration. The others are over immediately.
+    /// Whether the fault has a duration. The others happen in a moment.
     pub lasts: bool,
 }
 
