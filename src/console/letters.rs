@@ -114,12 +114,15 @@ impl Letters {
         self.read.insert((event, partition), offset + 1);
     }
 
-    /// Forgets the dead letters of `event`, because their topic was created again.
-    pub fn clear(&mut self, event: EventType) {
-        self.letters.retain(|id, _| id.event != event);
+    /// Forgets the dead letters of `event`, because their topic was created again. Returns the ids of their vehicles, as
+    /// far as they are known.
+    pub fn clear(&mut self, event: EventType) -> Vec<i64> {
+        let cleared = self.letters.extract_if(.., |id, _| id.event == event);
+        let vehicles = cleared.filter_map(|(_, letter)| letter.vehicle).collect();
         self.early.retain(|id| id.event != event);
         self.read.retain(|(other, _), _| *other != event);
         self.dropped = 0;
+        vehicles
     }
 
     pub fn view(&self) -> LettersView<'_> {

@@ -20,6 +20,8 @@ const PAGES: usize = 20;
 const SETTLED: Duration = Duration::from_secs(3);
 /// The number of suspects that are looked up at a time.
 const LOOK_UPS: usize = 20;
+/// The maximum number of vehicles that wait for a look at whether they have a second ad.
+const MAX_DOUBTFUL: usize = 10_000;
 /// The number of ads to begin with.
 const FIRST_ADS: usize = 30;
 const MAX_TEXT_CHARS: usize = 80;
@@ -73,11 +75,13 @@ pub struct Lists {
     settled: Option<String>,
     /// The ads after it, and when each was seen first.
     recent: BTreeMap<String, Instant>,
+    /// The ids and vins of the vehicles that may have a second ad.
+    doubtful: BTreeMap<i64, String>,
 }
 
 impl Lists {
     pub fn new(console: Arc<Console>, stock: RoleClient, ads: RoleClient) -> Self {
-        Self { console, stock, ads, settled: None, recent: BTreeMap::new() }
+        Self { console, stock, ads, settled: None, recent: BTreeMap::new(), doubtful: BTreeMap::new() }
     }
 
     /// Follows the lists until the future is dropped. An unavailable role is reported by its readiness.
@@ -89,7 +93,11 @@ impl Lists {
             if let Err(error) = self.follow_ads().await {
                 tracing::debug!(error = format!("{error:#}"), "cannot read the list of ads, will retry");
             }
-            if let Err(error) = self.look_up_suspects().await {
+            let looked_up = async {
+                self.look_up_doubtful().await?;
+                self.look_up_suspects().await
+            };
+            if let Err(error) = looked_up.await {
                 tracing::debug!(error = format!("{error:#}"), "cannot look up ads, will retry");
             }
             tokio::time::sleep(INTERVAL).await;
@@ -102,6 +110,12 @@ impl Lists {
             self.console.lock().ledger.begin(last, Utc::now().timestamp_millis());
         }
         let listed = self.console.lock().ledger.listed();
+        if listed > 0 && !self.stock.has(&format!("/stock/{listed}")).await? {
+            // Stock has another database, or an earlier state of it.
+            let last = self.last_id().await?;
+            self.console.lock().ledger.begin(last, Utc::now().timestamp_millis());
+            return Ok(());
+        }
         let mut path = Some(format!("/stock?limit=1000&after={listed}"));
         for _ in 0..PAGES {
             let Some(page) = path.take() else { break };
@@ -166,7 +180,7 @@ impl Lists {
             let Some(page) = path.take() else { break };
             let (ads, next) = self.ads.page::<Ad>(&page).await?;
             path = next;
-            self.see(&ads).await?;
+            self.see(&ads);
         }
         let is_settled = |seen: &Instant| seen.elapsed() > SETTLED;
         while let Some(first) = self.recent.first_entry().filter(|first| is_settled(first.get())) {
@@ -177,42 +191,34 @@ impl Lists {
     }
 
     /// Records the ads that were not seen before.
-    async fn see(&mut self, ads: &[Ad]) -> anyhow::Result<()> {
-        let mut doubtful = Vec::new();
-        {
-            let mut state = self.console.lock();
-            let now = Utc::now().timestamp_millis();
-            let begun = state.ledger.has_begun();
-            for ad in ads {
-                if self.recent.contains_key(&ad.id) {
-                    continue;
-                }
-                self.recent.insert(ad.id.clone(), Instant::now());
-                let published = ad.published_at.timestamp_millis();
-                let outcome = ad.vehicle_id.map(|id| state.ledger.ad(id, &ad.id, published));
-                match outcome {
-                    Some(AdOutcome::First(millis)) => state.history.path(now, millis),
-                    Some(AdOutcome::Doubtful) => {
-                        doubtful.extend(ad.vehicle_id.map(|id| (id, ad.vin.clone())))
+    fn see(&mut self, ads: &[Ad]) {
+        let mut state = self.console.lock();
+        let now = Utc::now().timestamp_millis();
+        let begun = state.ledger.has_begun();
+        for ad in ads {
+            if self.recent.contains_key(&ad.id) {
+                continue;
+            }
+            self.recent.insert(ad.id.clone(), Instant::now());
+            let published = ad.published_at.timestamp_millis();
+            if let Some(id) = ad.vehicle_id {
+                match state.ledger.ad(id, &ad.id, published) {
+                    AdOutcome::First(millis) => state.history.path(now, millis),
+                    AdOutcome::Doubtful if self.doubtful.len() < MAX_DOUBTFUL => {
+                        self.doubtful.insert(id, ad.vin.clone());
                     }
-                    Some(AdOutcome::Known) | None => {}
+                    AdOutcome::Doubtful | AdOutcome::Known => {}
                 }
-                if begun && published >= self.console.started {
-                    state.totals.ads += 1;
-                }
-                state.ways.step(&ad.vin, |way| {
-                    way.ad = Some(ad.id.clone());
-                    way.published = Some(published);
-                });
-                state.show_ad(ad.into());
             }
-        }
-        for (id, vin) in doubtful.into_iter().take(LOOK_UPS) {
-            if self.ads_of(&vin).await?.len() > 1 {
-                self.console.lock().ledger.doubled(id);
+            if begun && published >= self.console.started {
+                state.totals.ads += 1;
             }
+            state.ways.step(&ad.vin, |way| {
+                way.ad = Some(ad.id.clone());
+                way.published = Some(published);
+            });
+            state.show_ad(ad.into());
         }
-        Ok(())
     }
 
     /// Returns a cursor before about the last 30 ads. An id begins with the time, which is searched for.
@@ -234,6 +240,20 @@ impl Lists {
     async fn ads_of(&self, vin: &str) -> anyhow::Result<Vec<Ad>> {
         let vin = percent_encoding::utf8_percent_encode(vin, percent_encoding::NON_ALPHANUMERIC);
         Ok(self.ads.page::<Ad>(&format!("/ads?limit=10&vin={vin}")).await?.0)
+    }
+
+    /// Asks ads for the vehicles that seem to have a second ad.
+    async fn look_up_doubtful(&mut self) -> anyhow::Result<()> {
+        for _ in 0..LOOK_UPS {
+            let Some((&id, vin)) = self.doubtful.first_key_value() else { break };
+            let ads = self.ads_of(vin).await?;
+            self.doubtful.remove(&id);
+            // Other vehicles may have had the same vin before stock refused that.
+            if ads.iter().filter(|ad| ad.vehicle_id.is_none_or(|of| of == id)).count() > 1 {
+                self.console.lock().ledger.doubled(id);
+            }
+        }
+        Ok(())
     }
 
     /// Asks ads for the vehicles that seem to be lost.

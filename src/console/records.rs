@@ -88,8 +88,13 @@ impl Records {
                 }
                 Sight::Earlier(record) => apply(&mut state, record, kind_of),
                 Sight::Recreated(topic) => match kind_of(&topic) {
-                    Some((event, Kind::DeadLetter)) => state.letters.clear(event),
+                    Some((event, Kind::DeadLetter)) => {
+                        for vehicle in state.letters.clear(event) {
+                            state.ledger.dead(vehicle, false);
+                        }
+                    }
                     Some((event, Kind::Event)) => {
+                        state.ends.remove(&event);
                         if event == VEHICLE_CREATED {
                             state.flight.clear();
                         }
@@ -103,7 +108,11 @@ impl Records {
 }
 
 fn apply(state: &mut State, record: Record, kind_of: impl Fn(&str) -> Option<(EventType, Kind)>) {
-    match kind_of(&record.topic) {
+    let kind = kind_of(&record.topic);
+    if let Some((event, Kind::Event)) = kind {
+        state.ends.entry(event).or_default().insert(record.partition, record.offset + 1);
+    }
+    match kind {
         Some((VEHICLE_CREATED, Kind::Event)) => created(state, &record),
         Some((VEHICLE_PROCESSED, Kind::Event)) => processed(state, &record),
         Some((event, Kind::DeadLetter)) => dead(state, event, record),

@@ -16,6 +16,7 @@ use super::ledger::{Ledger, Passed};
 use super::letters::Letters;
 use super::roles::RoleView;
 use super::ways::Ways;
+use crate::event::{EventType, VEHICLE_CREATED, VEHICLE_PROCESSED};
 use crate::kafka::GroupView;
 
 /// The number of the newest ads that the page shows.
@@ -76,6 +77,8 @@ pub struct State {
     pub post_p99: Option<f64>,
     /// The faults that the page offers.
     pub faults: Option<Value>,
+    /// The offset after the last record in each partition.
+    pub ends: BTreeMap<EventType, BTreeMap<i32, i64>>,
     newest_ads: VecDeque<AdView>,
     new_ads: Vec<AdView>,
     new_samples: Vec<Sample>,
@@ -128,8 +131,8 @@ impl State {
     pub fn sample(&mut self, processing: i64) {
         let sample = Sample {
             at: Utc::now().timestamp_millis(),
-            estimate_lag: self.estimators.as_ref().map(GroupView::lag),
-            ads_lag: self.advertisers.as_ref().map(GroupView::lag),
+            estimate_lag: self.estimators.as_ref().map(|group| group.lag(self.ends_of(VEHICLE_CREATED))),
+            ads_lag: self.advertisers.as_ref().map(|group| group.lag(self.ends_of(VEHICLE_PROCESSED))),
             post_p99: self.post_p99,
             ..Sample::default()
         };
@@ -143,14 +146,22 @@ impl State {
         members.iter().position(|member| member.partitions.contains(&partition)).map(|index| index + 1)
     }
 
-    fn group(&self, group: Option<&GroupView>, estimates: bool) -> Value {
+    fn ends_of(&self, event: EventType) -> &BTreeMap<i32, i64> {
+        static NONE: BTreeMap<i32, i64> = BTreeMap::new();
+        self.ends.get(&event).unwrap_or(&NONE)
+    }
+
+    fn group(&self, group: Option<&GroupView>, event: EventType) -> Value {
         let Some(group) = group else { return Value::Null };
         let members: Vec<_> = group
             .members
             .iter()
             .map(|member| {
-                let (in_flight, written) =
-                    if estimates { self.flight.in_partitions(&member.partitions) } else { (0, Vec::new()) };
+                let (in_flight, written) = if event == VEHICLE_CREATED {
+                    self.flight.in_partitions(&member.partitions)
+                } else {
+                    (0, Vec::new())
+                };
                 json!({
                     "id": member.id, "host": member.host, "partitions": member.partitions,
                     "inFlight": in_flight, "written": written,
@@ -158,7 +169,7 @@ impl State {
             })
             .collect();
         json!({
-            "state": group.state, "lag": group.lag(), "partitions": group.bounds.len(), "members": members,
+            "state": group.state, "lag": group.lag(self.ends_of(event)), "partitions": group.bounds.len(), "members": members,
         })
     }
 
@@ -168,8 +179,8 @@ impl State {
             "accepted": self.totals.accepted, "published": self.totals.published, "ads": self.totals.ads,
         });
         let groups = json!({
-            "estimate": self.group(self.estimators.as_ref(), true),
-            "ads": self.group(self.advertisers.as_ref(), false),
+            "estimate": self.group(self.estimators.as_ref(), VEHICLE_CREATED),
+            "ads": self.group(self.advertisers.as_ref(), VEHICLE_PROCESSED),
         });
         let texts = [
             ("counts", serde_json::to_string(&self.ledger.summary())),

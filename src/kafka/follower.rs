@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -10,13 +11,16 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use tokio_util::sync::CancellationToken;
 
-use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
 use super::client::{LoggingContext, client_config, default_to};
+use super::consumed::Consumed;
+use super::observer::{Isolation, Observer};
+use super::reader::records_wait;
 use super::record::Record;
+use super::silence::{Extent, SilentPartitions};
 
 const POLL: Duration = Duration::from_millis(100);
-/// The interval between looks for new partitions.
+/// The interval between looks at the partitions.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// The interval while a topic is missing or no broker answers.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -35,20 +39,48 @@ pub enum Sight {
     Record(Record),
     /// A record that was written before following began.
     Earlier(Record),
-    /// The records of this topic are not those that were read before: the topic was created again.
+    /// The topic was created again, and its records are read from the first one.
     Recreated(Arc<str>),
 }
 
 /// Reads the committed records of topics from now on. Joins no group and commits no offsets.
 pub struct TopicFollower {
-    consumer: BaseConsumer<LoggingContext>,
-    topics: Vec<(Arc<str>, Backlog)>,
-    /// The next offset in each partition of the topic with this index.
-    next: BTreeMap<(usize, i32), i64>,
-    /// The ends of the partitions when following began.
-    ends: BTreeMap<(usize, i32), i64>,
+    kafka: KafkaArgs,
+    observer: Observer,
+    topics: Vec<Followed>,
     /// Whether the brokers have answered once. A partition that appears later is read from its first record.
     has_begun: bool,
+}
+
+struct Followed {
+    topic: Arc<str>,
+    backlog: Backlog,
+    places: BTreeMap<i32, Place>,
+    /// Whether the topic was missing when the brokers answered last.
+    is_missing: bool,
+    silent: SilentPartitions,
+}
+
+/// How far a partition was read.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    next: i64,
+    last: Option<Consumed>,
+    /// The end of the partition when following began.
+    began: i64,
+    /// The end up to which no further record was found.
+    empty_until: i64,
+}
+
+/// What a look at the partitions shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// The client reads everything that exists.
+    Same,
+    /// As before, but a topic does not exist.
+    Incomplete,
+    /// Partitions were added, or a position may not be the right one: a new client has to check all positions.
+    Doubtful,
 }
 
 impl TopicFollower {
@@ -57,108 +89,194 @@ impl TopicFollower {
     /// # Errors
     /// Fails when librdkafka refuses the settings.
     pub fn new(kafka: &KafkaArgs, topics: Vec<(String, Backlog)>) -> anyhow::Result<Self> {
-        let consumer = follower_config(kafka)
-            .create_with_context(LoggingContext)
-            .context("cannot set up a Kafka consumer; see --kafka-property (KAFKA_PROPERTIES)")?;
-        let topics = topics.into_iter().map(|(topic, backlog)| (topic.into(), backlog)).collect();
-        Ok(Self { consumer, topics, next: BTreeMap::new(), ends: BTreeMap::new(), has_begun: false })
+        let followed = |(topic, backlog): (String, Backlog)| Followed {
+            topic: topic.into(),
+            backlog,
+            places: BTreeMap::new(),
+            is_missing: false,
+            silent: SilentPartitions::default(),
+        };
+        Ok(Self {
+            kafka: kafka.clone(),
+            observer: Observer::new(kafka, None, Isolation::ReadCommitted)?,
+            topics: topics.into_iter().map(followed).collect(),
+            has_begun: false,
+        })
     }
 
     /// Calls `each` for whatever it sees until `stop` is cancelled. This call blocks.
     pub fn run(mut self, stop: &CancellationToken, mut each: impl FnMut(Sight)) {
-        let mut doubt = false;
         while !stop.is_cancelled() {
-            let looked = self.look(doubt, &mut each);
-            let failed = looked.is_err();
-            let pause = match looked {
-                Ok(true) => LOOK_INTERVAL,
-                Ok(false) => RETRY_INTERVAL,
-                Err(error) => {
-                    tracing::debug!(error = format!("{error:#}"), "cannot follow the topics, will retry");
-                    RETRY_INTERVAL
-                }
-            };
-            // A position that could not be checked is still in doubt.
-            doubt = self.read(Instant::now() + pause, stop, &mut each) || (doubt && failed);
+            if let Err(error) = self.follow(stop, &mut each) {
+                tracing::debug!(error = format!("{error:#}"), "cannot follow the topics, will retry");
+            }
+            let until = Instant::now() + RETRY_INTERVAL;
+            while Instant::now() < until && !stop.is_cancelled() {
+                thread::sleep(POLL);
+            }
         }
     }
 
-    /// Reads until `until`, and returns whether a partition does not have the expected offset.
-    fn read(&mut self, until: Instant, stop: &CancellationToken, each: &mut impl FnMut(Sight)) -> bool {
-        while Instant::now() < until && !stop.is_cancelled() {
-            match self.consumer.poll(POLL) {
-                Some(Ok(message)) => {
-                    let index = self.topics.iter().position(|(topic, _)| **topic == *message.topic());
-                    let Some((index, (topic, _))) =
-                        index.and_then(|index| Some((index, self.topics.get(index)?)))
-                    else {
-                        continue;
-                    };
-                    let record = Record::read(&message, topic);
-                    let key = (index, record.partition);
-                    self.next.insert(key, record.offset + 1);
-                    let is_earlier = self.ends.get(&key).is_some_and(|end| record.offset < *end);
-                    each(if is_earlier { Sight::Earlier(record) } else { Sight::Record(record) });
+    /// Reads with one client until a position is in doubt. librdkafka may never again read from a partition whose topic
+    /// was created again, so only another client goes on.
+    fn follow(&mut self, stop: &CancellationToken, each: &mut impl FnMut(Sight)) -> anyhow::Result<()> {
+        let list = self.find_places(each)?;
+        let consumer: BaseConsumer<_> = follower_config(&self.kafka)
+            .create_with_context(LoggingContext)
+            .context("cannot set up a Kafka consumer; see --kafka-property (KAFKA_PROPERTIES)")?;
+        consumer.assign(&list)?;
+        while !stop.is_cancelled() {
+            let interval = match self.look() {
+                Ok(Look::Doubtful) => return Ok(()),
+                Ok(Look::Same) => LOOK_INTERVAL,
+                Ok(Look::Incomplete) => RETRY_INTERVAL,
+                Err(error) => {
+                    tracing::debug!(error = format!("{error:#}"), "cannot look at the topics, will retry");
+                    RETRY_INTERVAL
                 }
-                Some(Err(error)) if makes_doubtful(&error) => return true,
+            };
+            if !self.read(&consumer, Instant::now() + interval, stop, each) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the offsets to begin with, which are those of the last records that were read, so that it shows whether
+    /// the log is still the same one.
+    fn find_places(&mut self, each: &mut impl FnMut(Sight)) -> anyhow::Result<TopicPartitionList> {
+        let mut all = Vec::new();
+        for followed in &self.topics {
+            all.push(if self.observer.has_topic(&followed.topic)? {
+                self.observer.bounds(&followed.topic)?
+            } else {
+                BTreeMap::new()
+            });
+        }
+        let mut list = TopicPartitionList::new();
+        for (followed, bounds) in self.topics.iter_mut().zip(all) {
+            let is_shorter = |place: &Place, end: i64| place.next > end;
+            if bounds.iter().any(|(partition, (_, end))| {
+                followed.places.get(partition).is_some_and(|place| is_shorter(place, *end))
+            }) {
+                followed.begin_again(each);
+            }
+            followed.is_missing = bounds.is_empty();
+            for (partition, (first, end)) in bounds {
+                let (next, began) = match followed.backlog {
+                    _ if self.has_begun => (first, i64::MIN),
+                    Backlog::Whole => (first, end),
+                    Backlog::Newest(count) => (first.max(end - count), end),
+                };
+                let new = Place { next, last: None, began, empty_until: i64::MIN };
+                let place = followed.places.entry(partition).or_insert(new);
+                let offset = place.last.map_or(place.next, |last| last.offset).max(first);
+                list.add_partition_offset(&followed.topic, partition, Offset::Offset(offset))?;
+            }
+        }
+        self.has_begun = true;
+        Ok(list)
+    }
+
+    /// Looks at the partitions.
+    fn look(&mut self) -> anyhow::Result<Look> {
+        let mut look = Look::Same;
+        for followed in &mut self.topics {
+            if !self.observer.has_topic(&followed.topic)? {
+                followed.is_missing = true;
+                look = Look::Incomplete;
+                continue;
+            }
+            let bounds = self.observer.bounds(&followed.topic)?;
+            let is_read = |(partition, (_, end)): (&i32, &(i64, i64))| {
+                followed.places.get(partition).is_some_and(|place| place.next <= *end)
+            };
+            if followed.is_missing
+                || !bounds.iter().all(is_read)
+                || followed.is_silent(&self.kafka, &bounds)?
+            {
+                return Ok(Look::Doubtful);
+            }
+        }
+        Ok(look)
+    }
+
+    /// Reads until `until`. Returns whether all positions are still the right ones, as far as the client can tell.
+    fn read(
+        &mut self,
+        consumer: &BaseConsumer<LoggingContext>,
+        until: Instant,
+        stop: &CancellationToken,
+        each: &mut impl FnMut(Sight),
+    ) -> bool {
+        while Instant::now() < until && !stop.is_cancelled() {
+            match consumer.poll(POLL) {
+                Some(Ok(message)) => {
+                    let followed =
+                        self.topics.iter_mut().find(|followed| *followed.topic == *message.topic());
+                    let Some(followed) = followed else { continue };
+                    if !followed.see(Record::read(&message, &followed.topic), each) {
+                        return false;
+                    }
+                }
+                Some(Err(error)) if makes_doubtful(&error) => return false,
                 // The client reconnects by itself.
                 Some(Err(_)) | None => {}
             }
         }
-        false
+        true
+    }
+}
+
+impl Followed {
+    /// Handles a record, and returns whether it belongs to the log that was read before.
+    fn see(&mut self, record: Record, each: &mut impl FnMut(Sight)) -> bool {
+        let Some(place) = self.places.get_mut(&record.partition) else { return true };
+        let consumed = Consumed::of(&record);
+        if record.offset < place.next {
+            // A client begins with the last record.
+            let is_same = place.last.is_none_or(|last| last == consumed);
+            if !is_same {
+                self.begin_again(each);
+            }
+            return is_same;
+        }
+        place.next = record.offset + 1;
+        place.last = Some(consumed);
+        let is_earlier = record.offset < place.began;
+        each(if is_earlier { Sight::Earlier(record) } else { Sight::Record(record) });
+        true
     }
 
-    /// Looks which partitions exist and reads new ones too. With `doubt`, also checks the positions in those that it
-    /// reads already. Returns whether all topics exist.
-    fn look(&mut self, doubt: bool, each: &mut impl FnMut(Sight)) -> anyhow::Result<bool> {
-        let mut found = BTreeMap::new();
-        let mut complete = true;
-        for (index, (topic, backlog)) in self.topics.iter().enumerate() {
-            let partitions = partitions_of(&self.consumer, topic)?;
-            complete &= !partitions.is_empty();
-            let mut recreated = false;
-            for partition in partitions {
-                let known = self.next.get(&(index, partition)).copied();
-                if let Some(next) = known.filter(|_| !doubt) {
-                    found.insert((index, partition), next);
-                    continue;
-                }
-                let (first, end) = self.consumer.fetch_watermarks(topic, partition, CALL_TIMEOUT)?;
-                let start = match (known, backlog) {
-                    (Some(next), _) if (first..=end).contains(&next) => next,
-                    (Some(next), _) => {
-                        if next > end {
-                            recreated = true;
-                            self.ends.remove(&(index, partition));
-                        }
-                        first
-                    }
-                    (None, backlog) if !self.has_begun => {
-                        self.ends.insert((index, partition), end);
-                        match backlog {
-                            Backlog::Whole => first,
-                            Backlog::Newest(count) => first.max(end - count),
-                        }
-                    }
-                    (None, _) => first,
-                };
-                found.insert((index, partition), start);
+    /// Forgets all positions, because the topic was created again.
+    fn begin_again(&mut self, each: &mut impl FnMut(Sight)) {
+        self.places.clear();
+        each(Sight::Recreated(Arc::clone(&self.topic)));
+    }
+
+    /// Returns whether records wait in a partition from which the client has read nothing for some time. This call
+    /// blocks.
+    fn is_silent(&mut self, kafka: &KafkaArgs, bounds: &BTreeMap<i32, (i64, i64)>) -> anyhow::Result<bool> {
+        let extents = bounds.iter().filter_map(|(&partition, &(first, end))| {
+            let place = self.places.get(&partition).filter(|place| place.empty_until != end)?;
+            Some((partition, Extent { committed: Some(place.next), first, end }))
+        });
+        let extents: BTreeMap<_, _> = extents.collect();
+        let Some(partition) = self.silent.suspect(&extents, Instant::now()) else { return Ok(false) };
+        self.silent.forget(partition);
+        let Some((extent, place)) = extents.get(&partition).zip(self.places.get_mut(&partition)) else {
+            return Ok(false);
+        };
+        let found = records_wait(kafka, &self.topic, &[(partition, extent.next())].into())?;
+        match found.get(&partition) {
+            Some(true) => Ok(true),
+            // Only transaction markers follow.
+            Some(false) => {
+                place.empty_until = extent.end;
+                Ok(false)
             }
-            if recreated {
-                each(Sight::Recreated(Arc::clone(topic)));
-            }
+            None => Ok(false),
         }
-        self.has_begun = true;
-        if doubt || !found.keys().eq(self.next.keys()) {
-            let mut list = TopicPartitionList::with_capacity(found.len());
-            for ((index, partition), next) in &found {
-                let (topic, _) = self.topics.get(*index).context("an unknown topic")?;
-                list.add_partition_offset(topic, *partition, Offset::Offset(*next))?;
-            }
-            self.consumer.assign(&list)?;
-            self.next = found;
-        }
-        Ok(complete)
     }
 }
 
@@ -174,17 +292,6 @@ fn makes_doubtful(error: &KafkaError) -> bool {
                 | RDKafkaErrorCode::UnknownTopic
         )
     )
-}
-
-/// Returns the partitions of a topic, or none when it does not exist.
-fn partitions_of(consumer: &BaseConsumer<LoggingContext>, topic: &str) -> anyhow::Result<Vec<i32>> {
-    let metadata = consumer.fetch_metadata(Some(topic), CALL_TIMEOUT).context("no broker answers")?;
-    let Some(found) = metadata.topics().first() else { return Ok(Vec::new()) };
-    match found.error().map(RDKafkaErrorCode::from) {
-        None => Ok(found.partitions().iter().map(|partition| partition.id()).collect()),
-        Some(RDKafkaErrorCode::UnknownTopicOrPartition) => Ok(Vec::new()),
-        Some(code) => Err(KafkaError::MetadataFetch(code).into()),
-    }
 }
 
 pub(super) fn follower_config(kafka: &KafkaArgs) -> ClientConfig {

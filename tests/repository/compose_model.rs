@@ -39,6 +39,11 @@ impl Mode {
         self.all_services().into_iter().filter(|(_, service)| service.get("profiles").is_none()).collect()
     }
 
+    /// Returns the services that run until they are stopped, those of the profiles included.
+    pub fn lasting_services(self) -> Map<String, Value> {
+        self.all_services().into_iter().filter(|(name, _)| !is_tool(name)).collect()
+    }
+
     /// Returns the services that run with this profile.
     pub fn with_profile(self, profile: &str) -> Map<String, Value> {
         let runs = |service: &Value| {

@@ -1,6 +1,7 @@
 // Posts vehicles and resolves dead letters.
 
 import { byId, integer, make, setText } from "./elements.js";
+import { follow } from "./vehicles.js";
 
 const MAKES = [
   ["WVW", "Volkswagen", ["Golf", "Passat", "Polo", "Tiguan"]], ["WBA", "BMW", ["118i", "320d", "X3", "530e"]],
@@ -112,6 +113,7 @@ async function postOne() {
   vehicle.year = number(vehicle.year);
   vehicle.odometer = number(vehicle.odometer);
   say("post-result", "posting");
+  follow(vehicle.vin);
   try {
     const response = await send("vehicles", vehicle);
     if (response.status === 201) {

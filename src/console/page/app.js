@@ -51,7 +51,7 @@ function apply(update, isSnapshot) {
 
 const TILES = [
   ["accepted", "Accepted", () => "answered 201 by stock", () => ""],
-  ["onTheirWay", "On their way", (counts) => (counts.late ? `${integer(counts.late)} late` : ""), () => ""],
+  ["onTheirWay", "On their way", (counts) => (counts.late ? `${integer(counts.late)} late` : "none is late"), () => ""],
   ["ads", "Ads", () => "vehicles with an ad", () => ""],
   ["dead", "Dead letters", () => "waiting for a decision", () => ""],
   ["lost", "Lost", (counts) => (counts.lost ? "see audit --repair" : "nothing is lost"), (number) => (number ? "bad" : "good")],

@@ -20,7 +20,7 @@ let built;
 function build() {
   built = PLOTS.map(({ title, series }) => {
     const figures = series.map(() => make("b", {}, "–"));
-    const lines = series.map((_, index) => draw("polyline", { class: `series-${index + 1}` }));
+    const lines = series.map((_, index) => draw("path", { class: `series-${index + 1}` }));
     const grid = [0, 0.5, 1].map((share) => draw("line", { class: "grid", x1: 0, x2: WIDTH, y1: HEIGHT * share, y2: HEIGHT * share }));
     const svg = draw("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": title }, ...grid, ...lines);
     const top = make("span");
@@ -39,6 +39,19 @@ function roundUp(value) {
   return [1, 2, 5, 10].find((step) => step * power >= value) * power;
 }
 
+/** Returns a path through the values, with a gap where one is missing. A value between two gaps is a dot. */
+function line(samples, key, x, y) {
+  let path = "";
+  let draws = false;
+  for (const sample of samples) {
+    const value = sample[key];
+    const exists = value !== null && value !== undefined;
+    if (exists) path += draws ? `L${x(sample)} ${y(value)}` : `M${x(sample)} ${y(value)}h0`;
+    draws = exists;
+  }
+  return path;
+}
+
 export function showPlots(samples) {
   if (!built) build();
   if (!samples.length) return;
@@ -52,9 +65,9 @@ export function showPlots(samples) {
       const value = samples.at(-1)[key];
       const text = value === null || value === undefined ? "–" : format(value);
       setText(figures[index], text);
-      const points = samples.filter((sample) => sample[key] !== null && sample[key] !== undefined)
-        .map((sample) => `${(WIDTH * (1 - (now - sample.at) / SPAN)).toFixed(1)},${(HEIGHT * (1 - sample[key] / scale)).toFixed(1)}`);
-      lines[index].setAttribute("points", points.join(" "));
+      const x = ({ at }) => (WIDTH * (1 - (now - at) / SPAN)).toFixed(1);
+      const y = (value) => (HEIGHT * (1 - value / scale)).toFixed(1);
+      lines[index].setAttribute("d", line(samples, key, x, y));
       return `${name} ${text}`;
     });
     svg.setAttribute("aria-label", `${title} now: ${label.join(", ")}`);

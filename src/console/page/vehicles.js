@@ -54,6 +54,13 @@ function stage(way, all) {
 
 /** The item that was opened last, unless by the user. */
 let opened = null;
+/** The vehicle that the form has posted last. */
+let posted = null;
+
+/** Opens the way of this vehicle when it appears. */
+export function follow(vin) {
+  posted = vin.trim();
+}
 
 function show(way, { jaegerUrl }, opens) {
   let item = items.get(way.vin);
@@ -94,10 +101,9 @@ export function showVehicles(vehicles, settings) {
       items.delete(vin);
     }
   }
-  // One vehicle was posted, or the page was just loaded.
-  const fresh = vehicles.filter((way) => !items.has(way.vin));
-  const opens = fresh.length === 1 || items.size === 0;
-  for (const way of vehicles) show(way, settings, opens && way === fresh.at(-1));
+  const isFirst = items.size === 0;
+  const sorted = vehicles.toSorted((one, other) => one.posted - other.posted);
+  for (const way of sorted) show(way, settings, way.vin === posted || (isFirst && way === sorted.at(-1)));
   byId("vehicles-empty").hidden = vehicles.length > 0;
   tickVehicles();
 }
