@@ -38,8 +38,6 @@ const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const DEV_FILES: u64 = 256;
 /// The files that the console needs in addition.
 const CONSOLE_FILES: u64 = 128;
-/// The files that the links of faults need in addition: two for each connection to the broker and the registry.
-const FAULT_FILES: u64 = 128;
 
 #[derive(Args, Clone, Debug)]
 pub struct DevArgs {
@@ -140,8 +138,8 @@ impl DevArgs {
             return ROLE_FILES;
         }
         let console = if self.runs_console() { CONSOLE_FILES } else { 0 };
-        let faults = if self.fault.faults { FAULT_FILES } else { 0 };
-        DEV_FILES + console + faults
+        // With faults, the links need files, and the estimators have their own.
+        DEV_FILES + console
     }
 }
 

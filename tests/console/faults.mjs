@@ -7,7 +7,9 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 
 const [url, directory, executablePath, libraries] = process.argv.slice(2);
-const { chromium } = createRequire(join(libraries, "here.js"))("playwright-core");
+const require = createRequire(join(libraries, "here.js"));
+const { chromium } = require("playwright-core");
+const axe = require.resolve("axe-core/axe.min.js");
 
 const DEADLINE = 90_000;
 const browser = await chromium.launch({
@@ -60,6 +62,16 @@ for (const scheme of ["light", "dark"]) {
   await page.screenshot({ path: join(directory, `fault-${scheme}.png`), fullPage: true });
 }
 await page.setViewportSize({ width: 360, height: 780 });
+const checked = await browser.newContext({ bypassCSP: true });
+const copy = await checked.newPage();
+await copy.goto(url);
+await copy.locator("#node-estimate .fault-mark").waitFor();
+await copy.addScriptTag({ path: axe });
+const { violations } = await copy.evaluate(() => globalThis.axe.run());
+for (const { id, impact } of violations) {
+  if (["serious", "critical"].includes(impact)) problems.push(`axe: ${id} (${impact})`);
+}
+await checked.close();
 const width = await page.evaluate(() => document.documentElement.scrollWidth);
 assert.ok(width <= 360, `the page is ${width} px wide in a window of 360 px`);
 await page.screenshot({ path: join(directory, "fault-narrow.png"), fullPage: true });

@@ -35,7 +35,7 @@ impl Disturbed {
     }
 
     /// Injects a fault that must be possible, and returns when it has ended.
-    pub async fn suffer(&self, name: &str, body: Value) {
+    pub async fn inject_until_end(&self, name: &str, body: Value) {
         let answer = self.inject(name, body).await;
         let (status, text) = (answer.status(), answer.text().await.unwrap());
         assert_eq!(status, StatusCode::OK, "{name}: {text}");
@@ -179,8 +179,8 @@ async fn poison_becomes_dead_letters_and_duplicates_change_nothing() {
     disturbed.reconcile().await;
     for topic in topics {
         disturbed.post(50).await;
-        disturbed.suffer("duplicates", json!({ "target": topic })).await;
-        disturbed.suffer("poison", json!({ "target": topic })).await;
+        disturbed.inject_until_end("duplicates", json!({ "target": topic })).await;
+        disturbed.inject_until_end("poison", json!({ "target": topic })).await;
         disturbed.repeats = true;
         disturbed.reconcile().await;
     }

@@ -6,6 +6,7 @@ use std::process::Command;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
+use crate::console::snapshot;
 use crate::faults::{Disturbed, inject};
 use crate::support::{BINARY, Platform, eventually, get, http_client};
 
@@ -17,6 +18,7 @@ async fn without_the_flag_there_are_no_faults() {
     let console = platform.console();
     assert_eq!(inject(console, "kill-estimator", &json!({})).await.status(), StatusCode::NOT_FOUND);
     assert_eq!(get(format!("{console}/faults")).await.unwrap().status(), StatusCode::NOT_FOUND);
+    assert!(snapshot(console).await["faults"].is_null(), "the page shows no panel");
     assert!(children(platform.pid()).is_empty());
     platform.finish().await;
 }
