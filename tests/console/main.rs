@@ -18,7 +18,7 @@ async fn a_visitor_posts_vehicles_follows_one_to_its_ad_and_replays_a_dead_lette
         eprintln!("skipped: run tests/console/check");
         return;
     };
-    let platform = Platform::start(&["--processing-time", "4s", "--console-port", "0"]).await;
+    let platform = Platform::start(&["--processing-time", "6s", "--console-port", "0"]).await;
     produce(platform.kafka(), "stock.vehicle-created", Some("<img src=x onerror=alert(1)>"), b"garbage")
         .await;
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -11,7 +11,7 @@ use crate::support::{Platform, RoleProcess, eventually, free_port, http_client, 
 /// The stream of a page.
 pub struct Events {
     response: Response,
-    buffer: String,
+    buffer: Vec<u8>,
 }
 
 /// An event: its id, its kind and its data.
@@ -36,26 +36,27 @@ impl Events {
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Self { response, buffer: String::new() }
+        Self { response, buffer: Vec::new() }
     }
 
     pub async fn next(&mut self) -> Event {
         loop {
-            if let Some((event, rest)) = self.buffer.split_once("\n\n") {
+            if let Some(end) = self.buffer.windows(2).position(|pair| pair == b"\n\n") {
+                let event = self.buffer.drain(..end + 2).collect();
+                let event = String::from_utf8(event).unwrap();
                 let fields: BTreeMap<_, _> = event.lines().filter_map(|line| line.split_once(": ")).collect();
                 let parsed = fields.contains_key("data").then(|| Event {
                     id: fields["id"].to_owned(),
                     kind: fields["event"].to_owned(),
                     data: serde_json::from_str(fields["data"]).unwrap(),
                 });
-                self.buffer = rest.to_owned();
                 if let Some(event) = parsed {
                     return event;
                 }
                 continue;
             }
             let chunk = tokio::time::timeout(crate::support::DEADLINE, self.response.chunk()).await;
-            self.buffer.push_str(str::from_utf8(&chunk.unwrap().unwrap().unwrap()).unwrap());
+            self.buffer.extend_from_slice(&chunk.unwrap().unwrap().unwrap());
         }
     }
 }

@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::console::{await_counting, await_state, post, snapshot};
+use crate::support::kafka::produce_all;
 use crate::support::role::Role;
 use crate::support::topics::{create_topic, delete_topic};
 use crate::support::{
@@ -150,8 +150,12 @@ async fn vehicles_wait_for_an_estimator_that_is_away() {
         platform.accept(vin).await;
     }
     await_state(console, "the lag", |state| (state["groups"]["estimate"]["lag"] == 3).then_some(())).await;
-    let counts = snapshot(console).await["counts"].clone();
-    assert_eq!((&counts["onTheirWay"], &counts["lost"]), (&json!(3), &json!(0)), "{counts}");
+    await_state(console, "vehicles on their way", |state| {
+        let counts = &state["counts"];
+        assert_eq!(counts["lost"], 0, "{counts}");
+        (counts["onTheirWay"] == 3).then_some(())
+    })
+    .await;
     let estimator = Role::join(&platform, "estimate", &["--processing-time", "0s"]);
     await_counts(console, 3).await;
     await_state(console, "no lag", |state| {
@@ -224,8 +228,8 @@ async fn a_vehicle_whose_event_was_destroyed_is_lost_until_it_is_published_again
     })
     .await;
     let repaired = platform.tool(&["audit", "--repair", "--processing-time", "0s"]);
+    assert!(!repaired.stdout.is_empty(), "{repaired:?}");
     await_counts(console, 3).await;
-    assert!(!repaired.stdout.is_empty());
     platform.finish().await;
 }
 
@@ -247,7 +251,7 @@ fn memory_mib(pid: u32) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_that_do_not_read_cost_bounded_memory_and_are_closed() {
-    const PAGES: usize = 32;
+    const PAGES: usize = 24;
     let platform = Platform::start(&["--processing-time", "0s", "--console-port", "0"]).await;
     let console = platform.console();
     await_counting(console).await;
@@ -259,26 +263,22 @@ async fn pages_that_do_not_read_cost_bounded_memory_and_are_closed() {
         stream.write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
         stream
     };
-    let post_some = async |round: usize| {
-        let posts = futures::stream::iter(0..64).map(async |number| {
-            let accepted = post(&format!("{console}/vehicles"), &vehicle(&format!("{round}-{number}"))).await;
-            assert_eq!(accepted.status(), 201);
-        });
-        posts.buffer_unordered(8).collect::<Vec<_>>().await;
+    // Every further dead letter causes an event with all that are shown.
+    let key = "\u{1F697}".repeat(80);
+    let letters = async |count: usize| {
+        let records = vec![(key.clone(), b"garbage".to_vec()); count];
+        produce_all(platform.kafka(), CREATED, &records, "none").await;
     };
-    // What the vehicles themselves need is in memory before the pages are opened.
-    for round in 0..4 {
-        post_some(round).await;
-    }
+    letters(200).await;
+    await_state(console, "the dead letters", |state| (state["letters"]["waiting"] == 200).then_some(()))
+        .await;
     let before = memory_mib(platform.pid());
     let mut pages = Vec::new();
     for _ in 0..PAGES {
         pages.push(open().await);
     }
-    let mut round = 4;
     eventually_within(Duration::from_secs(180), "the pages to be closed", async || {
-        post_some(round).await;
-        round += 1;
+        letters(2).await;
         let served = |page: &TcpStream| is_served(server, page.local_addr().unwrap());
         (!pages.iter().any(served)).then_some(())
     })
