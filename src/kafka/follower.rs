@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::CALL_TIMEOUT;
@@ -118,16 +118,15 @@ impl TopicFollower {
         })
     }
 
-    /// Calls `each` for whatever it sees until `stop` is cancelled. This call blocks.
+    /// Calls `each` for whatever it sees until `stop` is cancelled. This call blocks, on a thread of an async runtime that
+    /// may block.
     pub fn run(mut self, stop: &CancellationToken, mut each: impl FnMut(Sight)) {
         while !stop.is_cancelled() {
             if let Err(error) = self.follow(stop, &mut each) {
                 tracing::debug!(error = format!("{error:#}"), "cannot follow the topics, will retry");
             }
-            let until = Instant::now() + RETRY_INTERVAL;
-            while Instant::now() < until && !stop.is_cancelled() {
-                thread::sleep(POLL);
-            }
+            // Ends early when `stop` is cancelled.
+            let _ = Handle::current().block_on(tokio::time::timeout(RETRY_INTERVAL, stop.cancelled()));
         }
     }
 

@@ -1,7 +1,7 @@
 //! Uses the page of the console in a browser. `tests/console/check` installs what it needs and runs it.
 
 #![cfg(feature = "embedded")]
-#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../support/mod.rs"]
 mod support;

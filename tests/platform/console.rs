@@ -199,7 +199,7 @@ async fn a_page_that_reconnects_misses_nothing() {
         numbers.push(event.number());
     }
     assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
-    for stranger in ["00000000-1", "x", &format!("{}0000000", last)] {
+    for stranger in ["00000000-1", "x", &format!("{last}0000000")] {
         assert_eq!(Events::open(console, Some(stranger)).await.next().await.kind, "snapshot", "{stranger}");
     }
     platform.finish().await;
