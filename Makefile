@@ -63,8 +63,8 @@ test-api: ## Check the HTTP APIs with validators, schemathesis and a browser; AP
 	tests/api/check
 
 .PHONY: test-console
-test-console: ## Use the page of the console in a browser; the pictures are in target/console
-	tests/console/check
+test-console: ## Use the page of the console in a browser; the pictures are in target/console; UPDATE=1 writes the README's
+	tests/console/check $(if $(UPDATE),--update)
 
 .PHONY: test-clients
 test-clients: ## Check the embedded broker with clients in Java, Python, Node and Go; UPDATE=1 writes the table to its README, CLIENTS=go runs a part

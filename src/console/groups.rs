@@ -53,9 +53,11 @@ impl Groups {
         if let Ok(view) = &estimators {
             state.flight.committed(&view.committed);
             state.passed.estimated.clone_from(&view.committed);
+            state.tails.entry(VEHICLE_CREATED).or_default().committed(&view.committed);
         }
         if let Ok(view) = &advertisers {
             state.passed.advertised.clone_from(&view.committed);
+            state.tails.entry(VEHICLE_PROCESSED).or_default().committed(&view.committed);
         }
         state.estimators = estimators.ok();
         state.advertisers = advertisers.ok();

@@ -23,6 +23,7 @@ mod role_client;
 mod roles;
 mod state;
 mod stream;
+mod tail;
 mod ways;
 
 use std::net::SocketAddr;

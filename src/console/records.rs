@@ -94,7 +94,7 @@ impl Records {
                         }
                     }
                     Some((event, Kind::Event)) => {
-                        state.ends.remove(&event);
+                        state.tails.remove(&event);
                         if event == VEHICLE_CREATED {
                             state.flight.clear();
                         }
@@ -110,7 +110,7 @@ impl Records {
 fn apply(state: &mut State, record: Record, kind_of: impl Fn(&str) -> Option<(EventType, Kind)>) {
     let kind = kind_of(&record.topic);
     if let Some((event, Kind::Event)) = kind {
-        state.ends.entry(event).or_default().insert(record.partition, record.offset + 1);
+        state.tails.entry(event).or_default().add(record.partition, record.offset);
     }
     match kind {
         Some((VEHICLE_CREATED, Kind::Event)) => created(state, &record),

@@ -1,6 +1,6 @@
 //! Reads the readiness and the metrics of the roles.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,8 @@ use super::state::Console;
 use crate::excerpt::excerpt;
 
 const INTERVAL: Duration = Duration::from_secs(2);
+/// The number of intervals that a quantile covers.
+const HISTOGRAMS: usize = 5;
 const MAX_REASON_CHARS: usize = 300;
 /// The maximum number of reasons of a role that are shown.
 const MAX_REASONS: usize = 10;
@@ -55,20 +57,27 @@ pub struct Roles {
 impl Roles {
     /// Watches the roles until the future is dropped.
     pub async fn watch(&self) {
-        let mut before = None;
+        let mut recent = VecDeque::new();
         loop {
             let stock = [("stock", &self.stock)];
             let others = self.others.iter().map(|(kind, role)| (*kind, role));
             let all: Vec<_> = stock.into_iter().chain(others).collect();
             let views = join_all(all.into_iter().map(|(kind, role)| probe(kind, role))).await;
-            let histogram = self.histogram().await;
-            let quantile = match (&before, &histogram) {
-                (Some(before), Some(after)) => {
-                    after.quantile_since(before, 0.99).map(|seconds| seconds * 1_000.0)
+            let quantile = match self.histogram().await {
+                Some(now) => {
+                    let before = recent.front();
+                    let quantile = before.and_then(|before| now.quantile_since(before, 0.99));
+                    recent.push_back(now);
+                    if recent.len() > HISTOGRAMS {
+                        recent.pop_front();
+                    }
+                    quantile.map(|seconds| seconds * 1_000.0)
                 }
-                _ => None,
+                None => {
+                    recent.clear();
+                    None
+                }
             };
-            before = histogram;
             {
                 let mut state = self.console.lock();
                 state.post_p99 = quantile;

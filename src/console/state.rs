@@ -15,6 +15,7 @@ use super::history::{History, Sample, Totals};
 use super::ledger::{Ledger, Passed};
 use super::letters::Letters;
 use super::roles::RoleView;
+use super::tail::Tail;
 use super::ways::Ways;
 use crate::event::{EventType, VEHICLE_CREATED, VEHICLE_PROCESSED};
 use crate::kafka::GroupView;
@@ -77,8 +78,7 @@ pub struct State {
     pub post_p99: Option<f64>,
     /// The faults that the page offers.
     pub faults: Option<Value>,
-    /// The offset after the last record in each partition.
-    pub ends: BTreeMap<EventType, BTreeMap<i32, i64>>,
+    pub tails: BTreeMap<EventType, Tail>,
     newest_ads: VecDeque<AdView>,
     new_ads: Vec<AdView>,
     new_samples: Vec<Sample>,
@@ -131,8 +131,8 @@ impl State {
     pub fn sample(&mut self, processing: i64) {
         let sample = Sample {
             at: Utc::now().timestamp_millis(),
-            estimate_lag: self.estimators.as_ref().map(|group| group.lag(self.ends_of(VEHICLE_CREATED))),
-            ads_lag: self.advertisers.as_ref().map(|group| group.lag(self.ends_of(VEHICLE_PROCESSED))),
+            estimate_lag: self.estimators.as_ref().map(|group| self.lag(group, VEHICLE_CREATED)),
+            ads_lag: self.advertisers.as_ref().map(|group| self.lag(group, VEHICLE_PROCESSED)),
             post_p99: self.post_p99,
             ..Sample::default()
         };
@@ -146,9 +146,8 @@ impl State {
         members.iter().position(|member| member.partitions.contains(&partition)).map(|index| index + 1)
     }
 
-    fn ends_of(&self, event: EventType) -> &BTreeMap<i32, i64> {
-        static NONE: BTreeMap<i32, i64> = BTreeMap::new();
-        self.ends.get(&event).unwrap_or(&NONE)
+    fn lag(&self, group: &GroupView, event: EventType) -> i64 {
+        self.tails.get(&event).map_or(0, |tail| tail.lag(group))
     }
 
     fn group(&self, group: Option<&GroupView>, event: EventType) -> Value {
@@ -169,7 +168,7 @@ impl State {
             })
             .collect();
         json!({
-            "state": group.state, "lag": group.lag(self.ends_of(event)), "partitions": group.bounds.len(), "members": members,
+            "state": group.state, "lag": self.lag(group, event), "partitions": group.bounds.len(), "members": members,
         })
     }
 

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
 use super::client::{LoggingContext, client_config, default_to};
 use super::consumed::Consumed;
@@ -68,8 +69,21 @@ struct Place {
     last: Option<Consumed>,
     /// The end of the partition when following began.
     began: i64,
+    /// The time of the last record in milliseconds since the Unix epoch.
+    written: Option<i64>,
     /// The end up to which no further record was found.
     empty_until: i64,
+    suspicion: Suspicion,
+}
+
+/// Whether the partition may have another log, with at least as many records as the one that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Suspicion {
+    None,
+    /// An earlier record is newer than the last one. The next client begins with the last one to compare it.
+    Raised,
+    /// The producers' clocks differ.
+    Refuted,
 }
 
 /// What a look at the partitions shows.
@@ -104,16 +118,15 @@ impl TopicFollower {
         })
     }
 
-    /// Calls `each` for whatever it sees until `stop` is cancelled. This call blocks.
+    /// Calls `each` for whatever it sees until `stop` is cancelled. This call blocks, on a thread of an async runtime that
+    /// may block.
     pub fn run(mut self, stop: &CancellationToken, mut each: impl FnMut(Sight)) {
         while !stop.is_cancelled() {
             if let Err(error) = self.follow(stop, &mut each) {
                 tracing::debug!(error = format!("{error:#}"), "cannot follow the topics, will retry");
             }
-            let until = Instant::now() + RETRY_INTERVAL;
-            while Instant::now() < until && !stop.is_cancelled() {
-                thread::sleep(POLL);
-            }
+            // Ends early when `stop` is cancelled.
+            let _ = Handle::current().block_on(tokio::time::timeout(RETRY_INTERVAL, stop.cancelled()));
         }
     }
 
@@ -126,7 +139,7 @@ impl TopicFollower {
             .context("cannot set up a Kafka consumer; see --kafka-property (KAFKA_PROPERTIES)")?;
         consumer.assign(&list)?;
         while !stop.is_cancelled() {
-            let interval = match self.look() {
+            let interval = match self.look(each) {
                 Ok(Look::Doubtful) => return Ok(()),
                 Ok(Look::Same) => LOOK_INTERVAL,
                 Ok(Look::Incomplete) => RETRY_INTERVAL,
@@ -168,7 +181,14 @@ impl TopicFollower {
                     Backlog::Whole => (first, end),
                     Backlog::Newest(count) => (first.max(end - count), end),
                 };
-                let new = Place { next, last: None, began, empty_until: i64::MIN };
+                let new = Place {
+                    next,
+                    last: None,
+                    began,
+                    written: None,
+                    empty_until: i64::MIN,
+                    suspicion: Suspicion::None,
+                };
                 let place = followed.places.entry(partition).or_insert(new);
                 let offset = place.last.map_or(place.next, |last| last.offset).max(first);
                 list.add_partition_offset(&followed.topic, partition, Offset::Offset(offset))?;
@@ -179,7 +199,7 @@ impl TopicFollower {
     }
 
     /// Looks at the partitions.
-    fn look(&mut self) -> anyhow::Result<Look> {
+    fn look(&mut self, each: &mut impl FnMut(Sight)) -> anyhow::Result<Look> {
         let mut look = Look::Same;
         for followed in &mut self.topics {
             if !self.observer.has_topic(&followed.topic)? {
@@ -193,6 +213,7 @@ impl TopicFollower {
             };
             if followed.is_missing
                 || !bounds.iter().all(is_read)
+                || followed.is_suspicious(&self.observer, each)?
                 || followed.is_silent(&self.kafka, &bounds)?
             {
                 return Ok(Look::Doubtful);
@@ -233,16 +254,25 @@ impl Followed {
     fn see(&mut self, record: Record, each: &mut impl FnMut(Sight)) -> bool {
         let Some(place) = self.places.get_mut(&record.partition) else { return true };
         let consumed = Consumed::of(&record);
-        if record.offset < place.next {
-            // A client begins with the last record.
-            let is_same = place.last.is_none_or(|last| last == consumed);
-            if !is_same {
-                self.begin_again(each);
+        // A client begins with the last record.
+        let is_repeated = record.offset < place.next;
+        let is_suspicious = place.suspicion == Suspicion::Raised;
+        let is_same =
+            if is_repeated { place.last.is_none_or(|last| last == consumed) } else { !is_suspicious };
+        if !is_same {
+            self.begin_again(each);
+            return false;
+        }
+        if is_repeated {
+            if is_suspicious {
+                place.suspicion = Suspicion::Refuted;
             }
-            return is_same;
+            return true;
         }
         place.next = record.offset + 1;
         place.last = Some(consumed);
+        place.written = record.timestamp;
+        place.suspicion = Suspicion::None;
         let is_earlier = record.offset < place.began;
         each(if is_earlier { Sight::Earlier(record) } else { Sight::Record(record) });
         true
@@ -252,6 +282,40 @@ impl Followed {
     fn begin_again(&mut self, each: &mut impl FnMut(Sight)) {
         self.places.clear();
         each(Sight::Recreated(Arc::clone(&self.topic)));
+    }
+
+    /// Returns whether an earlier record is newer than the last one: the topic may have been created again and have grown
+    /// beyond the last record meanwhile.
+    fn is_suspicious(&mut self, observer: &Observer, each: &mut impl FnMut(Sight)) -> anyhow::Result<bool> {
+        let mut times = TopicPartitionList::new();
+        for (partition, place) in &self.places {
+            if let Some(written) = place.written.filter(|_| place.suspicion != Suspicion::Refuted) {
+                times.add_partition_offset(&self.topic, *partition, Offset::Offset(written + 1))?;
+            }
+        }
+        if times.count() == 0 {
+            return Ok(false);
+        }
+        let mut suspicious = false;
+        for element in observer.consumer()?.offsets_for_times(times, CALL_TIMEOUT)?.elements() {
+            element.error()?;
+            let (Some(place), Offset::Offset(newer)) =
+                (self.places.get_mut(&element.partition()), element.offset())
+            else {
+                continue;
+            };
+            if newer >= place.next {
+                continue;
+            }
+            if place.suspicion == Suspicion::Raised {
+                // The last record is not there any more.
+                self.begin_again(each);
+                return Ok(true);
+            }
+            place.suspicion = Suspicion::Raised;
+            suspicious = true;
+        }
+        Ok(suspicious)
     }
 
     /// Returns whether records wait in a partition from which the client has read nothing for some time. This call

@@ -73,18 +73,6 @@ impl GroupObserver {
     }
 }
 
-impl GroupView {
-    /// Returns the number of offsets between those committed and `ends`, the offsets after the last records. Transaction
-    /// markers between records are included.
-    pub fn lag(&self, ends: &BTreeMap<i32, i64>) -> i64 {
-        let until = |(partition, (first, end)): (&i32, &(i64, i64))| {
-            let last = ends.get(partition).copied().unwrap_or_default();
-            (*partition, (*first, last.clamp(*first, (*end).max(*first))))
-        };
-        lag(&self.committed, &self.bounds.iter().map(until).collect())
-    }
-}
-
 /// Returns how far a group with these `committed` offsets is behind partitions with these `bounds`.
 pub(super) fn lag(committed: &BTreeMap<i32, i64>, bounds: &BTreeMap<i32, (i64, i64)>) -> i64 {
     let behind = bounds.iter().map(|(partition, (first, end))| {
@@ -144,14 +132,6 @@ mod tests {
     fn the_lag_of_a_partition_without_a_committed_offset_is_its_length() {
         let bounds = [(0, (5, 10)), (1, (0, 7)), (2, (3, 4))].into();
         assert_eq!(lag(&[(1, 6), (2, 1)].into(), &bounds), 5 + 1 + 1);
-    }
-
-    #[test]
-    fn the_lag_of_a_view_ends_at_the_last_records() {
-        let bounds = [(0, (5, 10)), (1, (0, 7)), (2, (3, 4)), (3, (8, 8))].into();
-        let view = GroupView { committed: [(1, 6), (2, 3)].into(), bounds, ..GroupView::default() };
-        assert_eq!(view.lag(&[(0, 9), (1, 6), (2, 4), (3, 2)].into()), 4 + 1);
-        assert_eq!(view.lag(&BTreeMap::new()), 0);
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! Uses the page of the console in a browser. `tests/console/check` installs what it needs and runs it.
 
 #![cfg(feature = "embedded")]
-#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -35,7 +35,7 @@ async fn visit(script: &str, arguments: &[&str], prepare: impl AsyncFnOnce(&Plat
 #[tokio::test(flavor = "multi_thread")]
 async fn a_visitor_posts_vehicles_follows_one_to_its_ad_and_replays_a_dead_letter() {
     let poison = Some("<img src=x onerror=alert(1)>");
-    visit("visit.mjs", &["--processing-time", "4s"], async |platform| {
+    visit("visit.mjs", &["--processing-time", "6s"], async |platform| {
         produce(platform.kafka(), "stock.vehicle-created", poison, b"garbage").await;
     })
     .await;

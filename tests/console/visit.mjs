@@ -4,7 +4,9 @@
 
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { drawing } from "./drawing.mjs";
 
 const [url, directory, executablePath, libraries] = process.argv.slice(2);
 const require = createRequire(join(libraries, "here.js"));
@@ -73,23 +75,27 @@ await way.locator("[data-due]", { hasText: "done in" }).waitFor();
 await page.screenshot({ path: join(directory, "followed.png") });
 await page.reload();
 await way.locator(".stage", { hasText: "ad published" }).waitFor();
-assert.equal(await way.locator(".step.done").count(), 6);
+// The list of ads and the records are read independently of each other.
+await eventually("all steps", async () => (await way.locator(".step.done").count()) === 6);
 assert.ok((await way.innerText()).includes("partition"), await way.innerText());
 await page.locator("#ads-rows tr", { hasText: HOSTILE }).waitFor();
 assert.equal(await page.locator(".way b, #ads-rows b, #letters-list img").count(), 0, "text became elements");
 
-step("a hundred vehicles become a hundred ads");
-const before = await counted("accepted");
+step("vehicles become as many ads");
+await eventually("the first vehicle", async () => (await counted("accepted")) === 1 && (await counted("ads")) === 1);
 await page.getByRole("button", { name: "Post 100" }).click();
 await page.locator("#post-result", { hasText: "100 of 100 accepted" }).waitFor();
+await page.getByRole("button", { name: "Post", exact: true }).click();
+await page.locator("#ways details[open] .stage", { hasText: /estimat/ }).waitFor();
 await eventually("vehicles in flight", async () => (await counted("onTheirWay")) > 0);
+writeFileSync(join(directory, "console.svg"), await drawing(page, "#plots"));
 for (const scheme of ["light", "dark"]) {
   await page.emulateMedia({ colorScheme: scheme });
   await page.screenshot({ path: join(directory, `busy-${scheme}.png`), fullPage: true });
 }
 await page.emulateMedia({ colorScheme: "light" });
-await eventually("all ads", async () => (await counted("ads")) === before + 100);
-assert.equal(await counted("onTheirWay"), 0);
+await eventually("all ads", async () => (await counted("ads")) === 102);
+await eventually("no vehicle on its way", async () => (await counted("onTheirWay")) === 0);
 assert.equal(await counted("lost"), 0);
 assert.equal(await counted("doubled"), 0);
 

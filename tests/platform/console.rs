@@ -1,18 +1,17 @@
 //! Tests the console from outside: what it shows, and how its events reach a page.
 
 use std::collections::BTreeMap;
-use std::process::Command;
 
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::support::kafka::produce;
-use crate::support::{BINARY, Platform, RoleProcess, eventually, free_port, http_client, terminate, vehicle};
+use crate::support::{Platform, RoleProcess, eventually, free_port, http_client, terminate, vehicle};
 
 /// The stream of a page.
 pub struct Events {
     response: Response,
-    buffer: String,
+    buffer: Vec<u8>,
 }
 
 /// An event: its id, its kind and its data.
@@ -37,26 +36,27 @@ impl Events {
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Self { response, buffer: String::new() }
+        Self { response, buffer: Vec::new() }
     }
 
     pub async fn next(&mut self) -> Event {
         loop {
-            if let Some((event, rest)) = self.buffer.split_once("\n\n") {
+            if let Some(end) = self.buffer.windows(2).position(|pair| pair == b"\n\n") {
+                let event = self.buffer.drain(..end + 2).collect();
+                let event = String::from_utf8(event).unwrap();
                 let fields: BTreeMap<_, _> = event.lines().filter_map(|line| line.split_once(": ")).collect();
                 let parsed = fields.contains_key("data").then(|| Event {
                     id: fields["id"].to_owned(),
                     kind: fields["event"].to_owned(),
                     data: serde_json::from_str(fields["data"]).unwrap(),
                 });
-                self.buffer = rest.to_owned();
                 if let Some(event) = parsed {
                     return event;
                 }
                 continue;
             }
             let chunk = tokio::time::timeout(crate::support::DEADLINE, self.response.chunk()).await;
-            self.buffer.push_str(str::from_utf8(&chunk.unwrap().unwrap().unwrap()).unwrap());
+            self.buffer.extend_from_slice(&chunk.unwrap().unwrap().unwrap());
         }
     }
 }
@@ -82,7 +82,7 @@ async fn platform() -> Platform {
 }
 
 /// Waits until the console counts vehicles.
-async fn await_counting(console: &str) {
+pub async fn await_counting(console: &str) {
     await_state(console, "the console to count", |state| state["counts"]["since"].as_i64()).await;
 }
 
@@ -199,7 +199,7 @@ async fn a_page_that_reconnects_misses_nothing() {
         numbers.push(event.number());
     }
     assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
-    for stranger in ["00000000-1", "x", &format!("{}0000000", last)] {
+    for stranger in ["00000000-1", "x", &format!("{last}0000000")] {
         assert_eq!(Events::open(console, Some(stranger)).await.next().await.kind, "snapshot", "{stranger}");
     }
     platform.finish().await;
@@ -249,56 +249,4 @@ async fn a_dead_letter_is_shown_with_its_reason_and_replayed_once() {
         assert_eq!(refused.status(), StatusCode::BAD_REQUEST, "{wrong}");
     }
     platform.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_console_that_starts_before_everything_else_catches_up() {
-    let ports = [(); 4].map(|()| free_port().to_string());
-    let [port, stock, ads, kafka] = &ports;
-    let (stock_url, ads_url) = (format!("http://127.0.0.1:{stock}"), format!("http://127.0.0.1:{ads}"));
-    let mut console = RoleProcess::spawn(&[
-        "console",
-        "--port",
-        port,
-        "--stock-url",
-        &stock_url,
-        "--ads-url",
-        &ads_url,
-        "--kafka-bootstrap-servers",
-        &format!("127.0.0.1:{kafka}"),
-        "--processing-time",
-        "0s",
-    ]);
-    let page = format!("http://127.0.0.1:{port}");
-    eventually("the page", async || http_client().get(&page).send().await.ok()).await;
-    let roles = await_state(&page, "unreachable roles", |state| {
-        let roles = state["roles"].as_array()?;
-        (!roles.is_empty() && state["kafka"]["error"].is_string()).then(|| roles.clone())
-    })
-    .await;
-    assert!(roles.iter().all(|role| role["readiness"] == "unreachable"), "{roles:?}");
-
-    let data = tempfile::tempdir().unwrap();
-    let mut dev = RoleProcess {
-        child: Command::new(BINARY)
-            .args(["dev", "--processing-time", "0s", "--console-port", "none", "--registry-port", "0"])
-            .args(["--stock-port", stock, "--ads-port", ads, "--kafka-port", kafka, "--data-dir"])
-            .arg(data.path())
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap(),
-    };
-    await_counting(&page).await;
-    let accepted = post(&format!("{page}/vehicles"), &vehicle("late")).await;
-    assert_eq!(accepted.status(), StatusCode::CREATED);
-    await_state(&page, "its ad", |state| (state["counts"]["ads"] == 1).then_some(())).await;
-    await_state(&page, "its records", |state| state["vehicles"][0]["processed"]["offset"].as_i64()).await;
-    assert_eq!(terminate(&mut dev.child).await.code(), Some(0));
-    await_state(&page, "stock to be gone", |state| {
-        let roles = state["roles"].as_array()?;
-        roles.iter().all(|role| role["readiness"] == "unreachable").then_some(())
-    })
-    .await;
-    assert_eq!(snapshot(&page).await["counts"]["lost"], 0);
-    assert_eq!(terminate(&mut console.child).await.code(), Some(0));
 }

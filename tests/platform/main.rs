@@ -8,6 +8,7 @@ mod command_line;
 mod commits;
 mod console;
 mod console_access;
+mod console_faults;
 mod consumers;
 mod dead_letters;
 mod faults;

@@ -79,7 +79,8 @@ fn the_memory_limits_fit_a_laptop_and_match_the_documentation() {
         services.values().map(|service| memory_mib(service) * replicas(service)).sum()
     };
     let [usual, kraft] = Mode::ALL.map(|mode| sum(mode.services()));
-    let observability = sum(Mode::ZooKeeper.with_profile("observability")) - usual;
+    let added = |profile: &str| sum(Mode::ZooKeeper.with_profile(profile)) - usual;
+    let (observability, console) = (added("observability"), added("console"));
     assert!(usual <= LAPTOP_MIB, "{usual} MiB are more than {LAPTOP_MIB}");
     for (file, sentence) in [
         ("compose/compose.yaml", format!("add up to {usual} MiB")),
@@ -87,6 +88,7 @@ fn the_memory_limits_fit_a_laptop_and_match_the_documentation() {
         ("compose/up", format!("\nLIMITS_MIB={usual}\n")),
         ("compose/up", format!("\nKRAFT_LIMITS_MIB={kraft}\n")),
         ("compose/up", format!("\nOBSERVABILITY_MIB={observability}\n")),
+        ("compose/up", format!("\nCONSOLE_MIB={console}\n")),
         ("README.md", format!("{usual} MiB")),
         ("README.md", format!("{kraft} MiB")),
         ("README.md", format!("{} MiB", usual + observability)),
@@ -174,7 +176,11 @@ fn three_ports_are_published_on_this_machine_only() {
     assert_eq!(published(Mode::ZooKeeper.services()), set(expected));
     assert_eq!(
         published(Mode::ZooKeeper.all_services()),
-        set(expected.into_iter().chain(["127.0.0.1:3000:3000", "127.0.0.1:16686:16686"]))
+        set(expected.into_iter().chain([
+            "127.0.0.1:3000:3000",
+            "127.0.0.1:16686:16686",
+            "127.0.0.1:8000:8000"
+        ]))
     );
 }
 

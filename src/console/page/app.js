@@ -53,7 +53,7 @@ const TILES = [
   ["accepted", "Accepted", () => "answered 201 by stock", () => ""],
   ["onTheirWay", "On their way", (counts) => (counts.late ? `${integer(counts.late)} late` : "none is late"), () => ""],
   ["ads", "Ads", () => "vehicles with an ad", () => ""],
-  ["dead", "Dead letters", () => "waiting for a decision", () => ""],
+  ["dead", "In dead letters", (counts) => (counts.dead ? "wait for a decision" : "of these vehicles"), (number) => (number ? "warn" : "")],
   ["lost", "Lost", (counts) => (counts.lost ? "see audit --repair" : "nothing is lost"), (number) => (number ? "bad" : "good")],
   ["doubled", "Doubled", (counts) => (counts.doubled ? "more than one ad" : "one ad for each"), (number) => (number ? "bad" : "good")],
 ];
