@@ -13,7 +13,7 @@ IMAGE ?= vehicle-platform:dev
 VERSION ?= dev
 
 SCRIPTS := .ci/dist .ci/release-notes .ci/run compose/smoke compose/up crates/kafka-broker/corpus/record tests/api/check tests/chaos/broken tests/cluster/cluster tests/cluster/test tests/cluster/with \
-	tests/kubernetes/check tests/upgrade/upgrade
+	tests/console/check tests/kubernetes/check tests/upgrade/upgrade
 
 .PHONY: help
 help: ## List the targets
@@ -61,6 +61,10 @@ test: ## Run the tests
 .PHONY: test-api
 test-api: ## Check the HTTP APIs with validators, schemathesis and a browser; API_EXAMPLES=100, API_SEED=<number>
 	tests/api/check
+
+.PHONY: test-console
+test-console: ## Use the page of the console in a browser; the pictures are in target/console; UPDATE=1 writes the README's
+	tests/console/check $(if $(UPDATE),--update)
 
 .PHONY: test-clients
 test-clients: ## Check the embedded broker with clients in Java, Python, Node and Go; UPDATE=1 writes the table to its README, CLIENTS=go runs a part

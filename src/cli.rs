@@ -8,6 +8,7 @@ use clap_complete::Shell;
 
 use crate::ads::{Ads, AdsArgs};
 use crate::audit::{self, AuditArgs};
+use crate::console::{Console, ConsoleArgs};
 #[cfg(feature = "embedded")]
 use crate::dev::{self, DevArgs};
 use crate::dlq::{self, DlqArgs};
@@ -24,9 +25,6 @@ use crate::telemetry::LogArgs;
 use crate::trace::{self, TraceArgs};
 
 const NAME: &str = "vehicle-platform";
-/// The files that the whole platform needs in one process: about 170, and some for clients.
-#[cfg(feature = "embedded")]
-const DEV_FILES: u64 = 256;
 
 /// Accepts vehicles, estimates their prices and publishes ads, connected by Apache Kafka
 #[derive(Debug, Parser)]
@@ -58,6 +56,8 @@ pub enum Command {
     Dev(Traced<DevArgs>),
     /// Offer vehicles to a running platform, wait for their ads, and check that none is lost or doubled
     Load(LoadArgs),
+    /// Show the running platform on a web page: the pipeline, each vehicle's way, and whether anything is lost
+    Console(ConsoleArgs),
     /// Check that every vehicle in stock has one ad or is being processed; publish lost vehicles again with --repair
     Audit(AuditArgs),
     /// List, show, replay or discard dead letters
@@ -122,8 +122,14 @@ impl Command {
             }
             #[cfg(feature = "embedded")]
             Self::Dev(platform) => {
-                let args = platform.prepare("dev", DEV_FILES)?;
+                let files = platform.args.files();
+                let args = platform.prepare("dev", files)?;
                 run_until_signal(args.shutdown.shutdown_timeout, |shutdown| dev::run(args, shutdown)).await
+            }
+            Self::Console(args) => {
+                open_files::claim(ROLE_FILES)?;
+                let timeout = args.shutdown.shutdown_timeout;
+                run_until_signal(timeout, async |shutdown| Console::bind(args)?.run(shutdown).await).await
             }
             // A signal may end these at any point because they write only in transactions.
             Self::Audit(args) => audit::run(args).await,

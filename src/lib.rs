@@ -11,6 +11,7 @@ pub mod audit;
 pub mod backoff;
 mod canonical;
 pub mod cli;
+pub mod console;
 pub mod database;
 #[cfg(feature = "embedded")]
 pub mod dev;

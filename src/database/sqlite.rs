@@ -60,10 +60,7 @@ pub async fn open(
         let text =
             path.to_str().ok_or_else(|| anyhow!("the path is not UTF-8")).with_context(|| opened.clone())?;
         if access == Access::Observer {
-            // Opened for writing, because readers of a write-ahead log update its shared state.
-            let url = format!("file:{}?mode=rw", utf8_percent_encode(text, &IN_PATH));
-            let mut connection = SqliteConnection::establish(&url).with_context(|| opened.clone())?;
-            connection.batch_execute("PRAGMA busy_timeout = 5000;").with_context(|| opened.clone())?;
+            let connection = connect_to_existing(text).with_context(|| opened.clone())?;
             return Ok(SqliteFile { connection: SyncConnectionWrapper::new(connection), _lock: None });
         }
         let lock = lock(&path).with_context(|| opened.clone())?;
@@ -78,6 +75,31 @@ pub async fn open(
         Ok(SqliteFile { connection: SyncConnectionWrapper::new(connection), _lock: Some(lock) })
     };
     tokio::task::spawn_blocking(open).await.context("opening the database panicked")?
+}
+
+/// Connects to a file that another connection may be using.
+fn connect_to_existing(path: &str) -> anyhow::Result<SqliteConnection> {
+    // Opened for writing, because readers of a write-ahead log update its shared state.
+    let url = format!("file:{}?mode=rw", utf8_percent_encode(path, &IN_PATH));
+    let mut connection = SqliteConnection::establish(&url)?;
+    connection.batch_execute("PRAGMA busy_timeout = 5000;")?;
+    Ok(connection)
+}
+
+/// Prevents all other connections, those of the owner included, from writing to a file until the returned connection is
+/// dropped.
+///
+/// # Errors
+/// Fails when the file does not exist, or is in use for 5 s.
+pub async fn lock_exclusively(path: PathBuf) -> anyhow::Result<SqliteConnection> {
+    let lock = move || -> anyhow::Result<SqliteConnection> {
+        let text = path.to_str().context("the path is not UTF-8")?;
+        let mut connection = connect_to_existing(text)?;
+        connection.batch_execute("BEGIN EXCLUSIVE")?;
+        Ok(connection)
+    };
+    let locked = tokio::task::spawn_blocking(lock).await.context("locking the database panicked")?;
+    locked.context("cannot lock the database")
 }
 
 fn lock(path: &Path) -> anyhow::Result<File> {

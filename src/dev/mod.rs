@@ -4,32 +4,40 @@
 //! run alone. They reach the infrastructure over the network, so roles in other processes can join.
 
 mod embedded_registry;
+mod estimator_process;
+mod faults;
+mod roles;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use embedded_kafka_broker::Broker;
+use reqwest::Url;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
 
-use crate::ads::{Ads, AdsArgs};
-use crate::database::DatabaseUrl;
-use crate::estimate::{Estimate, EstimateArgs, ModelArgs, WorkArgs};
+use crate::console;
+use crate::estimate::{ModelArgs, WorkArgs};
 use crate::event::EventType;
 use crate::http::{ApiKeys, CorsOrigins, HttpArgs, HttpServer, Port};
 use crate::kafka::{ClusterCheck, KafkaArgs};
+use crate::open_files::ROLE_FILES;
 use crate::output::Output;
-use crate::registry::{RegistryArgs, WriterArgs};
-use crate::role::{Part, Role, RoleArgs};
+use crate::role::{Part, Role};
 use crate::shutdown::ShutdownArgs;
-use crate::stock::{self, Stock, StockArgs};
+use estimator_process::Assignment;
+use faults::{FaultArgs, Link, Links};
+use roles::Roles;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// The files that the whole platform needs in one process: about 170, and some for clients.
+const DEV_FILES: u64 = 256;
+/// The files that the console needs in addition.
+const CONSOLE_FILES: u64 = 128;
 
 #[derive(Args, Clone, Debug)]
 pub struct DevArgs {
@@ -63,6 +71,14 @@ pub struct DevArgs {
     #[arg(long, env = "REGISTRY_PORT", value_name = "PORT", default_value_t = Port::new(8081), value_parser = Port::parser_of("--registry-port"), help_heading = "Ports")]
     pub registry_port: Port,
 
+    /// Port to serve the console's page on, or none
+    #[arg(long, env = "CONSOLE_PORT", value_name = "PORT", default_value = "8000", value_parser = parse_console_port, help_heading = "Ports")]
+    pub console_port: ConsolePort,
+
+    /// Address of Jaeger's page, to which the console links the trace of a vehicle [default: none]
+    #[arg(long, env = "JAEGER_URL", value_name = "URL", value_parser = console::url_parser(), help_heading = "Traces")]
+    pub jaeger_url: Option<Url>,
+
     #[command(flatten)]
     pub keys: ApiKeys,
 
@@ -76,7 +92,26 @@ pub struct DevArgs {
     pub model: ModelArgs,
 
     #[command(flatten)]
+    pub fault: FaultArgs,
+
+    /// The estimator that this process is to be for another `dev`.
+    #[arg(long, hide = true)]
+    pub estimator_process: Option<Assignment>,
+
+    #[command(flatten)]
     pub shutdown: ShutdownArgs,
+}
+
+/// The port of the console, if it is to run.
+#[derive(Clone, Copy, Debug)]
+pub struct ConsolePort(Option<Port>);
+
+fn parse_console_port(text: &str) -> Result<ConsolePort, String> {
+    if text == "none" {
+        return Ok(ConsolePort(None));
+    }
+    let number = text.parse().map_err(|_| "must be a port from 0 to 65535, or none".to_owned())?;
+    Ok(ConsolePort(Some(Port::of("--console-port", number))))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -85,6 +120,27 @@ pub enum RoleName {
     Estimate,
     Ads,
     None,
+}
+
+impl DevArgs {
+    /// Returns the port of the console, unless it does not run: `none` of the roles is only the infrastructure.
+    fn console_port(&self) -> Option<Port> {
+        self.console_port.0.filter(|_| !self.roles.contains(&RoleName::None))
+    }
+
+    fn runs_console(&self) -> bool {
+        self.console_port().is_some()
+    }
+
+    /// Returns the number of open files that the process needs.
+    pub fn files(&self) -> u64 {
+        if self.estimator_process.is_some() {
+            return ROLE_FILES;
+        }
+        let console = if self.runs_console() { CONSOLE_FILES } else { 0 };
+        // With faults, the links need files, and the estimators have their own.
+        DEV_FILES + console
+    }
 }
 
 fn lock(data_dir: &Path) -> anyhow::Result<File> {
@@ -112,25 +168,28 @@ fn lock(data_dir: &Path) -> anyhow::Result<File> {
 /// Fails when a port or the data directory is in use, or a part of the platform fails.
 pub async fn run(args: DevArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
     check_roles(&args.roles)?;
+    if let Some(assignment) = &args.estimator_process {
+        let estimate = roles::bind_assigned(&args, assignment)?;
+        return estimator_process::run(assignment.number, estimate, &args.model, shutdown).await;
+    }
+    check_faults(&args)?;
     let _lock = lock(&args.data_dir)?;
-    let kafka = TcpListener::bind((LOOPBACK, args.kafka_port.number()))
-        .await
-        .with_context(|| args.kafka_port.cannot_listen(LOOPBACK))?;
-    let registry = HttpServer::bind(&HttpArgs::on(LOOPBACK), args.registry_port)?;
-    let roles = Roles::bind(&args, kafka.local_addr()?, registry.address()).await?;
+    let Listeners { broker, kafka, registry, registry_address, links } = Listeners::bind(&args).await?;
+    let roles = Roles::bind(&args, kafka, registry_address, links.as_ref()).await?;
     // All ports and the data directory are reserved from here on.
     let broker = Broker::builder()
-        .listener(kafka)
+        .listener(broker)
+        .advertise(kafka)
         .data_dir(args.data_dir.join("kafka"))
         .start()
         .await
         .context("cannot start the Kafka broker")?;
     // A separate thread, because a full pipe blocks its writer.
-    let description = roles.describe(&args, broker.address(), registry.address());
+    let description = roles.describe(&args, kafka, registry_address);
     std::thread::spawn(move || Output::stdout().lines(&description));
 
     let topics = EventType::ALL.map(|event| event.topic.to_owned());
-    let kafka = KafkaArgs::single_node(broker.address());
+    let kafka = KafkaArgs::single_node(kafka);
     let schemas = args.data_dir.join("schemas.json");
     // The roles end first, then the infrastructure.
     let infrastructure = CancellationToken::new();
@@ -143,12 +202,69 @@ pub async fn run(args: DevArgs, shutdown: CancellationToken) -> anyhow::Result<(
     platform.run_part(Part::new("broker", 1.0), brokering);
     let serving = embedded_registry::run(registry, &schemas, infrastructure.clone(), args.shutdown.grace());
     platform.run_part(Part::new("registry", 1.0), serving);
+    if let Some(Links { broker, registry }) = links {
+        let infrastructure = infrastructure.clone();
+        platform.run_part(Part::new("links", 1.0), async move {
+            tokio::join!(broker.run(infrastructure.clone()), registry.run(infrastructure));
+            Ok(())
+        });
+    }
     platform.run_part(Part::new("roles", 1.0).then_stop(&infrastructure), async {
         // Creates the topics here, because roles that join from other processes would request three replicas.
         ClusterCheck::new(&kafka, topics.to_vec(), None)?.check().await?;
         roles.run(&args.shutdown, &shutdown).await
     });
     platform.run().await
+}
+
+/// The listeners of the embedded servers.
+struct Listeners {
+    broker: TcpListener,
+    registry: HttpServer,
+    /// The addresses that clients use.
+    kafka: SocketAddr,
+    registry_address: SocketAddr,
+    /// With faults, the links that listen on these addresses instead of the servers.
+    links: Option<Links>,
+}
+
+impl Listeners {
+    async fn bind(args: &DevArgs) -> anyhow::Result<Self> {
+        let http = HttpArgs::on(LOOPBACK);
+        let kafka = listen(args.kafka_port).await?;
+        let kafka_address = kafka.local_addr()?;
+        if !args.fault.faults {
+            let registry = HttpServer::bind(&http, args.registry_port)?;
+            let registry_address = registry.address();
+            return Ok(Self { broker: kafka, kafka: kafka_address, registry, registry_address, links: None });
+        }
+        let broker = listen(Port::new(0)).await?;
+        let registry_listener = listen(args.registry_port).await?;
+        let registry = HttpServer::bind(&http, Port::new(0))?;
+        let registry_address = registry_listener.local_addr()?;
+        let links = Links {
+            broker: Link::new(kafka, broker.local_addr()?),
+            registry: Link::new(registry_listener, registry.address()),
+        };
+        Ok(Self { broker, registry, kafka: kafka_address, registry_address, links: Some(links) })
+    }
+}
+
+async fn listen(port: Port) -> anyhow::Result<TcpListener> {
+    TcpListener::bind((LOOPBACK, port.number())).await.with_context(|| port.cannot_listen(LOOPBACK))
+}
+
+fn check_faults(args: &DevArgs) -> anyhow::Result<()> {
+    if args.fault.faults_seed.is_some() && !args.fault.faults {
+        bail!("--faults-seed (FAULTS_SEED) needs --faults (FAULTS)");
+    }
+    if args.fault.faults && args.roles.contains(&RoleName::None) {
+        bail!("--faults (FAULTS) cannot be combined with --roles none (ROLES): there is nothing to disturb");
+    }
+    if args.fault.faults && !args.runs_console() {
+        bail!("--faults (FAULTS) needs the console: choose a port with --console-port (CONSOLE_PORT)");
+    }
+    Ok(())
 }
 
 fn check_roles(roles: &[RoleName]) -> anyhow::Result<()> {
@@ -160,133 +276,4 @@ fn check_roles(roles: &[RoleName]) -> anyhow::Result<()> {
         bail!("--roles (ROLES): only estimate can be repeated");
     }
     Ok(())
-}
-
-/// The roles of this process, bound to their addresses.
-struct Roles {
-    stock: Option<Stock>,
-    estimators: Vec<Estimate>,
-    model: ModelArgs,
-    ads: Option<Ads>,
-}
-
-impl Roles {
-    async fn bind(args: &DevArgs, kafka: SocketAddr, registry: SocketAddr) -> anyhow::Result<Self> {
-        let count = |wanted| args.roles.iter().filter(|role| **role == wanted).count();
-        let sqlite = |file| -> anyhow::Result<DatabaseUrl> {
-            let url = format!("sqlite:{}", args.data_dir.join(file).display());
-            url.parse().map_err(|error| anyhow::anyhow!("--data-dir (DATA_DIR): {error}"))
-        };
-        let role = RoleArgs {
-            http: HttpArgs::on(LOOPBACK),
-            kafka: KafkaArgs::single_node(kafka),
-            registry: RegistryArgs::at(registry)?,
-            shutdown: args.shutdown.clone(),
-        };
-        let mut roles = Self { stock: None, estimators: Vec::new(), model: args.model.clone(), ads: None };
-        if count(RoleName::Stock) > 0 {
-            let stock = StockArgs {
-                port: args.stock_port,
-                database_url: sqlite("stock.db")?,
-                outbox_retention: stock::DEFAULT_RETENTION.into(),
-                keys: args.keys.clone(),
-                origins: args.origins.clone(),
-                writer: WriterArgs { auto_register_schemas: true },
-                role: role.clone(),
-            };
-            roles.stock = Some(Stock::bind(stock).await?);
-        }
-        if count(RoleName::Ads) > 0 {
-            let ads = AdsArgs {
-                port: args.ads_port,
-                database_url: sqlite("ads.db")?,
-                instance_id: Some("dev".to_owned()),
-                origins: args.origins.clone(),
-                role: role.clone(),
-            };
-            roles.ads = Some(Ads::bind(ads).await?);
-        }
-        for number in 1..=count(RoleName::Estimate) {
-            let estimate = EstimateArgs {
-                port: None,
-                work: args.work.clone(),
-                // A fixed name, independent of the other processes on this machine.
-                instance_id: Some(format!("dev-{number}")),
-                writer: WriterArgs { auto_register_schemas: true },
-                role: role.clone(),
-            };
-            roles.estimators.push(Estimate::bind(estimate)?);
-        }
-        Ok(roles)
-    }
-
-    /// Runs the roles until `shutdown`. When one ends, all end.
-    async fn run(self, args: &ShutdownArgs, shutdown: &CancellationToken) -> anyhow::Result<()> {
-        let mut running = Role::new(args, shutdown.clone());
-        // Each role ends by itself within 0.9 of the timeout. The rest is for the infrastructure.
-        let part = |name| Part::new(name, 0.95);
-        if let Some(stock) = self.stock {
-            let stock = stock.run(shutdown.clone()).instrument(tracing::info_span!("stock"));
-            running.run_part(part("stock"), stock);
-        }
-        for (number, estimator) in (1..).zip(self.estimators) {
-            let estimator = estimator.run(self.model.estimator(), shutdown.clone());
-            running.run_part(part("estimate"), estimator.instrument(tracing::info_span!("estimate", number)));
-        }
-        if let Some(ads) = self.ads {
-            let ads = ads.run(shutdown.clone()).instrument(tracing::info_span!("ads"));
-            running.run_part(part("ads"), ads);
-        }
-        // Without a role, only the infrastructure runs.
-        let (ended, ()) = tokio::join!(running.run(), shutdown.cancelled());
-        ended
-    }
-
-    /// Describes the addresses of the platform and the first commands to try.
-    fn describe(&self, args: &DevArgs, kafka: SocketAddr, registry: SocketAddr) -> String {
-        let stock = self.stock.as_ref().map(Stock::address);
-        let ads = self.ads.as_ref().map(Ads::address);
-        let mut lines = Vec::new();
-        lines.extend(stock.map(|address| format!("  stock            http://{address}/stock")));
-        if !self.estimators.is_empty() {
-            let time = humantime::format_duration(args.model.processing_time);
-            lines.push(format!(
-                "  estimate         {} in this process, {time} per vehicle",
-                self.estimators.len()
-            ));
-        }
-        lines.extend(ads.map(|address| format!("  ads              http://{address}/ads")));
-        lines.push(format!("  kafka            {kafka}"));
-        lines.push(format!("  schema registry  http://{registry}"));
-        lines.push(format!("  data             {}", args.data_dir.display()));
-
-        lines.push("\nTry:".to_owned());
-        if let Some(address) = stock {
-            lines.push(format!(
-                "  curl -i http://{address}/stock -H 'Content-Type: application/json' -d '{{\"vin\":\"vin\",\"model\":\"model\",\"manufacturer\":\"manufacturer\",\"year\":2022,\"odometer\":1000,\"odometerUnit\":\"odometerUnit\"}}'"
-            ));
-        }
-        lines.extend(ads.map(|address| format!("  curl http://{address}/ads")));
-        if let (Some(stock), Some(ads)) = (stock, ads) {
-            let mut load = "  vehicle-platform load".to_owned();
-            if (stock.port(), ads.port()) != (3002, 3003) {
-                load.push_str(&format!(" --stock-url http://{stock} --ads-url http://{ads}"));
-            }
-            if args.model.processing_time != Duration::from_secs(30) {
-                let time = humantime::format_duration(args.model.processing_time);
-                load.push_str(&format!(" --processing-time '{time}'"));
-            }
-            lines.push(format!("{load}   # in another terminal: posts vehicles and checks their ads"));
-        }
-        let mut join = "  vehicle-platform estimate".to_owned();
-        if kafka.port() != 9092 {
-            join.push_str(&format!(" --kafka-bootstrap-servers {kafka}"));
-        }
-        if registry.port() != 8081 {
-            join.push_str(&format!(" --schema-registry-url http://{registry}"));
-        }
-        lines.push(format!("{join}   # in another terminal: starts one more estimator"));
-        lines.push("\nPress Ctrl-C to stop. The data directory retains every accepted vehicle.\n".to_owned());
-        lines.join("\n")
-    }
 }

@@ -13,7 +13,7 @@ use clap::{Args, Subcommand};
 
 pub use letter::Letter;
 pub use letter_id::LetterId;
-pub use resolve::{Outcome, Plan, Step, Which, resolve};
+pub use resolve::{Outcome, Plan, Step, Unresolvable, Which, resolve};
 pub use selection::Selection;
 pub use summary::{ReasonCount, summarize};
 
@@ -21,7 +21,7 @@ use crate::kafka::{KafkaArgs, Resolution};
 use crate::output::{self, Output};
 
 /// How often a record is put back before it is left to an operator.
-const DEFAULT_MAX_REPLAYS: u32 = 3;
+pub const DEFAULT_MAX_REPLAYS: u32 = 3;
 
 #[derive(Args, Clone, Debug)]
 pub struct DlqArgs {

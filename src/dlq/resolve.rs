@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use tokio::runtime::Handle;
 
 use super::letter_id::LetterId;
@@ -38,6 +38,11 @@ pub enum Which {
     All(Selection),
 }
 
+/// The reasons why no dead letter was resolved: some of those named do not exist or are resolved already.
+#[derive(Debug, thiserror::Error)]
+#[error("{}; nothing was changed", .0.join(", "))]
+pub struct Unresolvable(Vec<String>);
+
 /// What was done with a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -57,8 +62,7 @@ pub struct Outcome {
 /// block.
 ///
 /// # Errors
-/// Fails when the brokers do not answer, or a dead letter that the plan names does not exist or is resolved already. The
-/// dead letters that were reported as resolved remain resolved.
+/// Fails with [`Unresolvable`] before anything is changed, and when the brokers do not answer. The dead letters that were reported as resolved remain resolved.
 pub fn resolve(kafka: &KafkaArgs, plan: &Plan, report: impl FnMut(Step)) -> anyhow::Result<Outcome> {
     let naming = Naming::new(kafka);
     // Initializing the producer fences other instances before the dead letters are read, so none of them is resolved
@@ -109,7 +113,7 @@ fn find(kafka: &KafkaArgs, ids: &[LetterId]) -> anyhow::Result<Vec<(LetterId, De
         }
     }
     if !wrong.is_empty() {
-        bail!("{}; nothing was changed", wrong.join(", "));
+        return Err(Unresolvable(wrong).into());
     }
     Ok(letters)
 }

@@ -67,7 +67,7 @@ impl Debug for ApiKey {
 
 impl ApiKeys {
     /// Returns whether clients need a key.
-    pub(super) fn are_required(&self) -> bool {
+    pub fn are_required(&self) -> bool {
         !self.keys.is_empty()
     }
 

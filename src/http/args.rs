@@ -62,6 +62,11 @@ impl Port {
         Self { number, flag: "--port" }
     }
 
+    /// Returns the port of another flag.
+    pub const fn of(flag: &'static str, number: u16) -> Self {
+        Self { number, flag }
+    }
+
     /// Parses the port of `--port`.
     pub fn parser() -> impl TypedValueParser<Value = Self> {
         clap::value_parser!(u16).map(Self::new)

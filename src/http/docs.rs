@@ -58,8 +58,13 @@ impl Docs {
             .service(readable("/asyncapi.json", asyncapi))
             .service(readable("/docs", to_docs))
             .service(readable("/docs/{file:.*}", docs_file))
-            .service(readable("/problems/{name}", problem_page));
+            .configure(problem_pages);
     }
+}
+
+/// Adds the pages that explain the types of problems.
+pub fn problem_pages(config: &mut ServiceConfig) {
+    config.service(readable("/problems/{name}", problem_page));
 }
 
 fn document(request: &HttpRequest, document: &impl Serialize) -> Result<HttpResponse, Problem> {

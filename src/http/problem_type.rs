@@ -51,6 +51,14 @@ problem_types! {
     CROSS_ORIGIN_REFUSED: "cross-origin-refused", "A page of another origin may not send this request", FORBIDDEN,
         "The browser asked whether a page of another origin may send a request, and the service refuses it because of \
          the origin, the method or a header. The operator of the service chooses the origins.";
+    FOREIGN_HOST: "foreign-host", "The page cannot be used under this host name", FORBIDDEN,
+        "A name could have been pointed to this server by another site, so only IP addresses, localhost and the names \
+         that the operator of the service allows are accepted.";
+    FOREIGN_PAGE: "foreign-page", "A page of another site may not send this request", FORBIDDEN,
+        "The browser reports that a page of another site sends the request. Nothing was changed. Use the page of this \
+         service itself.";
+    READ_ONLY: "read-only", "The page is read-only", FORBIDDEN,
+        "The operator of the service allows no changes on this page. Nothing was changed.";
     NOT_FOUND: "not-found", "No resource has this path", NOT_FOUND,
         "The path is unknown, or no vehicle or ad has this id. Numbers and ids have one canonical form; /stock/01 is \
          not /stock/1.";
@@ -66,6 +74,11 @@ problem_types! {
     REQUEST_UNDER_WAY: "request-under-way", "A request with this Idempotency-Key is still under way", CONFLICT,
         "The service has not answered an earlier request with the same Idempotency-Key. Send the request again after \
          the time in the header Retry-After. This answer comes before the bodies are compared.";
+    LETTER_RESOLVED: "letter-resolved", "The dead letter cannot be resolved", CONFLICT,
+        "It is resolved already, or it does not exist. Nothing was changed.";
+    FAULT_RUNNING: "fault-running", "A fault of this kind is in effect", CONFLICT,
+        "A fault of each kind is injected only once at a time, whatever its target. Wait for its end: GET /faults returns \
+         the time that is left.";
     BODY_TOO_LARGE: "body-too-large", "The body is too large", PAYLOAD_TOO_LARGE,
         "A body has at most 64 KiB. Nothing was stored.";
     UNSUPPORTED_MEDIA_TYPE: "unsupported-media-type", "The body has an unsupported media type", UNSUPPORTED_MEDIA_TYPE,

@@ -17,6 +17,17 @@ where
     with_reads(path, read, "GET, HEAD")
 }
 
+/// Returns a resource that only POST uses.
+pub fn changing<F, A>(path: &str, change: F) -> Resource
+where
+    F: Handler<A>,
+    A: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    let refuse = || async { Err::<String, _>(method_not_allowed("POST")) };
+    web::resource(path).route(web::post().to(change)).default_service(web::to(refuse))
+}
+
 /// Returns a resource that GET and HEAD read, and that POST adds to.
 pub fn collection<R, A, W, B>(path: &str, read: R, add: W) -> Resource
 where

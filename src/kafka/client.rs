@@ -108,6 +108,7 @@ impl rdkafka::consumer::ConsumerContext for LoggingContext {}
 mod tests {
     use super::*;
     use crate::kafka::args::Property;
+    use crate::kafka::follower::follower_config;
     use crate::kafka::observer::{Isolation, observer_config};
     use crate::kafka::reader::reader_config;
     use crate::kafka::transaction::producer_config;
@@ -123,6 +124,7 @@ mod tests {
             producer_config(&kafka, "id"),
             observer_config(&kafka, Some("group"), Isolation::ReadCommitted),
             reader_config(&kafka, "read_committed"),
+            follower_config(&kafka),
         ]
     }
 

@@ -24,7 +24,7 @@ use header::{
 const RETAINED_KEY_BYTES: usize = 1_024;
 
 /// Returns the name of the dead-letter topic of `topic`.
-pub(super) fn dead_letter_topic(topic: &str) -> String {
+pub fn dead_letter_topic(topic: &str) -> String {
     format!("{topic}.dlq")
 }
 
@@ -57,6 +57,14 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
+    /// Reads a record of a dead-letter topic.
+    ///
+    /// # Errors
+    /// Returns the position of the dead letter that the record resolves when it is a resolution.
+    pub fn read(record: Record) -> Result<Self, Position> {
+        resolved(&record).map_or(Ok(Self { record }), Err)
+    }
+
     /// Returns `record`, unchanged but for additional headers with the reason and the origin, for its dead-letter
     /// topic.
     pub(super) fn of(record: &Record, group: &str, reason: &str) -> OutgoingRecord {
@@ -259,10 +267,7 @@ pub fn for_each_dead_letter(
         Ok(())
     })?;
     let read = TopicReader::open(kafka, &topic)?.for_each(|record| {
-        if resolved(&record).is_some() {
-            return Ok(());
-        }
-        let letter = DeadLetter { record };
+        let Ok(letter) = DeadLetter::read(record) else { return Ok(()) };
         let waits = !resolutions.contains(&letter.position());
         each(letter, waits)
     });

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
 use super::dead_letter::dead_letter_topic;
+use super::group_view::lag;
 use super::observer::Observer;
 use super::reader::records_wait;
 use super::silence::{Extent, SilentPartitions};
@@ -54,12 +55,7 @@ impl Measured {
     }
 
     fn lag(&self) -> i64 {
-        let behind = self.bounds.iter().map(|(partition, (first, end))| {
-            // A group without a committed offset begins with the first record.
-            let next = self.committed.get(partition).map_or(first, |next| next.max(first));
-            (end - next).max(0)
-        });
-        behind.sum()
+        lag(&self.committed, &self.bounds)
     }
 }
 

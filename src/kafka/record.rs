@@ -93,7 +93,7 @@ impl Record {
     }
 
     /// Returns a record with the same content for another topic.
-    pub(super) fn to_outgoing(&self, topic: String) -> OutgoingRecord {
+    pub fn to_outgoing(&self, topic: String) -> OutgoingRecord {
         OutgoingRecord {
             topic,
             key: self.key().map(<[u8]>::to_vec),

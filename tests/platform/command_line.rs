@@ -34,9 +34,10 @@ async fn a_taken_port_or_data_directory_is_an_error_that_names_the_flag() {
     let other = tempfile::tempdir().unwrap();
     let other = other.path().to_str().unwrap();
     let (_, taken) = platform.kafka().rsplit_once(':').unwrap();
-    for flag in ["--kafka-port", "--registry-port", "--stock-port", "--ads-port"] {
+    let ports = ["--kafka-port", "--registry-port", "--stock-port", "--ads-port", "--console-port"];
+    for flag in ports {
         let mut arguments = vec!["dev", "--data-dir", other];
-        for port in ["--kafka-port", "--registry-port", "--stock-port", "--ads-port"] {
+        for port in ports {
             arguments.extend([port, if port == flag { taken } else { "0" }]);
         }
         let output = run(&arguments);
@@ -195,7 +196,7 @@ fn a_wrong_value_that_may_be_a_secret_is_not_repeated() {
 
 #[test]
 fn help_shows_every_setting_with_its_variable_and_no_secret() {
-    for command in ["stock", "estimate", "ads", "dev"] {
+    for command in ["stock", "estimate", "ads", "console", "dev"] {
         let output = Command::new(BINARY)
             .args([command, "--help"])
             .env("DATABASE_URL", "postgres://user:hidden@host/db")
@@ -357,6 +358,7 @@ async fn the_platform_works_with_few_files_and_raises_a_soft_limit() {
             .arg("--data-dir")
             .arg(directory.path())
             .args(ports_of)
+            .args(["--console-port", "none"])
             .stdout(std::process::Stdio::null())
             .spawn()
             .unwrap();

@@ -6,8 +6,13 @@
 mod ad_stores;
 mod command_line;
 mod commits;
+mod console;
+mod console_access;
+mod console_faults;
 mod consumers;
 mod dead_letters;
+mod faults;
+mod faults_access;
 mod http;
 mod http_access;
 mod http_edge;

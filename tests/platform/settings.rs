@@ -16,8 +16,7 @@ use crate::support::{BINARY, free_port};
 use sample::sample;
 
 /// Flags whose value is what a tool works on rather than a setting.
-const NO_SETTINGS: &str =
-    "vin files directory version compatibility reason since max rate connections length count seed run";
+const NO_SETTINGS: &str = "vin files directory version compatibility reason since max rate connections length count seed run estimator_process";
 
 /// A command, with arguments that it requires and arguments with which it ends by itself with an error, but only after
 /// all settings have been parsed.
@@ -36,6 +35,7 @@ const COMMANDS: &[Tested] = &[
     Tested { path: &["stock"], required: &[], fails: &["--port=0", NO_CREDENTIALS] },
     Tested { path: &["estimate"], required: &[], fails: &[NO_CREDENTIALS] },
     Tested { path: &["ads"], required: &[], fails: &["--port=0", NO_CREDENTIALS] },
+    Tested { path: &["console"], required: &[], fails: &["--port=0", NO_CREDENTIALS] },
     Tested { path: &["dev"], required: &[], fails: &["--roles=stock,stock"] },
     Tested { path: &["audit"], required: &[], fails: &[NO_DATABASE] },
     Tested { path: &["dlq", "list"], required: &[], fails: &[NO_CREDENTIALS] },

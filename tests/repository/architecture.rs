@@ -1,5 +1,5 @@
-//! Enforces the direction of the layers: {dev, audit, dlq, load, schemas} -> services -> {http, kafka, registry} ->
-//! event -> vehicle.
+//! Enforces the direction of the layers: dev -> console -> {audit, dlq, load, schemas} -> services -> {http, kafka,
+//! registry} -> event -> vehicle.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -68,8 +68,21 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "dev",
         &[
-            "ads", "database", "estimate", "event", "http", "kafka", "output", "registry", "role",
-            "shutdown", "stock",
+            "ads",
+            "console",
+            "database",
+            "duration",
+            "estimate",
+            "event",
+            "http",
+            "kafka",
+            "open_files",
+            "output",
+            "registry",
+            "role",
+            "shutdown",
+            "stock",
+            "vehicle",
         ],
     ),
     ("dlq", &["duration", "event", "excerpt", "kafka", "output", "registry"]),
@@ -81,6 +94,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "database", "trace", "vehicle",
         ],
     ),
+    (
+        "console",
+        &[
+            "ads", "dlq", "duration", "estimate", "event", "excerpt", "http", "https", "kafka", "registry",
+            "role", "secret", "shutdown", "trace", "vehicle",
+        ],
+    ),
     ("healthcheck", &["http", "https", "output"]),
     ("load", &["backoff", "duration", "http", "https", "open_files", "output", "vehicle"]),
     (
@@ -88,6 +108,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "ads",
             "audit",
+            "console",
             "dev",
             "dlq",
             "environment",

@@ -30,7 +30,12 @@ fn seventeen_containers_run_by_default_and_fourteen_without_zookeeper() {
             assert!(services.contains_key(name), "{name}");
         }
         assert_eq!(replicas(&services["estimate"]), 2);
-        assert_eq!(mode.lasting_services().values().map(replicas).sum::<u64>(), containers + 3);
+        assert_eq!(mode.with_profile("observability").values().map(replicas).sum::<u64>(), containers + 3);
+        let console = mode.with_profile("console");
+        assert_eq!(
+            console.keys().filter(|name| !services.contains_key(*name)).collect::<Vec<_>>(),
+            ["console"]
+        );
     }
     assert_eq!(defaults()["COMPOSE_FILE"], Mode::ZooKeeper.files());
     assert!(text("compose/up").contains(&format!("export COMPOSE_FILE={}", Mode::KRaft.files())));
@@ -74,7 +79,8 @@ fn the_memory_limits_fit_a_laptop_and_match_the_documentation() {
         services.values().map(|service| memory_mib(service) * replicas(service)).sum()
     };
     let [usual, kraft] = Mode::ALL.map(|mode| sum(mode.services()));
-    let observability = sum(Mode::ZooKeeper.lasting_services()) - usual;
+    let added = |profile: &str| sum(Mode::ZooKeeper.with_profile(profile)) - usual;
+    let (observability, console) = (added("observability"), added("console"));
     assert!(usual <= LAPTOP_MIB, "{usual} MiB are more than {LAPTOP_MIB}");
     for (file, sentence) in [
         ("compose/compose.yaml", format!("add up to {usual} MiB")),
@@ -82,6 +88,7 @@ fn the_memory_limits_fit_a_laptop_and_match_the_documentation() {
         ("compose/up", format!("\nLIMITS_MIB={usual}\n")),
         ("compose/up", format!("\nKRAFT_LIMITS_MIB={kraft}\n")),
         ("compose/up", format!("\nOBSERVABILITY_MIB={observability}\n")),
+        ("compose/up", format!("\nCONSOLE_MIB={console}\n")),
         ("README.md", format!("{usual} MiB")),
         ("README.md", format!("{kraft} MiB")),
         ("README.md", format!("{} MiB", usual + observability)),
@@ -169,7 +176,11 @@ fn three_ports_are_published_on_this_machine_only() {
     assert_eq!(published(Mode::ZooKeeper.services()), set(expected));
     assert_eq!(
         published(Mode::ZooKeeper.all_services()),
-        set(expected.into_iter().chain(["127.0.0.1:3000:3000", "127.0.0.1:16686:16686"]))
+        set(expected.into_iter().chain([
+            "127.0.0.1:3000:3000",
+            "127.0.0.1:16686:16686",
+            "127.0.0.1:8000:8000"
+        ]))
     );
 }
 

@@ -39,9 +39,17 @@ impl Mode {
         self.all_services().into_iter().filter(|(_, service)| service.get("profiles").is_none()).collect()
     }
 
-    /// Returns the services that run until they are stopped, those of the profile observability included.
+    /// Returns the services that run until they are stopped, those of the profiles included.
     pub fn lasting_services(self) -> Map<String, Value> {
         self.all_services().into_iter().filter(|(name, _)| !is_tool(name)).collect()
+    }
+
+    /// Returns the services that run with this profile.
+    pub fn with_profile(self, profile: &str) -> Map<String, Value> {
+        let runs = |service: &Value| {
+            service.get("profiles").is_none_or(|names| strings(names).contains(&profile.to_owned()))
+        };
+        self.all_services().into_iter().filter(|(_, service)| runs(service)).collect()
     }
 }
 

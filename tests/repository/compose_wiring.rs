@@ -159,7 +159,7 @@ fn a_container_joins_only_the_networks_of_what_it_uses() {
                 .iter()
                 .all(|name| name.contains("kafka-") || name.contains("zookeeper-"))
         );
-        let observers = ["ads", "estimate", "grafana", "jaeger", "prometheus", "stock"];
+        let observers = ["ads", "console", "estimate", "grafana", "jaeger", "prometheus", "stock"];
         assert_eq!(members(&services, "observability"), observers.into());
         assert_eq!(members(&services, "public"), ["ads", "kafka-ui", "stock"].into());
         for (name, settings) in networks {

@@ -92,6 +92,7 @@ struct Dev {
     child: Child,
     stock: String,
     ads: String,
+    console: String,
     kafka: String,
     registry: String,
 }
@@ -117,6 +118,11 @@ impl Platform {
         &self.process.ads
     }
 
+    /// Returns the address of the console, which runs only with `--console-port`.
+    pub fn console(&self) -> &str {
+        &self.process.console
+    }
+
     pub fn kafka(&self) -> &str {
         &self.process.kafka
     }
@@ -139,6 +145,12 @@ impl Platform {
         self.process.child.wait().unwrap();
         self.process = Dev::spawn(self.data_dir.path(), &self.arguments);
         self.await_ready().await;
+    }
+
+    /// Kills the process.
+    pub fn kill(mut self) {
+        self.process.child.kill().unwrap();
+        self.process.child.wait().unwrap();
     }
 
     async fn await_ready(&self) {
@@ -250,6 +262,7 @@ pub fn next_page(base: &str, response: &Response) -> Option<String> {
 
 impl Dev {
     fn spawn(data_dir: &Path, arguments: &[String]) -> Self {
+        let with_console = arguments.iter().any(|argument| argument == "--console-port");
         let mut child = Command::new(BINARY)
             .args([
                 "dev",
@@ -262,6 +275,7 @@ impl Dev {
                 "--ads-port",
                 "0",
             ])
+            .args(["--console-port", "none"].iter().filter(|_| !with_console))
             .arg("--data-dir")
             .arg(data_dir)
             .args(arguments)
@@ -278,6 +292,7 @@ impl Dev {
             child,
             stock: String::new(),
             ads: String::new(),
+            console: String::new(),
             kafka: String::new(),
             registry: String::new(),
         };
@@ -287,6 +302,7 @@ impl Dev {
             match words[..] {
                 ["stock", url] => dev.stock = url.strip_suffix("/stock").unwrap().to_owned(),
                 ["ads", url] => dev.ads = url.strip_suffix("/ads").unwrap().to_owned(),
+                ["console", url] => dev.console = url.to_owned(),
                 ["kafka", address] => dev.kafka = address.to_owned(),
                 ["schema", "registry", url] => dev.registry = url.to_owned(),
                 ["Try:"] => return dev,

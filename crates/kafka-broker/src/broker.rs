@@ -43,6 +43,7 @@ pub struct Broker {
 #[must_use]
 pub struct Builder {
     listener: Option<TcpListener>,
+    advertised: Option<SocketAddr>,
     data_dir: Option<PathBuf>,
     limits: Limits,
     segment_bytes: Option<u64>,
@@ -65,7 +66,8 @@ impl Broker {
         Builder::default()
     }
 
-    /// Returns the address that the broker listens on and advertises to its clients.
+    /// Returns the address that the broker advertises to its clients: that of its listener, unless
+    /// [`Builder::advertise`] was called.
     pub fn address(&self) -> SocketAddr {
         self.shared.address
     }
@@ -90,6 +92,11 @@ impl Builder {
     /// The broker has no authentication, and any client may fill the disk: bind to a loopback address.
     pub fn listener(self, listener: TcpListener) -> Self {
         Self { listener: Some(listener), ..self }
+    }
+
+    /// Advertises this address to clients instead of the listener's, such as that of a proxy in front of the broker.
+    pub fn advertise(self, address: SocketAddr) -> Self {
+        Self { advertised: Some(address), ..self }
     }
 
     /// Keeps the data in this directory, which is created when missing, and resumes with what is there.
@@ -119,7 +126,8 @@ impl Builder {
             Some(listener) => listener,
             None => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(StartError::Listen)?,
         };
-        let address = listener.local_addr().map_err(StartError::Listen)?;
+        let own = listener.local_addr().map_err(StartError::Listen)?;
+        let address = self.advertised.unwrap_or(own);
         let segment_bytes = self.segment_bytes.unwrap_or(SEGMENT_BYTES);
         let open = move || match self.data_dir {
             Some(data_dir) => Core::open(&data_dir, segment_bytes),

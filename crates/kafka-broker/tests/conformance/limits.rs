@@ -1,4 +1,4 @@
-//! Checks the limits of connections to the embedded broker.
+//! Checks the limits of connections to the embedded broker, and the address that it advertises.
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,8 @@ use kafka_protocol::messages::offset_fetch_request::{
 use kafka_protocol::messages::{
     BrokerId, DescribeGroupsRequest, FetchRequest, JoinGroupRequest, MetadataRequest, OffsetFetchRequest,
 };
+
+use tokio::net::TcpListener;
 
 use crate::harness::{eventually, topic_at, wait};
 use crate::protocol::produce;
@@ -34,6 +36,17 @@ fn begin_request(address: &str, size: u32) -> Raw {
     raw.write(&size.to_be_bytes());
     raw.write(&[0; 100]);
     raw
+}
+
+#[test]
+fn clients_receive_the_advertised_address() {
+    let listener = wait(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let own = listener.local_addr().unwrap().to_string();
+    let advertised = "127.0.0.1:4".parse().unwrap();
+    let broker = wait(Broker::builder().listener(listener).advertise(advertised).start()).unwrap();
+    assert_eq!(broker.address(), advertised);
+    let metadata = Raw::connect_to(&own).call(9, &MetadataRequest::default());
+    assert_eq!(metadata.brokers[0].port, 4);
 }
 
 #[test]

@@ -1,0 +1,134 @@
+//! Collects the unresolved dead letters.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use crate::dlq::LetterId;
+use crate::event::EventType;
+use crate::excerpt::excerpt;
+use crate::kafka::{DeadLetter, Position};
+
+/// The maximum number of dead letters whose details are retained, and that a page shows.
+const MAX_LETTERS: usize = 2_000;
+const MAX_SHOWN: usize = 100;
+/// The maximum number of resolutions that were read before their dead letters.
+const MAX_EARLY: usize = 10_000;
+const MAX_REASON_CHARS: usize = 400;
+const MAX_TEXT_CHARS: usize = 80;
+
+/// An unresolved dead letter.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LetterView {
+    id: String,
+    reason: String,
+    topic: &'static str,
+    /// The partition and the offset of the record in its own topic.
+    origin: Option<Position>,
+    group: Option<String>,
+    /// When the dead letter was written, in milliseconds since the Unix epoch.
+    died: Option<i64>,
+    key: Option<String>,
+    /// The parts that the brokers refused. Such a dead letter cannot be replayed.
+    left_out: Option<String>,
+    #[serde(skip)]
+    vehicle: Option<i64>,
+}
+
+impl LetterView {
+    /// Describes a dead letter of the vehicle with this id, if its record names one.
+    fn new(id: LetterId, letter: &DeadLetter, vehicle: Option<i64>) -> Self {
+        let text = |text: String| excerpt(&text, MAX_TEXT_CHARS);
+        let record = letter.record();
+        Self {
+            id: id.to_string(),
+            reason: excerpt(&letter.reason(), MAX_REASON_CHARS),
+            topic: id.event.topic,
+            origin: letter.origin(),
+            group: letter.group().map(text),
+            died: record.timestamp,
+            key: record.key().map(|key| text(String::from_utf8_lossy(key).into_owned())),
+            left_out: letter.left_out().map(|left_out| excerpt(&left_out, MAX_REASON_CHARS)),
+            vehicle,
+        }
+    }
+}
+
+/// The unresolved dead letters, the newest of them with details.
+#[derive(Debug, Default)]
+pub struct Letters {
+    letters: BTreeMap<LetterId, LetterView>,
+    /// The number of unresolved dead letters without details.
+    dropped: u64,
+    /// The next offset to be read in each partition.
+    read: BTreeMap<(EventType, i32), i64>,
+    early: BTreeSet<LetterId>,
+}
+
+/// What a page shows of the dead letters.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LettersView<'a> {
+    waiting: u64,
+    /// Newest first.
+    shown: Vec<&'a LetterView>,
+}
+
+impl Letters {
+    /// Adds a dead letter of the vehicle with this id, if its record names one. Returns whether it is unresolved.
+    pub fn add(&mut self, id: LetterId, letter: &DeadLetter, vehicle: Option<i64>) -> bool {
+        self.advance(id.event, id.position);
+        if self.early.remove(&id) {
+            return false;
+        }
+        self.letters.insert(id, LetterView::new(id, letter, vehicle));
+        if self.letters.len() > MAX_LETTERS {
+            let oldest =
+                self.letters.iter().min_by_key(|(id, letter)| (letter.died, **id)).map(|(id, _)| *id);
+            if let Some(oldest) = oldest {
+                self.letters.remove(&oldest);
+                self.dropped += 1;
+            }
+        }
+        true
+    }
+
+    /// Records that the record at `position` resolves a dead letter. Returns the id of its vehicle, if it is known.
+    pub fn resolve(&mut self, position: Position, resolved: LetterId) -> Option<i64> {
+        self.advance(resolved.event, position);
+        if let Some(letter) = self.letters.remove(&resolved) {
+            return letter.vehicle;
+        }
+        let (partition, offset) = resolved.position;
+        let was_read = self.read.get(&(resolved.event, partition)).is_some_and(|next| offset < *next);
+        if was_read {
+            self.dropped = self.dropped.saturating_sub(1);
+        } else if self.early.len() < MAX_EARLY {
+            self.early.insert(resolved);
+        }
+        None
+    }
+
+    fn advance(&mut self, event: EventType, (partition, offset): Position) {
+        self.read.insert((event, partition), offset + 1);
+    }
+
+    /// Forgets the dead letters of `event`, because their topic was created again. Returns the ids of their vehicles, as
+    /// far as they are known.
+    pub fn clear(&mut self, event: EventType) -> Vec<i64> {
+        let cleared = self.letters.extract_if(.., |id, _| id.event == event);
+        let vehicles = cleared.filter_map(|(_, letter)| letter.vehicle).collect();
+        self.early.retain(|id| id.event != event);
+        self.read.retain(|(other, _), _| *other != event);
+        self.dropped = 0;
+        vehicles
+    }
+
+    pub fn view(&self) -> LettersView<'_> {
+        let mut shown: Vec<_> = self.letters.iter().collect();
+        shown.sort_by_key(|(id, letter)| (letter.died, **id));
+        let shown = shown.into_iter().rev().take(MAX_SHOWN).map(|(_, letter)| letter).collect();
+        LettersView { waiting: self.letters.len() as u64 + self.dropped, shown }
+    }
+}

@@ -1,0 +1,301 @@
+//! Follows the lists of stock and ads.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use uuid::{NoContext, Timestamp, Uuid};
+
+use super::ledger::{AdOutcome, Passed};
+use super::role_client::RoleClient;
+use super::state::{AdView, Console};
+use crate::excerpt::excerpt;
+
+const INTERVAL: Duration = Duration::from_secs(1);
+/// The maximum number of pages that are read at a time.
+const PAGES: usize = 20;
+/// The time for which an ad that sorts before a known one may still appear: several inserts are in progress at a time.
+const SETTLED: Duration = Duration::from_secs(3);
+/// The number of suspects that are looked up at a time.
+const LOOK_UPS: usize = 20;
+/// The maximum number of vehicles that wait for a look at whether they have a second ad.
+const MAX_DOUBTFUL: usize = 10_000;
+/// The number of ads to begin with.
+const FIRST_ADS: usize = 30;
+const MAX_TEXT_CHARS: usize = 80;
+/// The time beyond an estimate after which a vehicle is late, in milliseconds.
+const MARGIN: i64 = 10_000;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StockedVehicle {
+    id: i64,
+    vin: String,
+    created_at: DateTime<Utc>,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Ad {
+    id: String,
+    published_at: DateTime<Utc>,
+    vehicle_id: Option<i64>,
+    vin: String,
+    model: String,
+    manufacturer: String,
+    year: i64,
+    price: f64,
+    price_unit: String,
+}
+
+impl From<&Ad> for AdView {
+    fn from(ad: &Ad) -> Self {
+        let text = |text: &str| excerpt(text, MAX_TEXT_CHARS);
+        Self {
+            id: excerpt(&ad.id, MAX_TEXT_CHARS).into(),
+            published: ad.published_at.timestamp_millis(),
+            vehicle: ad.vehicle_id,
+            vin: text(&ad.vin),
+            name: text(&format!("{} {}", ad.manufacturer, ad.model)),
+            year: ad.year,
+            price: ad.price,
+            unit: text(&ad.price_unit),
+        }
+    }
+}
+
+/// The lists of stock and ads, and how far they were read.
+pub struct Lists {
+    console: Arc<Console>,
+    stock: RoleClient,
+    ads: RoleClient,
+    /// The cursor behind which no further ad appears.
+    settled: Option<String>,
+    /// The ads after it, and when each was seen first.
+    recent: BTreeMap<String, Instant>,
+    /// The ids and vins of the vehicles that may have a second ad.
+    doubtful: BTreeMap<i64, String>,
+}
+
+impl Lists {
+    pub fn new(console: Arc<Console>, stock: RoleClient, ads: RoleClient) -> Self {
+        Self { console, stock, ads, settled: None, recent: BTreeMap::new(), doubtful: BTreeMap::new() }
+    }
+
+    /// Follows the lists until the future is dropped. An unavailable role is reported by its readiness.
+    pub async fn follow(&mut self) {
+        loop {
+            if let Err(error) = self.follow_stock().await {
+                tracing::debug!(error = format!("{error:#}"), "cannot read the list of stock, will retry");
+            }
+            if let Err(error) = self.follow_ads().await {
+                tracing::debug!(error = format!("{error:#}"), "cannot read the list of ads, will retry");
+            }
+            let looked_up = async {
+                self.look_up_doubtful().await?;
+                self.look_up_suspects().await
+            };
+            if let Err(error) = looked_up.await {
+                tracing::debug!(error = format!("{error:#}"), "cannot look up ads, will retry");
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+
+    async fn follow_stock(&self) -> anyhow::Result<()> {
+        if !self.console.lock().ledger.has_begun() {
+            let last = self.last_id().await?;
+            self.console.lock().ledger.begin(last, Utc::now().timestamp_millis());
+        }
+        let listed = self.console.lock().ledger.listed();
+        if listed > 0 && !self.stock.has(&format!("/stock/{listed}")).await? {
+            // Stock has another database, or an earlier state of it.
+            let last = self.last_id().await?;
+            self.console.lock().ledger.begin(last, Utc::now().timestamp_millis());
+            return Ok(());
+        }
+        let mut path = Some(format!("/stock?limit=1000&after={listed}"));
+        for _ in 0..PAGES {
+            let Some(page) = path.take() else { break };
+            let (vehicles, next) = self.stock.page::<StockedVehicle>(&page).await?;
+            path = next;
+            let mut state = self.console.lock();
+            let now = Utc::now().timestamp_millis();
+            for StockedVehicle { id, vin, created_at } in vehicles {
+                let accepted = created_at.timestamp_millis();
+                let Some(outcome) = state.ledger.list(id, &vin, accepted) else { continue };
+                state.totals.accepted += 1;
+                if let AdOutcome::First(millis) = outcome {
+                    state.history.path(now, millis);
+                }
+                state.ways.step(&vin, |way| {
+                    way.id = Some(id);
+                    way.accepted = Some(accepted);
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the highest id in stock. The list begins with the oldest vehicle, so the id is searched for: the number
+    /// of requests grows with the logarithm of the id.
+    async fn last_id(&self) -> anyhow::Result<i64> {
+        let mut low = 0;
+        let mut high = 1;
+        while self.has_vehicles_after(high).await? {
+            low = high;
+            high *= 2;
+        }
+        if low == 0 && !self.has_vehicles_after(0).await? {
+            return Ok(0);
+        }
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            if self.has_vehicles_after(middle).await? {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(high)
+    }
+
+    async fn has_vehicles_after(&self, id: i64) -> anyhow::Result<bool> {
+        let path = format!("/stock?limit=1&after={id}");
+        let (vehicles, next) = self.stock.page::<StockedVehicle>(&path).await?;
+        // A page of unreadable vehicles is empty.
+        Ok(!vehicles.is_empty() || next.is_some())
+    }
+
+    async fn follow_ads(&mut self) -> anyhow::Result<()> {
+        let mut settled = match &self.settled {
+            Some(settled) => settled.clone(),
+            None => self.first_cursor().await?,
+        };
+        self.settled = Some(settled.clone());
+        let mut path = Some(format!("/ads?limit=1000&after={settled}"));
+        for _ in 0..PAGES {
+            let Some(page) = path.take() else { break };
+            let (ads, next) = self.ads.page::<Ad>(&page).await?;
+            path = next;
+            self.see(&ads);
+        }
+        let is_settled = |seen: &Instant| seen.elapsed() > SETTLED;
+        while let Some(first) = self.recent.first_entry().filter(|first| is_settled(first.get())) {
+            settled = first.remove_entry().0;
+        }
+        self.settled = Some(settled);
+        Ok(())
+    }
+
+    /// Records the ads that were not seen before.
+    fn see(&mut self, ads: &[Ad]) {
+        let mut state = self.console.lock();
+        let now = Utc::now().timestamp_millis();
+        let begun = state.ledger.has_begun();
+        for ad in ads {
+            if self.recent.contains_key(&ad.id) {
+                continue;
+            }
+            self.recent.insert(ad.id.clone(), Instant::now());
+            let published = ad.published_at.timestamp_millis();
+            if let Some(id) = ad.vehicle_id {
+                match state.ledger.ad(id, &ad.id, published) {
+                    AdOutcome::First(millis) => state.history.path(now, millis),
+                    AdOutcome::Doubtful if self.doubtful.len() < MAX_DOUBTFUL => {
+                        self.doubtful.insert(id, ad.vin.clone());
+                    }
+                    AdOutcome::Doubtful | AdOutcome::Known => {}
+                }
+            }
+            if begun && published >= self.console.started {
+                state.totals.ads += 1;
+            }
+            state.ways.step(&ad.vin, |way| {
+                way.ad = Some(ad.id.clone());
+                way.published = Some(published);
+            });
+            state.show_ad(ad.into());
+        }
+    }
+
+    /// Returns a cursor before about the last 30 ads. An id begins with the time, which is searched for.
+    async fn first_cursor(&self) -> anyhow::Result<String> {
+        let (mut low, mut high) = (0, Utc::now().timestamp().unsigned_abs());
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            let path = format!("/ads?limit={FIRST_ADS}&after={}", cursor_at(middle));
+            let (ads, next) = self.ads.page::<Ad>(&path).await?;
+            if ads.len() >= FIRST_ADS || next.is_some() {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(cursor_at(low))
+    }
+
+    async fn ads_of(&self, vin: &str) -> anyhow::Result<Vec<Ad>> {
+        let vin = percent_encoding::utf8_percent_encode(vin, percent_encoding::NON_ALPHANUMERIC);
+        Ok(self.ads.page::<Ad>(&format!("/ads?limit=10&vin={vin}")).await?.0)
+    }
+
+    /// Asks ads for the vehicles that seem to have a second ad.
+    async fn look_up_doubtful(&mut self) -> anyhow::Result<()> {
+        for _ in 0..LOOK_UPS {
+            let Some((&id, vin)) = self.doubtful.first_key_value() else { break };
+            let ads = self.ads_of(vin).await?;
+            self.doubtful.remove(&id);
+            // Other vehicles may have had the same vin before stock refused that.
+            if ads.iter().filter(|ad| ad.vehicle_id.is_none_or(|of| of == id)).count() > 1 {
+                self.console.lock().ledger.doubled(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks ads for the vehicles that seem to be lost.
+    async fn look_up_suspects(&self) -> anyhow::Result<()> {
+        let suspects = {
+            let mut state = self.console.lock();
+            let passed: Passed = state.passed.clone();
+            let allowed = self.console.settings.processing + MARGIN;
+            state.ledger.suspects(Utc::now().timestamp_millis(), allowed, &passed, LOOK_UPS)
+        };
+        for (id, vin) in suspects {
+            let ads = self.ads_of(&vin).await?;
+            let mut state = self.console.lock();
+            match ads.iter().find(|ad| ad.vehicle_id.is_none_or(|of| of == id)) {
+                Some(ad) => {
+                    let published = ad.published_at.timestamp_millis();
+                    let _ = state.ledger.ad(id, &ad.id, published);
+                }
+                None => state.ledger.lost(id),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns the smallest id of an ad that is published at this time, in seconds since the Unix epoch.
+fn cursor_at(seconds: u64) -> String {
+    let first = Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, 0)).as_u128();
+    // The 74 bits after the time are random, except for the version and the variant.
+    let time = first & !((1 << 80) - 1);
+    Uuid::from_u128(time | (7 << 76) | (2 << 62)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_sorts_before_the_ads_of_its_second_and_after_earlier_ones() {
+        let id = |seconds, nanos| Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, nanos)).to_string();
+        let cursor = cursor_at(1_800_000_000);
+        assert!(cursor < id(1_800_000_000, 0) && cursor > id(1_799_999_999, 999_000_000), "{cursor}");
+        assert_eq!(cursor.parse::<Uuid>().unwrap().get_version_num(), 7);
+    }
+}
