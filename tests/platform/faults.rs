@@ -111,7 +111,7 @@ async fn readiness(console: &str, kind: &str) -> Vec<String> {
 async fn estimators_that_are_killed_paused_or_slow_lose_no_vehicle() {
     let mut disturbed = Disturbed::start("2s").await;
     for (name, body) in [
-        ("kill-estimator", json!({ "target": "1", "for": "4s" })),
+        ("kill-estimator", json!({ "target": "1", "for": "15s" })),
         ("pause-estimator", json!({ "target": "2", "for": "9s" })),
         ("slow-estimates", json!({ "for": "3s" })),
     ] {

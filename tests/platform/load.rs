@@ -99,7 +99,7 @@ fn changed(mut ads: Vec<Value>, change: Change, victim: &Mutex<Option<(Value, In
     match (change, place) {
         (Change::HideOne, Some(place)) => drop(ads.remove(place)),
         (Change::ShowOneTwice | Change::ShowOneTwiceLater, Some(place)) => {
-            ads.insert(place, ads[place].clone())
+            ads.insert(place, ads[place].clone());
         }
         _ => {}
     }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -21,6 +21,7 @@ use crate::dev::estimator_process::{Assignment, FLAG};
 /// estimator.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 const PORT_ATTEMPTS: usize = 100;
+const SIGTERM: i32 = Signal::TERM.as_raw();
 
 /// The estimators. A thread that starts a process must not end before `dev` does: on Linux, the process ends with it.
 pub struct Estimators {
@@ -87,7 +88,8 @@ impl Estimators {
         while self.slots.borrow().iter().any(|slot| slot.process.is_some()) {
             let collected = self.collect_ended();
             match collected {
-                Ok(Some((_, status))) if status.success() => {}
+                // One that has just been started does not handle the signal yet.
+                Ok(Some((_, status))) if status.success() || status.signal() == Some(SIGTERM) => {}
                 Ok(Some((number, status))) => {
                     outcome = outcome.and_then(|()| bail!("estimator {number} ended with {status}"));
                 }

@@ -125,17 +125,21 @@ impl Faults {
                 () = draw::inject(&controls, seed) => Ok(()),
             }
         };
-        // The estimators end when a fault fails, too.
+        // When one of both ends, for whatever reason, the other one ends.
         let serving = async {
             let _ending = shutdown.drop_guard_ref();
             serving.await
         };
-        let (served, ended) = tokio::join!(serving, injector.estimators.run(&shutdown));
+        let estimating = async {
+            let _ending = shutdown.drop_guard_ref();
+            injector.estimators.run(&shutdown).await
+        };
+        let (served, ended) = tokio::join!(serving, estimating);
         served.and(ended)
     }
 }
 
-/// Carries out orders, until one fails in a way that leaves the platform incomplete.
+/// Carries out orders, each of another kind, until one fails in a way that leaves the platform incomplete.
 async fn serve(
     injector: &Injector,
     running: &watch::Sender<Vec<Running>>,
@@ -150,6 +154,8 @@ async fn serve(
                     // The client may have disconnected.
                     let _ = order.reply.send(Err(Refusal::Running));
                 } else {
+                    let entry = Running { name: order.fault.name, target: order.target.clone(), ends: None };
+                    running.send_modify(|running| running.push(entry));
                     active.push(carry_out(injector, running, order));
                 }
             }
@@ -166,8 +172,6 @@ async fn carry_out(
 ) -> anyhow::Result<()> {
     let Order { fault, target, duration, reply } = order;
     let name = fault.name;
-    let entry = Running { name, target: target.clone(), ends: None };
-    running.send_modify(|running| running.push(entry));
     let mut effect = Effect { running, name, duration, reply: Some(reply) };
     let injected = injector.inject(fault.kind, target.as_deref(), &mut effect).await;
     running.send_modify(|running| running.retain(|other| other.name != name));

@@ -6,9 +6,11 @@ use anyhow::Context as _;
 
 use crate::kafka::{KafkaArgs, OutgoingRecord, TopicReader, TransactionalProducer};
 
-const TRANSACTIONAL_ID: &str = "dev-faults";
-/// The number of records that are appended again.
-const DUPLICATES: usize = 20;
+/// The transactional ids. Faults of different kinds may run at the same time.
+const POISON_ID: &str = "dev-faults-poison";
+const DUPLICATES_ID: &str = "dev-faults-duplicates";
+/// The number of records that are looked at, or appended again.
+const NEWEST: usize = 20;
 /// The length of the frame before the JSON of a value.
 const FRAME_BYTES: usize = 5;
 /// An id that a registry assigns to no schema for a long time.
@@ -19,13 +21,20 @@ const UNKNOWN_SCHEMA: u32 = 0x7fff_fff0;
 /// # Errors
 /// Fails when the brokers do not answer.
 pub async fn poison(kafka: &KafkaArgs, topic: &str) -> anyhow::Result<usize> {
-    let newest = newest(kafka, topic, 1).await?;
-    let frame = newest.first().and_then(|record| record.value.as_deref()?.get(..FRAME_BYTES));
+    let newest = newest(kafka, topic, NEWEST).await?;
+    let frame = newest.iter().rev().find_map(|record| frame(record.value.as_deref()?));
     let records: Vec<_> = unreadable_values(frame)
         .into_iter()
         .map(|value| OutgoingRecord { topic: topic.to_owned(), key: None, value, headers: Vec::new() })
         .collect();
-    append(kafka, &records).await
+    append(kafka, POISON_ID, &records).await
+}
+
+/// Returns the frame of a value, unless it is that of poison.
+fn frame(value: &[u8]) -> Option<&[u8]> {
+    let frame = value.get(..FRAME_BYTES)?;
+    let (magic, id) = frame.split_first()?;
+    (*magic == 0 && id != UNKNOWN_SCHEMA.to_be_bytes()).then_some(frame)
 }
 
 /// Returns a value of each kind that cannot be read: without a value, without a frame, with an unknown schema and, when
@@ -45,8 +54,8 @@ fn unreadable_values(frame: Option<&[u8]>) -> Vec<Option<Vec<u8>>> {
 /// # Errors
 /// Fails when the brokers do not answer.
 pub async fn duplicate(kafka: &KafkaArgs, topic: &str) -> anyhow::Result<usize> {
-    let records = newest(kafka, topic, DUPLICATES).await?;
-    append(kafka, &records).await
+    let records = newest(kafka, topic, NEWEST).await?;
+    append(kafka, DUPLICATES_ID, &records).await
 }
 
 /// Returns the `count` newest committed records, oldest first.
@@ -67,8 +76,8 @@ async fn newest(kafka: &KafkaArgs, topic: &str, count: usize) -> anyhow::Result<
     tokio::task::spawn_blocking(read).await.context("reading the topic panicked")?
 }
 
-async fn append(kafka: &KafkaArgs, records: &[OutgoingRecord]) -> anyhow::Result<usize> {
-    let mut producer = TransactionalProducer::of_tool(kafka, TRANSACTIONAL_ID).await?;
+async fn append(kafka: &KafkaArgs, id: &str, records: &[OutgoingRecord]) -> anyhow::Result<usize> {
+    let mut producer = TransactionalProducer::of_tool(kafka, id).await?;
     producer.publish(records).await?;
     Ok(records.len())
 }
