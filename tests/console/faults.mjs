@@ -65,7 +65,7 @@ await page.setViewportSize({ width: 360, height: 780 });
 const checked = await browser.newContext({ bypassCSP: true });
 const copy = await checked.newPage();
 await copy.goto(url);
-await copy.locator("#node-estimate .fault-mark").waitFor();
+await copy.locator("#faults .fault").first().waitFor();
 await copy.addScriptTag({ path: axe });
 const { violations } = await copy.evaluate(() => globalThis.axe.run());
 for (const { id, impact } of violations) {

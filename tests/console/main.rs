@@ -43,5 +43,5 @@ async fn a_visitor_posts_vehicles_follows_one_to_its_ad_and_replays_a_dead_lette
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_visitor_kills_an_estimator_with_200_vehicles_in_flight_and_nothing_is_lost() {
-    visit("faults.mjs", &["--processing-time", "20s", "--faults"], async |_| {}).await;
+    visit("faults.mjs", &["--processing-time", "30s", "--faults"], async |_| {}).await;
 }

@@ -88,6 +88,7 @@ await page.locator("#post-result", { hasText: "100 of 100 accepted" }).waitFor()
 await page.getByRole("button", { name: "Post", exact: true }).click();
 await page.locator("#ways details[open] .stage", { hasText: /estimat/ }).waitFor();
 await eventually("vehicles in flight", async () => (await counted("onTheirWay")) > 0);
+await eventually("all vehicles in the list", async () => (await counted("accepted")) === 102);
 writeFileSync(join(directory, "console.svg"), await drawing(page, "#plots"));
 for (const scheme of ["light", "dark"]) {
   await page.emulateMedia({ colorScheme: scheme });

@@ -142,6 +142,26 @@ async fn a_platform_that_is_killed_and_comes_back_is_counted_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn counting_begins_again_on_an_empty_platform() {
+    let mut watched = Watched::start().await;
+    let mut platform = watched.start_platform();
+    await_counting(&watched.page).await;
+    for number in 0..5 {
+        watched.post(&format!("before-{number}")).await;
+    }
+    watched.await_ads(5).await;
+    platform.child.kill().unwrap();
+    platform.child.wait().unwrap();
+    watched.data = tempfile::tempdir().unwrap();
+    let mut platform = watched.start_platform();
+    await_state(&watched.page, "a new count", |state| (state["counts"]["accepted"] == 0).then_some(())).await;
+    watched.post("after").await;
+    watched.await_ads(1).await;
+    assert_eq!(terminate(&mut platform.child).await.code(), Some(0));
+    assert_eq!(terminate(&mut watched.console.child).await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn vehicles_wait_for_an_estimator_that_is_away() {
     let platform = Platform::start(&["--roles", "stock,ads", "--console-port", "0"]).await;
     let console = platform.console();

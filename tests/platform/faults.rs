@@ -111,7 +111,7 @@ async fn readiness(console: &str, kind: &str) -> Vec<String> {
 async fn estimators_that_are_killed_paused_or_slow_lose_no_vehicle() {
     let mut disturbed = Disturbed::start("2s").await;
     for (name, body) in [
-        ("kill-estimator", json!({ "target": "1", "for": "15s" })),
+        ("kill-estimator", json!({ "target": "1", "for": "10s" })),
         ("pause-estimator", json!({ "target": "2", "for": "9s" })),
         ("slow-estimates", json!({ "for": "3s" })),
     ] {
@@ -144,7 +144,7 @@ async fn an_unavailable_registry_broker_or_database_loses_no_vehicle() {
     for (name, body) in [
         ("registry-unavailable", json!({ "for": "3s" })),
         ("broker-stalled", json!({ "for": "8s" })),
-        ("database-unavailable", json!({ "target": "stock", "for": "7s" })),
+        ("database-unavailable", json!({ "target": "stock", "for": "12s" })),
         ("database-unavailable", json!({ "target": "ads", "for": "7s" })),
     ] {
         disturbed.post(50).await;

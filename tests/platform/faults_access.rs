@@ -64,9 +64,9 @@ async fn a_request_for_a_fault_is_checked() {
     assert_eq!(foreign.send().await.unwrap().status(), StatusCode::FORBIDDEN);
     assert!(disturbed.fault("slow-estimates").await["running"].is_null());
 
-    let answer = disturbed.inject("slow-estimates", json!({ "for": "5s" })).await;
+    let answer = disturbed.inject("slow-estimates", json!({ "for": "10s" })).await;
     let left = answer.json::<Value>().await.unwrap()["secondsLeft"].as_f64().unwrap();
-    assert!((3.0..=5.0).contains(&left), "{left}");
+    assert!((5.0..=10.0).contains(&left), "{left}");
     assert!(disturbed.fault("slow-estimates").await["running"]["secondsLeft"].as_f64().unwrap() > 0.0);
     let again = disturbed.inject("slow-estimates", json!({})).await;
     assert_eq!(again.status(), StatusCode::CONFLICT);
@@ -107,6 +107,19 @@ async fn no_estimator_outlives_a_platform_that_is_killed_or_ends_even_a_stopped_
         })
         .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_platform_ends_when_an_estimator_ends_by_itself() {
+    let disturbed = Disturbed::start("1s").await;
+    let estimators = children(disturbed.platform.pid());
+    let killed = Command::new("kill").args(["-KILL", &estimators[0].to_string()]).status().unwrap();
+    assert!(killed.success());
+    assert_eq!(disturbed.platform.ended().await.code(), Some(1));
+    eventually("the end of the other estimator", async || {
+        matches!(state(estimators[1]), None | Some('Z')).then_some(())
+    })
+    .await;
 }
 
 #[test]

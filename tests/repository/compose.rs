@@ -216,6 +216,8 @@ fn the_roles_send_their_traces_to_the_configured_collector() {
     assert!(text("compose/compose.yaml").contains(r#"OTEL_EXPORTER_OTLP_ENDPOINT: "${OTLP_ENDPOINT}""#));
     assert!(Mode::ZooKeeper.all_services().contains_key("jaeger"));
     assert!(text("compose/up").contains("export OTLP_ENDPOINT=http://jaeger:4318"));
+    assert_eq!(environment(&Mode::ZooKeeper.all_services()["console"])["JAEGER_URL"], "");
+    assert!(text("compose/up").contains("JAEGER_URL=http://$(host):$(setting JAEGER_PORT)"));
 }
 
 #[test]

@@ -245,6 +245,11 @@ impl Platform {
         diesel::select(unpublished).get_result(&mut connection).unwrap()
     }
 
+    /// Waits until the process ends by itself.
+    pub async fn ended(mut self) -> ExitStatus {
+        eventually("the process to end", async || self.process.child.try_wait().unwrap()).await
+    }
+
     /// Terminates the platform gracefully, even with events to be published.
     pub async fn end(mut self) {
         let status = terminate(&mut self.process.child).await;

@@ -20,9 +20,11 @@ function steps(way) {
     detail: answered ? `${status} after ${duration(answeredAfter)}${way.id ? `, id ${way.id}` : ""}` : "waiting for the answer",
   }];
   if (refused && !accepted) return result;
-  result.push({ title: "accepted by stock", kind: accepted ? "done" : "", at: accepted, detail: "" });
+  // The list of stock, which has the time, is read less often.
+  const isAccepted = accepted || created || status === 201;
+  result.push({ title: "accepted by stock", kind: isAccepted ? "done" : "", at: accepted, detail: "" });
   result.push({
-    title: "vehicle-created", kind: created ? "done" : accepted ? "now" : "", at: created?.at,
+    title: "vehicle-created", kind: created ? "done" : isAccepted ? "now" : "", at: created?.at,
     detail: created ? record(created) : "",
   });
   if (way.letter && !processed) {
