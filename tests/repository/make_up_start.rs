@@ -49,6 +49,11 @@ impl Checkout {
         self.path("compose")
     }
 
+    /// Returns the folder of the volume of a broker.
+    fn volume(&self, broker: u8) -> PathBuf {
+        self.path(&format!("volumes/vehicle-platform_kraft-{broker}-data"))
+    }
+
     fn secret(&self, name: &str) -> String {
         fs::read_to_string(self.compose().join("secrets").join(name)).unwrap().trim().to_owned()
     }
@@ -223,51 +228,141 @@ fn kraft_selects_the_files_without_zookeeper() {
     }
 }
 
-/// Answers for the volumes of Kafka whose names are in the file `volumes`, all of which have the id in the file `id`.
-const VOLUMES: &str = r#"'volume inspect '*) grep -qsF "${3##*_}" volumes ;;
-'run '*) cat id 2>/dev/null || true ;;"#;
+/// Answers of an engine whose volumes are folders in the folder `volumes`, and whose containers are files in the folder
+/// `containers`, with their variables. What is run in an image runs on this machine, in the folder of the mounted volumes.
+const KAFKA: &str = r#"'volume ls --quiet') mkdir -p volumes && ls volumes ;;
+'run '*' --workdir /volumes '*)
+    rm -rf mounted && mkdir mounted
+    for argument; do
+        case $argument in *:/volumes/*:ro)
+            target=${argument#*:/volumes/}
+            ln -s "$PWD/volumes/${argument%%:*}" "mounted/${target%:ro}" ;;
+        esac
+    done
+    cd mounted && sh -c "$argument" ;;
+'compose up --no-start'*)
+    mkdir -p containers
+    for broker in 1 2 3; do
+        mkdir -p "volumes/vehicle-platform_kraft-$broker-data"
+        printf 'PATH=/bin\nCLUSTER_ID=%s\n' "$KAFKA_CLUSTER_ID" >"containers/kafka-$broker"
+    done ;;
+'compose ps --all --quiet') mkdir -p containers && ls containers ;;
+'inspect --format {{range .Config.Env}}'*) shift 3 && cd containers && cat "$@" ;;"#;
+
+/// Creates the volume of a broker that has formatted it.
+fn format_volume(checkout: &Checkout, broker: u8, id: &str) {
+    let folder = checkout.volume(broker);
+    fs::create_dir_all(&folder).unwrap();
+    let text = format!("#\n#Thu Jan 01 00:00:00 GMT 2026\ncluster.id={id}\nnode.id={broker}\nversion=1\n");
+    fs::write(folder.join("meta.properties"), text).unwrap();
+}
+
+/// Runs `make up KRAFT=1` and returns the id of Kafka's cluster.
+fn start_kafka(checkout: &Checkout) -> String {
+    let output = checkout.up(&[("KRAFT", "1")]);
+    assert!(output.status.success(), "{output:?}");
+    checkout.cluster_id()
+}
+
+/// Runs `make up KRAFT=1`, which must fail before it creates a container, and returns its messages.
+fn fail_to_start_kafka(checkout: &Checkout) -> String {
+    let output = checkout.up(&[("KRAFT", "1")]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(!checkout.calls().contains("compose up"));
+    stderr(&output)
+}
 
 #[test]
-fn kafka_gets_a_new_cluster_id_exactly_when_none_of_its_volumes_has_one() {
-    let checkout = Checkout::with_docker(VOLUMES);
-    let mut ids = Vec::new();
-    let mut up = |volumes: &str, id: &str| {
-        fs::write(checkout.path("volumes"), volumes).unwrap();
-        fs::write(checkout.path("id"), id).unwrap();
-        let output = checkout.up(&[("KRAFT", "1")]);
-        assert!(output.status.success(), "{output:?}");
-        ids.push(checkout.cluster_id());
-        ids.last().unwrap().clone()
-    };
-    let id = up("", "");
+fn kafka_gets_a_new_cluster_id_when_neither_a_volume_nor_a_container_has_one() {
+    let checkout = Checkout::with_docker(KAFKA);
+    let id = start_kafka(&checkout);
     let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     assert!(id.len() == 22 && id.bytes().all(is_base64url) && !id.starts_with('-'), "{id}");
-    assert_eq!(up("kraft-1-data kraft-2-data kraft-3-data", &format!("{id}\n{id}\n{id}\n")), id);
-    assert_eq!(up("kraft-3-data", &format!("{id}\n")), id, "the other volumes are new");
-    assert_ne!(up("kraft-1-data", ""), id, "the volume was not formatted");
-    assert_ne!(up("", ""), id, "the volumes were removed");
-    let distinct: std::collections::BTreeSet<_> = ids.iter().collect();
-    assert_eq!(distinct.len(), 3, "{ids:?}");
+    assert!(!checkout.calls().contains("run "), "there was no volume");
 
-    let calls = checkout.calls();
-    let reads: Vec<_> = calls.lines().filter(|call| call.starts_with("run ")).collect();
-    assert_eq!(reads.len(), 3, "{calls}");
-    assert_eq!(reads[0].matches(":ro ").count(), 3, "{calls}");
-    assert!(
-        reads[1]
-            .contains("--volume vehicle-platform_kraft-3-data:/volumes/3:ro --entrypoint sh apache/kafka:")
-    );
+    fs::remove_dir_all(checkout.path("containers")).unwrap();
+    let other = start_kafka(&checkout);
+    assert_ne!(other, id, "no volume was formatted");
+
+    fs::remove_dir_all(checkout.path("containers")).unwrap();
+    format_volume(&checkout, 1, &other);
+    fs::remove_dir_all(checkout.path("volumes")).unwrap();
+    assert!(![id, other].contains(&start_kafka(&checkout)), "the volumes were removed");
+}
+
+#[test]
+fn kafka_retains_the_cluster_id_that_its_volumes_were_formatted_with() {
+    for formatted in [&[1, 2, 3][..], &[1], &[3]] {
+        let checkout = Checkout::with_docker(KAFKA);
+        for &broker in formatted {
+            format_volume(&checkout, broker, "abc-_123");
+        }
+        assert_eq!(start_kafka(&checkout), "abc-_123", "the other volumes do not exist");
+        assert_eq!(start_kafka(&checkout), "abc-_123", "the other volumes are not formatted");
+    }
+}
+
+#[test]
+fn kafka_retains_the_cluster_id_of_a_start_that_was_interrupted_before_a_volume_was_formatted() {
+    let checkout = Checkout::with_docker(KAFKA);
+    let id = start_kafka(&checkout);
+    assert_eq!(start_kafka(&checkout), id);
+    for broker in [1, 2] {
+        fs::remove_file(checkout.path(&format!("containers/kafka-{broker}"))).unwrap();
+    }
+    assert_eq!(start_kafka(&checkout), id, "only one container was created");
+
+    let containers = Checkout::with_docker(&format!("'compose ps '*) exit 1 ;;\n{KAFKA}"));
+    let said = fail_to_start_kafka(&containers);
+    assert!(said.contains("cannot read the id of the cluster from the containers"), "{said}");
+}
+
+#[test]
+fn make_up_fails_at_once_when_the_volumes_of_kafka_belong_to_different_clusters() {
+    let checkout = Checkout::with_docker(KAFKA);
+    for (broker, id) in [(1, "ours"), (2, "restored"), (3, "ours")] {
+        format_volume(&checkout, broker, id);
+    }
+    let said = fail_to_start_kafka(&checkout);
+    let [one, two, three] = [1, 2, 3].map(|broker| format!("vehicle-platform_kraft-{broker}-data"));
+    assert!(said.contains(&format!("{one} ours, {two} restored, {three} ours.")), "{said}");
+    for way_out in ["make down", "docker volume rm", "make clean"] {
+        assert!(said.contains(way_out), "{said}");
+    }
 }
 
 #[test]
 fn make_up_fails_when_it_cannot_read_the_cluster_id_of_existing_volumes() {
-    let checkout = Checkout::with_docker("'volume inspect '*kraft-2-data*) ;;\n'run '*) exit 125 ;;");
-    let output = checkout.up(&[("KRAFT", "1")]);
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert!(stderr(&output).contains("cannot read the id of the cluster"), "{output:?}");
-    assert!(!checkout.calls().contains("compose up"));
-    assert!(checkout.up(&[]).status.success(), "with ZooKeeper, Kafka chooses the id");
-    assert_eq!(checkout.cluster_id(), "");
+    let fails = |checkout: &Checkout, expected: &str| {
+        let said = fail_to_start_kafka(checkout);
+        assert!(said.contains("cannot read the id of the cluster from the volumes"), "{said}");
+        assert!(said.contains(expected), "{said}");
+    };
+    for answer in ["'volume ls '*) exit 1 ;;", "'run '*) exit 125 ;;"] {
+        let checkout = Checkout::with_docker(&format!("{answer}\n{KAFKA}"));
+        format_volume(&checkout, 2, "id");
+        fails(&checkout, "");
+        assert!(checkout.up(&[]).status.success(), "with ZooKeeper, Kafka chooses the id");
+        assert_eq!(checkout.cluster_id(), "");
+    }
+    // A folder cannot be read as a file, not even by root, nor can a file be searched.
+    for unreadable in [1, 2, 3] {
+        let checkout = Checkout::with_docker(KAFKA);
+        for broker in [1, 2, 3] {
+            format_volume(&checkout, broker, "id");
+        }
+        let volume = checkout.volume(unreadable);
+        let file = volume.join("meta.properties");
+        fs::write(&file, "cluster.id=\nversion=1\n").unwrap();
+        let expected = format!("read from vehicle-platform_kraft-{unreadable}-data/meta.properties");
+        fails(&checkout, &expected);
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        fails(&checkout, &expected);
+        fs::remove_dir_all(&volume).unwrap();
+        fs::write(&volume, "").unwrap();
+        fails(&checkout, &format!("kraft-{unreadable}-data"));
+    }
 }
 
 #[test]
