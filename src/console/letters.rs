@@ -30,6 +30,8 @@ pub struct LetterView {
     /// When the dead letter was written, in milliseconds since the Unix epoch.
     died: Option<i64>,
     key: Option<String>,
+    /// How often the record was replayed and came back.
+    replays: u32,
     /// The parts that the brokers refused. Such a dead letter cannot be replayed.
     left_out: Option<String>,
     #[serde(skip)]
@@ -49,6 +51,7 @@ impl LetterView {
             group: letter.group().map(text),
             died: record.timestamp,
             key: record.key().map(|key| text(String::from_utf8_lossy(key).into_owned())),
+            replays: letter.replays(),
             left_out: letter.left_out().map(|left_out| excerpt(&left_out, MAX_REASON_CHARS)),
             vehicle,
         }

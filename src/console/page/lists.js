@@ -29,10 +29,12 @@ export function showLetters({ waiting, shown }, { readOnly }) {
 
 function describe(letter, readOnly) {
   const origin = letter.origin ? `, partition ${letter.origin[0]}, offset ${letter.origin[1]}` : "";
+  const times = letter.replays === 1 ? "once" : `${letter.replays} times`;
+  const came = letter.replays ? `, replayed ${times} and came back` : "";
   const died = letter.died ? `${clock(letter.died)}  ` : "";
   const item = make("li", { class: "letter", "data-id": letter.id },
     make("p", { class: "why" }, letter.reason),
-    make("p", { class: "origin" }, `${died}from ${letter.topic}${origin}${letter.group ? `, refused by ${letter.group}` : ""}`),
+    make("p", { class: "origin" }, `${died}from ${letter.topic}${origin}${letter.group ? `, refused by ${letter.group}` : ""}${came}`),
     letter.key === null ? null : make("p", { class: "origin" }, "key ", make("code", {}, letter.key)),
     letter.leftOut ? make("p", { class: "origin" }, `omitted: ${letter.leftOut}`) : null);
   if (!readOnly) {
