@@ -21,24 +21,55 @@ const SETTLED: i64 = 10_000;
 /// A position in a topic: partition and offset.
 pub type Spot = (i32, i64);
 
-/// A vehicle without an ad.
-#[derive(Clone, Debug)]
-pub struct OpenVehicle {
-    pub vin: Box<str>,
-    accepted_at: i64,
+/// The records about a vehicle. Those of several topics are read in any order.
+#[derive(Clone, Copy, Debug, Default)]
+struct Traces {
     created: Option<Spot>,
     processed: Option<Spot>,
+    /// Whether its record is an unresolved dead letter.
     is_dead: bool,
+}
+
+impl Traces {
+    /// Records an event about the created vehicle. One that is published or put back once more begins again.
+    fn created(&mut self, spot: Spot) {
+        if self.created.replace(spot).is_some_and(|known| known != spot) {
+            self.processed = None;
+            self.is_dead = false;
+        }
+    }
+
+    /// Records an event about the priced vehicle, and returns whether it was priced before.
+    fn processed(&mut self, spot: Spot) -> bool {
+        let is_repeated = self.processed.replace(spot).is_some_and(|known| known != spot);
+        self.is_dead &= !is_repeated;
+        is_repeated
+    }
+}
+
+/// A vehicle without an ad.
+#[derive(Clone, Debug)]
+struct OpenVehicle {
+    vin: Box<str>,
+    accepted_at: i64,
+    traces: Traces,
     /// Since when the platform has been past the vehicle.
     passed_since: Option<i64>,
     is_lost: bool,
 }
 
+impl OpenVehicle {
+    /// Judges the vehicle anew, because more is known of it.
+    fn begin_again(&mut self) {
+        self.passed_since = None;
+        self.is_lost = false;
+    }
+}
+
 /// What is known of a vehicle before stock's list shows it.
 #[derive(Clone, Debug, Default)]
 struct Early {
-    created: Option<Spot>,
-    processed: Option<Spot>,
+    traces: Traces,
     /// The id of the ad, and when it was published.
     ad: Option<(Box<str>, i64)>,
 }
@@ -58,7 +89,7 @@ impl Passed {
         let is_past = |committed: &BTreeMap<i32, i64>, (partition, offset): Spot| {
             committed.get(&partition).is_some_and(|next| *next > offset)
         };
-        match (vehicle.processed, vehicle.created) {
+        match (vehicle.traces.processed, vehicle.traces.created) {
             (Some(spot), _) => is_past(&self.advertised, spot),
             (None, Some(spot)) => is_past(&self.estimated, spot),
             (None, None) => published,
@@ -152,8 +183,8 @@ impl Ledger {
         }
         self.listed = id;
         self.accepted += 1;
-        let Early { created, processed, ad } = self.early.remove(&id).unwrap_or_default();
-        if created.is_some() {
+        let Early { traces, ad } = self.early.remove(&id).unwrap_or_default();
+        if traces.created.is_some() {
             self.published = id;
         }
         if let Some((ad, at)) = ad {
@@ -165,15 +196,8 @@ impl Ledger {
             self.unfollowed += 1;
             return Some(AdOutcome::Known);
         }
-        let vehicle = OpenVehicle {
-            vin: vin.into(),
-            accepted_at,
-            created,
-            processed,
-            is_dead: false,
-            passed_since: None,
-            is_lost: false,
-        };
+        let vehicle =
+            OpenVehicle { vin: vin.into(), accepted_at, traces, passed_since: None, is_lost: false };
         self.open.insert(id, vehicle);
         Some(AdOutcome::Known)
     }
@@ -194,15 +218,12 @@ impl Ledger {
             self.published = self.published.max(id);
         }
         if let Some(vehicle) = self.open.get_mut(&id) {
-            // A vehicle that is published or put back once more begins again.
-            if vehicle.created.replace(spot).is_some_and(|known| known != spot) {
-                vehicle.processed = None;
-                vehicle.is_dead = false;
-                vehicle.is_lost = false;
-                vehicle.passed_since = None;
+            if vehicle.traces.created != Some(spot) {
+                vehicle.begin_again();
             }
+            vehicle.traces.created(spot);
         } else if let Some(early) = self.early(id) {
-            early.created = Some(spot);
+            early.traces.created(spot);
         }
     }
 
@@ -212,14 +233,12 @@ impl Ledger {
             return;
         }
         if let Some(vehicle) = self.open.get_mut(&id) {
-            self.repeated += u64::from(vehicle.processed.is_some_and(|known| known != spot));
-            vehicle.processed = Some(spot);
-            vehicle.passed_since = None;
-            vehicle.is_dead = false;
+            self.repeated += u64::from(vehicle.traces.processed(spot));
+            vehicle.begin_again();
         } else if self.done.contains_key(&id) {
             self.repeated += 1;
         } else if let Some(early) = self.early(id) {
-            early.processed = Some(spot);
+            early.traces.processed(spot);
         }
     }
 
@@ -228,18 +247,23 @@ impl Ledger {
     pub fn forget_positions(&mut self, created: bool) {
         for vehicle in self.open.values_mut() {
             if created {
-                vehicle.created = None;
+                vehicle.traces.created = None;
             } else {
-                vehicle.processed = None;
+                vehicle.traces.processed = None;
             }
         }
     }
 
     /// Records that the record of a vehicle is, or is no longer, an unresolved dead letter.
     pub fn dead(&mut self, id: i64, is_dead: bool) {
+        if !self.counts(id) {
+            return;
+        }
         if let Some(vehicle) = self.open.get_mut(&id) {
-            vehicle.is_dead = is_dead;
-            vehicle.passed_since = None;
+            vehicle.traces.is_dead = is_dead;
+            vehicle.begin_again();
+        } else if let Some(early) = self.early(id) {
+            early.traces.is_dead = is_dead;
         }
     }
 
@@ -299,7 +323,7 @@ impl Ledger {
         let mut suspects = Vec::new();
         self.late = 0;
         for (id, vehicle) in &mut self.open {
-            if vehicle.is_dead || vehicle.is_lost || now - vehicle.accepted_at <= allowed {
+            if vehicle.traces.is_dead || vehicle.is_lost || now - vehicle.accepted_at <= allowed {
                 continue;
             }
             self.late += 1;
@@ -324,8 +348,8 @@ impl Ledger {
 
     pub fn summary(&self) -> Counts {
         let count = |is: fn(&&OpenVehicle) -> bool| self.open.values().filter(is).count() as u64;
-        let dead = count(|vehicle| vehicle.is_dead);
-        let lost = count(|vehicle| vehicle.is_lost && !vehicle.is_dead);
+        let dead = count(|vehicle| vehicle.traces.is_dead);
+        let lost = count(|vehicle| vehicle.is_lost && !vehicle.traces.is_dead);
         Counts {
             since: self.since,
             accepted: self.accepted,

@@ -96,6 +96,28 @@ fn a_vehicle_in_a_dead_letter_is_neither_lost_nor_on_its_way() {
 }
 
 #[test]
+fn a_dead_letter_is_known_in_whichever_order_the_records_are_read() {
+    let mut ledger = ledger();
+    // The letters are read before the list, and before the record of the priced vehicle.
+    ledger.created(11, (0, 1));
+    ledger.dead(11, true);
+    ledger.list(11, "unestimated", 0);
+    ledger.list(12, "unadvertised", 0);
+    ledger.created(12, (0, 2));
+    ledger.dead(12, true);
+    ledger.processed(12, (0, 1));
+    assert!(suspects(&mut ledger, &passed(9, 9)).is_empty());
+    assert_eq!(ledger.summary().dead, 2);
+    // A letter that was put back before the list is read.
+    ledger.created(13, (0, 3));
+    ledger.dead(13, true);
+    ledger.created(13, (0, 4));
+    ledger.list(13, "put back", 0);
+    ledger.processed(12, (0, 2));
+    assert_eq!(ledger.summary().dead, 1);
+}
+
+#[test]
 fn above_the_bound_the_totals_stay_right_without_details() {
     let mut ledger = ledger();
     let count = i64::try_from(MAX_OPEN).unwrap() + 7;
