@@ -6,7 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use serde::Serialize;
+use super::counts::Counts;
+use super::sweep::Sweeper;
 
 /// The maximum number of vehicles whose details are retained while they are on their way, and after.
 const MAX_OPEN: usize = 50_000;
@@ -16,7 +17,7 @@ const MAX_EARLY: usize = 10_000;
 /// The maximum length of a vin that stock accepts.
 pub const MAX_VIN_CHARS: usize = 64;
 /// The time that the last part of a transaction may take to become visible, in milliseconds.
-const SETTLED: i64 = 10_000;
+pub const SETTLED: i64 = 10_000;
 
 /// A position in a topic: partition and offset.
 pub type Spot = (i32, i64);
@@ -53,6 +54,8 @@ struct OpenVehicle {
     vin: Box<str>,
     accepted_at: i64,
     traces: Traces,
+    /// Since when a later vehicle has been published although no record of this one was read.
+    missed_since: Option<i64>,
     /// Since when the platform has been past the vehicle.
     passed_since: Option<i64>,
     is_lost: bool,
@@ -61,6 +64,7 @@ struct OpenVehicle {
 impl OpenVehicle {
     /// Judges the vehicle anew, because more is known of it.
     fn begin_again(&mut self) {
+        self.missed_since = None;
         self.passed_since = None;
         self.is_lost = false;
     }
@@ -84,41 +88,17 @@ pub struct Passed {
 }
 
 impl Passed {
-    /// Returns whether a vehicle is behind the platform. `published` is whether stock has published a later one.
-    fn is_past(&self, vehicle: &OpenVehicle, published: bool) -> bool {
+    /// Returns whether the platform has passed the last known record of a vehicle, or `None` when none is known.
+    fn is_past(&self, traces: &Traces) -> Option<bool> {
         let is_past = |committed: &BTreeMap<i32, i64>, (partition, offset): Spot| {
             committed.get(&partition).is_some_and(|next| *next > offset)
         };
-        match (vehicle.traces.processed, vehicle.traces.created) {
-            (Some(spot), _) => is_past(&self.advertised, spot),
-            (None, Some(spot)) => is_past(&self.estimated, spot),
-            (None, None) => published,
+        match (traces.processed, traces.created) {
+            (Some(spot), _) => Some(is_past(&self.advertised, spot)),
+            (None, Some(spot)) => Some(is_past(&self.estimated, spot)),
+            (None, None) => None,
         }
     }
-}
-
-/// The reconciliation since the console began to count.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Counts {
-    /// Since when vehicles count, in milliseconds since the Unix epoch.
-    pub since: Option<i64>,
-    pub accepted: u64,
-    /// Vehicles without an ad that are neither in a dead letter nor lost.
-    pub on_their_way: u64,
-    /// Vehicles on their way that have taken longer than expected.
-    pub late: u64,
-    /// Vehicles with at least one ad.
-    pub ads: u64,
-    /// Vehicles whose record is an unresolved dead letter.
-    pub dead: u64,
-    pub lost: u64,
-    /// Vehicles with more than one ad.
-    pub doubled: u64,
-    /// Records about a vehicle that was priced before; ads makes one ad of all.
-    pub repeated: u64,
-    /// Vehicles that are counted but not followed, because too many were on their way at the same time.
-    pub unfollowed: u64,
 }
 
 /// What happened to an ad.
@@ -141,6 +121,7 @@ pub struct Ledger {
     listed: i64,
     /// The highest id in the list that has an event. Stock publishes events in the order of the ids.
     published: i64,
+    sweeper: Sweeper,
     open: BTreeMap<i64, OpenVehicle>,
     /// The vehicles after `listed`.
     early: BTreeMap<i64, Early>,
@@ -159,7 +140,8 @@ pub struct Ledger {
 impl Ledger {
     /// Begins to count the vehicles after the one with the id `base`.
     pub fn begin(&mut self, base: i64, now: i64) {
-        *self = Self { since: Some(now), base, listed: base, ..Self::default() };
+        let sweeper = std::mem::take(&mut self.sweeper);
+        *self = Self { since: Some(now), base, listed: base, sweeper, ..Self::default() };
     }
 
     pub fn has_begun(&self) -> bool {
@@ -196,21 +178,33 @@ impl Ledger {
             self.unfollowed += 1;
             return Some(AdOutcome::Known);
         }
-        let vehicle =
-            OpenVehicle { vin: vin.into(), accepted_at, traces, passed_since: None, is_lost: false };
+        let vehicle = OpenVehicle {
+            vin: vin.into(),
+            accepted_at,
+            traces,
+            missed_since: None,
+            passed_since: None,
+            is_lost: false,
+        };
         self.open.insert(id, vehicle);
         Some(AdOutcome::Known)
     }
 
     /// Returns what is known of a vehicle that stock's list has not shown yet. Anyone can write an event about a
-    /// vehicle, but only the list proves that stock accepted it.
+    /// vehicle, but only the list proves that stock accepted it. The list shows the lowest ids first.
     fn early(&mut self, id: i64) -> Option<&mut Early> {
-        let has_room = self.early.len() < MAX_EARLY || self.early.contains_key(&id);
-        (id > self.listed && has_room).then(|| self.early.entry(id).or_default())
+        if id <= self.listed {
+            return None;
+        }
+        if self.early.len() >= MAX_EARLY && !self.early.contains_key(&id) {
+            self.early.last_entry().filter(|last| *last.key() > id)?.remove();
+        }
+        Some(self.early.entry(id).or_default())
     }
 
     /// Records an event about a created vehicle.
     pub fn created(&mut self, id: i64, spot: Spot) {
+        self.sweeper.created(spot);
         if !self.counts(id) {
             return;
         }
@@ -229,6 +223,7 @@ impl Ledger {
 
     /// Records an event about a priced vehicle.
     pub fn processed(&mut self, id: i64, spot: Spot) {
+        self.sweeper.processed(spot);
         if !self.counts(id) {
             return;
         }
@@ -245,6 +240,7 @@ impl Ledger {
     /// Forgets the positions in the topic of created vehicles, or else in that of priced vehicles, because it was
     /// created again.
     pub fn forget_positions(&mut self, created: bool) {
+        self.sweeper.forget(created);
         for vehicle in self.open.values_mut() {
             if created {
                 vehicle.traces.created = None;
@@ -322,12 +318,16 @@ impl Ledger {
     ) -> Vec<(i64, Box<str>)> {
         let mut suspects = Vec::new();
         self.late = 0;
+        self.sweeper.advance(now, passed);
         for (id, vehicle) in &mut self.open {
             if vehicle.traces.is_dead || vehicle.is_lost || now - vehicle.accepted_at <= allowed {
                 continue;
             }
             self.late += 1;
-            if !passed.is_past(vehicle, self.published > *id) {
+            let is_past = passed.is_past(&vehicle.traces).unwrap_or_else(|| {
+                self.published > *id && self.sweeper.is_past(*vehicle.missed_since.get_or_insert(now), now)
+            });
+            if !is_past {
                 vehicle.passed_since = None;
                 continue;
             }
