@@ -12,6 +12,8 @@ use super::sweep::Sweeper;
 /// The maximum number of vehicles whose details are retained while they are on their way, and after.
 const MAX_OPEN: usize = 50_000;
 const MAX_DONE: usize = 50_000;
+/// The maximum number of vehicles without details whose first ad is recognized.
+const MAX_UNFOLLOWED: usize = 1_000_000;
 /// The maximum number of vehicles that are known before stock's list shows them.
 const MAX_EARLY: usize = 10_000;
 /// The maximum length of a vin that stock accepts.
@@ -134,6 +136,8 @@ pub struct Ledger {
     doubled: BTreeSet<i64>,
     repeated: u64,
     unfollowed: u64,
+    /// The vehicles that are not followed and have no ad.
+    unadvertised: BTreeSet<i64>,
     late: u64,
 }
 
@@ -176,6 +180,9 @@ impl Ledger {
         }
         if self.open.len() >= MAX_OPEN {
             self.unfollowed += 1;
+            if self.unadvertised.len() < MAX_UNFOLLOWED {
+                self.unadvertised.insert(id);
+            }
             return Some(AdOutcome::Known);
         }
         let vehicle = OpenVehicle {
@@ -282,7 +289,7 @@ impl Ledger {
                 }
                 AdOutcome::Known
             }
-            None if self.unfollowed > 0 => {
+            None if self.unadvertised.remove(&id) => {
                 self.ads += 1;
                 self.finish(id, ad);
                 AdOutcome::Known

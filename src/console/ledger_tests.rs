@@ -136,6 +136,10 @@ fn above_the_bound_the_totals_stay_right_without_details() {
     assert_eq!((counts.accepted, counts.ads), (count.unsigned_abs(), count.unsigned_abs()));
     assert_eq!((counts.on_their_way, counts.doubled), (0, 0));
     assert!(ledger.done.len() <= MAX_DONE);
+    // Further ads of a vehicle whose ad is forgotten, and of one that was not followed.
+    assert_eq!(ledger.ad(11, "second", 2), AdOutcome::Doubtful);
+    assert_eq!(ledger.ad(10 + count, "second", 2), AdOutcome::Doubtful);
+    assert_eq!(ledger.summary().ads, count.unsigned_abs());
 }
 
 #[test]
