@@ -67,5 +67,29 @@ impl Groups {
 async fn look(observer: &Arc<GroupObserver>) -> anyhow::Result<GroupView> {
     let observer = Arc::clone(observer);
     let looked = tokio::task::spawn_blocking(move || observer.look()).await;
-    looked.context("looking at a group panicked").flatten()
+    let mut view = looked.context("looking at a group panicked").flatten()?;
+    forget_other_logs(&mut view);
+    Ok(view)
+}
+
+/// Removes the offsets that the group committed in a log that is no longer there: they may outlive it.
+fn forget_other_logs(view: &mut GroupView) {
+    let GroupView { committed, bounds, .. } = view;
+    committed.retain(|partition, next| bounds.get(partition).is_some_and(|(_, end)| *next <= *end));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn committed_offsets_beyond_the_end_of_the_log_do_not_count() {
+        let mut view = GroupView {
+            committed: [(0, 500), (1, 3), (2, 7)].into(),
+            bounds: [(0, (0, 2)), (1, (0, 3))].into(),
+            ..GroupView::default()
+        };
+        forget_other_logs(&mut view);
+        assert_eq!(view.committed, [(1, 3)].into());
+    }
 }

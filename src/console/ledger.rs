@@ -6,39 +6,76 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use serde::Serialize;
+use super::counts::Counts;
+use super::sweep::Sweeper;
 
 /// The maximum number of vehicles whose details are retained while they are on their way, and after.
 const MAX_OPEN: usize = 50_000;
 const MAX_DONE: usize = 50_000;
+/// The maximum number of vehicles without details whose first ad is recognized.
+const MAX_UNFOLLOWED: usize = 1_000_000;
 /// The maximum number of vehicles that are known before stock's list shows them.
 const MAX_EARLY: usize = 10_000;
 /// The maximum length of a vin that stock accepts.
 pub const MAX_VIN_CHARS: usize = 64;
 /// The time that the last part of a transaction may take to become visible, in milliseconds.
-const SETTLED: i64 = 10_000;
+pub const SETTLED: i64 = 10_000;
 
 /// A position in a topic: partition and offset.
 pub type Spot = (i32, i64);
 
-/// A vehicle without an ad.
-#[derive(Clone, Debug)]
-pub struct OpenVehicle {
-    pub vin: Box<str>,
-    accepted_at: i64,
+/// The records about a vehicle. Those of several topics are read in any order.
+#[derive(Clone, Copy, Debug, Default)]
+struct Traces {
     created: Option<Spot>,
     processed: Option<Spot>,
+    /// Whether its record is an unresolved dead letter.
     is_dead: bool,
+}
+
+impl Traces {
+    /// Records an event about the created vehicle. One that is published or put back once more begins again.
+    fn created(&mut self, spot: Spot) {
+        if self.created.replace(spot).is_some_and(|known| known != spot) {
+            self.processed = None;
+            self.is_dead = false;
+        }
+    }
+
+    /// Records an event about the priced vehicle, and returns whether it was priced before.
+    fn processed(&mut self, spot: Spot) -> bool {
+        let is_repeated = self.processed.replace(spot).is_some_and(|known| known != spot);
+        self.is_dead &= !is_repeated;
+        is_repeated
+    }
+}
+
+/// A vehicle without an ad.
+#[derive(Clone, Debug)]
+struct OpenVehicle {
+    vin: Box<str>,
+    accepted_at: i64,
+    traces: Traces,
+    /// Since when a later vehicle has been published although no record of this one was read.
+    missed_since: Option<i64>,
     /// Since when the platform has been past the vehicle.
     passed_since: Option<i64>,
     is_lost: bool,
 }
 
+impl OpenVehicle {
+    /// Judges the vehicle anew, because more is known of it.
+    fn begin_again(&mut self) {
+        self.missed_since = None;
+        self.passed_since = None;
+        self.is_lost = false;
+    }
+}
+
 /// What is known of a vehicle before stock's list shows it.
 #[derive(Clone, Debug, Default)]
 struct Early {
-    created: Option<Spot>,
-    processed: Option<Spot>,
+    traces: Traces,
     /// The id of the ad, and when it was published.
     ad: Option<(Box<str>, i64)>,
 }
@@ -53,41 +90,17 @@ pub struct Passed {
 }
 
 impl Passed {
-    /// Returns whether a vehicle is behind the platform. `published` is whether stock has published a later one.
-    fn is_past(&self, vehicle: &OpenVehicle, published: bool) -> bool {
+    /// Returns whether the platform has passed the last known record of a vehicle, or `None` when none is known.
+    fn is_past(&self, traces: &Traces) -> Option<bool> {
         let is_past = |committed: &BTreeMap<i32, i64>, (partition, offset): Spot| {
             committed.get(&partition).is_some_and(|next| *next > offset)
         };
-        match (vehicle.processed, vehicle.created) {
-            (Some(spot), _) => is_past(&self.advertised, spot),
-            (None, Some(spot)) => is_past(&self.estimated, spot),
-            (None, None) => published,
+        match (traces.processed, traces.created) {
+            (Some(spot), _) => Some(is_past(&self.advertised, spot)),
+            (None, Some(spot)) => Some(is_past(&self.estimated, spot)),
+            (None, None) => None,
         }
     }
-}
-
-/// The reconciliation since the console began to count.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Counts {
-    /// Since when vehicles count, in milliseconds since the Unix epoch.
-    pub since: Option<i64>,
-    pub accepted: u64,
-    /// Vehicles without an ad that are neither in a dead letter nor lost.
-    pub on_their_way: u64,
-    /// Vehicles on their way that have taken longer than expected.
-    pub late: u64,
-    /// Vehicles with at least one ad.
-    pub ads: u64,
-    /// Vehicles whose record is an unresolved dead letter.
-    pub dead: u64,
-    pub lost: u64,
-    /// Vehicles with more than one ad.
-    pub doubled: u64,
-    /// Records about a vehicle that was priced before; ads makes one ad of all.
-    pub repeated: u64,
-    /// Vehicles that are counted but not followed, because too many were on their way at the same time.
-    pub unfollowed: u64,
 }
 
 /// What happened to an ad.
@@ -110,6 +123,7 @@ pub struct Ledger {
     listed: i64,
     /// The highest id in the list that has an event. Stock publishes events in the order of the ids.
     published: i64,
+    sweeper: Sweeper,
     open: BTreeMap<i64, OpenVehicle>,
     /// The vehicles after `listed`.
     early: BTreeMap<i64, Early>,
@@ -122,13 +136,16 @@ pub struct Ledger {
     doubled: BTreeSet<i64>,
     repeated: u64,
     unfollowed: u64,
+    /// The vehicles that are not followed and have no ad.
+    unadvertised: BTreeSet<i64>,
     late: u64,
 }
 
 impl Ledger {
     /// Begins to count the vehicles after the one with the id `base`.
     pub fn begin(&mut self, base: i64, now: i64) {
-        *self = Self { since: Some(now), base, listed: base, ..Self::default() };
+        let sweeper = std::mem::take(&mut self.sweeper);
+        *self = Self { since: Some(now), base, listed: base, sweeper, ..Self::default() };
     }
 
     pub fn has_begun(&self) -> bool {
@@ -152,8 +169,8 @@ impl Ledger {
         }
         self.listed = id;
         self.accepted += 1;
-        let Early { created, processed, ad } = self.early.remove(&id).unwrap_or_default();
-        if created.is_some() {
+        let Early { traces, ad } = self.early.remove(&id).unwrap_or_default();
+        if traces.created.is_some() {
             self.published = id;
         }
         if let Some((ad, at)) = ad {
@@ -163,14 +180,16 @@ impl Ledger {
         }
         if self.open.len() >= MAX_OPEN {
             self.unfollowed += 1;
+            if self.unadvertised.len() < MAX_UNFOLLOWED {
+                self.unadvertised.insert(id);
+            }
             return Some(AdOutcome::Known);
         }
         let vehicle = OpenVehicle {
             vin: vin.into(),
             accepted_at,
-            created,
-            processed,
-            is_dead: false,
+            traces,
+            missed_since: None,
             passed_since: None,
             is_lost: false,
         };
@@ -179,14 +198,20 @@ impl Ledger {
     }
 
     /// Returns what is known of a vehicle that stock's list has not shown yet. Anyone can write an event about a
-    /// vehicle, but only the list proves that stock accepted it.
+    /// vehicle, but only the list proves that stock accepted it. The list shows the lowest ids first.
     fn early(&mut self, id: i64) -> Option<&mut Early> {
-        let has_room = self.early.len() < MAX_EARLY || self.early.contains_key(&id);
-        (id > self.listed && has_room).then(|| self.early.entry(id).or_default())
+        if id <= self.listed {
+            return None;
+        }
+        if self.early.len() >= MAX_EARLY && !self.early.contains_key(&id) {
+            self.early.last_entry().filter(|last| *last.key() > id)?.remove();
+        }
+        Some(self.early.entry(id).or_default())
     }
 
     /// Records an event about a created vehicle.
     pub fn created(&mut self, id: i64, spot: Spot) {
+        self.sweeper.created(spot);
         if !self.counts(id) {
             return;
         }
@@ -194,52 +219,54 @@ impl Ledger {
             self.published = self.published.max(id);
         }
         if let Some(vehicle) = self.open.get_mut(&id) {
-            // A vehicle that is published or put back once more begins again.
-            if vehicle.created.replace(spot).is_some_and(|known| known != spot) {
-                vehicle.processed = None;
-                vehicle.is_dead = false;
-                vehicle.is_lost = false;
-                vehicle.passed_since = None;
+            if vehicle.traces.created != Some(spot) {
+                vehicle.begin_again();
             }
+            vehicle.traces.created(spot);
         } else if let Some(early) = self.early(id) {
-            early.created = Some(spot);
+            early.traces.created(spot);
         }
     }
 
     /// Records an event about a priced vehicle.
     pub fn processed(&mut self, id: i64, spot: Spot) {
+        self.sweeper.processed(spot);
         if !self.counts(id) {
             return;
         }
         if let Some(vehicle) = self.open.get_mut(&id) {
-            self.repeated += u64::from(vehicle.processed.is_some_and(|known| known != spot));
-            vehicle.processed = Some(spot);
-            vehicle.passed_since = None;
-            vehicle.is_dead = false;
+            self.repeated += u64::from(vehicle.traces.processed(spot));
+            vehicle.begin_again();
         } else if self.done.contains_key(&id) {
             self.repeated += 1;
         } else if let Some(early) = self.early(id) {
-            early.processed = Some(spot);
+            early.traces.processed(spot);
         }
     }
 
     /// Forgets the positions in the topic of created vehicles, or else in that of priced vehicles, because it was
     /// created again.
     pub fn forget_positions(&mut self, created: bool) {
+        self.sweeper.forget(created);
         for vehicle in self.open.values_mut() {
             if created {
-                vehicle.created = None;
+                vehicle.traces.created = None;
             } else {
-                vehicle.processed = None;
+                vehicle.traces.processed = None;
             }
         }
     }
 
     /// Records that the record of a vehicle is, or is no longer, an unresolved dead letter.
     pub fn dead(&mut self, id: i64, is_dead: bool) {
+        if !self.counts(id) {
+            return;
+        }
         if let Some(vehicle) = self.open.get_mut(&id) {
-            vehicle.is_dead = is_dead;
-            vehicle.passed_since = None;
+            vehicle.traces.is_dead = is_dead;
+            vehicle.begin_again();
+        } else if let Some(early) = self.early(id) {
+            early.traces.is_dead = is_dead;
         }
     }
 
@@ -262,7 +289,7 @@ impl Ledger {
                 }
                 AdOutcome::Known
             }
-            None if self.unfollowed > 0 => {
+            None if self.unadvertised.remove(&id) => {
                 self.ads += 1;
                 self.finish(id, ad);
                 AdOutcome::Known
@@ -298,12 +325,16 @@ impl Ledger {
     ) -> Vec<(i64, Box<str>)> {
         let mut suspects = Vec::new();
         self.late = 0;
+        self.sweeper.advance(now, passed);
         for (id, vehicle) in &mut self.open {
-            if vehicle.is_dead || vehicle.is_lost || now - vehicle.accepted_at <= allowed {
+            if vehicle.traces.is_dead || vehicle.is_lost || now - vehicle.accepted_at <= allowed {
                 continue;
             }
             self.late += 1;
-            if !passed.is_past(vehicle, self.published > *id) {
+            let is_past = passed.is_past(&vehicle.traces).unwrap_or_else(|| {
+                self.published > *id && self.sweeper.is_past(*vehicle.missed_since.get_or_insert(now), now)
+            });
+            if !is_past {
                 vehicle.passed_since = None;
                 continue;
             }
@@ -324,8 +355,8 @@ impl Ledger {
 
     pub fn summary(&self) -> Counts {
         let count = |is: fn(&&OpenVehicle) -> bool| self.open.values().filter(is).count() as u64;
-        let dead = count(|vehicle| vehicle.is_dead);
-        let lost = count(|vehicle| vehicle.is_lost && !vehicle.is_dead);
+        let dead = count(|vehicle| vehicle.traces.is_dead);
+        let lost = count(|vehicle| vehicle.is_lost && !vehicle.traces.is_dead);
         Counts {
             since: self.since,
             accepted: self.accepted,

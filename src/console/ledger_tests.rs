@@ -13,9 +13,11 @@ fn passed(estimated: i64, advertised: i64) -> Passed {
 }
 
 fn suspects(ledger: &mut Ledger, passed: &Passed) -> Vec<i64> {
-    let late = ALLOWED + 1;
-    let _ = ledger.suspects(late, ALLOWED, passed, 10);
-    ledger.suspects(late + SETTLED, ALLOWED, passed, 10).into_iter().map(|(id, _)| id).collect()
+    let mut suspects = Vec::new();
+    for seconds in 1..=60 {
+        suspects = ledger.suspects(ALLOWED + 1_000 * seconds, ALLOWED, passed, 10);
+    }
+    suspects.into_iter().map(|(id, _)| id).collect()
 }
 
 #[test]
@@ -71,15 +73,16 @@ fn a_late_vehicle_is_suspected_only_when_the_platform_has_passed_it() {
     assert_eq!(suspects(&mut ledger, &passed(6, 3)), [12]);
     assert_eq!(suspects(&mut ledger, &passed(6, 4)), [11, 12]);
     ledger.created(14, (0, 9));
-    ledger.list(14, "published", 40_000);
-    assert_eq!(suspects(&mut ledger, &passed(6, 4)), [11, 12, 13]);
+    ledger.list(14, "published", ALLOWED + 100_000);
+    assert_eq!(suspects(&mut ledger, &passed(6, 4)), [11, 12]);
+    assert_eq!(suspects(&mut ledger, &passed(10, 4)), [11, 12, 13]);
     ledger.lost(12);
     let counts = ledger.summary();
     assert_eq!((counts.lost, counts.on_their_way), (1, 3));
     // An audit publishes it again.
     ledger.created(12, (0, 20));
     assert_eq!(ledger.summary().lost, 0);
-    assert_eq!(suspects(&mut ledger, &passed(6, 4)), [11, 13]);
+    assert_eq!(suspects(&mut ledger, &passed(10, 4)), [11, 13]);
 }
 
 #[test]
@@ -93,6 +96,28 @@ fn a_vehicle_in_a_dead_letter_is_neither_lost_nor_on_its_way() {
     assert_eq!((counts.dead, counts.lost, counts.on_their_way), (1, 0, 0));
     ledger.dead(11, false);
     assert_eq!(suspects(&mut ledger, &passed(9, 9)), [11]);
+}
+
+#[test]
+fn a_dead_letter_is_known_in_whichever_order_the_records_are_read() {
+    let mut ledger = ledger();
+    // The letters are read before the list, and before the record of the priced vehicle.
+    ledger.created(11, (0, 1));
+    ledger.dead(11, true);
+    ledger.list(11, "unestimated", 0);
+    ledger.list(12, "unadvertised", 0);
+    ledger.created(12, (0, 2));
+    ledger.dead(12, true);
+    ledger.processed(12, (0, 1));
+    assert!(suspects(&mut ledger, &passed(9, 9)).is_empty());
+    assert_eq!(ledger.summary().dead, 2);
+    // A letter that was put back before the list is read.
+    ledger.created(13, (0, 3));
+    ledger.dead(13, true);
+    ledger.created(13, (0, 4));
+    ledger.list(13, "put back", 0);
+    ledger.processed(12, (0, 2));
+    assert_eq!(ledger.summary().dead, 1);
 }
 
 #[test]
@@ -111,6 +136,10 @@ fn above_the_bound_the_totals_stay_right_without_details() {
     assert_eq!((counts.accepted, counts.ads), (count.unsigned_abs(), count.unsigned_abs()));
     assert_eq!((counts.on_their_way, counts.doubled), (0, 0));
     assert!(ledger.done.len() <= MAX_DONE);
+    // Further ads of a vehicle whose ad is forgotten, and of one that was not followed.
+    assert_eq!(ledger.ad(11, "second", 2), AdOutcome::Doubtful);
+    assert_eq!(ledger.ad(10 + count, "second", 2), AdOutcome::Doubtful);
+    assert_eq!(ledger.summary().ads, count.unsigned_abs());
 }
 
 #[test]
@@ -123,6 +152,50 @@ fn vehicles_of_a_topic_that_was_created_again_are_suspected() {
     assert!(suspects(&mut ledger, &passed(9, 9)).is_empty());
     ledger.forget_positions(true);
     assert_eq!(suspects(&mut ledger, &passed(9, 9)), [11]);
+}
+
+/// Returns a ledger that has not read the event of its first vehicle, but that of the second one.
+fn ledger_that_missed_an_event() -> Ledger {
+    let mut ledger = ledger();
+    ledger.list(11, "missed", 0);
+    ledger.list(12, "read", ALLOWED + 100_000);
+    ledger.created(1, (1, 6));
+    ledger.created(12, (0, 4));
+    ledger.processed(2, (0, 2));
+    ledger
+}
+
+#[test]
+fn a_vehicle_whose_event_was_not_read_is_lost_only_after_the_platform_has_finished_all_events() {
+    let mut ledger = ledger_that_missed_an_event();
+    let mut passed = Passed { estimated: [(0, 9), (1, 6)].into(), advertised: [(0, 2)].into() };
+    assert!(suspects(&mut ledger, &passed).is_empty(), "an estimator holds a vehicle");
+    assert_eq!(ledger.summary().late, 1);
+    passed.estimated.insert(1, 7);
+    assert!(suspects(&mut ledger, &passed).is_empty(), "a price waits for ads");
+    passed.advertised.insert(0, 3);
+    assert_eq!(suspects(&mut ledger, &passed), [11]);
+}
+
+#[test]
+fn a_lost_vehicle_is_judged_anew_when_a_record_of_it_is_read() {
+    let mut ledger = ledger_that_missed_an_event();
+    ledger.lost(11);
+    ledger.created(11, (1, 20));
+    assert_eq!(ledger.summary().lost, 0);
+    assert!(suspects(&mut ledger, &passed(9, 9)).is_empty());
+}
+
+#[test]
+fn events_of_strangers_do_not_displace_those_of_the_next_vehicles() {
+    let mut ledger = ledger();
+    for id in 1_000..1_000 + i64::try_from(MAX_EARLY).unwrap() {
+        ledger.created(id, (0, id));
+    }
+    ledger.created(11, (0, 1));
+    assert_eq!(ledger.early.len(), MAX_EARLY);
+    ledger.list(11, "a", 0);
+    assert_eq!(suspects(&mut ledger, &passed(2, 0)), [11], "its event is known");
 }
 
 #[test]

@@ -9,6 +9,7 @@
 //! ```
 
 mod api;
+mod counts;
 mod event_log;
 mod fault_panel;
 mod flight;
@@ -23,6 +24,7 @@ mod role_client;
 mod roles;
 mod state;
 mod stream;
+mod sweep;
 mod tail;
 mod ways;
 

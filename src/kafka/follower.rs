@@ -25,6 +25,8 @@ const POLL: Duration = Duration::from_millis(100);
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// The interval while a topic is missing or no broker answers.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// The time within which a client delivers the last record again.
+const DELIVERY_LIMIT: Duration = Duration::from_secs(20);
 
 /// The records that exist before following begins and that are read nevertheless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +71,8 @@ struct Place {
     last: Option<Consumed>,
     /// The end of the partition when following began.
     began: i64,
-    /// The time of the last record in milliseconds since the Unix epoch.
+    /// The time of the newest record that was read, in milliseconds since the Unix epoch. Records need not be in the
+    /// order of their times.
     written: Option<i64>,
     /// The end up to which no further record was found.
     empty_until: i64,
@@ -80,10 +83,14 @@ struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Suspicion {
     None,
-    /// An earlier record is newer than the last one. The next client begins with the last one to compare it.
-    Raised,
-    /// The producers' clocks differ.
-    Refuted,
+    /// The record at `newer`, before the last one, is newer than all that were read. The client that begins at `since`
+    /// delivers the last one to compare it.
+    Raised {
+        newer: i64,
+        since: Instant,
+    },
+    /// The record at this offset belongs to the same log and was not read, because it was there before.
+    Refuted(i64),
 }
 
 /// What a look at the partitions shows.
@@ -190,6 +197,9 @@ impl TopicFollower {
                     suspicion: Suspicion::None,
                 };
                 let place = followed.places.entry(partition).or_insert(new);
+                if let Suspicion::Raised { since, .. } = &mut place.suspicion {
+                    *since = Instant::now();
+                }
                 let offset = place.last.map_or(place.next, |last| last.offset).max(first);
                 list.add_partition_offset(&followed.topic, partition, Offset::Offset(offset))?;
             }
@@ -256,7 +266,7 @@ impl Followed {
         let consumed = Consumed::of(&record);
         // A client begins with the last record.
         let is_repeated = record.offset < place.next;
-        let is_suspicious = place.suspicion == Suspicion::Raised;
+        let is_suspicious = matches!(place.suspicion, Suspicion::Raised { .. });
         let is_same =
             if is_repeated { place.last.is_none_or(|last| last == consumed) } else { !is_suspicious };
         if !is_same {
@@ -264,15 +274,14 @@ impl Followed {
             return false;
         }
         if is_repeated {
-            if is_suspicious {
-                place.suspicion = Suspicion::Refuted;
+            if let Suspicion::Raised { newer, .. } = place.suspicion {
+                place.suspicion = Suspicion::Refuted(newer);
             }
             return true;
         }
         place.next = record.offset + 1;
         place.last = Some(consumed);
-        place.written = record.timestamp;
-        place.suspicion = Suspicion::None;
+        place.written = place.written.max(record.timestamp);
         let is_earlier = record.offset < place.began;
         each(if is_earlier { Sight::Earlier(record) } else { Sight::Record(record) });
         true
@@ -284,13 +293,14 @@ impl Followed {
         each(Sight::Recreated(Arc::clone(&self.topic)));
     }
 
-    /// Returns whether an earlier record is newer than the last one: the topic may have been created again and have grown
-    /// beyond the last record meanwhile.
+    /// Returns whether a record before the last one is newer than all that were read: the topic may have been created
+    /// again and have grown beyond the last record meanwhile.
     fn is_suspicious(&mut self, observer: &Observer, each: &mut impl FnMut(Sight)) -> anyhow::Result<bool> {
         let mut times = TopicPartitionList::new();
         for (partition, place) in &self.places {
-            if let Some(written) = place.written.filter(|_| place.suspicion != Suspicion::Refuted) {
-                times.add_partition_offset(&self.topic, *partition, Offset::Offset(written + 1))?;
+            if let Some(written) = place.written {
+                let offset = Offset::Offset(written.saturating_add(1));
+                times.add_partition_offset(&self.topic, *partition, offset)?;
             }
         }
         if times.count() == 0 {
@@ -299,23 +309,38 @@ impl Followed {
         let mut suspicious = false;
         for element in observer.consumer()?.offsets_for_times(times, CALL_TIMEOUT)?.elements() {
             element.error()?;
-            let (Some(place), Offset::Offset(newer)) =
-                (self.places.get_mut(&element.partition()), element.offset())
-            else {
-                continue;
-            };
-            if newer >= place.next {
-                continue;
+            if let Offset::Offset(newer) = element.offset() {
+                suspicious |= self.is_doubtful(element.partition(), newer, Instant::now(), each);
             }
-            if place.suspicion == Suspicion::Raised {
-                // The last record is not there any more.
-                self.begin_again(each);
-                return Ok(true);
-            }
-            place.suspicion = Suspicion::Raised;
-            suspicious = true;
         }
         Ok(suspicious)
+    }
+
+    /// Returns whether the position in a partition is in doubt when the record at `newer` is the first one that is newer
+    /// than all that were read.
+    fn is_doubtful(
+        &mut self,
+        partition: i32,
+        newer: i64,
+        now: Instant,
+        each: &mut impl FnMut(Sight),
+    ) -> bool {
+        let Some(place) = self.places.get_mut(&partition).filter(|place| newer < place.next) else {
+            return false;
+        };
+        match place.suspicion {
+            Suspicion::Refuted(known) if known == newer => false,
+            Suspicion::Raised { since, .. } if now.saturating_duration_since(since) < DELIVERY_LIMIT => false,
+            Suspicion::Raised { .. } => {
+                // The last record is not there any more.
+                self.begin_again(each);
+                true
+            }
+            Suspicion::None | Suspicion::Refuted(_) => {
+                place.suspicion = Suspicion::Raised { newer, since: now };
+                true
+            }
+        }
     }
 
     /// Returns whether records wait in a partition from which the client has read nothing for some time. This call
@@ -369,3 +394,7 @@ pub(super) fn follower_config(kafka: &KafkaArgs) -> ClientConfig {
     default_to(&mut config, "queued.max.messages.kbytes", "2048");
     config
 }
+
+#[cfg(test)]
+#[path = "follower_tests.rs"]
+mod tests;

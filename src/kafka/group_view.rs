@@ -52,8 +52,9 @@ impl GroupObserver {
     /// # Errors
     /// Fails when the brokers do not answer or the topic does not exist.
     pub fn look(&self) -> anyhow::Result<GroupView> {
-        let bounds = self.observer.bounds(&self.topic)?;
+        // The group may go on meanwhile: what it has committed is never beyond the ends that are read later.
         let committed = self.observer.committed(&self.topic, CALL_TIMEOUT)?;
+        let bounds = self.observer.bounds(&self.topic)?;
         let groups = self.observer.consumer()?.fetch_group_list(Some(&self.group), CALL_TIMEOUT)?;
         let group = groups.groups().iter().find(|group| group.name() == self.group);
         let mut members: Vec<_> = group
