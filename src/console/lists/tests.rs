@@ -1,0 +1,122 @@
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+use actix_web::{App, HttpResponse, HttpServer, web};
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use uuid::{NoContext, Timestamp, Uuid};
+
+use super::*;
+use crate::console::role_client::new_client;
+use crate::console::state::Settings;
+
+/// The lists of both roles, in the order of their ids.
+#[derive(Default)]
+struct Roles {
+    stock: Mutex<BTreeMap<i64, Value>>,
+    ads: Mutex<BTreeMap<String, Value>>,
+    reads_of_stock: AtomicUsize,
+}
+
+impl Roles {
+    fn stock(&self) -> MutexGuard<'_, BTreeMap<i64, Value>> {
+        self.stock.lock().unwrap()
+    }
+
+    fn ads(&self) -> MutexGuard<'_, BTreeMap<String, Value>> {
+        self.ads.lock().unwrap()
+    }
+
+    fn stock_vehicle(&self, id: i64, vin: &str, created_at: DateTime<Utc>) {
+        self.stock().insert(id, json!({ "id": id, "vin": vin, "createdAt": created_at }));
+    }
+
+    fn publish_ad(&self, vehicle: i64, vin: &str, published_at: DateTime<Utc>) {
+        let time = Timestamp::from_unix(NoContext, published_at.timestamp().unsigned_abs(), 0);
+        let id = Uuid::new_v7(time).to_string();
+        let ad = json!({
+            "id": id, "publishedAt": published_at, "vehicleId": vehicle, "vin": vin, "model": "Golf",
+            "manufacturer": "VW", "year": 2020, "price": 1.0, "priceUnit": "USD",
+        });
+        self.ads().insert(id, ad);
+    }
+
+    async fn list_stock(roles: web::Data<Self>, query: web::Query<BTreeMap<String, String>>) -> HttpResponse {
+        roles.reads_of_stock.fetch_add(1, Ordering::Relaxed);
+        let after: i64 = query["after"].parse().unwrap();
+        page("/stock", &query, roles.stock().range(after + 1..).collect())
+    }
+
+    async fn list_ads(roles: web::Data<Self>, query: web::Query<BTreeMap<String, String>>) -> HttpResponse {
+        let after = query.get("after").map_or("", String::as_str);
+        let ads = roles.ads();
+        let ads = ads.iter().filter(|(id, ad)| {
+            id.as_str() > after && query.get("vin").is_none_or(|vin| ad["vin"] == vin.as_str())
+        });
+        page("/ads", &query, ads.collect())
+    }
+
+    async fn show_ad(roles: web::Data<Self>, id: web::Path<String>) -> HttpResponse {
+        let ad = roles.ads().get(id.as_str()).cloned();
+        ad.map_or_else(|| HttpResponse::NotFound().finish(), |ad| HttpResponse::Ok().json(ad))
+    }
+}
+
+fn page(path: &str, query: &BTreeMap<String, String>, all: Vec<(&impl ToString, &Value)>) -> HttpResponse {
+    let limit: usize = query["limit"].parse().unwrap();
+    let items: Vec<_> = all.iter().take(limit).map(|(_, item)| item).collect();
+    let mut response = HttpResponse::Ok();
+    if all.len() > limit {
+        let after = all[limit - 1].0.to_string();
+        response.append_header(("Link", format!("<{path}?limit={limit}&after={after}>; rel=\"next\"")));
+    }
+    response.json(items)
+}
+
+/// Starts both roles, and follows their lists.
+async fn lists(roles: &web::Data<Roles>, ads: Option<String>) -> (Arc<Console>, Lists) {
+    let served = roles.clone();
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(served.clone())
+            .route("/stock", web::get().to(Roles::list_stock))
+            .route("/ads", web::get().to(Roles::list_ads))
+            .route("/ads/{id}", web::get().to(Roles::show_ad))
+    });
+    let server = server.workers(1).disable_signals().bind(("127.0.0.1", 0)).unwrap();
+    let base = format!("http://{}", server.addrs()[0]);
+    tokio::spawn(server.run());
+    let settings =
+        Settings { version: "", read_only: false, needs_key: false, jaeger_url: None, processing: 0 };
+    let console = Arc::new(Console::new(settings, 0));
+    let client = new_client().unwrap();
+    let role = |base: &str| RoleClient::new(&client, &base.parse().unwrap());
+    let lists = Lists::new(Arc::clone(&console), role(&base), role(ads.as_deref().unwrap_or(&base)));
+    (console, lists)
+}
+
+fn ago(seconds: i64) -> DateTime<Utc> {
+    Utc::now() - chrono::TimeDelta::seconds(seconds)
+}
+
+#[tokio::test]
+async fn stock_is_read_every_second_while_ads_does_not_answer() {
+    let roles = web::Data::new(Roles::default());
+    // It accepts connections and answers nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let ads = format!("http://{}", silent.local_addr().unwrap());
+    let (_console, mut lists) = lists(&roles, Some(ads)).await;
+    let is_read = async {
+        // To find the end of the empty list takes two requests.
+        while roles.reads_of_stock.load(Ordering::Relaxed) < 4 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // A request to a role that does not answer takes 5 s.
+    tokio::select! {
+        () = lists.follow() => {}
+        read = tokio::time::timeout(Duration::from_millis(4_800), is_read) => read.unwrap(),
+    }
+}
