@@ -178,7 +178,8 @@ impl AdList {
         for (id, vin) in suspects {
             let ads = self.ads_of(&vin).await?;
             let mut state = self.console.lock();
-            match ads.iter().find(|ad| ad.vehicle_id.is_none_or(|of| of == id)) {
+            // Ads makes one ad of a vin, also when stock gives it a second id.
+            match ads.first() {
                 Some(ad) => {
                     let published = ad.published_at.timestamp_millis();
                     let _ = state.ledger.ad(id, &ad.id, published);

@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use super::*;
+use crate::console::ledger::Passed;
 use crate::console::role_client::new_client;
 use crate::console::state::Settings;
 
@@ -99,6 +100,28 @@ async fn lists(roles: &web::Data<Roles>, ads: Option<String>) -> (Arc<Console>, 
 
 fn ago(seconds: i64) -> DateTime<Utc> {
     Utc::now() - chrono::TimeDelta::seconds(seconds)
+}
+
+#[tokio::test]
+async fn a_vehicle_with_a_new_id_is_not_lost_when_its_vin_has_an_ad() {
+    let roles = web::Data::new(Roles::default());
+    let (console, mut lists) = lists(&roles, None).await;
+    lists.stock.read().await.unwrap();
+    roles.publish_ad(70, "restored", ago(600));
+    roles.stock_vehicle(1, "restored", ago(500));
+    roles.stock_vehicle(2, "unadvertised", ago(500));
+    roles.stock_vehicle(3, "latest", ago(0));
+    lists.stock.read().await.unwrap();
+    {
+        let ledger = &mut console.lock().ledger;
+        ledger.created(3, (0, 0));
+        // They are suspected once they have been behind the platform for a while.
+        let earlier = ago(100).timestamp_millis();
+        assert!(ledger.suspects(earlier, 0, &Passed::default(), 10).is_empty());
+    }
+    lists.ads.look_up().await.unwrap();
+    let counts = console.lock().ledger.summary();
+    assert_eq!((counts.ads, counts.lost, counts.on_their_way), (1, 1, 1));
 }
 
 #[tokio::test]
