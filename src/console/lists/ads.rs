@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use reqwest::StatusCode;
 use serde::Deserialize;
 use uuid::{NoContext, Timestamp, Uuid};
 
@@ -64,17 +65,32 @@ pub(super) struct AdList {
     settled: Option<String>,
     /// The ads after it, and when each was seen first.
     recent: BTreeMap<String, Instant>,
+    /// The last ad that was seen.
+    newest: Option<String>,
     /// The ids and vins of the vehicles that may have a second ad.
     doubtful: BTreeMap<i64, String>,
 }
 
 impl AdList {
     pub(super) fn new(console: Arc<Console>, ads: RoleClient) -> Self {
-        Self { console, ads, settled: None, recent: BTreeMap::new(), doubtful: BTreeMap::new() }
+        Self { console, ads, settled: None, recent: BTreeMap::new(), newest: None, doubtful: BTreeMap::new() }
     }
 
     /// Reads the ads that were added to the list.
     pub(super) async fn read(&mut self) -> anyhow::Result<()> {
+        if let Some(newest) = &self.newest
+            && self.ads.get(&format!("/ads/{newest}")).await?.0 == StatusCode::NOT_FOUND
+        {
+            tracing::warn!(
+                "ads has another database or an earlier state of it, will count from here; audit finds vehicles without an ad"
+            );
+            *self = Self::new(Arc::clone(&self.console), self.ads.clone());
+            let mut state = self.console.lock();
+            if state.ledger.has_begun() {
+                let listed = state.ledger.listed();
+                state.ledger.begin(listed, Utc::now().timestamp_millis());
+            }
+        }
         let mut settled = match &self.settled {
             Some(settled) => settled.clone(),
             None => self.first_cursor().await?,
@@ -99,12 +115,13 @@ impl AdList {
     fn see(&mut self, ads: &[Ad]) {
         let mut state = self.console.lock();
         let now = Utc::now().timestamp_millis();
-        let begun = state.ledger.has_begun();
+        let since = state.ledger.since();
         for ad in ads {
             if self.recent.contains_key(&ad.id) {
                 continue;
             }
             self.recent.insert(ad.id.clone(), Instant::now());
+            self.newest = self.newest.take().max(Some(ad.id.clone()));
             let published = ad.published_at.timestamp_millis();
             if let Some(id) = ad.vehicle_id {
                 match state.ledger.ad(id, &ad.id, published) {
@@ -115,7 +132,7 @@ impl AdList {
                     AdOutcome::Doubtful | AdOutcome::Known => {}
                 }
             }
-            if begun && published >= self.console.started {
+            if since.is_some_and(|since| published >= since) {
                 state.totals.ads += 1;
             }
             state.ways.step(&ad.vin, |way| {

@@ -91,7 +91,7 @@ async fn lists(roles: &web::Data<Roles>, ads: Option<String>) -> (Arc<Console>, 
     tokio::spawn(server.run());
     let settings =
         Settings { version: "", read_only: false, needs_key: false, jaeger_url: None, processing: 0 };
-    let console = Arc::new(Console::new(settings, 0));
+    let console = Arc::new(Console::new(settings));
     let client = new_client().unwrap();
     let role = |base: &str| RoleClient::new(&client, &base.parse().unwrap());
     let lists = Lists::new(Arc::clone(&console), role(&base), role(ads.as_deref().unwrap_or(&base)));
@@ -122,6 +122,31 @@ async fn a_vehicle_with_a_new_id_is_not_lost_when_its_vin_has_an_ad() {
     lists.ads.look_up().await.unwrap();
     let counts = console.lock().ledger.summary();
     assert_eq!((counts.ads, counts.lost, counts.on_their_way), (1, 1, 1));
+}
+
+#[tokio::test]
+async fn counting_begins_again_when_ads_disappear() {
+    let roles = web::Data::new(Roles::default());
+    let (console, mut lists) = lists(&roles, None).await;
+    lists.stock.read().await.unwrap();
+    roles.stock_vehicle(1, "a", ago(0));
+    roles.publish_ad(1, "a", ago(0));
+    lists.stock.read().await.unwrap();
+    lists.ads.read().await.unwrap();
+    let counts = console.lock().ledger.summary();
+    assert_eq!((counts.accepted, counts.ads), (1, 1));
+
+    roles.ads().clear();
+    lists.ads.read().await.unwrap();
+    let counts = console.lock().ledger.summary();
+    assert_eq!((counts.accepted, counts.ads), (0, 0));
+
+    roles.stock_vehicle(2, "b", ago(0));
+    roles.publish_ad(2, "b", ago(0));
+    lists.stock.read().await.unwrap();
+    lists.ads.read().await.unwrap();
+    let counts = console.lock().ledger.summary();
+    assert_eq!((counts.accepted, counts.ads), (1, 1));
 }
 
 #[tokio::test]
