@@ -10,7 +10,7 @@ use crate::console::ledger::AdOutcome;
 use crate::console::role_client::RoleClient;
 use crate::console::state::Console;
 
-#[derive(Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct StockedVehicle {
     id: i64,
@@ -22,15 +22,17 @@ struct StockedVehicle {
 pub(super) struct StockList {
     console: Arc<Console>,
     stock: RoleClient,
+    /// The last vehicle that was read, by which a database is recognized: another one may have its id as well.
+    newest: Option<StockedVehicle>,
 }
 
 impl StockList {
     pub(super) fn new(console: Arc<Console>, stock: RoleClient) -> Self {
-        Self { console, stock }
+        Self { console, stock, newest: None }
     }
 
     /// Reads the vehicles that were added to the list.
-    pub(super) async fn read(&self) -> anyhow::Result<()> {
+    pub(super) async fn read(&mut self) -> anyhow::Result<()> {
         let (has_begun, listed) = {
             let state = self.console.lock();
             (state.ledger.has_begun(), state.ledger.listed())
@@ -38,21 +40,25 @@ impl StockList {
         if !has_begun {
             return self.begin().await;
         }
-        if listed > 0 && !self.stock.has(&format!("/stock/{listed}")).await? {
-            // Stock has another database, or an earlier state of it.
-            return self.begin().await;
-        }
-        let mut path = Some(format!("/stock?limit=1000&after={listed}"));
+        let mut newest = self.newest.clone();
+        let after = newest.as_ref().map_or(listed, |newest| newest.id - 1);
+        let mut path = Some(format!("/stock?limit=1000&after={after}"));
         for _ in 0..PAGES {
             let Some(page) = path.take() else { break };
             let (vehicles, next) = self.stock.page::<StockedVehicle>(&page).await?;
             path = next;
+            if newest.take().is_some_and(|newest| vehicles.first() != Some(&newest)) {
+                tracing::warn!(
+                    "stock has another database or an earlier state of it, will count from its end"
+                );
+                return self.begin().await;
+            }
             self.list(vehicles);
         }
         Ok(())
     }
 
-    fn list(&self, vehicles: Vec<StockedVehicle>) {
+    fn list(&mut self, vehicles: Vec<StockedVehicle>) {
         let mut state = self.console.lock();
         let now = Utc::now().timestamp_millis();
         for vehicle in vehicles {
@@ -67,12 +73,16 @@ impl StockList {
                 way.id = Some(id);
                 way.accepted = Some(accepted);
             });
+            self.newest = Some(vehicle);
         }
     }
 
     /// Begins to count after the last vehicle.
-    async fn begin(&self) -> anyhow::Result<()> {
+    async fn begin(&mut self) -> anyhow::Result<()> {
         let last = self.last_id().await?;
+        let vehicles = if last > 0 { self.page_of_one(last - 1).await?.0 } else { Vec::new() };
+        // The last vehicle may be unreadable.
+        self.newest = vehicles.into_iter().find(|vehicle| vehicle.id == last);
         self.console.lock().ledger.begin(last, Utc::now().timestamp_millis());
         Ok(())
     }

@@ -150,6 +150,31 @@ async fn counting_begins_again_when_ads_disappear() {
 }
 
 #[tokio::test]
+async fn another_database_of_stock_is_noticed_when_it_has_the_id_that_was_read_last() {
+    let roles = web::Data::new(Roles::default());
+    roles.stock_vehicle(1, "before", ago(60));
+    let (console, mut lists) = lists(&roles, None).await;
+    lists.stock.read().await.unwrap();
+    for id in 2..=4 {
+        roles.stock_vehicle(id, &format!("old-{id}"), ago(50));
+    }
+    lists.stock.read().await.unwrap();
+    lists.stock.read().await.unwrap();
+    assert_eq!(console.lock().ledger.summary().accepted, 3);
+
+    roles.stock().clear();
+    for id in 1..=6 {
+        roles.stock_vehicle(id, &format!("new-{id}"), ago(10));
+    }
+    lists.stock.read().await.unwrap();
+    assert_eq!(console.lock().ledger.summary().accepted, 0);
+    assert_eq!(console.lock().ledger.listed(), 6);
+    roles.stock_vehicle(7, "new-7", ago(0));
+    lists.stock.read().await.unwrap();
+    assert_eq!(console.lock().ledger.summary().accepted, 1);
+}
+
+#[tokio::test]
 async fn stock_is_read_every_second_while_ads_does_not_answer() {
     let roles = web::Data::new(Roles::default());
     // It accepts connections and answers nothing.
