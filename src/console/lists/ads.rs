@@ -143,7 +143,8 @@ impl AdList {
         }
     }
 
-    /// Returns a cursor before about the last 30 ads. An id begins with the time, which is searched for.
+    /// Returns a cursor before about the last 30 ads, and before all of vehicles that count. An id begins with the time,
+    /// which is searched for.
     async fn first_cursor(&self) -> anyhow::Result<String> {
         let (mut low, mut high) = (0, Utc::now().timestamp().unsigned_abs());
         while high - low > 1 {
@@ -156,7 +157,9 @@ impl AdList {
                 high = middle;
             }
         }
-        Ok(cursor_at(low))
+        let since = self.console.lock().ledger.since();
+        let since = since.and_then(|millis| u64::try_from(millis / 1_000).ok());
+        Ok(cursor_at(since.map_or(low, |since| since.min(low))))
     }
 
     async fn ads_of(&self, vin: &str) -> anyhow::Result<Vec<Ad>> {

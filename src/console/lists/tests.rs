@@ -150,6 +150,22 @@ async fn counting_begins_again_when_ads_disappear() {
 }
 
 #[tokio::test]
+async fn ads_are_read_from_the_time_since_which_vehicles_count() {
+    let roles = web::Data::new(Roles::default());
+    let (console, mut lists) = lists(&roles, None).await;
+    console.lock().ledger.begin(0, ago(600).timestamp_millis());
+    for id in 1..=100 {
+        let vin = format!("vin-{id}");
+        roles.stock_vehicle(id, &vin, ago(550));
+        roles.publish_ad(id, &vin, ago(500 - id));
+    }
+    lists.stock.read().await.unwrap();
+    lists.ads.read().await.unwrap();
+    let counts = console.lock().ledger.summary();
+    assert_eq!((counts.accepted, counts.ads), (100, 100));
+}
+
+#[tokio::test]
 async fn another_database_of_stock_is_noticed_when_it_has_the_id_that_was_read_last() {
     let roles = web::Data::new(Roles::default());
     roles.stock_vehicle(1, "before", ago(60));
