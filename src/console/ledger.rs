@@ -152,6 +152,11 @@ impl Ledger {
         self.since.is_some()
     }
 
+    /// Returns since when vehicles count, in milliseconds since the Unix epoch.
+    pub fn since(&self) -> Option<i64> {
+        self.since
+    }
+
     /// Returns the highest id in stock's list.
     pub fn listed(&self) -> i64 {
         self.listed

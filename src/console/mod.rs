@@ -34,7 +34,6 @@ use std::time::Duration;
 
 use actix_web::web::ServiceConfig;
 use anyhow::{Context as _, anyhow};
-use chrono::Utc;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use prometheus_client::registry::Registry;
@@ -149,16 +148,13 @@ impl Console {
         let Self { server, args, faults } = self;
         tracing::info!(address = %server.address(), "console listens");
         let processing = i64::try_from(args.processing_time.as_millis()).unwrap_or(i64::MAX / 2);
-        let console = Arc::new(State::new(
-            Settings {
-                version: env!("CARGO_PKG_VERSION"),
-                read_only: args.read_only,
-                needs_key: args.keys.are_required(),
-                jaeger_url: args.jaeger_url.map(|url| url.as_str().trim_end_matches('/').to_owned()),
-                processing,
-            },
-            Utc::now().timestamp_millis(),
-        ));
+        let console = Arc::new(State::new(Settings {
+            version: env!("CARGO_PKG_VERSION"),
+            read_only: args.read_only,
+            needs_key: args.keys.are_required(),
+            jaeger_url: args.jaeger_url.map(|url| url.as_str().trim_end_matches('/').to_owned()),
+            processing,
+        }));
         let client = new_client()?;
         let (stock, ads) =
             (RoleClient::new(&client, &args.stock_url), RoleClient::new(&client, &args.ads_url));

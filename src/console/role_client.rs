@@ -77,18 +77,6 @@ impl RoleClient {
         Ok((status, body_of(response).await?))
     }
 
-    /// Returns whether the resource at `path` exists.
-    ///
-    /// # Errors
-    /// Fails when the role does not report this.
-    pub async fn has(&self, path: &str) -> anyhow::Result<bool> {
-        match self.get(path).await?.0 {
-            StatusCode::OK => Ok(true),
-            StatusCode::NOT_FOUND => Ok(false),
-            status => bail!("it answered {status} to GET {path}"),
-        }
-    }
-
     /// Returns the items of a page of a list, and the path of the next page.
     ///
     /// # Errors

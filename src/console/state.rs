@@ -55,8 +55,6 @@ pub struct Settings {
 pub struct Console {
     pub settings: Settings,
     pub log: EventLog,
-    /// When the console started, in milliseconds since the Unix epoch.
-    pub started: i64,
     state: Mutex<State>,
 }
 
@@ -87,8 +85,8 @@ pub struct State {
 }
 
 impl Console {
-    pub fn new(settings: Settings, started: i64) -> Self {
-        Self { settings, log: EventLog::new(), started, state: Mutex::default() }
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, log: EventLog::new(), state: Mutex::default() }
     }
 
     pub fn lock(&self) -> MutexGuard<'_, State> {

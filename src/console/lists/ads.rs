@@ -1,21 +1,20 @@
-//! Follows the lists of stock and ads.
+//! Follows the list of ads.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use reqwest::StatusCode;
 use serde::Deserialize;
 use uuid::{NoContext, Timestamp, Uuid};
 
-use super::ledger::{AdOutcome, Passed};
-use super::role_client::RoleClient;
-use super::state::{AdView, Console};
+use super::PAGES;
+use crate::console::ledger::{AdOutcome, Passed};
+use crate::console::role_client::RoleClient;
+use crate::console::state::{AdView, Console};
 use crate::excerpt::excerpt;
 
-const INTERVAL: Duration = Duration::from_secs(1);
-/// The maximum number of pages that are read at a time.
-const PAGES: usize = 20;
 /// The time for which an ad that sorts before a known one may still appear: several inserts are in progress at a time.
 const SETTLED: Duration = Duration::from_secs(3);
 /// The number of suspects that are looked up at a time.
@@ -27,14 +26,6 @@ const FIRST_ADS: usize = 30;
 const MAX_TEXT_CHARS: usize = 80;
 /// The time beyond an estimate after which a vehicle is late, in milliseconds.
 const MARGIN: i64 = 10_000;
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct StockedVehicle {
-    id: i64,
-    vin: String,
-    created_at: DateTime<Utc>,
-}
 
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -66,110 +57,40 @@ impl From<&Ad> for AdView {
     }
 }
 
-/// The lists of stock and ads, and how far they were read.
-pub struct Lists {
+/// The list of ads, and how far it was read.
+pub(super) struct AdList {
     console: Arc<Console>,
-    stock: RoleClient,
     ads: RoleClient,
     /// The cursor behind which no further ad appears.
     settled: Option<String>,
     /// The ads after it, and when each was seen first.
     recent: BTreeMap<String, Instant>,
+    /// The last ad that was seen.
+    newest: Option<String>,
     /// The ids and vins of the vehicles that may have a second ad.
     doubtful: BTreeMap<i64, String>,
 }
 
-impl Lists {
-    pub fn new(console: Arc<Console>, stock: RoleClient, ads: RoleClient) -> Self {
-        Self { console, stock, ads, settled: None, recent: BTreeMap::new(), doubtful: BTreeMap::new() }
+impl AdList {
+    pub(super) fn new(console: Arc<Console>, ads: RoleClient) -> Self {
+        Self { console, ads, settled: None, recent: BTreeMap::new(), newest: None, doubtful: BTreeMap::new() }
     }
 
-    /// Follows the lists until the future is dropped. An unavailable role is reported by its readiness.
-    pub async fn follow(&mut self) {
-        loop {
-            if let Err(error) = self.follow_stock().await {
-                tracing::debug!(error = format!("{error:#}"), "cannot read the list of stock, will retry");
-            }
-            if let Err(error) = self.follow_ads().await {
-                tracing::debug!(error = format!("{error:#}"), "cannot read the list of ads, will retry");
-            }
-            let looked_up = async {
-                self.look_up_doubtful().await?;
-                self.look_up_suspects().await
-            };
-            if let Err(error) = looked_up.await {
-                tracing::debug!(error = format!("{error:#}"), "cannot look up ads, will retry");
-            }
-            tokio::time::sleep(INTERVAL).await;
-        }
-    }
-
-    async fn follow_stock(&self) -> anyhow::Result<()> {
-        if !self.console.lock().ledger.has_begun() {
-            let last = self.last_id().await?;
-            self.console.lock().ledger.begin(last, Utc::now().timestamp_millis());
-        }
-        let listed = self.console.lock().ledger.listed();
-        if listed > 0 && !self.stock.has(&format!("/stock/{listed}")).await? {
-            // Stock has another database, or an earlier state of it.
-            let last = self.last_id().await?;
-            self.console.lock().ledger.begin(last, Utc::now().timestamp_millis());
-            return Ok(());
-        }
-        let mut path = Some(format!("/stock?limit=1000&after={listed}"));
-        for _ in 0..PAGES {
-            let Some(page) = path.take() else { break };
-            let (vehicles, next) = self.stock.page::<StockedVehicle>(&page).await?;
-            path = next;
+    /// Reads the ads that were added to the list.
+    pub(super) async fn read(&mut self) -> anyhow::Result<()> {
+        if let Some(newest) = &self.newest
+            && self.ads.get(&format!("/ads/{newest}")).await?.0 == StatusCode::NOT_FOUND
+        {
+            tracing::warn!(
+                "ads has another database or an earlier state of it, will count from here; audit finds vehicles without an ad"
+            );
+            *self = Self::new(Arc::clone(&self.console), self.ads.clone());
             let mut state = self.console.lock();
-            let now = Utc::now().timestamp_millis();
-            for StockedVehicle { id, vin, created_at } in vehicles {
-                let accepted = created_at.timestamp_millis();
-                let Some(outcome) = state.ledger.list(id, &vin, accepted) else { continue };
-                state.totals.accepted += 1;
-                if let AdOutcome::First(millis) = outcome {
-                    state.history.path(now, millis);
-                }
-                state.ways.step(&vin, |way| {
-                    way.id = Some(id);
-                    way.accepted = Some(accepted);
-                });
+            if state.ledger.has_begun() {
+                let listed = state.ledger.listed();
+                state.ledger.begin(listed, Utc::now().timestamp_millis());
             }
         }
-        Ok(())
-    }
-
-    /// Returns the highest id in stock. The list begins with the oldest vehicle, so the id is searched for: the number
-    /// of requests grows with the logarithm of the id.
-    async fn last_id(&self) -> anyhow::Result<i64> {
-        let mut low = 0;
-        let mut high = 1;
-        while self.has_vehicles_after(high).await? {
-            low = high;
-            high *= 2;
-        }
-        if low == 0 && !self.has_vehicles_after(0).await? {
-            return Ok(0);
-        }
-        while high - low > 1 {
-            let middle = low + (high - low) / 2;
-            if self.has_vehicles_after(middle).await? {
-                low = middle;
-            } else {
-                high = middle;
-            }
-        }
-        Ok(high)
-    }
-
-    async fn has_vehicles_after(&self, id: i64) -> anyhow::Result<bool> {
-        let path = format!("/stock?limit=1&after={id}");
-        let (vehicles, next) = self.stock.page::<StockedVehicle>(&path).await?;
-        // A page of unreadable vehicles is empty.
-        Ok(!vehicles.is_empty() || next.is_some())
-    }
-
-    async fn follow_ads(&mut self) -> anyhow::Result<()> {
         let mut settled = match &self.settled {
             Some(settled) => settled.clone(),
             None => self.first_cursor().await?,
@@ -194,12 +115,13 @@ impl Lists {
     fn see(&mut self, ads: &[Ad]) {
         let mut state = self.console.lock();
         let now = Utc::now().timestamp_millis();
-        let begun = state.ledger.has_begun();
+        let since = state.ledger.since();
         for ad in ads {
             if self.recent.contains_key(&ad.id) {
                 continue;
             }
             self.recent.insert(ad.id.clone(), Instant::now());
+            self.newest = self.newest.take().max(Some(ad.id.clone()));
             let published = ad.published_at.timestamp_millis();
             if let Some(id) = ad.vehicle_id {
                 match state.ledger.ad(id, &ad.id, published) {
@@ -210,7 +132,7 @@ impl Lists {
                     AdOutcome::Doubtful | AdOutcome::Known => {}
                 }
             }
-            if begun && published >= self.console.started {
+            if since.is_some_and(|since| published >= since) {
                 state.totals.ads += 1;
             }
             state.ways.step(&ad.vin, |way| {
@@ -221,7 +143,8 @@ impl Lists {
         }
     }
 
-    /// Returns a cursor before about the last 30 ads. An id begins with the time, which is searched for.
+    /// Returns a cursor before about the last 30 ads, and before all of vehicles that count. An id begins with the time,
+    /// which is searched for.
     async fn first_cursor(&self) -> anyhow::Result<String> {
         let (mut low, mut high) = (0, Utc::now().timestamp().unsigned_abs());
         while high - low > 1 {
@@ -234,12 +157,20 @@ impl Lists {
                 high = middle;
             }
         }
-        Ok(cursor_at(low))
+        let since = self.console.lock().ledger.since();
+        let since = since.and_then(|millis| u64::try_from(millis / 1_000).ok());
+        Ok(cursor_at(since.map_or(low, |since| since.min(low))))
     }
 
     async fn ads_of(&self, vin: &str) -> anyhow::Result<Vec<Ad>> {
         let vin = percent_encoding::utf8_percent_encode(vin, percent_encoding::NON_ALPHANUMERIC);
         Ok(self.ads.page::<Ad>(&format!("/ads?limit=10&vin={vin}")).await?.0)
+    }
+
+    /// Asks ads for the vehicles that seem to have a second ad or to be lost.
+    pub(super) async fn look_up(&mut self) -> anyhow::Result<()> {
+        self.look_up_doubtful().await?;
+        self.look_up_suspects().await
     }
 
     /// Asks ads for the vehicles that seem to have a second ad.
@@ -267,7 +198,8 @@ impl Lists {
         for (id, vin) in suspects {
             let ads = self.ads_of(&vin).await?;
             let mut state = self.console.lock();
-            match ads.iter().find(|ad| ad.vehicle_id.is_none_or(|of| of == id)) {
+            // Ads makes one ad of a vin, also when stock gives it a second id.
+            match ads.first() {
                 Some(ad) => {
                     let published = ad.published_at.timestamp_millis();
                     let _ = state.ledger.ad(id, &ad.id, published);
