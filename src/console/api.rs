@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName};
+use actix_web::http::{Method, StatusCode};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use chrono::Utc;
+use futures::stream::empty;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -100,6 +101,10 @@ impl Api {
 }
 
 async fn stream(_: OwnPage, api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    if request.method() == Method::HEAD {
+        // The server would take events for ever and send none of them.
+        return Ok(event_stream(&request, empty()));
+    }
     let permit = Arc::clone(&api.pages).try_acquire_owned();
     let permit = permit.map_err(|_| Problem::new(&ProblemType::OVERLOADED, "too many pages are open"))?;
     let last = request.headers().get(HeaderName::from_static("last-event-id"));

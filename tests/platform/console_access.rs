@@ -128,6 +128,21 @@ async fn the_number_of_open_pages_is_bounded() {
     assert_eq!(terminate(&mut console.child).await.code(), Some(0));
 }
 
+#[tokio::test]
+async fn a_page_is_not_open_after_a_look_at_the_headers_of_its_events() {
+    let (mut console, page) = lonely_console(&[]).await;
+    let events = format!("{page}/events");
+    for _ in 0..65 {
+        let headers = http_client().head(&events).send().await.unwrap();
+        assert_eq!(
+            (headers.status(), &*headers.headers()["content-type"].to_str().unwrap()),
+            (StatusCode::OK, "text/event-stream")
+        );
+    }
+    assert_eq!(http_client().get(&events).send().await.unwrap().status(), StatusCode::OK);
+    assert_eq!(terminate(&mut console.child).await.code(), Some(0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_need_the_key_which_is_passed_on_to_stock() {
     let platform =
