@@ -61,7 +61,7 @@ pub struct Api {
     pub shutdown: CancellationToken,
     pages: Arc<Semaphore>,
     /// Held while dead letters are resolved: two producers with the same id would fence each other.
-    resolving: Mutex<()>,
+    resolving: Arc<Mutex<()>>,
 }
 
 impl Api {
@@ -74,7 +74,7 @@ impl Api {
         shutdown: CancellationToken,
     ) -> Self {
         let pages = Arc::new(Semaphore::new(MAX_PAGES));
-        Self { console, kafka, stock, keys, hosts, shutdown, pages, resolving: Mutex::default() }
+        Self { console, kafka, stock, keys, hosts, shutdown, pages, resolving: Arc::default() }
     }
 
     pub fn routes(self: Arc<Self>) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
@@ -185,9 +185,13 @@ async fn resolve(
     let letters = parse_letters(&document).map_err(|reason| {
         Problem::new(&ProblemType::MALFORMED_REQUEST, format!("the field \"letters\" {reason}"))
     })?;
-    let _one_at_a_time = api.resolving.lock().await;
+    let one_at_a_time = Arc::clone(&api.resolving).try_lock_owned().map_err(|_| {
+        Problem::new(&ProblemType::OVERLOADED, "other dead letters are being resolved, retry later")
+    })?;
     let kafka = api.kafka.clone();
     let work = tokio::task::spawn_blocking(move || {
+        // The work goes on when the client is gone.
+        let _one_at_a_time = one_at_a_time;
         let plan =
             Plan { which: Which::These(letters), how, max_replays: DEFAULT_MAX_REPLAYS, dry_run: false };
         let mut steps = Vec::new();
