@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName};
+use actix_web::http::{Method, StatusCode};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use chrono::Utc;
+use futures::stream::empty;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -60,7 +61,7 @@ pub struct Api {
     pub shutdown: CancellationToken,
     pages: Arc<Semaphore>,
     /// Held while dead letters are resolved: two producers with the same id would fence each other.
-    resolving: Mutex<()>,
+    resolving: Arc<Mutex<()>>,
 }
 
 impl Api {
@@ -73,7 +74,7 @@ impl Api {
         shutdown: CancellationToken,
     ) -> Self {
         let pages = Arc::new(Semaphore::new(MAX_PAGES));
-        Self { console, kafka, stock, keys, hosts, shutdown, pages, resolving: Mutex::default() }
+        Self { console, kafka, stock, keys, hosts, shutdown, pages, resolving: Arc::default() }
     }
 
     pub fn routes(self: Arc<Self>) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
@@ -100,6 +101,10 @@ impl Api {
 }
 
 async fn stream(_: OwnPage, api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    if request.method() == Method::HEAD {
+        // The server would take events for ever and send none of them.
+        return Ok(event_stream(&request, empty()));
+    }
     let permit = Arc::clone(&api.pages).try_acquire_owned();
     let permit = permit.map_err(|_| Problem::new(&ProblemType::OVERLOADED, "too many pages are open"))?;
     let last = request.headers().get(HeaderName::from_static("last-event-id"));
@@ -180,9 +185,13 @@ async fn resolve(
     let letters = parse_letters(&document).map_err(|reason| {
         Problem::new(&ProblemType::MALFORMED_REQUEST, format!("the field \"letters\" {reason}"))
     })?;
-    let _one_at_a_time = api.resolving.lock().await;
+    let one_at_a_time = Arc::clone(&api.resolving).try_lock_owned().map_err(|_| {
+        Problem::new(&ProblemType::OVERLOADED, "other dead letters are being resolved, retry later")
+    })?;
     let kafka = api.kafka.clone();
     let work = tokio::task::spawn_blocking(move || {
+        // The work goes on when the client is gone.
+        let _one_at_a_time = one_at_a_time;
         let plan =
             Plan { which: Which::These(letters), how, max_replays: DEFAULT_MAX_REPLAYS, dry_run: false };
         let mut steps = Vec::new();

@@ -73,8 +73,8 @@ pub struct ConsoleArgs {
     #[arg(long, env = "ADS_URL", value_name = "URL", default_value = "http://127.0.0.1:3003", value_parser = url_parser(), help_heading = "Roles")]
     pub ads_url: Url,
 
-    /// Addresses of the estimators that serve health (estimate --port); without them, the page shows only the members
-    /// of their group [default: none]
+    /// Addresses of the estimators that serve health (estimate --port), each address of a name being one; without them,
+    /// the page shows only the members of their group [default: none]
     #[arg(long, env = "ESTIMATE_URL", value_name = "URL,...", value_delimiter = ',', value_parser = url_parser(), help_heading = "Roles")]
     pub estimate_url: Vec<Url>,
 
@@ -158,11 +158,11 @@ impl Console {
         let client = new_client()?;
         let (stock, ads) =
             (RoleClient::new(&client, &args.stock_url), RoleClient::new(&client, &args.ads_url));
-        let estimators = args.estimate_url.iter().map(|url| ("estimate", RoleClient::new(&client, url)));
         let roles = Roles {
             console: Arc::clone(&console),
             stock: stock.clone(),
-            others: estimators.chain([("ads", ads.clone())]).collect(),
+            estimators: args.estimate_url.iter().map(|url| RoleClient::new(&client, url)).collect(),
+            ads: ads.clone(),
         };
         let records = Records::new(&args.kafka, Arc::clone(&console))?;
         let groups = Groups::new(&args.kafka, Arc::clone(&console))?;

@@ -1,5 +1,6 @@
 //! Sends requests to the roles, with bounds of size and time.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -13,6 +14,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The time after which an unused connection is closed. Servers close it after 5 s.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The maximum number of instances that share a name.
+const MAX_INSTANCES: usize = 16;
 /// The maximum size of a response.
 const MAX_BYTES: usize = 8 << 20;
 
@@ -66,6 +69,19 @@ impl RoleClient {
         &self.base
     }
 
+    /// Returns the instances of a role: one for each address of its name, which may be that of several.
+    pub async fn instances(&self) -> Vec<Self> {
+        let Ok(url) = Url::parse(&self.base) else { return vec![self.clone()] };
+        let (Some(name), Some(port)) = (url.domain(), url.port_or_known_default()) else {
+            return vec![self.clone()];
+        };
+        let found = tokio::time::timeout(CONNECT_TIMEOUT, tokio::net::lookup_host((name, port))).await;
+        // A request to the name itself shows why it has no address.
+        let addresses =
+            found.map_or_else(|_| Vec::new(), |found| found.map_or_else(|_| Vec::new(), Iterator::collect));
+        instances_at(&url, addresses).iter().map(|url| Self::new(&self.client, url)).collect()
+    }
+
     /// Returns the status and the body of the resource at `path`.
     ///
     /// # Errors
@@ -101,6 +117,24 @@ impl RoleClient {
     }
 }
 
+/// Returns the URLs of the instances at `addresses`, or `url` itself if there is only one instance. An instance may have
+/// an address of each family. A certificate is for the name, so a TLS server counts as one instance.
+fn instances_at(url: &Url, mut addresses: Vec<SocketAddr>) -> Vec<Url> {
+    if addresses.iter().any(SocketAddr::is_ipv4) {
+        addresses.retain(SocketAddr::is_ipv4);
+    }
+    addresses.sort();
+    addresses.dedup();
+    if url.scheme() != "http" || addresses.len() < 2 {
+        return vec![url.clone()];
+    }
+    let at = |address: &SocketAddr| {
+        let mut url = url.clone();
+        url.set_ip_host(address.ip()).ok().map(|()| url)
+    };
+    addresses.iter().filter_map(at).take(MAX_INSTANCES).collect()
+}
+
 /// Returns the body of a response.
 ///
 /// # Errors
@@ -129,6 +163,30 @@ pub fn without_url(error: reqwest::Error) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_address_of_a_name_is_an_instance() {
+        let instances = |url: &str, addresses: &[&str]| {
+            let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+            let urls = instances_at(&Url::parse(url).unwrap(), addresses);
+            urls.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let (first, second) = ("10.0.0.2:3001", "10.0.0.10:3001");
+        let both = ["http://10.0.0.2:3001/base", "http://10.0.0.10:3001/base"];
+        assert_eq!(instances("http://estimate:3001/base", &[second, first, second, "[fd00::1]:3001"]), both);
+        assert_eq!(
+            instances("http://estimate:3001", &["[fd00::2]:3001", "[fd00::1]:3001"]),
+            ["http://[fd00::1]:3001/", "http://[fd00::2]:3001/"]
+        );
+        for (url, addresses) in [
+            ("http://estimate:3001/", &[][..]),
+            ("http://estimate:3001/", &[first]),
+            ("http://localhost:3001/", &["[::1]:3001", "127.0.0.1:3001"]),
+            ("https://estimate/", &[first, second]),
+        ] {
+            assert_eq!(instances(url, addresses), [url], "{addresses:?}");
+        }
+    }
 
     #[test]
     fn a_role_has_an_http_url_without_credentials() {

@@ -51,7 +51,8 @@ struct Answer {
 pub struct Roles {
     pub console: Arc<Console>,
     pub stock: RoleClient,
-    pub others: Vec<(&'static str, RoleClient)>,
+    pub estimators: Vec<RoleClient>,
+    pub ads: RoleClient,
 }
 
 impl Roles {
@@ -60,9 +61,10 @@ impl Roles {
         let mut recent = VecDeque::new();
         loop {
             let stock = [("stock", &self.stock)];
-            let others = self.others.iter().map(|(kind, role)| (*kind, role));
-            let all: Vec<_> = stock.into_iter().chain(others).collect();
-            let views = join_all(all.into_iter().map(|(kind, role)| probe(kind, role))).await;
+            let estimators = join_all(self.estimators.iter().map(RoleClient::instances)).await.concat();
+            let estimators = estimators.iter().map(|role| ("estimate", role));
+            let all = stock.into_iter().chain(estimators).chain([("ads", &self.ads)]);
+            let views = join_all(all.map(|(kind, role)| probe(kind, role))).await;
             let quantile = match self.histogram().await {
                 Some(now) => {
                     let before = recent.front();

@@ -1,6 +1,6 @@
 //! Resolves dead letters by putting them back on their topics or by discarding them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use anyhow::Context as _;
@@ -17,7 +17,7 @@ const TRANSACTIONAL_ID: &str = "vehicle-platform-dlq";
 
 /// The maximum number of dead letters resolved in one transaction.
 const BATCH_LIMIT: usize = 500;
-const BATCH_BYTES: usize = 16 * 1024 * 1024;
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
 /// What to do with which dead letters.
 #[derive(Clone, Debug)]
@@ -77,8 +77,17 @@ pub fn resolve(kafka: &KafkaArgs, plan: &Plan, report: impl FnMut(Step)) -> anyh
         Resolver { producer, naming, plan, batch: Vec::new(), bytes: 0, outcome: Outcome::default(), report };
     match &plan.which {
         Which::These(ids) => {
-            for (id, letter) in find(kafka, ids)? {
-                resolver.add(id, &letter)?;
+            verify(kafka, ids)?;
+            // The dead letters are read again, so that only those of one batch are in memory.
+            let mut left: BTreeSet<_> = ids.iter().copied().collect();
+            Selection::default().for_each(kafka, |id, letter, waits| {
+                if waits && left.remove(&id) {
+                    resolver.add(id, &letter)?;
+                }
+                Ok(if left.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            })?;
+            for id in left {
+                resolver.skip(id, "it was resolved or deleted meanwhile".to_owned());
             }
         }
         Which::All(selection) => selection.for_each(kafka, |id, letter, waits| {
@@ -95,27 +104,22 @@ pub fn resolve(kafka: &KafkaArgs, plan: &Plan, report: impl FnMut(Step)) -> anyh
     Ok(resolver.outcome)
 }
 
-/// Returns the dead letters with these ids.
-fn find(kafka: &KafkaArgs, ids: &[LetterId]) -> anyhow::Result<Vec<(LetterId, DeadLetter)>> {
+/// Verifies that these dead letters exist and are unresolved.
+fn verify(kafka: &KafkaArgs, ids: &[LetterId]) -> anyhow::Result<()> {
     let mut named: BTreeMap<_, _> = ids.iter().map(|id| (*id, None)).collect();
-    Selection::default().for_each(kafka, |id, letter, waits| {
+    Selection::default().for_each(kafka, |id, _, waits| {
         if let Some(found) = named.get_mut(&id) {
-            *found = Some((letter, waits));
+            *found = Some(waits);
         }
         Ok(ControlFlow::Continue(()))
     })?;
-    let (mut letters, mut wrong) = (Vec::new(), Vec::new());
-    for (id, found) in named {
-        match found {
-            Some((letter, true)) => letters.push((id, letter)),
-            Some((_, false)) => wrong.push(format!("{id} is already resolved")),
-            None => wrong.push(format!("dead letter {id} does not exist")),
-        }
-    }
-    if !wrong.is_empty() {
-        return Err(Unresolvable(wrong).into());
-    }
-    Ok(letters)
+    let reason = |(id, found)| match found {
+        Some(true) => None,
+        Some(false) => Some(format!("{id} is already resolved")),
+        None => Some(format!("dead letter {id} does not exist")),
+    };
+    let wrong: Vec<_> = named.into_iter().filter_map(reason).collect();
+    if wrong.is_empty() { Ok(()) } else { Err(Unresolvable(wrong).into()) }
 }
 
 /// A dead letter and the records that resolve it.
@@ -132,7 +136,7 @@ struct Resolver<'a, R> {
     naming: Naming,
     plan: &'a Plan,
     batch: Vec<Pending>,
-    /// The total size of the values in the batch.
+    /// The total size of the records in the batch.
     bytes: usize,
     outcome: Outcome,
     report: R,
@@ -145,7 +149,7 @@ impl<R: FnMut(Step)> Resolver<'_, R> {
             return Ok(());
         }
         let records = letter.resolve(&self.naming.topic(id.event), self.plan.how);
-        self.bytes += records.iter().map(|record| record.value.as_ref().map_or(0, Vec::len)).sum::<usize>();
+        self.bytes += records.iter().map(OutgoingRecord::bytes).sum::<usize>();
         self.batch.push(Pending { id, records });
         if self.batch.len() >= BATCH_LIMIT || self.bytes >= BATCH_BYTES { self.flush() } else { Ok(()) }
     }

@@ -46,6 +46,20 @@ fn parse_name(text: &str) -> Result<String, String> {
 }
 
 impl AllowedHosts {
+    /// Returns the host and port of a request.
+    ///
+    /// # Errors
+    /// Returns a 403 problem when the page may not be used under this host.
+    fn check<'a>(&self, request: &'a HttpRequest) -> Result<&'a str, Problem> {
+        let host =
+            request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        if self.allow(host) {
+            return Ok(host);
+        }
+        let detail = "the name is not an IP address, localhost or one of --allowed-host (ALLOWED_HOST)";
+        Err(Problem::new(&ProblemType::FOREIGN_HOST, detail))
+    }
+
     /// Returns whether a page may be used under the host and port `authority`.
     fn allow(&self, authority: &str) -> bool {
         let (host, port) = match authority.strip_prefix('[') {
@@ -62,6 +76,19 @@ impl AllowedHosts {
     }
 }
 
+/// Proves that a page may be used under the host of the request. Its extraction fails with 403 otherwise. Other sites may
+/// link to the page.
+pub struct AllowedHost;
+
+impl FromRequest for AllowedHost {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(hosts_of(request).check(request).map(|_| Self))
+    }
+}
+
 /// Proves that a request comes from no page of another site. Its extraction fails with 403 otherwise.
 pub struct OwnPage;
 
@@ -70,18 +97,17 @@ impl FromRequest for OwnPage {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let hosts = request.app_data::<AllowedHosts>().cloned().unwrap_or_default();
-        ready(check(request, &hosts).map(|()| Self))
+        ready(check(request, &hosts_of(request)).map(|()| Self))
     }
+}
+
+fn hosts_of(request: &HttpRequest) -> AllowedHosts {
+    request.app_data::<AllowedHosts>().cloned().unwrap_or_default()
 }
 
 fn check(request: &HttpRequest, hosts: &AllowedHosts) -> Result<(), Problem> {
     let values = |name| request.headers().get_all(name).map(|value| value.to_str().unwrap_or_default());
-    let host = values(header::HOST).next().unwrap_or_default();
-    if !hosts.allow(host) {
-        let detail = "the name is not an IP address, localhost or one of --allowed-host (ALLOWED_HOST)";
-        return Err(Problem::new(&ProblemType::FOREIGN_HOST, detail));
-    }
+    let host = hosts.check(request)?;
     // Behind a proxy that ends TLS, only the scheme differs.
     let is_own =
         |origin: &str| origin.split_once("://").is_some_and(|(_, own)| own.eq_ignore_ascii_case(host));

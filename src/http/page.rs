@@ -4,6 +4,7 @@ use actix_web::HttpResponse;
 use actix_web::http::header;
 use actix_web::web::{Bytes, ServiceConfig};
 
+use super::own_page::AllowedHost;
 use super::room::chunked_body;
 use super::routes::readable;
 
@@ -22,7 +23,7 @@ pub struct PageFile {
 impl PageFile {
     /// Adds the route of the file.
     pub fn configure(self, config: &mut ServiceConfig) {
-        config.service(readable(self.path, move || async move { self.respond() }));
+        config.service(readable(self.path, move |_: AllowedHost| async move { self.respond() }));
     }
 
     fn respond(self) -> HttpResponse {

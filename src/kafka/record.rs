@@ -156,7 +156,7 @@ impl OutgoingRecord {
     }
 
     /// Returns the size of the key, the value and the headers in memory, in bytes.
-    pub(super) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
         // An empty header also occupies memory.
         let headers =

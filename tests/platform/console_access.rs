@@ -60,9 +60,15 @@ async fn pages_of_other_sites_are_refused() {
         assert_ne!(status(own).await.0, StatusCode::FORBIDDEN, "{path}");
         assert_eq!(status(client.get(&url)).await.0, StatusCode::METHOD_NOT_ALLOWED, "{path}");
     }
+    // Under a name that is not allowed, the page itself states the reason.
+    for path in ["", "app.js", "events"] {
+        let rebound = client.get(format!("{page}/{path}")).header("host", "rebound.example");
+        let foreign_host = (StatusCode::FORBIDDEN, "/problems/foreign-host".to_owned());
+        assert_eq!(status(rebound).await, foreign_host, "{path}");
+    }
+    let linked = status(client.get(&page).header("sec-fetch-site", "cross-site")).await;
+    assert_eq!(linked.0, StatusCode::OK);
     let events = format!("{page}/events");
-    let rebound = status(client.get(&events).header("host", "rebound.example")).await;
-    assert_eq!(rebound.0, StatusCode::FORBIDDEN);
     let foreign = status(client.get(&events).header("sec-fetch-site", "cross-site")).await;
     assert_eq!(foreign.0, StatusCode::FORBIDDEN);
     let proxied = client.get(&events).header("host", "console.example").send().await.unwrap();
@@ -126,6 +132,40 @@ async fn the_number_of_open_pages_is_bounded() {
     .await;
     drop(open);
     assert_eq!(terminate(&mut console.child).await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_page_is_not_open_after_a_look_at_the_headers_of_its_events() {
+    let (mut console, page) = lonely_console(&[]).await;
+    let events = format!("{page}/events");
+    for _ in 0..65 {
+        let headers = http_client().head(&events).send().await.unwrap();
+        assert_eq!(
+            (headers.status(), &*headers.headers()["content-type"].to_str().unwrap()),
+            (StatusCode::OK, "text/event-stream")
+        );
+    }
+    assert_eq!(http_client().get(&events).send().await.unwrap().status(), StatusCode::OK);
+    assert_eq!(terminate(&mut console.child).await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn dead_letters_do_not_wait_behind_others_while_the_brokers_do_not_answer() {
+    let (mut console, page) = lonely_console(&[]).await;
+    let discard = async || {
+        let letters = json!({ "letters": ["stock.vehicle-created/0/0"] });
+        post(&format!("{page}/letters/discard"), &letters).await
+    };
+    // One of them is tried for a minute.
+    let refused = tokio::select! {
+        refused = discard() => refused,
+        refused = discard() => refused,
+    };
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refused.headers().contains_key("retry-after"));
+    assert_eq!(refused.json::<Value>().await.unwrap()["type"], "/problems/overloaded");
+    console.child.kill().unwrap();
+    console.child.wait().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

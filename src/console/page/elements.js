@@ -12,6 +12,19 @@ export function make(name, { class: className, ...attributes } = {}, ...children
   return element;
 }
 
+/**
+ * Makes `children` the children of an element. Those that remain stay where they are: moving them would take the focus
+ * from them and begin their animations again.
+ */
+export function setChildren(element, children) {
+  const wanted = new Set(children);
+  for (const child of [...element.children]) if (!wanted.has(child)) child.remove();
+  children.forEach((child, index) => {
+    const present = element.children[index] ?? null;
+    if (present !== child) element.insertBefore(child, present);
+  });
+}
+
 /** Creates an element of a drawing. */
 export function draw(name, attributes = {}, ...children) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", name);

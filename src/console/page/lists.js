@@ -1,13 +1,13 @@
 // Shows the newest ads and the dead letters.
 
 import { confirmAndResolve } from "./actions.js";
-import { amount, byId, clock, integer, make, moment, setText } from "./elements.js";
+import { amount, byId, clock, integer, make, moment, setChildren, setText } from "./elements.js";
 
 export function showAds(ads, highlight) {
   const rows = byId("ads-rows");
   const known = new Map([...rows.children].map((row) => [row.dataset.id, row]));
   const newest = ads.slice().reverse();
-  rows.replaceChildren(...newest.map((ad) => known.get(ad.id) ?? make("tr", { "data-id": ad.id, class: highlight ? "new" : "" },
+  setChildren(rows, newest.map((ad) => known.get(ad.id) ?? make("tr", { "data-id": ad.id, class: highlight ? "new" : "" },
     make("td", {}, make("time", { datetime: new Date(ad.published).toISOString() }, moment(ad.published))),
     make("td", {}, `${ad.name}, ${ad.year}`, make("small", { class: "mono" }, ad.vin)),
     make("td", { class: "number" }, `${amount(ad.price)} ${ad.unit}`))));
@@ -19,9 +19,14 @@ export function showLetters({ waiting, shown }, { readOnly }) {
   const list = byId("letters-list");
   const known = new Map([...list.children].map((item) => [item.dataset.id, item]));
   const items = shown.map((letter) => known.get(letter.id) ?? describe(letter, readOnly));
-  // Moving an element would take the focus from it.
-  const same = items.length === list.children.length && items.every((item, index) => item === list.children[index]);
-  if (!same) list.replaceChildren(...items);
+  const before = [...list.children];
+  const focused = before.findIndex((item) => item.contains(document.activeElement));
+  setChildren(list, items);
+  // The focus of an item that is gone moves to the next one.
+  if (focused >= 0 && !before[focused].isConnected) {
+    const next = before.slice(focused).find((item) => item.isConnected) ?? list.lastElementChild;
+    (next?.querySelector("button:enabled") ?? byId("letters-title")).focus();
+  }
   byId("letters-empty").hidden = waiting > 0;
   const more = waiting > shown.length ? `, the newest ${integer(shown.length)} are shown` : "";
   setText(byId("letters-count"), waiting ? `${integer(waiting)} waiting${more}` : "");
