@@ -123,7 +123,7 @@ impl Console {
         let is_open = !args.http.host.is_loopback() && !args.read_only && !args.keys.are_required();
         if is_open {
             tracing::warn!(
-                "whoever reaches the console can post vehicles and resolve dead letters; see --api-key and --read-only"
+                "anyone who reaches the console can post vehicles and resolve dead letters; see --api-key and --read-only"
             );
         }
         Ok(Self { server, args, faults: None })

@@ -26,7 +26,7 @@ pub fn event_stream(request: &HttpRequest, events: impl Stream<Item = Bytes> + '
         .content_type("text/event-stream")
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        // Tells nginx to pass on each event immediately.
+        // nginx passes on each event immediately with it.
         .insert_header(("x-accel-buffering", "no"))
         .streaming(events)
 }

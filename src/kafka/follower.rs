@@ -232,7 +232,7 @@ impl TopicFollower {
         Ok(look)
     }
 
-    /// Reads until `until`. Returns whether all positions are still the right ones, as far as the client can tell.
+    /// Reads until `until`. Returns whether all positions are still the right ones.
     fn read(
         &mut self,
         consumer: &BaseConsumer<LoggingContext>,

@@ -141,7 +141,7 @@ async fn a_page_is_not_open_after_a_look_at_the_headers_of_its_events() {
     for _ in 0..65 {
         let headers = http_client().head(&events).send().await.unwrap();
         assert_eq!(
-            (headers.status(), &*headers.headers()["content-type"].to_str().unwrap()),
+            (headers.status(), headers.headers()["content-type"].to_str().unwrap()),
             (StatusCode::OK, "text/event-stream")
         );
     }
