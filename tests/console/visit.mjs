@@ -28,8 +28,8 @@ const page = await context.newPage();
 const problems = [];
 const watch = (page) => {
   page.on("console", (message) => {
-    // The browser itself reports the vehicle that is refused on purpose.
-    if (message.text().includes("status of 400")) return;
+    // The browser itself reports the vehicles that are refused on purpose.
+    if (message.text().includes("status of 400") || message.text().includes("status of 401")) return;
     if (["error", "warning"].includes(message.type())) problems.push(`console: ${message.text()}`);
   });
   page.on("pageerror", (error) => problems.push(`error: ${error.message}`));
@@ -142,6 +142,23 @@ step("the last dead letter is discarded");
 await page.locator(".letter").first().getByRole("button", { name: /^Discard/ }).click();
 await page.locator("#confirm-ok").click();
 await page.locator("#letters-empty").waitFor();
+
+assert.equal(await page.evaluate(() => document.activeElement.id), "letters-title", "the focus remains in the list");
+
+step("a key is asked for once, and Enter gives it");
+const tried = [];
+await page.route("**/vehicles", (route) => {
+  tried.push(route.request().headers().authorization);
+  return route.fulfill(tried.at(-1) === "Bearer given" ? { status: 201, json: { id: 1 } } : { status: 401, json: { title: "no key" } });
+});
+await page.getByRole("button", { name: "Post 100" }).click();
+await page.locator("#key-cancel").click();
+await page.locator("#post-result", { hasText: "0 of 100 accepted, 1 refused" }).waitFor();
+assert.deepEqual([tried, await page.locator("#key-dialog[open]").count()], [[undefined], 0]);
+await page.getByRole("button", { name: "Post", exact: true }).click();
+await page.locator("#key").fill("given");
+await page.keyboard.press("Enter");
+await page.locator("#post-result", { hasText: "Accepted as vehicle 1" }).waitFor();
 
 await browser.close();
 assert.deepEqual(problems, []);
