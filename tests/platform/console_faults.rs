@@ -13,7 +13,8 @@ use crate::support::kafka::produce_all;
 use crate::support::role::Role;
 use crate::support::topics::{create_topic, delete_topic};
 use crate::support::{
-    BINARY, Platform, RoleProcess, eventually, eventually_within, free_port, http_client, terminate, vehicle,
+    BINARY, DEADLINE, Platform, RoleProcess, eventually, eventually_within, free_port, http_client,
+    terminate, vehicle,
 };
 
 const CREATED: &str = "stock.vehicle-created";
@@ -259,8 +260,9 @@ async fn a_vehicle_whose_event_was_destroyed_is_lost_until_it_is_published_again
     create_topic(platform.kafka(), CREATED, &[]).await;
     let _estimator = Role::join(&platform, "estimate", &["--processing-time", "0s"]);
     platform.accept("third").await;
-    await_state(console, "two lost vehicles", |state| {
-        let counts = &state["counts"];
+    // A loss appears some 40 seconds after its vehicle is late.
+    eventually_within(3 * DEADLINE, "two lost vehicles", async || {
+        let counts = &snapshot(console).await["counts"];
         (counts["ads"] == 1 && counts["lost"] == 2 && counts["onTheirWay"] == 0).then_some(())
     })
     .await;
