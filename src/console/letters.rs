@@ -12,6 +12,8 @@ use crate::kafka::{DeadLetter, Position};
 /// The maximum number of dead letters whose details are retained, and that a page shows.
 const MAX_LETTERS: usize = 2_000;
 const MAX_SHOWN: usize = 100;
+/// The maximum number of other dead letters whose vehicles are remembered.
+const MAX_DROPPED: usize = 100_000;
 /// The maximum number of resolutions that were read before their dead letters.
 const MAX_EARLY: usize = 10_000;
 const MAX_REASON_CHARS: usize = 400;
@@ -62,8 +64,10 @@ impl LetterView {
 #[derive(Debug, Default)]
 pub struct Letters {
     letters: BTreeMap<LetterId, LetterView>,
-    /// The number of unresolved dead letters without details.
-    dropped: u64,
+    /// The vehicles of older ones.
+    dropped: BTreeMap<LetterId, Option<i64>>,
+    /// The number of further ones.
+    uncounted: u64,
     /// The next offset to be read in each partition.
     read: BTreeMap<(EventType, i32), i64>,
     early: BTreeSet<LetterId>,
@@ -89,9 +93,12 @@ impl Letters {
         if self.letters.len() > MAX_LETTERS {
             let oldest =
                 self.letters.iter().min_by_key(|(id, letter)| (letter.died, **id)).map(|(id, _)| *id);
-            if let Some(oldest) = oldest {
-                self.letters.remove(&oldest);
-                self.dropped += 1;
+            if let Some((oldest, letter)) = oldest.and_then(|oldest| self.letters.remove_entry(&oldest)) {
+                if self.dropped.len() < MAX_DROPPED {
+                    self.dropped.insert(oldest, letter.vehicle);
+                } else {
+                    self.uncounted += 1;
+                }
             }
         }
         true
@@ -103,10 +110,13 @@ impl Letters {
         if let Some(letter) = self.letters.remove(&resolved) {
             return letter.vehicle;
         }
+        if let Some(vehicle) = self.dropped.remove(&resolved) {
+            return vehicle;
+        }
         let (partition, offset) = resolved.position;
         let was_read = self.read.get(&(resolved.event, partition)).is_some_and(|next| offset < *next);
         if was_read {
-            self.dropped = self.dropped.saturating_sub(1);
+            self.uncounted = self.uncounted.saturating_sub(1);
         } else if self.early.len() < MAX_EARLY {
             self.early.insert(resolved);
         }
@@ -121,17 +131,27 @@ impl Letters {
     /// far as they are known.
     pub fn clear(&mut self, event: EventType) -> Vec<i64> {
         let cleared = self.letters.extract_if(.., |id, _| id.event == event);
-        let vehicles = cleared.filter_map(|(_, letter)| letter.vehicle).collect();
+        let mut vehicles: Vec<_> = cleared.filter_map(|(_, letter)| letter.vehicle).collect();
+        vehicles.extend(
+            self.dropped.extract_if(.., |id, _| id.event == event).filter_map(|(_, vehicle)| vehicle),
+        );
         self.early.retain(|id| id.event != event);
         self.read.retain(|(other, _), _| *other != event);
-        self.dropped = 0;
+        self.uncounted = 0;
         vehicles
+    }
+
+    /// Returns whether a record of the vehicle with this id is an unresolved dead letter, as far as it is known.
+    pub fn holds(&self, vehicle: i64) -> bool {
+        let vehicles = self.letters.values().map(|letter| letter.vehicle);
+        vehicles.chain(self.dropped.values().copied()).any(|held| held == Some(vehicle))
     }
 
     pub fn view(&self) -> LettersView<'_> {
         let mut shown: Vec<_> = self.letters.iter().collect();
         shown.sort_by_key(|(id, letter)| (letter.died, **id));
         let shown = shown.into_iter().rev().take(MAX_SHOWN).map(|(_, letter)| letter).collect();
-        LettersView { waiting: self.letters.len() as u64 + self.dropped, shown }
+        let waiting = (self.letters.len() + self.dropped.len()) as u64 + self.uncounted;
+        LettersView { waiting, shown }
     }
 }

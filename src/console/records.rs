@@ -174,7 +174,9 @@ fn dead(state: &mut State, event: EventType, record: Record) {
         Err(resolved) => {
             let resolved = LetterId { event, position: resolved };
             if let Some(vehicle) = state.letters.resolve(position, resolved) {
-                state.ledger.dead(vehicle, false);
+                // It may have another one.
+                let is_dead = state.letters.holds(vehicle);
+                state.ledger.dead(vehicle, is_dead);
             }
         }
     }

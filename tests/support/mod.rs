@@ -284,6 +284,7 @@ impl Dev {
             .arg("--data-dir")
             .arg(data_dir)
             .args(arguments)
+            .envs([ALLOCATOR])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

@@ -14,6 +14,7 @@ use crate::console::ledger::{AdOutcome, Passed};
 use crate::console::role_client::RoleClient;
 use crate::console::state::{AdView, Console};
 use crate::excerpt::excerpt;
+use crate::vehicle::Vin;
 
 /// The time for which an ad that sorts before a known one may still appear: several inserts are in progress at a time.
 const SETTLED: Duration = Duration::from_secs(3);
@@ -126,7 +127,10 @@ impl AdList {
             if let Some(id) = ad.vehicle_id {
                 match state.ledger.ad(id, &ad.id, published) {
                     AdOutcome::First(millis) => state.history.path(now, millis),
-                    AdOutcome::Doubtful if self.doubtful.len() < MAX_DOUBTFUL => {
+                    // Ads cannot be asked for a vin that stock would not accept.
+                    AdOutcome::Doubtful
+                        if self.doubtful.len() < MAX_DOUBTFUL && Vin::parse(&ad.vin).is_ok() =>
+                    {
                         self.doubtful.insert(id, ad.vin.clone());
                     }
                     AdOutcome::Doubtful | AdOutcome::Known => {}
@@ -169,16 +173,21 @@ impl AdList {
 
     /// Asks ads for the vehicles that seem to have a second ad or to be lost.
     pub(super) async fn look_up(&mut self) -> anyhow::Result<()> {
-        self.look_up_doubtful().await?;
-        self.look_up_suspects().await
+        let doubtful = self.look_up_doubtful().await;
+        self.look_up_suspects().await.and(doubtful)
     }
 
     /// Asks ads for the vehicles that seem to have a second ad.
     async fn look_up_doubtful(&mut self) -> anyhow::Result<()> {
         for _ in 0..LOOK_UPS {
-            let Some((&id, vin)) = self.doubtful.first_key_value() else { break };
-            let ads = self.ads_of(vin).await?;
-            self.doubtful.remove(&id);
+            let Some((id, vin)) = self.doubtful.pop_first() else { break };
+            let ads = match self.ads_of(&vin).await {
+                Ok(ads) => ads,
+                Err(error) => {
+                    self.doubtful.insert(id, vin);
+                    return Err(error);
+                }
+            };
             // Other vehicles may have had the same vin before stock refused that.
             if ads.iter().filter(|ad| ad.vehicle_id.is_none_or(|of| of == id)).count() > 1 {
                 self.console.lock().ledger.doubled(id);
@@ -204,6 +213,8 @@ impl AdList {
                     let published = ad.published_at.timestamp_millis();
                     let _ = state.ledger.ad(id, &ad.id, published);
                 }
+                // Its record and the dead letter may have been read in any order.
+                None if state.letters.holds(id) => state.ledger.dead(id, true),
                 None => state.ledger.lost(id),
             }
         }

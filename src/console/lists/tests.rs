@@ -113,11 +113,14 @@ async fn a_vehicle_with_a_new_id_is_not_lost_when_its_vin_has_an_ad() {
     roles.stock_vehicle(3, "latest", ago(0));
     lists.stock.read().await.unwrap();
     {
-        let ledger = &mut console.lock().ledger;
-        ledger.created(3, (0, 0));
-        // They are suspected once they have been behind the platform for a while.
-        let earlier = ago(100).timestamp_millis();
-        assert!(ledger.suspects(earlier, 0, &Passed::default(), 10).is_empty());
+        let mut state = console.lock();
+        for id in 1..=3 {
+            state.ledger.created(id, (0, id));
+        }
+        // They are suspected once the estimators have been past them for a while.
+        state.passed = Passed { estimated: [(0, 3)].into(), ..Passed::default() };
+        let (earlier, passed) = (ago(100).timestamp_millis(), state.passed.clone());
+        assert!(state.ledger.suspects(earlier, 0, &passed, 10).is_empty());
     }
     lists.ads.look_up().await.unwrap();
     let counts = console.lock().ledger.summary();
