@@ -155,3 +155,49 @@ impl Letters {
         LettersView { waiting, shown }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::VEHICLE_CREATED;
+    use crate::kafka::{OutgoingRecord, Record};
+
+    fn id(offset: i64) -> LetterId {
+        LetterId { event: VEHICLE_CREATED, position: (0, offset) }
+    }
+
+    /// Adds the dead letter at `offset`, about the vehicle with this id.
+    fn add(letters: &mut Letters, offset: i64, vehicle: i64) {
+        let written =
+            OutgoingRecord { topic: "t.dlq".to_owned(), key: None, value: None, headers: Vec::new() };
+        let letter = DeadLetter::read(Record::of(&written, 0, offset, Some(offset))).unwrap();
+        assert!(letters.add(id(offset), &letter, Some(vehicle)));
+    }
+
+    #[test]
+    fn a_vehicle_with_two_dead_letters_has_one_until_both_are_resolved() {
+        let mut letters = Letters::default();
+        add(&mut letters, 0, 7);
+        add(&mut letters, 1, 7);
+        assert_eq!(letters.resolve((0, 2), id(0)), Some(7));
+        assert!(letters.holds(7));
+        assert_eq!(letters.resolve((0, 3), id(1)), Some(7));
+        assert!(!letters.holds(7));
+        assert_eq!(letters.view().waiting, 0);
+    }
+
+    #[test]
+    fn the_vehicle_of_a_dead_letter_without_details_is_known() {
+        let mut letters = Letters::default();
+        let count = 2 * MAX_LETTERS as i64;
+        for offset in 0..count {
+            add(&mut letters, offset, offset);
+        }
+        assert_eq!(letters.view().waiting, 2 * MAX_LETTERS as u64);
+        assert!(letters.holds(0));
+        assert_eq!(letters.resolve((0, count), id(0)), Some(0));
+        assert!(!letters.holds(0));
+        assert_eq!(letters.clear(VEHICLE_CREATED).len(), 2 * MAX_LETTERS - 1);
+        assert_eq!(letters.view().waiting, 0);
+    }
+}

@@ -54,7 +54,7 @@ impl Record {
 
     /// Returns the record that is read after `written` was written to this position.
     #[cfg(test)]
-    pub(super) fn of(written: &OutgoingRecord, partition: i32, offset: i64, timestamp: Option<i64>) -> Self {
+    pub fn of(written: &OutgoingRecord, partition: i32, offset: i64, timestamp: Option<i64>) -> Self {
         let headers = written.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
         Self {
             topic: written.topic.as_str().into(),
