@@ -64,7 +64,7 @@ struct OpenVehicle {
 }
 
 impl OpenVehicle {
-    /// Judges the vehicle anew, because more is known of it.
+    /// Judges the vehicle again, because more is known of it.
     fn begin_again(&mut self) {
         self.missed_since = None;
         self.passed_since = None;
