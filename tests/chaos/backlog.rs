@@ -109,8 +109,10 @@ async fn await_replicas(platform: &Platform) {
             topics.iter().all(|topic| {
                 let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(5));
                 metadata.is_ok_and(|metadata| {
-                    let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
-                    partitions.all(|partition| partition.isr().len() == partition.replicas().len())
+                    let found = &metadata.topics()[0];
+                    let mut partitions = found.partitions().iter();
+                    found.error().is_none()
+                        && partitions.all(|partition| partition.isr().len() == partition.replicas().len())
                 })
             })
         };

@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{Consumer as _, StreamConsumer};
-use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Message as _};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::load::{Ledger, VIN};
-use crate::support::DEADLINE;
+use crate::support::kafka::beginning_of;
 use crate::world::{TOPICS, World};
 
 /// The time without a published event after which a stock must not report ready.
@@ -145,11 +145,6 @@ fn reader(world: &World) -> StreamConsumer {
         .create()
         .unwrap();
     let topic = world.platform.topic(TOPICS[0]);
-    let metadata = consumer.fetch_metadata(Some(&topic), DEADLINE).unwrap();
-    let mut beginning = TopicPartitionList::new();
-    for partition in metadata.topics()[0].partitions() {
-        beginning.add_partition_offset(&topic, partition.id(), Offset::Beginning).unwrap();
-    }
-    consumer.assign(&beginning).unwrap();
+    consumer.assign(&beginning_of(&consumer, &topic)).unwrap();
     consumer
 }

@@ -88,18 +88,12 @@ fn read_each_blocking<T>(bootstrap: &str, topic: &str, keep: impl Fn(&BorrowedMe
         .set("isolation.level", "read_committed")
         .create()
         .unwrap();
-    let metadata = consumer.fetch_metadata(Some(topic), DEADLINE).unwrap();
-    let partitions: Vec<_> =
-        metadata.topics()[0].partitions().iter().map(|partition| partition.id()).collect();
-    let mut list = TopicPartitionList::new();
-    for &partition in &partitions {
-        list.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
-    }
-    consumer.assign(&list).unwrap();
+    let beginning = beginning_of(&consumer, topic);
+    consumer.assign(&beginning).unwrap();
     let mut records = Vec::new();
     let mut ended = 0;
     let started = Instant::now();
-    while ended < partitions.len() {
+    while ended < beginning.count() {
         assert!(started.elapsed() < DEADLINE, "cannot read {topic} to its end");
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => records.push(keep(&message)),
@@ -109,6 +103,26 @@ fn read_each_blocking<T>(bootstrap: &str, topic: &str, keep: impl Fn(&BorrowedMe
         }
     }
     records
+}
+
+/// Returns the first offset of each partition. Waits until the broker that answers knows the topic: each learns of a
+/// new topic by itself, and a topic without partitions would look read.
+#[expect(clippy::disallowed_methods, reason = "a pause between attempts, in a blocking function")]
+pub fn beginning_of(consumer: &impl Consumer, topic: &str) -> TopicPartitionList {
+    let started = Instant::now();
+    loop {
+        let metadata = consumer.fetch_metadata(Some(topic), DEADLINE).unwrap();
+        let found = &metadata.topics()[0];
+        if found.error().is_none() {
+            let mut list = TopicPartitionList::new();
+            for partition in found.partitions() {
+                list.add_partition_offset(topic, partition.id(), Offset::Beginning).unwrap();
+            }
+            return list;
+        }
+        assert!(started.elapsed() < DEADLINE, "{topic}: {:?}", found.error());
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Returns the text of a header.

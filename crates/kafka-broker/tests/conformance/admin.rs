@@ -27,7 +27,7 @@ fn error_of(topic: &str) -> Option<RDKafkaErrorCode> {
 #[test]
 fn a_created_topic_has_the_partitions_it_was_created_with() {
     let topic = topic(5);
-    eventually("all brokers know the topic", || (partitions_of(&topic) == 5).then_some(()));
+    assert_eq!(partitions_of(&topic), 5);
 }
 
 #[test]

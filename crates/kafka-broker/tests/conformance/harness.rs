@@ -95,7 +95,7 @@ pub fn options() -> AdminOptions {
     AdminOptions::new().operation_timeout(Some(PATIENCE))
 }
 
-/// Creates a topic and waits until all its partitions have leaders.
+/// Creates a topic and waits until each broker knows the leaders of all its partitions.
 pub fn topic(partitions: i32) -> String {
     topic_at(bootstrap(), partitions)
 }
@@ -104,7 +104,7 @@ pub fn topic_at(bootstrap: &str, partitions: i32) -> String {
     topic_with(bootstrap, partitions, &[])
 }
 
-/// Creates a topic of one partition with these configs, and waits until it has a leader.
+/// Creates a topic of one partition with these configs, and waits until each broker knows its leader.
 pub fn configured_topic(configs: &[(&str, &str)]) -> String {
     topic_with(bootstrap(), 1, configs)
 }
@@ -116,13 +116,9 @@ fn topic_with(bootstrap: &str, partitions: i32, configs: &[(&str, &str)]) -> Str
     let wanted = configs.iter().fold(wanted, |wanted, (name, value)| wanted.set(name, value));
     let created = wait(admin.create_topics(&[wanted], &options()));
     assert_eq!(created.unwrap(), [Ok(name.clone())]);
-    let consumer: BaseConsumer = config_for(bootstrap, &[]).create().unwrap();
-    eventually("the topic is known", || {
-        let metadata = consumer.fetch_metadata(Some(&name), PATIENCE).ok()?;
-        let found = &metadata.topics().first()?;
-        let led = found.partitions().iter().filter(|part| part.leader() >= 0);
-        (led.count() == partitions as usize).then_some(())
-    });
+    for broker in bootstrap.split(',') {
+        Raw::connect_to(broker).await_topic(&name, partitions as usize);
+    }
     name
 }
 
@@ -202,9 +198,11 @@ pub fn read_all_at(bootstrap: &str, topic: &str, isolation: &str) -> Vec<Record>
         .set("enable.auto.commit", "false")
         .create()
         .unwrap();
-    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).unwrap();
-    let partitions = metadata.topics()[0].partitions();
-    let mut unfinished: BTreeSet<i32> = partitions.iter().map(|part| part.id()).collect();
+    let mut unfinished: BTreeSet<i32> = eventually("the broker that answers knows the topic", || {
+        let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).unwrap();
+        let partitions = metadata.topics()[0].partitions().iter();
+        Some(partitions.map(|part| part.id()).collect()).filter(|known: &BTreeSet<_>| !known.is_empty())
+    });
     let mut wanted = TopicPartitionList::new();
     for partition in &unfinished {
         wanted.add_partition_offset(topic, *partition, Offset::Beginning).unwrap();

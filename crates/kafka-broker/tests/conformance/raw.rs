@@ -64,6 +64,17 @@ impl Raw {
         self.call(6, &request).topics[0].partitions[0].error_code == 0
     }
 
+    /// Waits until this broker knows the leaders of the topic's partitions: each learns of a new topic by itself.
+    pub fn await_topic(&mut self, topic: &str, partitions: usize) {
+        let named = MetadataRequestTopic::default().with_name(Some(text(topic).into()));
+        let request = MetadataRequest::default().with_topics(Some(vec![named]));
+        eventually("the broker knows the topic", || {
+            let found: MetadataResponse = self.call(9, &request);
+            let found = found.topics.first()?.partitions.iter();
+            (found.filter(|part| part.leader_id.0 >= 0).count() == partitions).then_some(())
+        });
+    }
+
     /// Connects to the broker that creates and deletes topics.
     pub fn to_controller() -> Self {
         let address = eventually("the cluster has a controller", || {
