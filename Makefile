@@ -63,7 +63,7 @@ test-api: ## Check the HTTP APIs with validators, schemathesis and a browser; AP
 	tests/api/check
 
 .PHONY: test-console
-test-console: ## Use the page of the console in a browser; the pictures are in target/console; UPDATE=1 writes the README's
+test-console: ## Use the page of the console in a browser; the pictures are in target/console; UPDATE=1 writes those of the documentation
 	tests/console/check $(if $(UPDATE),--update)
 
 .PHONY: test-clients

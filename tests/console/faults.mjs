@@ -3,8 +3,10 @@
 // usage: faults.mjs URL DIRECTORY BROWSER LIBRARIES
 
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
+import { drawing } from "./drawing.mjs";
 
 const [url, directory, executablePath, libraries] = process.argv.slice(2);
 const require = createRequire(join(libraries, "here.js"));
@@ -28,6 +30,7 @@ page.on("request", (request) => {
   if (new URL(request.url()).host !== new URL(url).host) problems.push(`request: ${request.url()}`);
 });
 
+const still = async (name) => writeFileSync(join(directory, `fault-${name}.svg`), await drawing(page, "#pipeline"));
 const step = (name) => console.log(`faults: ${name}`);
 const counted = async (name) => Number((await page.locator(`#tile-${name} dd > span`).innerText()).replaceAll(",", ""));
 const eventually = async (what, condition) => {
@@ -51,12 +54,14 @@ for (const accepted of [100, 200]) {
   await eventually(`${accepted} vehicles`, async () => (await counted("accepted")) === accepted);
 }
 await eventually("200 vehicles in flight", async () => (await counted("onTheirWay")) === 200);
+await still("before");
 const kill = page.getByRole("button", { name: "Kill estimator" });
 await kill.focus();
 await page.keyboard.press("Enter");
 await page.locator("#node-estimate .fault-mark", { hasText: "Kill estimator (process 1), ends in" }).waitFor();
 await page.locator("#node-estimate", { hasText: "1 of 2 ready" }).waitFor();
 assert.ok(await kill.isDisabled());
+await still("during");
 for (const scheme of ["light", "dark"]) {
   await page.emulateMedia({ colorScheme: scheme });
   await page.screenshot({ path: join(directory, `fault-${scheme}.png`), fullPage: true });
@@ -85,6 +90,7 @@ assert.equal(await page.locator(".fault-mark").count(), 0);
 assert.equal(await counted("onTheirWay"), 0);
 assert.equal(await counted("lost"), 0);
 assert.equal(await counted("doubled"), 0);
+await still("after");
 await page.screenshot({ path: join(directory, "fault-over.png"), fullPage: true });
 
 await browser.close();
