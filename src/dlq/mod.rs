@@ -1,5 +1,6 @@
 //! Lists, counts, shows and resolves dead letters.
 
+mod claim;
 mod letter;
 mod letter_id;
 mod list;

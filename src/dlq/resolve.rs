@@ -4,16 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use anyhow::Context as _;
-use tokio::runtime::Handle;
 
+use super::claim::Claim;
 use super::letter_id::LetterId;
 use super::selection::Selection;
-use crate::kafka::{
-    CommitError, DeadLetter, KafkaArgs, Naming, OutgoingRecord, Refusal, Resolution, TransactionalProducer,
-};
+use crate::kafka::{CommitError, DeadLetter, KafkaArgs, Naming, OutgoingRecord, Refusal, Resolution};
 
-/// The transactional id of the tool. A second instance fences the first, whose transactions then fail.
-const TRANSACTIONAL_ID: &str = "vehicle-platform-dlq";
+/// Why a dead letter that was unresolved is not resolved.
+const RESOLVED_MEANWHILE: &str = "it was resolved or deleted meanwhile";
 
 /// The maximum number of dead letters resolved in one transaction.
 const BATCH_LIMIT: usize = 500;
@@ -65,16 +63,10 @@ pub struct Outcome {
 /// Fails with [`Unresolvable`] before anything is changed, and when the brokers do not answer. The dead letters that were reported as resolved remain resolved.
 pub fn resolve(kafka: &KafkaArgs, plan: &Plan, report: impl FnMut(Step)) -> anyhow::Result<Outcome> {
     let naming = Naming::new(kafka);
-    // Initializing the producer fences other instances before the dead letters are read, so none of them is resolved
-    // twice.
-    let id = naming.group(TRANSACTIONAL_ID);
-    let producer = if plan.dry_run {
-        None
-    } else {
-        Some(Handle::current().block_on(TransactionalProducer::of_tool(kafka, &id))?)
-    };
+    // The claim is taken before the dead letters are read, so none of them is resolved twice.
+    let claim = if plan.dry_run { None } else { Some(Claim::take(kafka)?) };
     let mut resolver =
-        Resolver { producer, naming, plan, batch: Vec::new(), bytes: 0, outcome: Outcome::default(), report };
+        Resolver { claim, naming, plan, batch: Vec::new(), bytes: 0, outcome: Outcome::default(), report };
     match &plan.which {
         Which::These(ids) => {
             verify(kafka, ids)?;
@@ -87,7 +79,7 @@ pub fn resolve(kafka: &KafkaArgs, plan: &Plan, report: impl FnMut(Step)) -> anyh
                 Ok(if left.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
             })?;
             for id in left {
-                resolver.skip(id, "it was resolved or deleted meanwhile".to_owned());
+                resolver.skip(id, RESOLVED_MEANWHILE.to_owned());
             }
         }
         Which::All(selection) => selection.for_each(kafka, |id, letter, waits| {
@@ -132,7 +124,7 @@ struct Pending {
 /// unresolved.
 struct Resolver<'a, R> {
     /// None changes nothing.
-    producer: Option<TransactionalProducer>,
+    claim: Option<Claim>,
     naming: Naming,
     plan: &'a Plan,
     batch: Vec<Pending>,
@@ -171,10 +163,11 @@ impl<R: FnMut(Step)> Resolver<'_, R> {
     }
 
     fn flush(&mut self) -> anyhow::Result<()> {
-        while let Some(producer) = self.producer.as_mut().filter(|_| !self.batch.is_empty()) {
-            let records = self.batch.iter().flat_map(|pending| &pending.records);
-            match Handle::current().block_on(producer.publish(records)) {
+        self.skip_resolved()?;
+        while let Some(claim) = self.claim.as_mut().filter(|_| !self.batch.is_empty()) {
+            match claim.publish(self.batch.iter().flat_map(|pending| &pending.records)) {
                 Ok(()) => break,
+                Err(CommitError::RefusedSome(_)) => {}
                 Err(CommitError::Refused(refusals)) => self.skip_refused(&refusals),
                 // The state of the dead letters shows the outcome of such a transaction when the command runs again.
                 Err(error) => {
@@ -186,11 +179,24 @@ impl<R: FnMut(Step)> Resolver<'_, R> {
                     });
                 }
             }
+            self.skip_resolved()?;
         }
         self.bytes = 0;
         self.outcome.resolved += self.batch.len();
         for Pending { id, .. } in self.batch.drain(..) {
             (self.report)(Step::Resolved(id));
+        }
+        Ok(())
+    }
+
+    /// Removes the dead letters that another instance has resolved from the batch.
+    fn skip_resolved(&mut self) -> anyhow::Result<()> {
+        for pending in std::mem::take(&mut self.batch) {
+            if self.claim.as_mut().map_or(Ok(false), |claim| claim.is_resolved(pending.id))? {
+                self.skip(pending.id, RESOLVED_MEANWHILE.to_owned());
+            } else {
+                self.batch.push(pending);
+            }
         }
         Ok(())
     }

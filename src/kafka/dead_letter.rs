@@ -5,14 +5,10 @@
 //! put back, so a dead letter is put back only once, no matter what crashes.
 
 pub(super) mod header;
+pub(super) mod reading;
 
-use std::collections::HashSet;
-
-use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 
-use super::args::KafkaArgs;
-use super::reader::TopicReader;
 use super::record::{OutgoingRecord, Record};
 use header::{
     GROUP, HEADERS, HEADERS_BYTES, HEADERS_COUNT, HEADERS_SHA256, HEADERS_UNREADABLE, KEY_BYTES, KEY_SHA256,
@@ -246,32 +242,6 @@ fn resolved(record: &Record) -> Option<Position> {
     }
     text(record, SETTLED)?;
     Some((text(record, SETTLED_PARTITION)?.parse().ok()?, text(record, SETTLED_OFFSET)?.parse().ok()?))
-}
-
-/// Calls `each` for the dead letters of `topic`, including resolved ones, in order within a partition. Its second
-/// argument is whether the dead letter is unresolved.
-///
-/// This call blocks. It holds only the positions of the resolved dead letters in memory.
-///
-/// # Errors
-/// Fails when the brokers do not respond or `each` fails.
-pub fn for_each_dead_letter(
-    kafka: &KafkaArgs,
-    topic: &str,
-    mut each: impl FnMut(DeadLetter, bool) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let topic = dead_letter_topic(topic);
-    let mut resolutions = HashSet::new();
-    TopicReader::open(kafka, &topic)?.for_each(|record| {
-        resolutions.extend(resolved(&record));
-        Ok(())
-    })?;
-    let read = TopicReader::open(kafka, &topic)?.for_each(|record| {
-        let Ok(letter) = DeadLetter::read(record) else { return Ok(()) };
-        let waits = !resolutions.contains(&letter.position());
-        each(letter, waits)
-    });
-    read.with_context(|| format!("cannot read {topic}"))
 }
 
 #[cfg(test)]

@@ -39,7 +39,8 @@ mod worker_status;
 
 pub use args::KafkaArgs;
 pub use client::Naming;
-pub use dead_letter::{DeadLetter, Position, Resolution, dead_letter_topic, for_each_dead_letter};
+pub use dead_letter::reading::{Resolutions, for_each_dead_letter};
+pub use dead_letter::{DeadLetter, Position, Resolution, dead_letter_topic};
 pub use delivery::Refusal;
 pub use failure::Failure;
 pub use follower::{Backlog, Sight, TopicFollower};

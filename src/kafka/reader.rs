@@ -27,6 +27,7 @@ pub struct TopicReader {
     topic: String,
     /// The partitions that were not read to their end yet.
     left: BTreeMap<i32, Left>,
+    ends: BTreeMap<i32, i64>,
 }
 
 /// The remaining offsets of a partition.
@@ -43,23 +44,39 @@ impl TopicReader {
     /// # Errors
     /// Fails when the topic does not exist, the brokers do not respond, or a transaction stays open for a minute.
     pub fn open(kafka: &KafkaArgs, topic: &str) -> anyhow::Result<Self> {
+        Self::open_from(kafka, topic, &BTreeMap::new())
+    }
+
+    /// Opens a reader of the records at or after an offset of each partition; by default, the first one.
+    ///
+    /// # Errors
+    /// See [`Self::open`].
+    pub fn open_from(kafka: &KafkaArgs, topic: &str, from: &BTreeMap<i32, i64>) -> anyhow::Result<Self> {
         let unreadable = || format!("cannot read {topic}");
         let everything = consumer(kafka, "read_uncommitted").with_context(unreadable)?;
         let committed = consumer(kafka, "read_committed").with_context(unreadable)?;
-        let mut left = BTreeMap::new();
+        let (mut left, mut ends) = (BTreeMap::new(), BTreeMap::new());
         let mut list = TopicPartitionList::new();
         for partition in partitions(&everything, topic).with_context(unreadable)? {
             let (first, end) =
                 everything.fetch_watermarks(topic, partition, CALL_TIMEOUT).with_context(unreadable)?;
-            if first == end {
+            let next = from.get(&partition).copied().unwrap_or(first).max(first);
+            ends.insert(partition, end);
+            if next >= end {
                 continue;
             }
             await_stable(&committed, topic, partition, end).with_context(unreadable)?;
-            list.add_partition_offset(topic, partition, Offset::Beginning).with_context(unreadable)?;
-            left.insert(partition, Left { next: first, end, doubted: false });
+            let start = if next > first { Offset::Offset(next) } else { Offset::Beginning };
+            list.add_partition_offset(topic, partition, start).with_context(unreadable)?;
+            left.insert(partition, Left { next, end, doubted: false });
         }
         committed.assign(&list).with_context(unreadable)?;
-        Ok(Self { consumer: committed, topic: topic.to_owned(), left })
+        Ok(Self { consumer: committed, topic: topic.to_owned(), left, ends })
+    }
+
+    /// Returns the offset in each partition up to which the reader reads.
+    pub fn ends(&self) -> &BTreeMap<i32, i64> {
+        &self.ends
     }
 
     /// Calls `each` for every record, in order within a partition.

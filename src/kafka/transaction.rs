@@ -41,6 +41,10 @@ pub enum CommitError {
     /// The transaction was aborted, so none of its records will ever be visible. It can be retried unchanged.
     #[error("the transaction was aborted: {0}")]
     Aborted(CallError),
+    /// The transaction was aborted, because the brokers refuse some of its records. It can be retried unchanged: the next
+    /// transaction sends each record alone, which identifies them.
+    #[error("the brokers refuse some of its records: {0}")]
+    RefusedSome(CallError),
     /// The transaction was aborted, and the brokers will never accept exactly these records. It can commit without
     /// them.
     #[error("the brokers refuse {} of its records: {}", .0.len(), describe(.0))]
@@ -58,11 +62,16 @@ fn describe(refusals: &[Refusal]) -> String {
 }
 
 /// A producer with a transactional id.
+///
+/// After each transaction that did not commit, and after one with [`Batching::Alone`], it takes the id over again, even
+/// from an instance that took it over in the meantime. [`TransactionalProducer::takeovers`] reveals this. Unless the
+/// generation of a group protects a transaction, its caller must therefore find out after a takeover whether the
+/// transaction is still due.
 pub struct TransactionalProducer {
     config: ClientConfig,
+    /// Sends records alone from a refusal until a transaction commits.
     producer: Producer,
-    /// The batching of the next transaction: [`Batching::Alone`] from a refusal until a transaction commits.
-    batching: Batching,
+    takeovers: u64,
     /// The time to wait for the brokers before the first transaction.
     patience: Duration,
     shutdown: CancellationToken,
@@ -101,15 +110,20 @@ impl TransactionalProducer {
         shutdown: CancellationToken,
     ) -> anyhow::Result<Self> {
         let config = producer_config(kafka, transactional_id);
-        let batching = Batching::Together;
-        let producer = Producer::new(&config, batching, shutdown.clone())
+        let producer = Producer::new(&config, Batching::Together, shutdown.clone())
             .context("cannot set up a Kafka producer; see --kafka-property (KAFKA_PROPERTIES)")?;
-        let mut producer = Self { config, producer, batching, patience, shutdown };
+        let mut producer = Self { config, producer, takeovers: 0, patience, shutdown };
         producer.begin().await.context("cannot initialize transactions")?;
         Ok(producer)
     }
 
+    /// Returns how often the producer took over its id.
+    pub fn takeovers(&self) -> u64 {
+        self.takeovers
+    }
+
     async fn begin(&mut self) -> Result<(), CallError> {
+        self.takeovers += 1;
         let mut backoff = Backoff::new();
         let started = Instant::now();
         loop {
@@ -126,7 +140,7 @@ impl TransactionalProducer {
                 {
                     tracing::warn!(%error, "initializing transactions failed, will retry");
                     if matches!(error, CallError::Stuck(..)) {
-                        self.replace()?;
+                        self.replace(self.producer.batching)?;
                     }
                     tokio::select! {
                         () = self.shutdown.cancelled() => {}
@@ -149,12 +163,16 @@ impl TransactionalProducer {
     /// # Errors
     /// Fails as [`Self::new`] does.
     pub(super) async fn restart(&mut self) -> Result<(), CallError> {
-        self.replace()?;
+        self.restart_with(self.producer.batching).await
+    }
+
+    async fn restart_with(&mut self, batching: Batching) -> Result<(), CallError> {
+        self.replace(batching)?;
         self.begin().await
     }
 
-    fn replace(&mut self) -> Result<(), KafkaError> {
-        self.producer = Producer::new(&self.config, self.batching, self.shutdown.clone())?;
+    fn replace(&mut self, batching: Batching) -> Result<(), KafkaError> {
+        self.producer = Producer::new(&self.config, batching, self.shutdown.clone())?;
         Ok(())
     }
 
@@ -166,7 +184,7 @@ impl TransactionalProducer {
     /// See [`CommitError`].
     pub async fn commit<'a>(
         &mut self,
-        records: impl IntoIterator<Item = &'a OutgoingRecord> + Clone,
+        records: impl IntoIterator<Item = &'a OutgoingRecord>,
         progress: &Progress,
         group: &Arc<ConsumerGroupMetadata>,
     ) -> Result<(), CommitError> {
@@ -179,41 +197,36 @@ impl TransactionalProducer {
     /// See [`CommitError`].
     pub async fn publish<'a>(
         &mut self,
-        records: impl IntoIterator<Item = &'a OutgoingRecord> + Clone,
+        records: impl IntoIterator<Item = &'a OutgoingRecord>,
     ) -> Result<(), CommitError> {
         self.transact(records, None).await
     }
 
     async fn transact<'a>(
         &mut self,
-        records: impl IntoIterator<Item = &'a OutgoingRecord> + Clone,
+        records: impl IntoIterator<Item = &'a OutgoingRecord>,
         consumed: Option<(&Progress, &Arc<ConsumerGroupMetadata>)>,
     ) -> Result<(), CommitError> {
-        if self.producer.batching != self.batching {
-            self.restart().await.map_err(|error| self.outcome_unknown(error))?;
-        }
-        while let Err(error) = self.prepare(records.clone(), consumed).await {
+        if let Err(error) = self.prepare(records, consumed).await {
             // There is no time to abort during the shutdown. The successor does it when it takes over the id.
             if self.is_lost(&error) || self.shutdown.is_cancelled() {
                 return Err(self.outcome_unknown(error));
             }
             let refused = self.producer.refused(&error).await;
-            let are_exact = self.producer.batching == Batching::Alone;
-            if !refused.is_empty() {
-                self.batching = Batching::Alone;
-            }
-            self.restart().await.map_err(|error| self.outcome_unknown(error))?;
-            if refused.is_empty() {
-                return Err(CommitError::Aborted(error));
-            }
-            if are_exact {
-                return Err(CommitError::Refused(refused));
-            }
-            tracing::debug!(%error, "the brokers refused records, sending each record alone to identify them");
+            let batching = self.producer.batching;
+            let next = if refused.is_empty() { batching } else { Batching::Alone };
+            self.restart_with(next).await.map_err(|error| self.outcome_unknown(error))?;
+            return Err(match batching {
+                _ if refused.is_empty() => CommitError::Aborted(error),
+                Batching::Together => CommitError::RefusedSome(error),
+                Batching::Alone => CommitError::Refused(refused),
+            });
         }
         // From here on, the brokers may have committed it, even when librdkafka reports that it must be aborted.
         self.end().await.map_err(|error| self.outcome_unknown(error))?;
-        self.batching = Batching::Together;
+        if self.producer.batching == Batching::Alone && !self.shutdown.is_cancelled() {
+            self.restart_with(Batching::Together).await.map_err(|error| self.outcome_unknown(error))?;
+        }
         Ok(())
     }
 

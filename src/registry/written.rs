@@ -124,6 +124,14 @@ impl Codec {
         written.check(&serde_json::to_value(event).map_err(CodecError::rejected)?)
     }
 
+    /// Returns why `event` violates the known schema of `topic`. Does not use the registry.
+    pub fn refusal<E: Serialize>(&self, topic: &str, event: &E) -> Option<String> {
+        let written = known(&self.written, topic)?;
+        let checked =
+            serde_json::to_value(event).map_err(CodecError::rejected).and_then(|value| written.check(&value));
+        checked.err().map(|error| error.to_string())
+    }
+
     /// Returns the id of the schema that events for `topic` are encoded with, if it is known. With another one, events
     /// that violate this one may be encoded.
     pub fn schema_id(&self, topic: &str) -> Option<u32> {

@@ -53,6 +53,10 @@ fn last_of(entries: &[LogEntry]) -> LastPublished {
     LastPublished { id: last.id, event_id: Some(last.event_id.clone()), failure: String::new() }
 }
 
+fn failure(id: i64, reason: &str) -> Vec<(i64, String)> {
+    vec![(id, reason.to_owned())]
+}
+
 fn key(cluster: &str) -> PositionKey {
     PositionKey { cluster: cluster.to_owned(), topic: "topic".to_owned() }
 }
@@ -173,7 +177,9 @@ mod event_log {
         assert_eq!(taken.identity, held.identity);
         assert!(!one.renew(&held, Some((&key("a"), &LastPublished::default()))).await.unwrap());
         assert_eq!(one.position(&key("a")).await.unwrap(), LastPublished::default());
-        assert_eq!(one.record_failure(&held, &key("a"), 1, "reason").await.unwrap(), None);
+        let failed = failure(1, "reason");
+        let none = LastPublished::default();
+        assert_eq!(one.record_failures(&held, &key("a"), &none, &failed).await.unwrap(), None);
         assert!(!one.replace_identity(&held).await.unwrap());
         assert_eq!(one.read(&held, &LastPublished::default(), 1, 1).await.unwrap(), LogRead::LeaseLost);
         one.release(&held).await.unwrap();
@@ -212,10 +218,12 @@ mod event_log {
         let mut log = store.event_log().await.unwrap();
         let lease = take_lease(&mut *log, "test").await;
         let entries = read(&mut *log, &lease, &LastPublished::default(), 10).await;
-        let token = log.record_failure(&lease, &key("a"), 2, "a reason").await.unwrap().unwrap();
-        let again = log.record_failure(&lease, &key("a"), 2, "another").await.unwrap();
+        let none = LastPublished::default();
+        let failed = failure(2, "a reason");
+        let token = log.record_failures(&lease, &key("a"), &none, &failed).await.unwrap().unwrap();
+        let failed = failure(2, "another");
+        let again = log.record_failures(&lease, &key("a"), &none, &failed).await.unwrap();
         assert_eq!(again.as_ref(), Some(&token), "again after a crash");
-        assert_eq!(log.last_failure(&key("a")).await.unwrap(), token);
         let last = LastPublished { failure: token, ..last_of(&entries) };
         assert!(log.holds(&last).await.unwrap());
         assert!(log.renew(&lease, Some((&key("a"), &last))).await.unwrap());
@@ -224,13 +232,20 @@ mod event_log {
         assert_eq!(unpublished.len(), 1);
         assert_eq!((unpublished[0].id, unpublished[0].failure.as_deref()), (2, Some("another")));
         assert_eq!(store.backlog().await.unwrap().failed, 1);
-        log.record_failure(&lease, &key("a"), 3, "still to be read").await.unwrap().unwrap();
+        let lost = LastPublished { failure: "lost".to_owned(), ..last.clone() };
+        let failed = [failure(1, "a reason"), failure(3, "still to be read")].concat();
+        assert_eq!(log.record_failures(&lease, &key("a"), &lost, &failed).await.unwrap(), None);
+        assert_eq!(store.backlog().await.unwrap().failed, 1, "the log lacks an earlier failure");
+        let newest = log.record_failures(&lease, &key("a"), &last, &failed[1..]).await.unwrap().unwrap();
+        assert_ne!(newest, last.failure);
         log.forget_failures_after(&lease, &key("b"), 0).await.unwrap();
         log.forget_failures_after(&lease, &key("a"), 2).await.unwrap();
         assert_eq!(log.failures(&key("a"), 0, 10).await.unwrap(), entries[1..2]);
         assert!(log.failures(&key("a"), 2, 10).await.unwrap().is_empty());
-        assert!(log.retry_failure(&lease, 2).await.unwrap());
-        assert!(!log.retry_failure(&lease, 2).await.unwrap());
+        let lost = Lease { epoch: lease.epoch - 1, ..lease.clone() };
+        assert_eq!(log.retry_failures(&lost, &[2]).await.unwrap(), 0);
+        assert_eq!(log.retry_failures(&lease, &[1, 2, 3]).await.unwrap(), 1, "the others did not fail");
+        assert_eq!(log.retry_failures(&lease, &[2]).await.unwrap(), 0);
         let again = read(&mut *log, &lease, &last_of(&entries), 10).await;
         assert_eq!(again.len(), 1);
         assert_eq!((again[0].vin.as_str(), &again[0].event), ("event-1", &entries[1].event));
@@ -245,7 +260,8 @@ mod event_log {
         let lease = take_lease(&mut *log, "test").await;
         let last = last_of(&read(&mut *log, &lease, &LastPublished::default(), 4).await);
         assert!(log.prune(&lease, 0, &last, 3_600.0, 10).await.unwrap().is_empty(), "they are young");
-        log.record_failure(&lease, &key("a"), 2, "a reason").await.unwrap().unwrap();
+        let failed = failure(2, "a reason");
+        log.record_failures(&lease, &key("a"), &LastPublished::default(), &failed).await.unwrap().unwrap();
         assert_eq!(log.prune(&lease, 0, &last, -1.0, 1).await.unwrap(), [1]);
         let lost = Lease { epoch: lease.epoch - 1, ..lease.clone() };
         assert!(log.prune(&lost, 0, &last, -1.0, 10).await.unwrap().is_empty());

@@ -252,7 +252,9 @@ async fn an_accepted_vehicle_that_a_later_version_refuses_holds_up_no_other_and_
     // Kafka is unavailable at first, so the vehicle waits.
     let (proxy, port) = Proxy::start(0, platform.kafka().parse().unwrap()).await;
     proxy.set(Line::Severed);
-    let stock = Stock::start_with(&format!("127.0.0.1:{port}"), platform.registry());
+    let registry = platform.registry().strip_prefix("http://").unwrap().parse().unwrap();
+    let (registry, registry_port) = Proxy::start(0, registry).await;
+    let stock = Stock::start_with(&format!("127.0.0.1:{port}"), &format!("http://127.0.0.1:{registry_port}"));
     eventually("the schema to be known", async || {
         (stock.post(&in_unit("far", "parsec")).await?.0 == StatusCode::CREATED).then_some(())
     })
@@ -266,6 +268,8 @@ async fn an_accepted_vehicle_that_a_later_version_refuses_holds_up_no_other_and_
     })
     .await;
     assert_eq!(stock.post(&in_unit("near", "km")).await.unwrap().0, StatusCode::CREATED);
+    // Brokers return before the registry, which depends on them.
+    registry.set(Line::Severed);
     proxy.set(Line::Open);
     assert_eq!(published(&platform, 1).await[0].1, "near");
     eventually("the failed event to be counted", async || {
@@ -274,6 +278,7 @@ async fn an_accepted_vehicle_that_a_later_version_refuses_holds_up_no_other_and_
     })
     .await;
 
+    registry.set(Line::Open);
     let id = api.register(SUBJECT, &units(&["km", "parsec", "mi"])).await;
     let mut vehicles = published(&platform, 2).await;
     vehicles.sort();

@@ -10,6 +10,7 @@ mod console;
 mod console_access;
 mod console_faults;
 mod consumers;
+mod dead_letter_claims;
 mod dead_letters;
 mod faults;
 mod faults_access;

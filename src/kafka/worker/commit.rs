@@ -61,6 +61,10 @@ impl<H: Handler> Session<'_, H> {
                 self.commit_limit = (self.commit_limit / 2).max(1);
                 Ok(Outcome::Aborted)
             }
+            Err(CommitError::RefusedSome(error)) => {
+                tracing::debug!(%error, "the brokers refused records, sending each record alone to identify them");
+                Ok(Outcome::Progressed)
+            }
             Err(CommitError::Refused(refusals)) => {
                 let refused =
                     refusals.iter().filter_map(|refusal| Some((*sources.get(refusal.index)?, refusal.code)));

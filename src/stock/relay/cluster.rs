@@ -54,12 +54,16 @@ impl KafkaCluster {
         Ok((producer, marker.await.context("reading the mark panicked")??))
     }
 
-    async fn encode_one(&self, entry: &LogEntry) -> anyhow::Result<Result<TracedRecord, String>> {
-        let event: VehicleCreated = match serde_json::from_str(&entry.event) {
+    async fn encode_one(
+        &self,
+        entry: &LogEntry,
+        is_unavailable: &mut bool,
+    ) -> anyhow::Result<Result<TracedRecord, String>> {
+        let event = match event_of(entry) {
             Ok(event) => event,
-            Err(error) => return Ok(Err(format!("not an event of this release: {error}"))),
+            Err(reason) => return Ok(Err(reason)),
         };
-        let value = match self.encode_patiently(&event).await? {
+        let value = match self.encode_patiently(&event, is_unavailable).await? {
             Ok(value) => value,
             Err(reason) => return Ok(Err(reason)),
         };
@@ -72,16 +76,26 @@ impl KafkaCluster {
         Ok(Ok(TracedRecord { record, span }))
     }
 
-    /// Encodes an event and retries for up to [`PATIENCE`] while the registry is unavailable.
-    async fn encode_patiently(&self, event: &VehicleCreated) -> anyhow::Result<Result<Vec<u8>, String>> {
+    /// Encodes an event. Without a known schema, retries for up to [`PATIENCE`] while the registry is unavailable, which
+    /// sets `is_unavailable`. An event that violates the known schema fails then without another call to the registry:
+    /// when a newer schema becomes known, the relay retries it.
+    async fn encode_patiently(
+        &self,
+        event: &VehicleCreated,
+        is_unavailable: &mut bool,
+    ) -> anyhow::Result<Result<Vec<u8>, String>> {
         let mut backoff = Backoff::new();
         let until = Instant::now() + PATIENCE;
         loop {
+            if *is_unavailable && let Some(reason) = self.codec.refusal(&self.topic, event) {
+                return Ok(Err(reason));
+            }
             let reason = match self.codec.encode(VEHICLE_CREATED, &self.topic, event).await {
                 Ok(value) => return Ok(Ok(value)),
                 Err(CodecError::Rejected(reason)) => return Ok(Err(reason)),
                 Err(error @ (CodecError::UnknownSchema(_) | CodecError::Unavailable(_))) => error.to_string(),
             };
+            *is_unavailable = true;
             if Instant::now() > until || self.shutdown.is_cancelled() {
                 bail!("{reason}");
             }
@@ -93,6 +107,10 @@ impl KafkaCluster {
             }
         }
     }
+}
+
+fn event_of(entry: &LogEntry) -> Result<VehicleCreated, String> {
+    serde_json::from_str(&entry.event).map_err(|error| format!("not an event of this release: {error}"))
 }
 
 #[async_trait]
@@ -112,10 +130,18 @@ impl Cluster for KafkaCluster {
         self.codec.schema_id(&self.topic)
     }
 
+    fn refusal(&self, entry: &LogEntry) -> Option<String> {
+        match event_of(entry) {
+            Ok(event) => self.codec.refusal(&self.topic, &event),
+            Err(reason) => Some(reason),
+        }
+    }
+
     async fn encode(&self, entries: &[LogEntry]) -> anyhow::Result<Vec<Result<TracedRecord, String>>> {
         let mut encoded = Vec::with_capacity(entries.len());
+        let mut is_unavailable = false;
         for entry in entries {
-            encoded.push(self.encode_one(entry).await?);
+            encoded.push(self.encode_one(entry, &mut is_unavailable).await?);
         }
         Ok(encoded)
     }
@@ -123,6 +149,7 @@ impl Cluster for KafkaCluster {
     async fn publish(&mut self, records: Vec<TracedRecord>, mark: Mark) -> Result<(), PublishError> {
         let failed = |error: CommitError| match error {
             CommitError::Fenced(_) => PublishError::Fenced(error.into()),
+            CommitError::RefusedSome(_) => PublishError::RefusedSome(error.into()),
             CommitError::Refused(refusals) => PublishError::Refused(
                 refusals
                     .iter()

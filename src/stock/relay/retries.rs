@@ -4,15 +4,11 @@
 //! acquires the lease from another, and each new schema, therefore begins one *sweep* over all events that have failed
 //! by then. An event that fails again waits for the next sweep.
 
-use std::time::{Duration, Instant};
-
-use super::session::{Cluster, Session, SessionError, beating};
+use super::session::{Cluster, Session, SessionError};
 use crate::stock::vehicle_store::{LastPublished, PositionKey};
 
 /// The number of failed events that are retried between two batches.
 const PAGE: i64 = 100;
-/// The pause after a page that no registry encoded. Events that have not failed come first.
-const PAUSE: Duration = Duration::from_secs(300);
 
 /// The progress of a process's retries. It outlives sessions, so a sweep that is interrupted continues.
 #[derive(Debug, Default)]
@@ -20,12 +16,11 @@ pub struct Retries {
     /// The epoch of the newest session.
     epoch: i64,
     /// The position and the schema of the newest sweep; `None` before the first one.
-    sweep: Option<(PositionKey, Option<u32>)>,
+    sweep: Option<(PositionKey, u32)>,
     /// The ids that the sweep has yet to retry: those after the first and up to the second.
     rest: Option<(i64, i64)>,
-    not_before: Option<Instant>,
-    appended: u64,
-    left: u64,
+    appended: usize,
+    left: usize,
 }
 
 impl Retries {
@@ -43,17 +38,12 @@ impl Retries {
     }
 
     /// Begins a sweep over the events up to `last` if this is another position or schema than that of the newest one.
-    fn begin(&mut self, key: &PositionKey, schema_id: Option<u32>, last: i64) {
+    fn begin(&mut self, key: &PositionKey, schema_id: u32, last: i64) {
         if self.sweep.as_ref().is_none_or(|(swept, with)| swept != key || *with != schema_id) {
             self.start_over();
             self.sweep = Some((key.clone(), schema_id));
             self.rest = Some((0, last));
         }
-    }
-
-    /// Returns the range of ids to retry now.
-    fn due(&self) -> Option<(i64, i64)> {
-        self.rest.filter(|_| self.not_before.is_none_or(|time| Instant::now() >= time))
     }
 
     fn finish(&mut self) {
@@ -78,46 +68,27 @@ impl<C: Cluster> Session<'_, C> {
         key: &PositionKey,
         last: &LastPublished,
     ) -> Result<bool, SessionError> {
-        self.retries.begin(key, self.cluster.schema_id(), last.id);
-        let Some((after, until)) = self.retries.due() else { return Ok(false) };
+        let Some(schema_id) = self.cluster.schema_id() else { return Ok(false) };
+        self.retries.begin(key, schema_id, last.id);
+        let Some((after, until)) = self.retries.rest else { return Ok(false) };
         let mut failures = self.log.failures(key, after, PAGE).await?;
         failures.retain(|failure| failure.id <= until);
         let Some(newest) = failures.last().map(|failure| failure.id) else {
             self.retries.finish();
             return Ok(false);
         };
-        let encoded = beating(self.log, &self.lease, Some((key, last)), self.settings.beat, {
-            let (cluster, failures) = (&self.cluster, &failures);
-            async move { Ok(cluster.encode(failures).await) }
-        })
-        .await?;
-        let encoded = match encoded {
-            Ok(encoded) => encoded,
-            Err(error) => {
-                let error = format!("{error:#}");
-                tracing::warn!(error, pause = ?PAUSE, "cannot retry the events that could not be published");
-                self.retries.not_before = Some(Instant::now() + PAUSE);
-                return Ok(false);
-            }
-        };
-        let (mut appended, mut left) = (0, 0);
-        let mut kept = Instant::now();
-        for (entry, encoded) in failures.iter().zip(encoded) {
-            match encoded {
-                Ok(_) => appended += u64::from(self.log.retry_failure(&self.lease, entry.id).await?),
-                Err(reason) => {
-                    left += 1;
-                    tracing::debug!(id = entry.id, reason, "an event still cannot be encoded");
-                }
-            }
-            if kept.elapsed() >= self.settings.beat {
-                self.keep(Some((key, last))).await?;
-                kept = Instant::now();
+        let mut encodable = Vec::new();
+        for failure in &failures {
+            match self.cluster.refusal(failure) {
+                None => encodable.push(failure.id),
+                Some(reason) => tracing::debug!(id = failure.id, reason, "an event still cannot be encoded"),
             }
         }
+        let appended =
+            if encodable.is_empty() { 0 } else { self.log.retry_failures(&self.lease, &encodable).await? };
         self.retries.rest = Some((newest, until));
         self.retries.appended += appended;
-        self.retries.left += left;
+        self.retries.left += failures.len() - encodable.len();
         Ok(true)
     }
 }
@@ -133,7 +104,7 @@ mod tests {
     fn within_a_sweep() -> Retries {
         let mut retries = Retries::default();
         retries.enter(4);
-        retries.begin(&key("one"), Some(7), 500);
+        retries.begin(&key("one"), 7, 500);
         retries.rest = Some((100, 500));
         retries
     }
@@ -144,18 +115,18 @@ mod tests {
         // This session ends before it publishes.
         retries.enter(5);
         retries.enter(6);
-        retries.begin(&key("one"), Some(7), 900);
-        assert_eq!(retries.due(), Some((100, 500)));
+        retries.begin(&key("one"), 7, 900);
+        assert_eq!(retries.rest, Some((100, 500)));
     }
 
     #[test]
     fn a_sweep_is_made_once_for_each_schema() {
         let mut retries = within_a_sweep();
         retries.finish();
-        retries.begin(&key("one"), Some(7), 900);
-        assert_eq!(retries.due(), None);
-        retries.begin(&key("one"), Some(8), 900);
-        assert_eq!(retries.due(), Some((0, 900)));
+        retries.begin(&key("one"), 7, 900);
+        assert_eq!(retries.rest, None);
+        retries.begin(&key("one"), 8, 900);
+        assert_eq!(retries.rest, Some((0, 900)));
     }
 
     #[test]
@@ -163,15 +134,15 @@ mod tests {
         let mut retries = within_a_sweep();
         retries.finish();
         retries.enter(6);
-        retries.begin(&key("one"), Some(7), 900);
-        assert_eq!(retries.due(), Some((0, 900)));
+        retries.begin(&key("one"), 7, 900);
+        assert_eq!(retries.rest, Some((0, 900)));
     }
 
     #[test]
     fn a_sweep_begins_again_on_another_cluster() {
         let mut retries = within_a_sweep();
         retries.enter(5);
-        retries.begin(&key("two"), Some(7), 900);
-        assert_eq!(retries.due(), Some((0, 900)));
+        retries.begin(&key("two"), 7, 900);
+        assert_eq!(retries.rest, Some((0, 900)));
     }
 }

@@ -12,6 +12,7 @@
 //!
 //! docs/EXACTLY-ONCE.md describes the result of a crash between any two of these steps.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,13 +44,19 @@ pub trait Cluster: Send + Sync {
     /// transaction. Then reads the mark.
     async fn begin(&mut self, identity: &str) -> anyhow::Result<Begun>;
 
-    /// Returns the id of the schema that events are encoded with. With another one, failed events may be encodable.
+    /// Returns the id of the schema that events are encoded with, if it is known. With another one, failed events may be
+    /// encodable.
     fn schema_id(&self) -> Option<u32>;
 
-    /// Encodes events. Returns an error in place of each event that no registry or broker could ever accept.
+    /// Returns why an event cannot be encoded with the known schema.
+    fn refusal(&self, entry: &LogEntry) -> Option<String>;
+
+    /// Encodes events. Returns the reason in place of each event that cannot be encoded with the newest known schema.
     async fn encode(&self, entries: &[LogEntry]) -> anyhow::Result<Vec<Result<Self::Record, String>>>;
 
-    /// Publishes `records` and moves the mark atomically.
+    /// Publishes `records` and moves the mark atomically. When records are refused, and after the next success, the
+    /// producer takes over the identity again, even from a relay that took it over meanwhile. Before the next call, the
+    /// caller must prove that it still holds the lease.
     async fn publish(&mut self, records: Vec<Self::Record>, mark: Mark) -> Result<(), PublishError>;
 
     /// Fences the relay of an older release and returns the number of the batch that it would publish next, or `None`
@@ -69,6 +76,9 @@ pub enum PublishError {
     /// Another relay started a producer under the same identity.
     #[error("another relay uses the same identity: {0:#}")]
     Fenced(anyhow::Error),
+    /// Nothing was published. The brokers refuse some of the records, which the next call identifies.
+    #[error("the brokers refuse some of the events: {0:#}")]
+    RefusedSome(anyhow::Error),
     /// Nothing was published. The brokers will never accept the records at these indexes, each for the given reason.
     #[error("the brokers refuse {} of the events", .0.len())]
     Refused(Vec<(usize, String)>),
@@ -139,10 +149,6 @@ impl<C: Cluster> Session<'_, C> {
             }
             return Err(SessionError::IdentityReplaced);
         }
-        // A session that crashed before the mark moved past these events recorded their failures. The events are read
-        // again.
-        self.log.forget_failures_after(&self.lease, &begun.key, last.id).await?;
-        let last = LastPublished { failure: self.log.last_failure(&begun.key).await?, ..last };
         self.publish(&begun.key, last).await
     }
 
@@ -174,7 +180,8 @@ impl<C: Cluster> Session<'_, C> {
         }
     }
 
-    /// Returns the event up to which everything has been published.
+    /// Returns the event up to which everything has been published. Removes the failures of later events, which a session
+    /// recorded before it crashed; they are read again.
     async fn resume(&mut self, begun: &Begun) -> Result<LastPublished, SessionError> {
         if let Some(Mark { offset, metadata }) = &begun.mark {
             let id = offset - 1;
@@ -182,6 +189,7 @@ impl<C: Cluster> Session<'_, C> {
                 metadata.as_deref().and_then(|text| text.split_once(' ')).unwrap_or_default();
             let last = LastPublished { id, event_id: Some(event_id.to_owned()), failure: failure.to_owned() };
             if self.log.holds(&last).await? {
+                self.log.forget_failures_after(&self.lease, &begun.key, last.id).await?;
                 return Ok(last);
             }
             self.metrics.histories_parted.inc();
@@ -192,7 +200,15 @@ impl<C: Cluster> Session<'_, C> {
                  of this database, such as a copy or a backup; continuing from the position in the database"
             );
         }
-        Ok(self.log.position(&begun.key).await?)
+        let last = self.log.position(&begun.key).await?;
+        self.log.forget_failures_after(&self.lease, &begun.key, last.id).await?;
+        // Now the most recent failure may be an earlier one.
+        let again = self.log.position(&begun.key).await?;
+        if (again.id, &again.event_id) == (last.id, &last.event_id) {
+            Ok(again)
+        } else {
+            Err(SessionError::Parted)
+        }
     }
 
     async fn publish(&mut self, key: &PositionKey, mut last: LastPublished) -> Result<(), SessionError> {
@@ -265,6 +281,7 @@ impl<C: Cluster> Session<'_, C> {
             return Ok(last.clone());
         };
         let position = (key, last);
+        let mut failures = Vec::new();
         let mut failure = last.failure.clone();
         loop {
             let encoded = beating(self.log, &self.lease, Some(position), self.settings.beat, {
@@ -280,7 +297,7 @@ impl<C: Cluster> Session<'_, C> {
                 }
             }
             if !failed.is_empty() {
-                self.leave_out(position, &mut entries, failed, &mut failure).await?;
+                failure = self.leave_out(position, &mut entries, failed, &mut failures).await?;
             }
             let published = records.len() as u64;
             let mark = Mark { offset: id.saturating_add(1), metadata: Some(format!("{event_id} {failure}")) };
@@ -294,8 +311,9 @@ impl<C: Cluster> Session<'_, C> {
                     self.metrics.published.inc_by(published);
                     return Ok(LastPublished { id, event_id: Some(event_id), failure });
                 }
+                Err(PublishError::RefusedSome(_)) => self.keep(Some(position)).await?,
                 Err(PublishError::Refused(refused)) => {
-                    self.leave_out(position, &mut entries, refused, &mut failure).await?;
+                    failure = self.leave_out(position, &mut entries, refused, &mut failures).await?;
                 }
                 Err(PublishError::Failed(error)) => return Err(SessionError::Cluster(error)),
                 Err(error @ PublishError::Fenced(_)) => {
@@ -307,30 +325,35 @@ impl<C: Cluster> Session<'_, C> {
         }
     }
 
-    /// Removes events that can never be published from `entries` and records them; `failed` holds their indexes and
-    /// reasons. Must precede the move of the mark past them: after a crash in between, the events are still to be
-    /// published.
+    /// Removes events that can never be published from `entries`; `failed` holds their indexes and reasons. Adds them to
+    /// the `failures` of the batch, records all of these, and returns the token of the most recent record.
+    ///
+    /// Must precede the move of the mark past them: after a crash in between, the events are still to be published. One
+    /// statement records all, so the token that the mark names proves that the log has each of the records, and every
+    /// earlier one, even when a failover has removed some since they were recorded first.
     async fn leave_out(
         &mut self,
         position: (&PositionKey, &LastPublished),
         entries: &mut Vec<LogEntry>,
         failed: Vec<(usize, String)>,
-        failure: &mut String,
-    ) -> Result<(), SessionError> {
-        let mut kept = Instant::now();
-        for (index, reason) in &failed {
-            let Some(LogEntry { id, .. }) = entries.get(*index) else { continue };
+        failures: &mut Vec<(i64, String)>,
+    ) -> Result<String, SessionError> {
+        let left: HashSet<_> = failed.iter().map(|(index, _)| *index).collect();
+        for (index, reason) in failed {
+            let Some(LogEntry { id, .. }) = entries.get(index) else { continue };
             tracing::error!(id, reason, "an event can never be published, skipping it");
-            let recorded = self.log.record_failure(&self.lease, position.0, *id, reason).await?;
-            *failure = recorded.ok_or(SessionError::LeaseLost)?;
-            if kept.elapsed() >= self.settings.beat {
-                self.keep(Some(position)).await?;
-                kept = Instant::now();
-            }
+            failures.push((*id, reason));
         }
         let mut index = 0..;
-        entries.retain(|_| index.next().is_some_and(|index| failed.iter().all(|(gone, _)| *gone != index)));
-        Ok(())
+        entries.retain(|_| index.next().is_some_and(|index| !left.contains(&index)));
+        let (key, last) = position;
+        match self.log.record_failures(&self.lease, key, last, failures).await? {
+            Some(token) => Ok(token),
+            None => {
+                self.keep(None).await?;
+                Err(SessionError::Parted)
+            }
+        }
     }
 }
 

@@ -123,9 +123,6 @@ pub trait EventLog: Send {
     /// Returns whether the log contains the event and the record of the failure.
     async fn holds(&mut self, last: &LastPublished) -> Result<bool, DatabaseError>;
 
-    /// Returns the token of the most recent failure for this destination; empty if there is none.
-    async fn last_failure(&mut self, key: &PositionKey) -> Result<String, DatabaseError>;
-
     /// Reads at most `limit` events with a total size of at most `max_bytes`, but at least one. The same snapshot
     /// proves that the lease is still held and that the log still contains `last`.
     async fn read(
@@ -136,13 +133,14 @@ pub trait EventLog: Send {
         max_bytes: i64,
     ) -> Result<LogRead, DatabaseError>;
 
-    /// Records that an event cannot be published and returns the token of the record; `None` if the lease is lost.
-    async fn record_failure(
+    /// Records all `failures`, ids of events that cannot be published with the reasons, and returns the token of the most
+    /// recent record; `None`, and records none, if the lease is lost or the log lacks the most recent failure before.
+    async fn record_failures(
         &mut self,
         lease: &Lease,
         key: &PositionKey,
-        id: i64,
-        reason: &str,
+        last: &LastPublished,
+        failures: &[(i64, String)],
     ) -> Result<Option<String>, DatabaseError>;
 
     /// Removes the failures of events after `last`, which will be read again.
@@ -161,8 +159,8 @@ pub trait EventLog: Send {
         limit: i64,
     ) -> Result<Vec<LogEntry>, DatabaseError>;
 
-    /// Appends a failed event to the end of the log, once for all destinations.
-    async fn retry_failure(&mut self, lease: &Lease, id: i64) -> Result<bool, DatabaseError>;
+    /// Appends failed events to the end of the log, each once for all destinations, and returns their number.
+    async fn retry_failures(&mut self, lease: &Lease, ids: &[i64]) -> Result<usize, DatabaseError>;
 
     /// Removes at most `limit` events that are older than `seconds` and have ids between `after` and `last`, and
     /// returns their ids. Retains events that a relay of another Kafka cluster has yet to publish.

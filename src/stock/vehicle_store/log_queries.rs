@@ -4,7 +4,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Double, Nullable, Text};
 use diesel_async::RunQueryDsl;
 
-use super::dialect::{Connection, IN_RECOVERY, IN_USE, NOW, OLDER_THAN, ORDERED, sql};
+use super::dialect::{Connection, ELEMENTS, IN_RECOVERY, IN_USE, NOW, OLDER_THAN, ORDERED, sql};
 use crate::stock::vehicle_store::{ClaimedEvents, LastPublished, Lease, LogEntry, LogRead, PositionKey};
 use crate::trace::TraceHeaders;
 
@@ -98,7 +98,17 @@ struct TokenRow {
     token: String,
 }
 
-pub(super) async fn last_failure(connection: &mut Connection, key: &PositionKey) -> QueryResult<String> {
+#[derive(QueryableByName)]
+struct RecordedRow {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = Text)]
+    token: String,
+    #[diesel(sql_type = Bool)]
+    requeued: bool,
+}
+
+async fn last_failure(connection: &mut Connection, key: &PositionKey) -> QueryResult<String> {
     let rows: Vec<TokenRow> =
         sql("SELECT token FROM relay_failure WHERE cluster = $1 AND topic = $2 ORDER BY id DESC LIMIT 1")
             .bind::<Text, _>(&key.cluster)
@@ -205,27 +215,36 @@ pub(super) async fn read(
     }
 }
 
-pub(super) async fn record_failure(
+pub(super) async fn record_failures(
     connection: &mut Connection,
     lease: &Lease,
     key: &PositionKey,
-    id: i64,
-    reason: &str,
+    last: &LastPublished,
+    failures: &[(i64, String)],
 ) -> QueryResult<Option<String>> {
-    let rows: Vec<TokenRow> = sql("INSERT INTO relay_failure (log_id, reason, cluster, topic)
-         SELECT $1, $2, $3, $4 FROM relay_lease WHERE holder = $5 AND epoch = $6
+    let rows: Vec<RecordedRow> = sql(format!(
+        "INSERT INTO relay_failure (log_id, reason, cluster, topic)
+         SELECT CAST(value ->> 0 AS BIGINT), value ->> 1, $2, $3 FROM {ELEMENTS}
+         WHERE EXISTS (SELECT 1 FROM relay_lease WHERE holder = $4 AND epoch = $5)
+            AND ($6 = '' OR EXISTS (SELECT 1 FROM relay_failure WHERE token = $6))
          ON CONFLICT (log_id, cluster, topic) DO UPDATE SET reason = excluded.reason
-         RETURNING token")
-    .bind::<BigInt, _>(id)
-    .bind::<Text, _>(reason)
+         RETURNING id, token, requeued"
+    ))
+    .bind::<Text, _>(serde_json::json!(failures).to_string())
     .bind::<Text, _>(&key.cluster)
     .bind::<Text, _>(&key.topic)
     .bind::<Nullable<Text>, _>(&lease.holder)
     .bind::<BigInt, _>(lease.epoch)
+    .bind::<Text, _>(&last.failure)
     // `get_result` would return before the statement is committed.
     .load(connection)
     .await?;
-    Ok(rows.into_iter().next().map(|row| row.token))
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    // A requeued failure is one of another history, and its event is in the log again.
+    let newest = rows.into_iter().filter(|row| !row.requeued).max_by_key(|row| row.id);
+    Ok(Some(newest.map_or_else(|| last.failure.clone(), |row| row.token)))
 }
 
 pub(super) async fn forget_failures_after(

@@ -45,6 +45,19 @@ pub struct ModelProducer {
     pub gate: Gate,
     pub encodes_all: bool,
     pub begun: Option<(String, u64)>,
+    /// Whether the next records are sent alone, which identifies those that are refused.
+    pub sends_alone: bool,
+}
+
+impl ModelProducer {
+    /// Takes over the identity, even from a producer that took it over meanwhile, as a restarted producer does.
+    fn take_over(&mut self, identity: &str) {
+        let mut state = self.cluster.0.lock().unwrap();
+        state.producers += 1;
+        let producer = state.producers;
+        state.owners.insert(identity.to_owned(), producer);
+        self.begun = Some((identity.to_owned(), producer));
+    }
 }
 
 #[async_trait]
@@ -53,14 +66,7 @@ impl Cluster for ModelProducer {
 
     async fn begin(&mut self, identity: &str) -> anyhow::Result<Begun> {
         self.gate.pass().await;
-        let producer = {
-            let mut state = self.cluster.0.lock().unwrap();
-            state.producers += 1;
-            let producer = state.producers;
-            state.owners.insert(identity.to_owned(), producer);
-            producer
-        };
-        self.begun = Some((identity.to_owned(), producer));
+        self.take_over(identity);
         self.gate.pass().await;
         let state = self.cluster.0.lock().unwrap();
         let key = PositionKey { cluster: state.name.clone(), topic: "topic".to_owned() };
@@ -71,6 +77,11 @@ impl Cluster for ModelProducer {
         Some(u32::from(self.encodes_all))
     }
 
+    fn refusal(&self, entry: &LogEntry) -> Option<String> {
+        let is_unknown = entry.vin.starts_with(UNENCODABLE) && !self.encodes_all;
+        is_unknown.then(|| "a field that this release does not know".to_owned())
+    }
+
     async fn encode(&self, entries: &[LogEntry]) -> anyhow::Result<Vec<Result<String, String>>> {
         self.gate.pass().await;
         if std::mem::take(&mut self.cluster.0.lock().unwrap().fail_encode) {
@@ -78,41 +89,49 @@ impl Cluster for ModelProducer {
         }
         Ok(entries
             .iter()
-            .map(|entry| {
-                if entry.vin.starts_with(UNENCODABLE) && !self.encodes_all {
-                    Err("a field that this release does not know".to_owned())
-                } else if entry.vin.starts_with(REFUSED) && !self.encodes_all {
-                    Ok(REFUSED.to_owned())
-                } else {
-                    Ok(entry.event_id.clone())
-                }
+            .map(|entry| match self.refusal(entry) {
+                Some(reason) => Err(reason),
+                None if entry.vin.starts_with(REFUSED) && !self.encodes_all => Ok(REFUSED.to_owned()),
+                None => Ok(entry.event_id.clone()),
             })
             .collect())
     }
 
     async fn publish(&mut self, records: Vec<String>, mark: Mark) -> Result<(), PublishError> {
         self.gate.pass().await;
-        let answer = {
+        let (identity, producer) = self.begun.clone().unwrap();
+        let indices = records.iter().enumerate().filter(|(_, record)| *record == REFUSED);
+        let refused: Vec<_> = indices.map(|(index, _)| (index, "too large".to_owned())).collect();
+        let lose_answer = {
             let mut state = self.cluster.0.lock().unwrap();
-            let (identity, producer) = self.begun.clone().unwrap();
             if state.owners.get(&identity) != Some(&producer) {
                 return Err(PublishError::Fenced(anyhow!("a newer producer has the identity")));
             }
-            let indices = records.iter().enumerate().filter(|(_, record)| *record == REFUSED);
-            let refused: Vec<_> = indices.map(|(index, _)| (index, "too large".to_owned())).collect();
-            if !refused.is_empty() {
-                return Err(PublishError::Refused(refused));
+            if refused.is_empty() {
+                if std::mem::take(&mut state.fail_publish) {
+                    return Err(PublishError::Failed(anyhow!("aborted")));
+                }
+                state.published.extend(records);
+                state.marks.insert(identity.clone(), mark);
             }
-            if std::mem::take(&mut state.fail_publish) {
-                return Err(PublishError::Failed(anyhow!("aborted")));
-            }
-            state.published.extend(records);
-            state.marks.insert(identity, mark);
-            std::mem::take(&mut state.lose_answer)
+            refused.is_empty() && std::mem::take(&mut state.lose_answer)
         };
-        // A crash here is a crash after the commit.
+        // A crash here is a crash after the commit, and another relay may take over before the producer restarts.
         self.gate.pass().await;
-        if answer { Err(PublishError::Failed(anyhow!("the answer was lost"))) } else { Ok(()) }
+        if !refused.is_empty() {
+            self.take_over(&identity);
+            return Err(match std::mem::replace(&mut self.sends_alone, true) {
+                false => PublishError::RefusedSome(anyhow!("too large")),
+                true => PublishError::Refused(refused),
+            });
+        }
+        if lose_answer {
+            return Err(PublishError::Failed(anyhow!("the answer was lost")));
+        }
+        if std::mem::take(&mut self.sends_alone) {
+            self.take_over(&identity);
+        }
+        Ok(())
     }
 
     async fn next_batch_of_older_release(&mut self, _: &str) -> anyhow::Result<Option<i64>> {

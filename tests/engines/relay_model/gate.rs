@@ -141,11 +141,6 @@ impl EventLog for GatedLog {
         self.inner.holds(last).await
     }
 
-    async fn last_failure(&mut self, key: &PositionKey) -> Result<String, DatabaseError> {
-        self.gate.pass().await;
-        self.inner.last_failure(key).await
-    }
-
     async fn read(
         &mut self,
         lease: &Lease,
@@ -159,15 +154,15 @@ impl EventLog for GatedLog {
         Ok(read)
     }
 
-    async fn record_failure(
+    async fn record_failures(
         &mut self,
         lease: &Lease,
         key: &PositionKey,
-        id: i64,
-        reason: &str,
+        last: &LastPublished,
+        failures: &[(i64, String)],
     ) -> Result<Option<String>, DatabaseError> {
         self.gate.pass().await;
-        self.inner.record_failure(lease, key, id, reason).await
+        self.inner.record_failures(lease, key, last, failures).await
     }
 
     async fn forget_failures_after(
@@ -190,9 +185,9 @@ impl EventLog for GatedLog {
         self.inner.failures(key, after, limit).await
     }
 
-    async fn retry_failure(&mut self, lease: &Lease, id: i64) -> Result<bool, DatabaseError> {
+    async fn retry_failures(&mut self, lease: &Lease, ids: &[i64]) -> Result<usize, DatabaseError> {
         self.gate.pass().await;
-        self.inner.retry_failure(lease, id).await
+        self.inner.retry_failures(lease, ids).await
     }
 
     async fn prune(

@@ -13,7 +13,7 @@ use crate::support::engines::address;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use world::{Action, World};
+use world::{Action, Verdict, World};
 
 /// Generates actions that preserve a single history of database and cluster.
 fn ordinary() -> impl Strategy<Value = Action> {
@@ -57,14 +57,7 @@ fn run(engine: &str, cases: u32, actions: impl Strategy<Value = Vec<Action>>, ex
         ..ProptestConfig::default()
     };
     let run = |actions: Vec<Action>| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let verdict = runtime.block_on(async {
-            let mut world = World::new(engine).await;
-            for action in actions {
-                world.perform(action).await;
-            }
-            world.finish().await
-        });
+        let verdict = judge(engine, actions);
         prop_assert_eq!(&verdict.lost, &Vec::<String>::new());
         if exactly_once {
             prop_assert_eq!(&verdict.doubled, &Vec::<String>::new());
@@ -74,6 +67,18 @@ fn run(engine: &str, cases: u32, actions: impl Strategy<Value = Vec<Action>>, ex
     TestRunner::new(config).run(&actions, run).unwrap();
 }
 
+/// Performs the actions and returns what was lost or doubled in the end.
+fn judge(engine: &str, actions: Vec<Action>) -> Verdict {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut world = World::new(engine).await;
+        for action in actions {
+            world.perform(action).await;
+        }
+        world.finish().await
+    })
+}
+
 fn cases(default: u32) -> u32 {
     std::env::var("MODEL_CASES").ok().map_or(default, |cases| cases.parse().unwrap())
 }
@@ -81,6 +86,47 @@ fn cases(default: u32) -> u32 {
 #[test]
 fn with_one_history_every_event_is_published_exactly_once() {
     run("sqlite", cases(150), vec(ordinary(), 20..120), true);
+}
+
+/// The clusters refuse some of the events, after which a producer takes over its identity again.
+#[test]
+fn a_relay_that_is_overtaken_at_any_call_publishes_nothing_twice() {
+    let inserts = [true, false, true, true, true, true, true]
+        .map(|encodable| Action::Insert { database: 0, encodable });
+    for calls in 1..60 {
+        let overtaking = [
+            Action::Start { database: 0 },
+            Action::Step { relay: 0, calls },
+            Action::Start { database: 0 },
+            Action::Step { relay: 1, calls: 60 },
+            Action::Step { relay: 0, calls: 60 },
+        ];
+        let release = [Action::Release { encodes_all: false }];
+        let actions = release.into_iter().chain(inserts.clone()).chain(overtaking).collect();
+        let Verdict { lost, doubled } = judge("sqlite", actions);
+        assert!(
+            lost.is_empty() && doubled.is_empty(),
+            "after {calls} calls: lost {lost:?}, doubled {doubled:?}"
+        );
+    }
+}
+
+#[test]
+fn a_failover_at_any_call_that_loses_records_of_failures_loses_no_event() {
+    let inserts =
+        [false, false, false, true, false].map(|encodable| Action::Insert { database: 0, encodable });
+    for calls in 1..50 {
+        let failover = [
+            Action::Start { database: 0 },
+            Action::Step { relay: 0, calls },
+            Action::Failover { database: 0, kept: inserts.len(), lease: false },
+            Action::Step { relay: 0, calls: 60 },
+        ];
+        let release = [Action::Release { encodes_all: false }];
+        let actions = release.into_iter().chain(inserts.clone()).chain(failover).collect();
+        let Verdict { lost, .. } = judge("sqlite", actions);
+        assert!(lost.is_empty(), "after {calls} calls: {lost:?}");
+    }
 }
 
 #[test]

@@ -275,7 +275,13 @@ impl World {
                 let mut retries = std::mem::take(&mut *process.lock().unwrap());
                 let session = Session {
                     log: &mut log,
-                    cluster: ModelProducer { cluster, gate: gate.clone(), encodes_all, begun: None },
+                    cluster: ModelProducer {
+                        cluster,
+                        gate: gate.clone(),
+                        encodes_all,
+                        begun: None,
+                        sends_alone: false,
+                    },
                     lease,
                     first_batch: 3,
                     retries: &mut retries,

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::sql_types::{Array, BigInt, Nullable, Text};
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection as _};
 
 use super::{lease_queries, log_queries};
@@ -112,10 +112,6 @@ impl EventLog for PostgresLog {
         self.0.call(async |connection| log_queries::holds(connection, last).await).await
     }
 
-    async fn last_failure(&mut self, key: &PositionKey) -> Result<String, DatabaseError> {
-        self.0.call(async |connection| log_queries::last_failure(connection, key).await).await
-    }
-
     async fn read(
         &mut self,
         lease: &Lease,
@@ -128,15 +124,17 @@ impl EventLog for PostgresLog {
             .await
     }
 
-    async fn record_failure(
+    async fn record_failures(
         &mut self,
         lease: &Lease,
         key: &PositionKey,
-        id: i64,
-        reason: &str,
+        last: &LastPublished,
+        failures: &[(i64, String)],
     ) -> Result<Option<String>, DatabaseError> {
         self.0
-            .call(async |connection| log_queries::record_failure(connection, lease, key, id, reason).await)
+            .call(async |connection| {
+                log_queries::record_failures(connection, lease, key, last, failures).await
+            })
             .await
     }
 
@@ -160,28 +158,26 @@ impl EventLog for PostgresLog {
         self.0.call(async |connection| log_queries::failures(connection, key, after, limit).await).await
     }
 
-    async fn retry_failure(&mut self, lease: &Lease, id: i64) -> Result<bool, DatabaseError> {
-        let moved = self
-            .0
+    async fn retry_failures(&mut self, lease: &Lease, ids: &[i64]) -> Result<usize, DatabaseError> {
+        self.0
             .call(async |connection| {
                 sql_query(
                     "WITH failed AS (
-                        UPDATE relay_failure SET requeued = true WHERE log_id = $1 AND NOT requeued
+                        UPDATE relay_failure SET requeued = true WHERE log_id = ANY($1) AND NOT requeued
                             AND EXISTS (SELECT FROM relay_lease WHERE holder = $2 AND epoch = $3)
                         RETURNING log_id
                      )
                      INSERT INTO event_log (vin, event, traceparent, tracestate, reannounced)
                      SELECT vin, event, traceparent, tracestate, reannounced
-                     FROM event_log WHERE id IN (SELECT log_id FROM failed)",
+                     FROM event_log WHERE id IN (SELECT log_id FROM failed) ORDER BY id",
                 )
-                .bind::<BigInt, _>(id)
+                .bind::<Array<BigInt>, _>(ids)
                 .bind::<Nullable<Text>, _>(&lease.holder)
                 .bind::<BigInt, _>(lease.epoch)
                 .execute(connection)
                 .await
             })
-            .await?;
-        Ok(moved == 1)
+            .await
     }
 
     async fn prune(

@@ -50,6 +50,8 @@ mod dialect {
         diesel::sql_query(statement)
     }
     pub(super) const IN_RECOVERY: &str = "pg_is_in_recovery()";
+    /// A table with the column `value`: the elements of the JSON array `$1`.
+    pub(super) const ELEMENTS: &str = "jsonb_array_elements(CAST($1 AS jsonb))";
 }
 
 /// The number of connections for reads; further reads wait. Writing vehicles and reading the log use separate

@@ -56,10 +56,6 @@ impl EventLog for SqliteLog {
         Ok(log_queries::holds(&mut lock(&self.0).await?.connection, last).await?)
     }
 
-    async fn last_failure(&mut self, key: &PositionKey) -> Result<String, DatabaseError> {
-        Ok(log_queries::last_failure(&mut lock(&self.0).await?.connection, key).await?)
-    }
-
     async fn read(
         &mut self,
         lease: &Lease,
@@ -70,14 +66,15 @@ impl EventLog for SqliteLog {
         Ok(log_queries::read(&mut lock(&self.0).await?.connection, lease, last, limit, max_bytes).await?)
     }
 
-    async fn record_failure(
+    async fn record_failures(
         &mut self,
         lease: &Lease,
         key: &PositionKey,
-        id: i64,
-        reason: &str,
+        last: &LastPublished,
+        failures: &[(i64, String)],
     ) -> Result<Option<String>, DatabaseError> {
-        Ok(log_queries::record_failure(&mut lock(&self.0).await?.connection, lease, key, id, reason).await?)
+        let connection = &mut lock(&self.0).await?.connection;
+        Ok(log_queries::record_failures(connection, lease, key, last, failures).await?)
     }
 
     async fn forget_failures_after(
@@ -98,28 +95,30 @@ impl EventLog for SqliteLog {
         Ok(log_queries::failures(&mut lock(&self.0).await?.connection, key, after, limit).await?)
     }
 
-    async fn retry_failure(&mut self, lease: &Lease, id: i64) -> Result<bool, DatabaseError> {
-        let lease = lease.clone();
+    async fn retry_failures(&mut self, lease: &Lease, ids: &[i64]) -> Result<usize, DatabaseError> {
+        let (lease, ids) = (lease.clone(), ids.to_vec());
         let retry = move |connection: &mut SqliteConnection| {
             transaction(connection, |connection| {
-                let requeued = diesel::sql_query(
-                    "UPDATE relay_failure SET requeued = true WHERE log_id = $1 AND NOT requeued
-                        AND EXISTS (SELECT 1 FROM relay_lease WHERE holder = $2 AND epoch = $3)",
-                )
-                .bind::<BigInt, _>(id)
-                .bind::<Nullable<Text>, _>(&lease.holder)
-                .bind::<BigInt, _>(lease.epoch)
-                .execute(connection)?;
-                if requeued == 0 {
-                    return Ok(false);
+                let mut appended = 0;
+                for id in ids {
+                    let requeued = diesel::sql_query(
+                        "UPDATE relay_failure SET requeued = true WHERE log_id = $1 AND NOT requeued
+                            AND EXISTS (SELECT 1 FROM relay_lease WHERE holder = $2 AND epoch = $3)",
+                    )
+                    .bind::<BigInt, _>(id)
+                    .bind::<Nullable<Text>, _>(&lease.holder)
+                    .bind::<BigInt, _>(lease.epoch)
+                    .execute(connection)?;
+                    if requeued > 0 {
+                        appended += diesel::sql_query(
+                            "INSERT INTO event_log (vin, event, traceparent, tracestate, reannounced)
+                             SELECT vin, event, traceparent, tracestate, reannounced FROM event_log WHERE id = $1",
+                        )
+                        .bind::<BigInt, _>(id)
+                        .execute(connection)?;
+                    }
                 }
-                let appended = diesel::sql_query(
-                    "INSERT INTO event_log (vin, event, traceparent, tracestate, reannounced)
-                     SELECT vin, event, traceparent, tracestate, reannounced FROM event_log WHERE id = $1",
-                )
-                .bind::<BigInt, _>(id)
-                .execute(connection)?;
-                Ok(appended == 1)
+                Ok(appended)
             })
         };
         Ok(lock(&self.0).await?.connection.spawn_blocking(retry).await?)

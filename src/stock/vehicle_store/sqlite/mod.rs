@@ -55,6 +55,8 @@ mod dialect {
         diesel::sql_query(statement.into().replace('$', "?"))
     }
     pub(super) const IN_RECOVERY: &str = "0";
+    /// A table with the column `value`: the elements of the JSON array `$1`.
+    pub(super) const ELEMENTS: &str = "json_each($1)";
 }
 
 /// A single shared connection, as SQLite serializes writes anyway.
