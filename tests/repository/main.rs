@@ -3,6 +3,7 @@
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod architecture;
+mod checkout;
 mod clients;
 mod compose;
 mod compose_model;
@@ -10,5 +11,7 @@ mod compose_wiring;
 mod devcontainer;
 mod kubernetes;
 mod make_up;
+mod make_up_kafka;
+mod make_up_settings;
 mod make_up_start;
 mod release;

@@ -1,0 +1,74 @@
+//! Tests what `make up` makes of the settings, and the secrets that it creates.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::checkout::{Checkout, stderr, stdout};
+
+#[test]
+fn kafka_ui_gets_a_random_password_when_other_machines_can_reach_it() {
+    for address in ["127.0.0.1", "127.0.0.2", "[::1]", "localhost"] {
+        let checkout = Checkout::with_docker("");
+        let output = checkout.up(&[("BIND_ADDRESS", address)]);
+        assert!(stdout(&output).contains("admin / password"), "{output:?}");
+        assert!(!checkout.compose().join("secrets/kafka-ui-password").exists(), "{address}");
+    }
+    for address in ["0.0.0.0", "192.168.1.5", "[::]"] {
+        let checkout = Checkout::with_docker("");
+        let output = checkout.up(&[("BIND_ADDRESS", address)]);
+        let password = checkout.secret("kafka-ui-password");
+        assert_eq!(password.len(), 48);
+        assert!(checkout.calls().contains(&format!("password={password}\n")), "{address}");
+        assert!(stdout(&output).contains("admin / compose/secrets/kafka-ui-password"), "{output:?}");
+        checkout.up(&[("BIND_ADDRESS", address)]);
+        assert_eq!(checkout.secret("kafka-ui-password"), password, "it changed");
+    }
+    let checkout = Checkout::with_docker("");
+    let output = checkout.up(&[("BIND_ADDRESS", "0.0.0.0"), ("KAFKA_UI_PASSWORD", "chosen")]);
+    assert!(stdout(&output).contains("admin / chosen"), "{output:?}");
+}
+
+#[test]
+fn each_database_gets_a_user_with_a_password_of_its_own() {
+    let checkout = Checkout::with_docker("");
+    assert!(checkout.up(&[]).status.success());
+    for (name, user, rest) in [
+        ("stock-database-url", "postgres://stock:", "@postgres:5432/stock"),
+        ("ads-database-url", "mongodb://ads:", "@mongodb:27017/vehicles"),
+    ] {
+        let url = checkout.secret(name);
+        let password = url.strip_prefix(user).unwrap().strip_suffix(rest).unwrap();
+        assert_eq!(password.len(), 48);
+        for superuser in ["postgres-password", "mongodb-password"] {
+            assert_ne!(checkout.secret(superuser), password);
+        }
+    }
+    let folder = fs::metadata(checkout.compose().join("secrets")).unwrap();
+    assert_eq!(folder.permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn a_missing_secret_of_an_existing_database_is_not_replaced() {
+    for (database, secret) in [("postgres", "stock-database-url"), ("mongodb", "ads-database-url")] {
+        let checkout = Checkout::with_docker("'volume inspect '*) [ -e volumes ] ;;");
+        assert!(checkout.up(&[]).status.success());
+        fs::write(checkout.path("volumes"), "").unwrap();
+        assert!(checkout.up(&[]).status.success(), "the secrets exist");
+        fs::remove_file(checkout.compose().join("secrets").join(secret)).unwrap();
+        let output = checkout.up(&[]);
+        let expected =
+            format!("compose/secrets/{secret} is missing, but the volume vehicle-platform_{database}-data");
+        assert!(stderr(&output).contains(&expected), "{output:?}");
+    }
+}
+
+#[test]
+fn kraft_selects_the_files_without_zookeeper() {
+    for (value, expected) in [("1", "files=compose.yaml:kraft.yaml"), ("0", "files= "), ("", "files= ")] {
+        let checkout = Checkout::with_docker("");
+        assert!(checkout.up(&[("KRAFT", value)]).status.success());
+        let calls = checkout.calls();
+        let start = calls.lines().find(|call| call.starts_with("compose up --detach")).unwrap();
+        assert!(start.contains(expected), "{start}");
+    }
+}
