@@ -1,6 +1,7 @@
 .DEFAULT_GOAL := help
 
-COMPOSE := cd compose && docker compose --profile observability
+# With each profile, so that no container of one is left out. The profile `tools` contains none that stays.
+COMPOSE := cd compose && docker compose --profile observability --profile console
 
 # The version of cargo-deny.
 CARGO_DENY := 0.20.2
@@ -30,8 +31,14 @@ up: ## Start the cluster of 17 containers, or of 14 without ZooKeeper with KRAFT
 	@compose/up
 
 .PHONY: down
-down: ## Stop the cluster and retain its data
+down: ## Stop the cluster and retain its data; DATA=1 also removes its data, of both modes, and its passwords
+ifdef DATA
+	@set -e; for mode in zookeeper kraft; do \
+	(export COMPOSE_FILE=compose.yaml:$$mode.yaml; $(COMPOSE) down --volumes --remove-orphans); done
+	rm -rf compose/secrets
+else
 	$(COMPOSE) down --remove-orphans
+endif
 
 .PHONY: logs
 logs: ## Follow the logs of the cluster; SERVICE=stock selects a service
@@ -180,7 +187,7 @@ image: ## Build the image of the roles; IMAGE=<name>:<tag>, VERSION=<version>
 
 .PHONY: clean
 clean: ## Remove build output, the data of make dev, and the cluster with its data and passwords
-	cargo clean
+	@if docker info >/dev/null 2>&1; then $(MAKE) --no-print-directory down DATA=1; \
+	elif [ -d compose/secrets ]; then echo 'Docker does not answer, so the cluster and its data remain' >&2; fi
 	rm -rf data
-	@if docker info >/dev/null 2>&1; then set -e; for mode in zookeeper kraft; do \
-	(export COMPOSE_FILE=compose.yaml:$$mode.yaml; $(COMPOSE) down --volumes --remove-orphans --rmi local); done; rm -rf compose/secrets; fi
+	@if command -v cargo >/dev/null; then cargo clean; else rm -rf target; fi

@@ -1,14 +1,16 @@
-//! Runs the scripts of the folder compose with a fake `docker` that records what it is asked.
+//! Runs the scripts of the cluster with a fake `docker` that records what it is asked.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
+use crate::compose_model::{defaults, repository};
 use crate::make_up::write_program;
 
-/// A copy of the folder compose, next to a fake `docker`.
+/// A copy of the folder compose and of the Makefile, next to a fake `docker`.
 pub struct Checkout {
     folder: TempDir,
 }
@@ -23,16 +25,15 @@ impl Checkout {
     pub fn with_docker(answers: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let checkout = Self { folder };
-        let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("compose");
-        assert!(
-            Command::new("cp").arg("-RL").arg(original).arg(checkout.compose()).status().unwrap().success()
-        );
+        let originals = ["compose", "Makefile"].map(|name| repository().join(name));
+        let copied = Command::new("cp").arg("-RL").args(originals).arg(checkout.folder.path()).status();
+        assert!(copied.unwrap().success());
         // Those of a cluster on this machine.
         drop(fs::remove_dir_all(checkout.compose().join("secrets")));
         let docker = checkout.path("bin/docker");
         fs::create_dir(docker.parent().unwrap()).unwrap();
         let script = format!(
-            "#!/bin/sh\ncd '{}'\necho \"$* files=$COMPOSE_FILE cluster=$KAFKA_CLUSTER_ID password=$KAFKA_UI_PASSWORD\" >>calls\ncase \"$*\" in\n{answers}\n{ENGINE}\nesac\n",
+            "#!/bin/sh\ncd '{}'\necho \"$* files=$COMPOSE_FILE cluster=$KAFKA_CLUSTER_ID read_only=$CONSOLE_READ_ONLY password=$KAFKA_UI_PASSWORD\" >>calls\ncase \"$*\" in\n{answers}\n{ENGINE}\nesac\n",
             checkout.folder.path().display(),
         );
         write_program(&docker, &script);
@@ -51,22 +52,38 @@ impl Checkout {
         fs::read_to_string(self.compose().join("secrets").join(name)).unwrap().trim().to_owned()
     }
 
-    pub fn up(&self, variables: &[(&str, &str)]) -> Output {
+    /// Changes the settings in the file .env.
+    pub fn set(&self, lines: &str) {
+        let file = self.compose().join(".env");
+        fs::write(&file, fs::read_to_string(&file).unwrap() + lines).unwrap();
+    }
+
+    /// Returns a command of this checkout that uses the fake `docker`, without the settings of this process.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
-        let mut command = Command::new(self.compose().join("up"));
-        for name in [
-            "BIND_ADDRESS",
-            "COMPOSE_FILE",
-            "COMPOSE_PROFILES",
-            "KAFKA_CLUSTER_ID",
-            "KAFKA_UI_PASSWORD",
-            "KRAFT",
-            "START_SECONDS",
-        ] {
+        let mut command = Command::new(program);
+        let settings = defaults().into_keys();
+        for name in
+            settings.chain(["COMPOSE_PROFILES", "KAFKA_CLUSTER_ID", "START_SECONDS"].map(str::to_owned))
+        {
             command.env_remove(name);
         }
-        command.env("PATH", path).env("SKIP_CHECKS", "1").envs(variables.iter().copied());
-        command.stdin(Stdio::null()).output().unwrap()
+        command
+            .current_dir(self.folder.path())
+            .env("PATH", path)
+            .env("SKIP_CHECKS", "1")
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub fn up(&self, variables: &[(&str, &str)]) -> Output {
+        self.command(self.compose().join("up")).envs(variables.iter().copied()).output().unwrap()
+    }
+
+    /// Runs `make` with these arguments and returns its output.
+    pub fn make(&self, arguments: &[&str]) -> Output {
+        // As if this process were not run by a `make`.
+        self.command("make").args(arguments).env_remove("MAKEFLAGS").env_remove("MAKELEVEL").output().unwrap()
     }
 
     /// Returns what `docker` was called with.

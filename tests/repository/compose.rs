@@ -262,13 +262,3 @@ fn the_build_context_contains_exactly_the_copied_files() {
     assert!(ignore.lines().any(|line| line == "*"));
     assert_eq!(sources, set(ignore.lines().filter_map(|line| line.strip_prefix('!'))));
 }
-
-#[test]
-fn make_clean_removes_the_volumes_of_both_modes() {
-    let makefile = text("Makefile");
-    let (_, clean) = makefile.split_once("\nclean:").unwrap();
-    assert!(clean.contains("down --volumes"));
-    let (_, modes) = clean.split_once("for mode in ").unwrap();
-    let files = modes.split_once(';').unwrap().0.split(' ').map(|mode| format!("compose.yaml:{mode}.yaml"));
-    assert_eq!(files.collect::<Vec<_>>(), Mode::ALL.map(Mode::files));
-}

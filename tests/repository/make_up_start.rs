@@ -54,7 +54,7 @@ fn make_up_explains_a_database_whose_initialization_was_interrupted() {
     let output = Checkout::with_docker(&unhealthy).up(&[("START_SECONDS", "1")]);
     let said = stderr(&output);
     assert!(
-        said.contains("mongodb is busy, or does not accept the user") && said.contains("make clean"),
+        said.contains("mongodb is busy, or does not accept the user") && said.contains("make down DATA=1"),
         "{said}"
     );
     assert!(!said.contains("postgres is busy"), "{said}");
