@@ -15,4 +15,5 @@ mod make_up;
 mod make_up_kafka;
 mod make_up_settings;
 mod make_up_start;
+mod portability;
 mod release;

@@ -29,6 +29,37 @@ fn kafka_ui_gets_a_random_password_when_other_machines_can_reach_it() {
 }
 
 #[test]
+fn the_file_of_settings_is_read_as_compose_reads_it() {
+    for (line, expected) in [
+        ("STOCK_PORT=13002", "13002"),
+        ("STOCK_PORT=13002\r", "13002"),
+        ("STOCK_PORT=\"13002\"", "13002"),
+        ("STOCK_PORT='13002'\r", "13002"),
+        ("STOCK_PORT=13002 # for tests", "13002"),
+        ("STOCK_PORT=\"13002\" # for tests", "13002"),
+        ("STOCK_PORT='1 # 2'", "1 # 2"),
+        ("STOCK_PORT=1#2", "1#2"),
+        ("  export STOCK_PORT = 13002  ", "13002"),
+        ("STOCK_PORT: 13002", "13002"),
+        ("STOCK_PORT=1\nADS_PORT=2\nSTOCK_PORT=13002", "13002"),
+        ("NOT_STOCK_PORT=1\nSTOCK_PORT_TOO=2\n#STOCK_PORT=3", "3002"),
+    ] {
+        let checkout = Checkout::with_docker("");
+        checkout.set(&format!("{line}\n"));
+        let output = checkout.up(&[]);
+        let address = format!("  stock     http://127.0.0.1:{expected}/stock\n");
+        assert!(stdout(&output).contains(&address), "{line:?}: {output:?}");
+    }
+    let checkout = Checkout::with_docker("");
+    checkout.set("BIND_ADDRESS=\"127.0.0.1\"\r\nKAFKA_UI_PASSWORD='password' # the default\n");
+    let output = checkout.up(&[]);
+    assert!(stdout(&output).contains("admin / password"), "{output:?}");
+    assert!(
+        stdout(&checkout.up(&[("BIND_ADDRESS", "0.0.0.0")])).contains("compose/secrets/kafka-ui-password")
+    );
+}
+
+#[test]
 fn each_database_gets_a_user_with_a_password_of_its_own() {
     let checkout = Checkout::with_docker("");
     assert!(checkout.up(&[]).status.success());

@@ -46,6 +46,18 @@ fn make_up_fails_at_once_when_it_cannot_create_or_start_a_container() {
     assert_eq!(start.calls().matches("compose up --detach").count(), 1);
 }
 
+/// The engine keeps the error of a container until the container starts.
+#[test]
+fn a_container_that_could_not_start_before_does_not_fail_make_up() {
+    let stale = format!(
+        "{FAILS_TWICE}\n'compose ps --all --quiet') [ -e removed ] || echo abc ;;\n'rm abc') touch removed ;;\n\
+         'inspect --format {{{{if .State.Error}}}}{{{{.Id}}}}'*) echo abc ;;\n\
+         'inspect '*) echo '/stock-1: port is already allocated' ;;"
+    );
+    let output = Checkout::with_docker(&stale).up(&[]);
+    assert!(output.status.success(), "{output:?}");
+}
+
 #[test]
 fn make_up_explains_a_database_whose_initialization_was_interrupted() {
     let unhealthy = format!(
