@@ -1,6 +1,9 @@
 # What up and smoke share: messages, and the settings of the cluster. Both scripts run in this directory. They and this
 # file work with bash 3.2 and the tools of macOS.
 
+# Compose handles Ctrl-C, and the shell would then continue with the next command.
+trap 'exit 130' INT
+
 say() { echo "$PROGRAM: $*" >&2; }
 fail() {
     say "$*"

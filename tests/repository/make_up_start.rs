@@ -1,7 +1,10 @@
 //! Tests how `make up` starts the cluster, with a fake `docker` that records what it is asked.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::checkout::{Checkout, stderr, stdout};
@@ -56,6 +59,28 @@ fn a_container_that_could_not_start_before_does_not_fail_make_up() {
     );
     let output = Checkout::with_docker(&stale).up(&[]);
     assert!(output.status.success(), "{output:?}");
+}
+
+/// Compose handles SIGINT and ends with 130.
+#[test]
+fn ctrl_c_ends_make_up() {
+    let checkout = Checkout::with_docker(
+        "'compose up --detach'*) [ -e waits ] && exit; trap 'exit 130' INT; touch waits; echo waits
+            while sleep 0.1; do :; done ;;",
+    );
+    // A process that starts in the background of a shell ignores SIGINT, as do its children.
+    let mut up = checkout.command("env");
+    if cfg!(target_os = "linux") {
+        up.arg("--default-signal=INT");
+    }
+    let up = up.arg("compose/up").process_group(0).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut up = up.spawn().unwrap();
+    let mut output = BufReader::new(up.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(output.any(|line| line == "waits"), "compose did not start");
+    let group = format!("-{}", up.id());
+    assert!(Command::new("kill").args(["-INT", "--", &group]).status().unwrap().success());
+    assert_eq!(up.wait().unwrap().code(), Some(130));
+    assert_eq!(checkout.calls().matches("compose up --detach").count(), 1);
 }
 
 #[test]
