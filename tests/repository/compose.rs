@@ -168,6 +168,12 @@ fn a_health_check_uses_the_port_that_the_role_serves() {
 }
 
 #[test]
+fn the_console_takes_from_compose_whether_it_is_read_only() {
+    assert_eq!(defaults()["CONSOLE_READ_ONLY"], "", "compose/up decides");
+    assert!(text("compose/compose.yaml").contains("READ_ONLY: \"${CONSOLE_READ_ONLY}\""));
+}
+
+#[test]
 fn three_ports_are_published_on_this_machine_only() {
     let published = |services: Map<String, Value>| -> BTreeSet<String> {
         services.values().flat_map(|service| strings(&service["ports"])).collect()

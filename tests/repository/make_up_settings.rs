@@ -28,6 +28,41 @@ fn kafka_ui_gets_a_random_password_when_other_machines_can_reach_it() {
     assert!(stdout(&output).contains("admin / chosen"), "{output:?}");
 }
 
+/// Returns what the last start passed to compose as the setting of the console.
+fn console_is_read_only(checkout: &Checkout) -> String {
+    let calls = checkout.calls();
+    let start = calls.lines().rfind(|call| call.starts_with("compose up --detach")).unwrap();
+    let (_, value) = start.split_once(" read_only=").unwrap();
+    value.split_once(' ').unwrap().0.to_owned()
+}
+
+#[test]
+fn the_console_is_read_only_when_other_machines_can_reach_it() {
+    for (address, chosen, expected) in [
+        ("127.0.0.1", None, ""),
+        ("[::1]", None, ""),
+        ("0.0.0.0", None, "true"),
+        ("192.168.1.5", None, "true"),
+        // Compose publishes on all addresses then.
+        ("", None, "true"),
+        ("0.0.0.0", Some("false"), "false"),
+        ("127.0.0.1", Some("true"), "true"),
+    ] {
+        let checkout = Checkout::with_docker("");
+        let variables = [("COMPOSE_PROFILES", "console"), ("BIND_ADDRESS", address)];
+        let chosen = chosen.map(|value| ("CONSOLE_READ_ONLY", value));
+        let output = checkout.up(&variables.into_iter().chain(chosen).collect::<Vec<_>>());
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(console_is_read_only(&checkout), expected, "{address} {chosen:?}");
+        let reported = stdout(&output).contains("read-only; CONSOLE_READ_ONLY=false");
+        assert_eq!(reported, chosen.is_none() && expected == "true", "{output:?}");
+    }
+    let checkout = Checkout::with_docker("");
+    checkout.set("BIND_ADDRESS=0.0.0.0\nCONSOLE_READ_ONLY=false\n");
+    assert!(checkout.up(&[]).status.success());
+    assert_eq!(console_is_read_only(&checkout), "", "compose reads it from the file");
+}
+
 #[test]
 fn the_file_of_settings_is_read_as_compose_reads_it() {
     for (line, expected) in [
