@@ -10,6 +10,7 @@ mod compose_model;
 mod compose_wiring;
 mod devcontainer;
 mod kubernetes;
+mod kubernetes_tools;
 mod make_down;
 mod make_up;
 mod make_up_kafka;
