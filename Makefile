@@ -134,7 +134,7 @@ upgrade: ## Upgrade from the older release under load, downgrade, and upgrade ag
 .PHONY: backlog
 backlog: ## Restart Kafka node by node while 100,000 vehicles wait in the estimators
 	cargo build --release
-	CHAOS_BINARY=$(CURDIR)/target/release/vehicle-platform BACKLOG_VEHICLES=$${BACKLOG_VEHICLES:-100000} \
+	CHAOS_BINARY="$(CURDIR)/target/release/vehicle-platform" BACKLOG_VEHICLES=$${BACKLOG_VEHICLES:-100000} \
 	BACKLOG_PROCESSING_TIME=$${BACKLOG_PROCESSING_TIME:-4m} \
 	tests/cluster/with cargo test --test chaos vehicles_that_wait -- --nocapture
 
@@ -163,7 +163,7 @@ lint-workflows: ## Check the GitHub workflows and the scripts in them; needs Go
 .PHONY: dist
 dist: ## Pack the release binary, with TLS, man pages and completions, into target/packages
 	cargo build --locked --profile dist --features tls
-	.ci/dist $${CARGO_TARGET_DIR:-target}/dist/vehicle-platform target/packages
+	.ci/dist "$${CARGO_TARGET_DIR:-target}/dist/vehicle-platform" target/packages
 	@$(MAKE) --no-print-directory checksums
 
 .PHONY: checksums

@@ -16,5 +16,6 @@ mod make_up;
 mod make_up_kafka;
 mod make_up_settings;
 mod make_up_start;
+mod native_cluster;
 mod portability;
 mod release;
