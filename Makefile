@@ -1,6 +1,7 @@
 .DEFAULT_GOAL := help
 
-COMPOSE := cd compose && docker compose --profile observability
+# With each profile, so that no container of one is left out. The profile `tools` contains none that stays.
+COMPOSE := cd compose && docker compose --profile observability --profile console
 
 # The version of cargo-deny.
 CARGO_DENY := 0.20.2
@@ -17,7 +18,7 @@ SCRIPTS := .ci/dist .ci/release-notes .ci/run compose/smoke compose/up crates/ka
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: dev
 dev: ## Run the whole platform in one process, without installing anything
@@ -30,8 +31,14 @@ up: ## Start the cluster of 17 containers, or of 14 without ZooKeeper with KRAFT
 	@compose/up
 
 .PHONY: down
-down: ## Stop the cluster and retain its data
+down: ## Stop the cluster and retain its data; DATA=1 also removes its data, of both modes, and its passwords
+ifdef DATA
+	@set -e; for mode in zookeeper kraft; do \
+	(export COMPOSE_FILE=compose.yaml:$$mode.yaml; $(COMPOSE) down --volumes --remove-orphans); done
+	rm -rf compose/secrets
+else
 	$(COMPOSE) down --remove-orphans
+endif
 
 .PHONY: logs
 logs: ## Follow the logs of the cluster; SERVICE=stock selects a service
@@ -127,7 +134,7 @@ upgrade: ## Upgrade from the older release under load, downgrade, and upgrade ag
 .PHONY: backlog
 backlog: ## Restart Kafka node by node while 100,000 vehicles wait in the estimators
 	cargo build --release
-	CHAOS_BINARY=$(CURDIR)/target/release/vehicle-platform BACKLOG_VEHICLES=$${BACKLOG_VEHICLES:-100000} \
+	CHAOS_BINARY="$(CURDIR)/target/release/vehicle-platform" BACKLOG_VEHICLES=$${BACKLOG_VEHICLES:-100000} \
 	BACKLOG_PROCESSING_TIME=$${BACKLOG_PROCESSING_TIME:-4m} \
 	tests/cluster/with cargo test --test chaos vehicles_that_wait -- --nocapture
 
@@ -156,7 +163,7 @@ lint-workflows: ## Check the GitHub workflows and the scripts in them; needs Go
 .PHONY: dist
 dist: ## Pack the release binary, with TLS, man pages and completions, into target/packages
 	cargo build --locked --profile dist --features tls
-	.ci/dist $${CARGO_TARGET_DIR:-target}/dist/vehicle-platform target/packages
+	.ci/dist "$${CARGO_TARGET_DIR:-target}/dist/vehicle-platform" target/packages
 	@$(MAKE) --no-print-directory checksums
 
 .PHONY: checksums
@@ -180,7 +187,7 @@ image: ## Build the image of the roles; IMAGE=<name>:<tag>, VERSION=<version>
 
 .PHONY: clean
 clean: ## Remove build output, the data of make dev, and the cluster with its data and passwords
-	cargo clean
+	@if docker info >/dev/null 2>&1; then $(MAKE) --no-print-directory down DATA=1; \
+	elif [ -d compose/secrets ]; then echo 'Docker does not answer, so the cluster and its data remain' >&2; fi
 	rm -rf data
-	@if docker info >/dev/null 2>&1; then set -e; for mode in zookeeper kraft; do \
-	(export COMPOSE_FILE=compose.yaml:$$mode.yaml; $(COMPOSE) down --volumes --remove-orphans --rmi local); done; rm -rf compose/secrets; fi
+	@if command -v cargo >/dev/null; then cargo clean; else rm -rf target; fi

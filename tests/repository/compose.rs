@@ -168,6 +168,12 @@ fn a_health_check_uses_the_port_that_the_role_serves() {
 }
 
 #[test]
+fn the_console_takes_from_compose_whether_it_is_read_only() {
+    assert_eq!(defaults()["CONSOLE_READ_ONLY"], "", "compose/up decides");
+    assert!(text("compose/compose.yaml").contains("READ_ONLY: \"${CONSOLE_READ_ONLY}\""));
+}
+
+#[test]
 fn three_ports_are_published_on_this_machine_only() {
     let published = |services: Map<String, Value>| -> BTreeSet<String> {
         services.values().flat_map(|service| strings(&service["ports"])).collect()
@@ -261,14 +267,4 @@ fn the_build_context_contains_exactly_the_copied_files() {
     let ignore = text(".dockerignore");
     assert!(ignore.lines().any(|line| line == "*"));
     assert_eq!(sources, set(ignore.lines().filter_map(|line| line.strip_prefix('!'))));
-}
-
-#[test]
-fn make_clean_removes_the_volumes_of_both_modes() {
-    let makefile = text("Makefile");
-    let (_, clean) = makefile.split_once("\nclean:").unwrap();
-    assert!(clean.contains("down --volumes"));
-    let (_, modes) = clean.split_once("for mode in ").unwrap();
-    let files = modes.split_once(';').unwrap().0.split(' ').map(|mode| format!("compose.yaml:{mode}.yaml"));
-    assert_eq!(files.collect::<Vec<_>>(), Mode::ALL.map(Mode::files));
 }

@@ -14,10 +14,11 @@ fn container() -> Value {
 fn it_forwards_the_ports_of_dev() {
     let command = command_of::<Cli>();
     let dev = command.find_subcommand("dev").unwrap();
-    let ports = ["stock_port", "ads_port", "kafka_port", "registry_port"].map(|id| {
-        let argument = dev.get_arguments().find(|argument| argument.get_id() == id).unwrap();
-        argument.get_default_values()[0].to_str().unwrap().parse::<u64>().unwrap()
-    });
+    let arguments = dev.get_arguments().filter(|argument| argument.get_id().as_str().ends_with("_port"));
+    let ports: Vec<u64> = arguments
+        .map(|argument| argument.get_default_values()[0].to_str().unwrap().parse().unwrap())
+        .collect();
+    assert!(!ports.is_empty());
     let container = container();
     assert_eq!(container["forwardPorts"], serde_json::json!(ports));
     for port in ports {

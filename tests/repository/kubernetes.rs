@@ -11,15 +11,16 @@ use vehicle_platform::environment::{command_of, try_parse};
 use crate::compose_model::{Mode, environment, memory_mib, strings, text};
 
 const ROLES: [&str; 3] = ["stock", "estimate", "ads"];
+const PODS: [&str; 4] = ["stock", "estimate", "ads", "audit"];
 /// The folder of a pod that contains its secrets.
 const SECRETS: &str = "/etc/vehicle-platform/";
 
 /// Returns the objects in a file.
-fn objects(file: &str) -> Vec<Value> {
+pub fn objects(file: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(&text(&format!("compose/kubernetes/{file}"))).unwrap()
 }
 
-fn object(file: &str, kind: &str) -> Value {
+pub fn object(file: &str, kind: &str) -> Value {
     objects(file).into_iter().find(|object| object["kind"] == kind).unwrap()
 }
 
@@ -27,11 +28,19 @@ fn deployment(role: &str) -> Value {
     object(&format!("base/{role}.yaml"), "Deployment")
 }
 
-fn pod(role: &str) -> Value {
-    deployment(role)["spec"]["template"]["spec"].clone()
+/// Returns the template of the pods of a role, or of that of the audit.
+pub fn template(name: &str) -> Value {
+    if name == "audit" {
+        return object("tools/audit.yaml", "CronJob")["spec"]["jobTemplate"]["spec"]["template"].clone();
+    }
+    deployment(name)["spec"]["template"].clone()
 }
 
-fn container(role: &str) -> Value {
+pub fn pod(name: &str) -> Value {
+    template(name)["spec"].clone()
+}
+
+pub fn container(role: &str) -> Value {
     let pod = pod(role);
     let [container] = &pod["containers"].as_array().unwrap()[..] else {
         panic!("{role} has several containers");
@@ -51,8 +60,8 @@ fn shared() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Returns the variables of a role's container.
-fn variables(role: &str) -> BTreeMap<String, String> {
+/// Returns the variables of a container.
+pub fn variables(role: &str) -> BTreeMap<String, String> {
     let container = container(role);
     assert_eq!(container["envFrom"], json!([{ "configMapRef": { "name": "vehicle-platform" } }]), "{role}");
     let own = container["env"].as_array().unwrap().iter().map(|variable| {
@@ -69,8 +78,13 @@ fn example_of(role: &str, path: &str) -> Option<String> {
     path.strip_prefix(SECRETS).map(|file| format!("compose/kubernetes/example/secrets/{role}/{file}"))
 }
 
-/// Parses the command line and the variables of a role's container as the role itself does.
-fn parsed(role: &str) -> Command {
+/// Parses the command line and the variables of a container as the program in it does.
+pub fn parsed(role: &str) -> Command {
+    parsed_as(role, strings(&container(role)["args"]))
+}
+
+/// Parses these arguments with the variables of a container.
+pub fn parsed_as(role: &str, arguments: Vec<String>) -> Command {
     let variables = variables(role);
     let directory = format!("{}/", env!("CARGO_MANIFEST_DIR"));
     let lookup = |name: &OsStr| {
@@ -81,7 +95,7 @@ fn parsed(role: &str) -> Command {
         let value = variables.get(name.to_str()?)?;
         Some(OsString::from(example_of(role, value).map_or(value.clone(), |file| directory.clone() + &file)))
     };
-    let arguments = std::iter::once("vehicle-platform".to_owned()).chain(strings(&container(role)["args"]));
+    let arguments = std::iter::once("vehicle-platform".to_owned()).chain(arguments);
     try_parse::<Cli>(arguments.map(OsString::from).collect(), &lookup)
         .unwrap_or_else(|error| panic!("{role}: {error}"))
         .command
@@ -122,11 +136,11 @@ fn every_role_accepts_its_settings_and_the_secrets_of_the_example() {
 }
 
 #[test]
-fn a_pod_mounts_the_files_that_its_role_reads_and_the_example_generates_them() {
+fn a_pod_mounts_the_files_that_it_reads_and_the_example_generates_them() {
     let example = objects("example/kustomization.yaml").remove(0);
     let generators = example["secretGenerator"].as_array().unwrap();
-    assert_eq!(generators.len(), ROLES.len());
-    for role in ROLES {
+    assert_eq!(generators.len(), PODS.len());
+    for role in PODS {
         let read: BTreeSet<_> =
             variables(role).values().filter_map(|value| example_of(role, value)).collect();
         let generator = generators.iter().find(|generator| generator["name"] == role).unwrap();
@@ -204,8 +218,8 @@ fn a_pod_has_more_time_to_end_than_its_role() {
 }
 
 #[test]
-fn the_pods_are_confined_and_spread() {
-    for role in ROLES {
+fn the_pods_are_confined() {
+    for role in PODS {
         let (pod, container) = (pod(role), container(role));
         let user = json!({
             "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
@@ -220,6 +234,13 @@ fn the_pods_are_confined_and_spread() {
         assert_eq!(pod["enableServiceLinks"], false, "{role}: a Service could set a variable of the role");
         assert_eq!(pod["volumes"][0]["secret"]["defaultMode"], 0o440, "{role}");
         assert!(pod["volumes"][1]["emptyDir"]["sizeLimit"].is_string(), "{role}");
+    }
+}
+
+#[test]
+fn the_pods_of_a_role_are_spread() {
+    for role in ROLES {
+        let pod = pod(role);
         let keys =
             pod["topologySpreadConstraints"].as_array().unwrap().iter().map(|spread| &spread["topologyKey"]);
         assert_eq!(
@@ -277,9 +298,10 @@ fn one_instance_of_ads_writes_at_a_time() {
     assert_eq!((&spec["replicas"], &spec["strategy"]), (&json!(1), &json!({ "type": "Recreate" })));
 }
 
-/// Returns the ports that the policies let the pods of a role reach.
-fn allowed(role: &str) -> BTreeSet<u64> {
-    let policies = objects("base/network.yaml");
+/// Returns the ports that the policies let the pods of a role or of the audit reach.
+pub fn allowed(role: &str) -> BTreeSet<u64> {
+    let mut policies = objects("base/network.yaml");
+    policies.push(object("tools/audit.yaml", "NetworkPolicy"));
     let of_role = policies
         .iter()
         .filter(|policy| ["vehicle-platform", role].iter().any(|name| policy["metadata"]["name"] == *name));

@@ -57,7 +57,7 @@ pub fn write_program(path: &Path, text: &str) {
 }
 
 /// Returns the path of a program on this machine.
-fn program(name: &str) -> PathBuf {
+pub fn program(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap();
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.exists()).unwrap()
 }

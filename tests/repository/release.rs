@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::compose_model::{strings, text};
+use crate::compose_model::{Mode, strings, text};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -55,6 +55,26 @@ fn workflows_make_targets_that_exist() {
     {
         assert!(all.contains(target), "no workflow makes {target}");
     }
+}
+
+/// With the profiles in the environment, `make down` would not have to know them.
+#[test]
+fn ci_starts_the_cluster_with_all_profiles_and_checks_that_make_down_stops_them() {
+    let services = Mode::ZooKeeper.all_services();
+    let mut profiles: BTreeSet<_> =
+        services.values().flat_map(|service| strings(&service["profiles"])).collect();
+    profiles.remove("tools");
+    let job = workflow("ci.yml")["jobs"]["compose"].clone();
+    assert!(job["env"].get("COMPOSE_PROFILES").is_none());
+    let steps = job["steps"].as_array().unwrap();
+    for step in steps {
+        let started = step["env"]["COMPOSE_PROFILES"].as_str().unwrap_or_default().split(',');
+        let started = started.filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        let expected = if step["run"] == "make up" { profiles.clone() } else { BTreeSet::new() };
+        assert_eq!(expected, started, "{step}");
+    }
+    let down = steps.iter().position(|step| step["run"] == "make down").unwrap();
+    assert!(steps[down + 1]["run"].as_str().unwrap().starts_with("test -z \"$(docker ps --all "));
 }
 
 #[test]
