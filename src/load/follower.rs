@@ -1,7 +1,8 @@
 //! Follows the list of ads.
 //!
-//! Ads are listed by id, and ids grow with time. But an ad gets its id before it is written, so one of a slow batch may
-//! become visible before the end of the list. The follower therefore reads the latest part again and again.
+//! Ads are listed by id, and ids grow with time. But an ad gets its id before it is written, so one of a slow batch or of
+//! a slow instance may become visible before the end of the list. The follower therefore reads the latest part again and
+//! again.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -9,8 +10,17 @@ use std::time::{Duration, Instant};
 use super::ads_client::{AdsClient, AdsPage, ListedAd};
 
 /// How often the latest part of the list is read again, and how far back it reaches.
-const LOOK_BACK_EVERY: Duration = Duration::from_millis(250);
-const LOOK_BACK: Duration = Duration::from_millis(500);
+struct LookBack {
+    every: Duration,
+    reach: Duration,
+}
+
+/// The first one is for batches that are written at the same time, the second one for an instance that was suspended.
+const LOOK_BACKS: [LookBack; 2] = [
+    LookBack { every: Duration::from_millis(250), reach: Duration::from_millis(500) },
+    LookBack { every: Duration::from_secs(3), reach: FARTHEST },
+];
+const FARTHEST: Duration = Duration::from_secs(6);
 
 /// A position in the list: the cursor of the page that follows. None is the beginning.
 pub type Cursor = Option<String>;
@@ -22,7 +32,7 @@ pub struct Follower {
     start: Cursor,
     /// The ends of the list that were reached, and when. At most a few seconds old.
     reached: VecDeque<(Instant, Cursor)>,
-    looked_back: Instant,
+    looked_back: [Instant; LOOK_BACKS.len()],
 }
 
 impl Follower {
@@ -43,7 +53,12 @@ impl Follower {
 
     fn from(client: AdsClient, start: Cursor) -> Self {
         let now = Instant::now();
-        Self { client, start: start.clone(), reached: VecDeque::from([(now, start)]), looked_back: now }
+        Self {
+            client,
+            start: start.clone(),
+            reached: VecDeque::from([(now, start)]),
+            looked_back: [now; LOOK_BACKS.len()],
+        }
     }
 
     /// Calls `see` for the ads that became visible since the last look. May call it for earlier ones again.
@@ -52,18 +67,18 @@ impl Follower {
     /// Fails when ads does not answer. The next look continues where this one failed, or before.
     pub async fn look(&mut self, see: impl FnMut(&ListedAd)) -> anyhow::Result<()> {
         let now = Instant::now();
-        let looks_back = now - self.looked_back >= LOOK_BACK_EVERY;
-        if looks_back {
-            let is_old = |reached: Option<&(Instant, Cursor)>| {
-                reached.is_some_and(|(reached, _)| now - *reached >= LOOK_BACK)
-            };
-            while is_old(self.reached.get(1)) {
-                self.reached.pop_front();
-            }
-            self.looked_back = now;
+        while self.reached.get(1).is_some_and(|(reached, _)| now - *reached >= FARTHEST) {
+            self.reached.pop_front();
         }
-        let from = if looks_back { self.reached.front() } else { self.reached.back() };
-        let from = from.and_then(|(_, cursor)| cursor.clone());
+        let mut reach = Duration::ZERO;
+        for (look_back, last) in LOOK_BACKS.iter().zip(&mut self.looked_back) {
+            if now - *last >= look_back.every {
+                *last = now;
+                reach = look_back.reach;
+            }
+        }
+        let from = self.reached.iter().rfind(|(reached, _)| now - *reached >= reach);
+        let from = from.or(self.reached.front()).and_then(|(_, cursor)| cursor.clone());
         let end = read_to_end(async |after| self.client.page(after).await, from, see).await?;
         // Ads that are published during the look may appear before its end later.
         self.reached.push_back((now, end));
