@@ -7,6 +7,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use uuid::{Builder, Uuid, Version};
+
 use super::ads_client::{AdsClient, AdsPage, ListedAd};
 
 /// How often the latest part of the list is read again, and how far back it reaches.
@@ -21,6 +23,9 @@ const LOOK_BACKS: [LookBack; 2] = [
     LookBack { every: Duration::from_secs(3), reach: FARTHEST },
 ];
 const FARTHEST: Duration = Duration::from_secs(6);
+/// The part of the list before the end at which a load starts that its complete readings contain: an instance whose clock
+/// is behind lists its ads there.
+const CLOCK_DIFFERENCE: Duration = Duration::from_mins(5);
 
 /// A position in the list: the cursor of the page that follows. None is the beginning.
 pub type Cursor = Option<String>;
@@ -55,7 +60,7 @@ impl Follower {
         let now = Instant::now();
         Self {
             client,
-            start: start.clone(),
+            start: start.as_deref().and_then(before).or_else(|| start.clone()),
             reached: VecDeque::from([(now, start)]),
             looked_back: [now; LOOK_BACKS.len()],
         }
@@ -89,10 +94,18 @@ impl Follower {
         &self.client
     }
 
-    /// Returns the position at which the follower was opened.
+    /// Returns the position after which all ads since the follower was opened are listed, and some earlier ones.
     pub fn start(&self) -> Cursor {
         self.start.clone()
     }
+}
+
+/// Returns the cursor before the ads of the five minutes before the ad with this id, if the id contains a time.
+fn before(id: &str) -> Cursor {
+    let id = Uuid::parse_str(id).ok().filter(|id| id.get_version() == Some(Version::SortRand))?;
+    let (seconds, _) = id.get_timestamp()?.to_unix();
+    let millis = seconds.saturating_sub(CLOCK_DIFFERENCE.as_secs()) * 1_000;
+    Some(Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid().to_string())
 }
 
 /// Reads the pages of a list from a cursor on, and returns the cursor at its end. Calls `see` once for each ad.
@@ -113,5 +126,20 @@ pub async fn read_to_end(
             (None, Some(last)) => return Ok(Some(last.id.clone())),
             (None, None) => return Ok(cursor),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complete_reading_begins_five_minutes_before_an_ad() {
+        let id = |millis| Builder::from_unix_timestamp_millis(millis, &[7; 10]).into_uuid().to_string();
+        let end = id(1_700_000_000_123);
+        let start = before(&end).unwrap();
+        assert!(start > id(1_699_999_699_999) && start < id(1_699_999_700_000), "{start}");
+        assert_eq!(before("unreadable%3A7"), None);
+        assert_eq!(before("6ba7b810-9dad-11d1-80b4-00c04fd430c8"), None);
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use actix_web::http::StatusCode;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use serde_json::{Value, json};
+use uuid::{Builder, Uuid};
 
 use vehicle_platform::https;
 
@@ -25,6 +26,8 @@ enum Change {
     ShowOneTwice,
     /// The same, but not in the first two seconds.
     ShowOneTwiceLater,
+    /// Shows it again where an instance whose clock is a minute behind would list it.
+    ShowOneTwiceBefore,
     /// Forwards every third POST, but answers it with a 503.
     LoseAnswers,
     /// Forwards each POST after half a second.
@@ -76,7 +79,10 @@ impl Front {
                     }
                     let body = answer.bytes().await.unwrap();
                     match serde_json::from_slice(&body) {
-                        Ok(Value::Array(ads)) if !is_post => response.body(changed(ads, change, &victim)),
+                        Ok(Value::Array(ads)) if !is_post => {
+                            let after = request.query_string().split("after=").nth(1);
+                            response.body(changed(ads, after, change, &victim))
+                        }
                         _ => response.body(body),
                     }
                 }
@@ -89,7 +95,13 @@ impl Front {
     }
 }
 
-fn changed(mut ads: Vec<Value>, change: Change, victim: &Mutex<Option<(Value, Instant)>>) -> String {
+/// Changes the page of ads after a cursor.
+fn changed(
+    mut ads: Vec<Value>,
+    after: Option<&str>,
+    change: Change,
+    victim: &Mutex<Option<(Value, Instant)>>,
+) -> String {
     let mut victim = victim.lock().unwrap();
     if victim.is_none() {
         let of_load = ads.iter().find(|ad| ad["vin"] != OTHER);
@@ -103,10 +115,23 @@ fn changed(mut ads: Vec<Value>, change: Change, victim: &Mutex<Option<(Value, In
             (Change::ShowOneTwiceLater, Some(place)) if since.elapsed() >= Duration::from_secs(2) => {
                 ads.insert(place, victim.clone());
             }
+            (Change::ShowOneTwiceBefore, _) => {
+                let mut second = victim.clone();
+                second["id"] = json!(minute_before(&victim["id"]));
+                if after.is_none_or(|after| after < second["id"].as_str().unwrap()) {
+                    ads.insert(0, second);
+                }
+            }
             _ => {}
         }
     }
     json!(ads).to_string()
+}
+
+/// Returns an id that an ad might have got a minute before this one.
+fn minute_before(id: &Value) -> String {
+    let (seconds, _) = Uuid::parse_str(id.as_str().unwrap()).unwrap().get_timestamp().unwrap().to_unix();
+    Builder::from_unix_timestamp_millis((seconds - 60) * 1_000, &[0; 10]).into_uuid().to_string()
 }
 
 fn command(stock: &str, ads: &str, arguments: &[&str]) -> Command {
@@ -165,6 +190,8 @@ async fn a_load_ends_with_nothing_lost_or_doubled_and_can_be_repeated() {
 /// Runs a load through a front that changes the ads, and checks what it finds.
 async fn find(change: Change, expected: [u64; 3], reason: &str) {
     let platform = Platform::start(&["--processing-time", "0s"]).await;
+    platform.accept(OTHER).await;
+    platform.await_ads(1).await;
     let ads = Front::start(platform.ads_url(), change).url;
     let arguments = ["--processing-time", "0s", "--wait", "2s", "--rate", "50", "--count", "20"];
     let output = load(platform.stock(), &ads, &arguments).await;
@@ -186,6 +213,11 @@ async fn a_load_reports_an_ad_that_is_missing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_load_reports_an_ad_that_is_shown_twice() {
     find(Change::ShowOneTwice, [20, 0, 1], "1 vehicles have more than one ad").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_reports_a_second_ad_that_is_listed_before_the_start() {
+    find(Change::ShowOneTwiceBefore, [20, 0, 1], "1 vehicles have more than one ad").await;
 }
 
 /// Runs a load through a front that hides an ad for some time, and returns the maximum latency.
