@@ -8,6 +8,8 @@ use super::record::Record;
 
 /// The prefix of the metadata that the platform commits.
 const METADATA: &str = "last-consumed-v1";
+/// The time in milliseconds by which a record may seem older than the one before it. The clocks of two brokers differ.
+const CLOCK_DIFFERENCE: i64 = 3_600_000;
 
 /// The offset and the fingerprint of a consumed record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +30,14 @@ impl Consumed {
         }
         let timestamp = record.timestamp.unwrap_or_default().cast_unsigned() << 32;
         Self { offset: record.offset, fingerprint: timestamp | u64::from(crc) }
+    }
+
+    /// Returns the time of the record in milliseconds since the Unix epoch, from the time of a record after it. Of a
+    /// record that is 49 days older or more, this is a later time.
+    pub(super) fn written(self, next: i64) -> i64 {
+        let latest = next.saturating_add(CLOCK_DIFFERENCE);
+        let age = latest.cast_unsigned().wrapping_sub(self.fingerprint >> 32) & u64::from(u32::MAX);
+        latest.saturating_sub(age.cast_signed())
     }
 
     /// Returns the metadata that is committed with the next offset.
@@ -118,6 +128,18 @@ mod tests {
         let fingerprints: std::collections::HashSet<_> =
             records.iter().map(|record| Consumed::of(record).fingerprint).collect();
         assert_eq!(fingerprints.len(), records.len());
+    }
+
+    #[test]
+    fn the_time_of_a_record_follows_from_the_time_of_a_later_one() {
+        const DAY: i64 = 86_400_000;
+        let written = 1_700_000_000_000;
+        let consumed = Consumed::of(&record(Some(b"k"), None, written));
+        for later in [-1_000, 0, 1, DAY, 49 * DAY] {
+            assert_eq!(consumed.written(written + later), written, "{later}");
+        }
+        let late = consumed.written(written + 60 * DAY);
+        assert!((written + 49 * DAY..written + 50 * DAY).contains(&late), "{late}");
     }
 
     #[test]

@@ -11,11 +11,10 @@ use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
 use super::client::{LoggingContext, client_config, default_to};
 use super::consumed::Consumed;
-use super::observer::{Isolation, Observer};
+use super::observer::{Isolation, Observer, first_newer};
 use super::reader::records_wait;
 use super::record::Record;
 use super::silence::{Extent, SilentPartitions};
@@ -296,22 +295,10 @@ impl Followed {
     /// Returns whether a record before the last one is newer than all that were read: the topic may have been created
     /// again and have grown beyond the last record meanwhile.
     fn is_suspicious(&mut self, observer: &Observer, each: &mut impl FnMut(Sight)) -> anyhow::Result<bool> {
-        let mut times = TopicPartitionList::new();
-        for (partition, place) in &self.places {
-            if let Some(written) = place.written {
-                let offset = Offset::Offset(written.saturating_add(1));
-                times.add_partition_offset(&self.topic, *partition, offset)?;
-            }
-        }
-        if times.count() == 0 {
-            return Ok(false);
-        }
+        let times = self.places.iter().filter_map(|(partition, place)| Some((*partition, place.written?)));
         let mut suspicious = false;
-        for element in observer.consumer()?.offsets_for_times(times, CALL_TIMEOUT)?.elements() {
-            element.error()?;
-            if let Offset::Offset(newer) = element.offset() {
-                suspicious |= self.is_doubtful(element.partition(), newer, Instant::now(), each);
-            }
+        for (partition, newer) in first_newer(observer.consumer()?, &self.topic, times)? {
+            suspicious |= self.is_doubtful(partition, newer, Instant::now(), each);
         }
         Ok(suspicious)
     }

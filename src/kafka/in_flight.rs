@@ -300,7 +300,7 @@ mod tests {
         let (mut other, now) = assigned(Some(record(7)));
         assert_eq!(other.admit(0, Consumed { offset: 7, fingerprint: 0 }, BYTES, now), Admission::WentBack);
         let (mut compacted, now) = assigned(Some(record(7)));
-        assert_eq!(compacted.admit(0, record(9), BYTES, now), Admission::Missing);
+        assert_eq!(compacted.admit(0, record(9), BYTES, now), Admission::Missing(record(7)));
         take(&mut compacted, 0, 9, now);
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -104,6 +104,36 @@ pub(super) fn observer_config(kafka: &KafkaArgs, group: Option<&str>, isolation:
     };
     config.set("enable.auto.commit", "false").set("isolation.level", isolation);
     config
+}
+
+/// Returns the offset of the first record of each partition that is newer than a time in milliseconds since the Unix
+/// epoch, if there is one. When the brokers set the times, a record before the last one that was read is not newer than it
+/// unless the partition has another log. This call blocks.
+///
+/// # Errors
+/// Fails when the brokers do not respond.
+pub(super) fn first_newer<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    times: impl IntoIterator<Item = (i32, i64)>,
+) -> anyhow::Result<BTreeMap<i32, i64>> {
+    let mut list = TopicPartitionList::new();
+    for (partition, time) in times {
+        // Negative times have a meaning of their own.
+        let newer = Offset::Offset(time.saturating_add(1).max(0));
+        list.add_partition_offset(topic, partition, newer)?;
+    }
+    let mut found = BTreeMap::new();
+    if list.count() == 0 {
+        return Ok(found);
+    }
+    for element in consumer.offsets_for_times(list, CALL_TIMEOUT)?.elements() {
+        element.error()?;
+        if let Offset::Offset(newer) = element.offset() {
+            found.insert(element.partition(), newer);
+        }
+    }
+    Ok(found)
 }
 
 pub(super) fn partitions(consumer: &BaseConsumer<ConnectionWatch>, topic: &str) -> anyhow::Result<Vec<i32>> {

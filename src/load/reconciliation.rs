@@ -13,6 +13,8 @@ use crate::backoff::Backoff;
 
 /// The interval at which the list of ads is followed, and the resolution of the latencies of the whole path.
 pub const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// The time without a further ad, although one is due, after which the whole list is read again.
+const STALLED: Duration = Duration::from_secs(3);
 /// The number of vehicles without an ad that are looked up at the same time.
 const LOOKUPS: usize = 16;
 /// The maximum number of VINs that a finding names.
@@ -67,13 +69,21 @@ impl Reconciler {
     /// Follows the list of ads until each accepted vehicle has an ad, or none of them has appeared for `patience`
     /// although one was due. Returns whether all have.
     pub async fn await_ads(&mut self, patience: Duration) -> bool {
+        let mut read_all_at = Instant::now();
         loop {
             let (is_complete, last_news) = {
                 let ledger = self.ledger.lock();
                 (ledger.is_complete(), ledger.last_news())
             };
-            if is_complete || Instant::now().saturating_duration_since(last_news) > patience {
+            let now = Instant::now();
+            let silence = now.saturating_duration_since(last_news);
+            if is_complete || silence > patience {
                 return is_complete;
+            }
+            if silence >= STALLED.min(patience / 2) && now >= read_all_at {
+                self.look_at_all().await;
+                // A long list is read rarely, because ads works for it.
+                read_all_at = Instant::now() + STALLED.max(10 * now.elapsed());
             }
             self.look().await;
         }
@@ -87,11 +97,7 @@ impl Reconciler {
     async fn look(&mut self) {
         let started = Instant::now();
         let (fleet, ledger) = (self.fleet, &self.ledger);
-        let looked = self.follower.look(|ad| {
-            if let Some(number) = fleet.number_of(&ad.vin) {
-                ledger.lock().see(number, Instant::now());
-            }
-        });
+        let looked = self.follower.look(|ad| see(fleet, ledger, ad));
         let pause = match looked.await {
             Ok(()) => LOOK_EVERY,
             Err(error) => {
@@ -100,6 +106,16 @@ impl Reconciler {
             }
         };
         tokio::time::sleep_until((started + pause).into()).await;
+    }
+
+    /// Looks at all ads since the start of the load. One that was written late may be where the follower has passed.
+    async fn look_at_all(&self) {
+        let client = self.follower.client();
+        let page = async |after: Option<&str>| client.page(after).await;
+        let looked = read_to_end(page, self.follower.start(), |ad| see(self.fleet, &self.ledger, ad));
+        if let Err(error) = looked.await {
+            tracing::debug!(%error, "cannot read the list of ads again, will retry");
+        }
     }
 
     /// Reads all ads since the start of the load once more and finds what is lost and what is doubled. A vehicle counts
@@ -141,6 +157,12 @@ impl Reconciler {
             }
         }
         Ok(found)
+    }
+}
+
+fn see(fleet: Fleet, ledger: &SharedLedger, ad: &ListedAd) {
+    if let Some(number) = fleet.number_of(&ad.vin) {
+        ledger.lock().see(number, Instant::now());
     }
 }
 

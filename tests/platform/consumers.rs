@@ -12,23 +12,27 @@ use rdkafka::message::Message;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::json;
 
-const CREATED: &str = "stock.vehicle-created";
+pub const CREATED: &str = "stock.vehicle-created";
 const PROCESSED: &str = "stock.vehicle-processed";
-const QUICK: [&str; 2] = ["--processing-time", "0s"];
+pub const QUICK: [&str; 2] = ["--processing-time", "0s"];
 
 /// Builds the values of a topic, one per vin, with the frame of its schema.
-struct Values {
+pub struct Values {
     frame: Vec<u8>,
     topic: &'static str,
 }
 
 impl Values {
-    async fn like(platform: &Platform, topic: &'static str) -> Self {
+    pub async fn like(platform: &Platform, topic: &'static str) -> Self {
         let frame = read_all(platform.kafka(), topic).await[0].payload().unwrap()[..5].to_vec();
         Self { frame, topic }
     }
 
     async fn fill(&self, platform: &Platform, vins: &[String]) {
+        fill(platform.kafka(), self.topic, 0, &self.of(vins)).await;
+    }
+
+    pub fn of(&self, vins: &[String]) -> Vec<Vec<u8>> {
         let value = |vin: &String| {
             let mut value = vehicle(vin);
             value["id"] = 1.into();
@@ -38,16 +42,16 @@ impl Values {
             }
             [self.frame.clone(), value.to_string().into_bytes()].concat()
         };
-        fill(platform.kafka(), self.topic, 0, &vins.iter().map(value).collect::<Vec<_>>()).await;
+        vins.iter().map(value).collect()
     }
 }
 
-fn vins(name: &str, count: usize) -> Vec<String> {
+pub fn vins(name: &str, count: usize) -> Vec<String> {
     (0..count).map(|number| format!("{name}-{number}")).collect()
 }
 
 /// Waits until all of these vehicles have ads.
-async fn await_vins(platform: &Platform, expected: &[String]) {
+pub async fn await_vins(platform: &Platform, expected: &[String]) {
     eventually(&format!("the ads of {} vehicles", expected.len()), async || {
         let ads = platform.ads().await;
         let there: BTreeSet<_> = ads.iter().map(|ad| ad["vin"].as_str().unwrap().to_owned()).collect();
@@ -57,13 +61,13 @@ async fn await_vins(platform: &Platform, expected: &[String]) {
 }
 
 /// The committed offsets of a group, including metadata.
-struct OffsetsOf {
+pub struct OffsetsOf {
     consumer: BaseConsumer,
-    offsets: TopicPartitionList,
+    pub offsets: TopicPartitionList,
 }
 
 impl OffsetsOf {
-    fn group(platform: &Platform, topic: &str) -> Self {
+    pub fn group(platform: &Platform, topic: &str) -> Self {
         let Self { consumer, offsets } = Self::beyond_the_end(platform, topic);
         let offsets = consumer.committed_offsets(offsets, DEADLINE).unwrap();
         assert!(matches!(offsets.elements()[0].offset(), Offset::Offset(20..)), "{offsets:?}");
@@ -80,7 +84,7 @@ impl OffsetsOf {
         Self { consumer: consumer.unwrap(), offsets }
     }
 
-    fn restore(&self) {
+    pub fn restore(&self) {
         self.consumer.commit(&self.offsets, CommitMode::Sync).unwrap();
     }
 }

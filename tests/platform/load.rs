@@ -8,20 +8,26 @@ use std::time::{Duration, Instant};
 use actix_web::http::StatusCode;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use serde_json::{Value, json};
+use uuid::{Builder, Uuid};
 
 use vehicle_platform::https;
 
 use crate::support::{BINARY, Platform, RoleProcess, eventually, free_port, signal};
 
+/// The VIN of a vehicle that exists before a load.
+const OTHER: &str = "of-somebody-else";
+
 /// What a front changes on the way between `load` and a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
-    /// Hides the first ad that it sees, for ever.
-    HideOne,
-    /// Shows the first ad that it sees twice.
+    /// Hides the first ad of the load that it sees, for this time.
+    HideOneFor(Duration),
+    /// Shows the first ad of the load that it sees twice.
     ShowOneTwice,
     /// The same, but not in the first two seconds.
     ShowOneTwiceLater,
+    /// Shows it again where an instance whose clock is a minute behind would list it.
+    ShowOneTwiceBefore,
     /// Forwards every third POST, but answers it with a 503.
     LoseAnswers,
     /// Forwards each POST after half a second.
@@ -73,7 +79,10 @@ impl Front {
                     }
                     let body = answer.bytes().await.unwrap();
                     match serde_json::from_slice(&body) {
-                        Ok(Value::Array(ads)) if !is_post => response.body(changed(ads, change, &victim)),
+                        Ok(Value::Array(ads)) if !is_post => {
+                            let after = request.query_string().split("after=").nth(1);
+                            response.body(changed(ads, after, change, &victim))
+                        }
                         _ => response.body(body),
                     }
                 }
@@ -86,24 +95,43 @@ impl Front {
     }
 }
 
-fn changed(mut ads: Vec<Value>, change: Change, victim: &Mutex<Option<(Value, Instant)>>) -> String {
+/// Changes the page of ads after a cursor.
+fn changed(
+    mut ads: Vec<Value>,
+    after: Option<&str>,
+    change: Change,
+    victim: &Mutex<Option<(Value, Instant)>>,
+) -> String {
     let mut victim = victim.lock().unwrap();
     if victim.is_none() {
-        *victim = ads.first().map(|ad| (ad["vin"].clone(), Instant::now()));
+        let of_load = ads.iter().find(|ad| ad["vin"] != OTHER);
+        *victim = of_load.map(|ad| (ad.clone(), Instant::now()));
     }
-    let since = victim.as_ref().map(|(_, since)| since.elapsed());
-    if change == Change::ShowOneTwiceLater && since < Some(Duration::from_secs(2)) {
-        return json!(ads).to_string();
-    }
-    let place = ads.iter().position(|ad| Some(&ad["vin"]) == victim.as_ref().map(|(vin, _)| vin));
-    match (change, place) {
-        (Change::HideOne, Some(place)) => drop(ads.remove(place)),
-        (Change::ShowOneTwice | Change::ShowOneTwiceLater, Some(place)) => {
-            ads.insert(place, ads[place].clone());
+    if let Some((victim, since)) = &*victim {
+        let place = ads.iter().position(|ad| ad["vin"] == victim["vin"]);
+        match (change, place) {
+            (Change::HideOneFor(time), Some(place)) if since.elapsed() < time => drop(ads.remove(place)),
+            (Change::ShowOneTwice, Some(place)) => ads.insert(place, victim.clone()),
+            (Change::ShowOneTwiceLater, Some(place)) if since.elapsed() >= Duration::from_secs(2) => {
+                ads.insert(place, victim.clone());
+            }
+            (Change::ShowOneTwiceBefore, _) => {
+                let mut second = victim.clone();
+                second["id"] = json!(minute_before(&victim["id"]));
+                if after.is_none_or(|after| after < second["id"].as_str().unwrap()) {
+                    ads.insert(0, second);
+                }
+            }
+            _ => {}
         }
-        _ => {}
     }
     json!(ads).to_string()
+}
+
+/// Returns an id that an ad might have got a minute before this one.
+fn minute_before(id: &Value) -> String {
+    let (seconds, _) = Uuid::parse_str(id.as_str().unwrap()).unwrap().get_timestamp().unwrap().to_unix();
+    Builder::from_unix_timestamp_millis((seconds - 60) * 1_000, &[0; 10]).into_uuid().to_string()
 }
 
 fn command(stock: &str, ads: &str, arguments: &[&str]) -> Command {
@@ -134,7 +162,7 @@ fn counts(report: &Value) -> [u64; 3] {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_load_ends_with_nothing_lost_or_doubled_and_can_be_repeated() {
     let platform = Platform::start(&["--processing-time", "1s"]).await;
-    platform.accept("of-somebody-else").await;
+    platform.accept(OTHER).await;
     let (stock, ads) = (platform.stock(), platform.ads_url());
     let common = ["--processing-time", "1s", "--seed", "7"];
     let output = load(stock, ads, &[&common[..], &["--rate", "100", "--for", "2s"]].concat()).await;
@@ -155,15 +183,15 @@ async fn a_load_ends_with_nothing_lost_or_doubled_and_can_be_repeated() {
     assert_eq!(counts(&report(&output)), [200, 0, 0], "{output:?}");
     let listed = platform.ads().await;
     assert_eq!(listed.len(), 251);
-    assert!(
-        listed.iter().all(|ad| ad["vin"].as_str().unwrap().len() == 17 || ad["vin"] == "of-somebody-else")
-    );
+    assert!(listed.iter().all(|ad| ad["vin"].as_str().unwrap().len() == 17 || ad["vin"] == OTHER));
     platform.finish().await;
 }
 
 /// Runs a load through a front that changes the ads, and checks what it finds.
 async fn find(change: Change, expected: [u64; 3], reason: &str) {
     let platform = Platform::start(&["--processing-time", "0s"]).await;
+    platform.accept(OTHER).await;
+    platform.await_ads(1).await;
     let ads = Front::start(platform.ads_url(), change).url;
     let arguments = ["--processing-time", "0s", "--wait", "2s", "--rate", "50", "--count", "20"];
     let output = load(platform.stock(), &ads, &arguments).await;
@@ -179,12 +207,42 @@ async fn find(change: Change, expected: [u64; 3], reason: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_load_reports_an_ad_that_is_missing() {
-    find(Change::HideOne, [20, 1, 0], "1 accepted vehicles have no ad").await;
+    find(Change::HideOneFor(Duration::MAX), [20, 1, 0], "1 accepted vehicles have no ad").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_load_reports_an_ad_that_is_shown_twice() {
     find(Change::ShowOneTwice, [20, 0, 1], "1 vehicles have more than one ad").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_reports_a_second_ad_that_is_listed_before_the_start() {
+    find(Change::ShowOneTwiceBefore, [20, 0, 1], "1 vehicles have more than one ad").await;
+}
+
+/// Runs a load through a front that hides an ad for some time, and returns the maximum latency.
+async fn find_late(hidden: Duration, arguments: &[&str]) -> f64 {
+    let platform = Platform::start(&["--processing-time", "0s"]).await;
+    let ads = Front::start(platform.ads_url(), Change::HideOneFor(hidden)).url;
+    let all = [&["--processing-time", "0s", "--wait", "30s"], arguments].concat();
+    let output = load(platform.stock(), &ads, &all).await;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let report = report(&output);
+    assert_eq!(report["complete"], json!(true), "{report:#}");
+    platform.finish().await;
+    report["pathMs"]["max"].as_f64().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ad_that_appears_late_between_others_is_seen_soon_while_the_load_goes_on() {
+    let latency = find_late(Duration::from_millis(1_500), &["--rate", "20", "--for", "12s"]).await;
+    assert!((1_500.0..9_000.0).contains(&latency), "{latency}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ad_that_appears_late_between_others_is_seen_when_no_other_one_comes() {
+    let latency = find_late(Duration::from_secs(8), &["--rate", "50", "--count", "20"]).await;
+    assert!(latency >= 8_000.0, "{latency}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@
 mod ad_stores;
 mod command_line;
 mod commits;
+mod compaction;
 mod console;
 mod console_access;
 mod console_faults;

@@ -6,7 +6,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 
 use super::{DEADLINE, eventually};
 
@@ -56,6 +56,26 @@ pub async fn fill_at(bootstrap: &str, topic: &str, partition: i32, values: &[Vec
     });
     for delivered in futures::future::join_all(sent).await {
         delivered.unwrap();
+    }
+}
+
+/// Writes values to one partition in order, each list in a transaction. Each value is also its key.
+pub async fn fill_in_transactions(bootstrap: &str, topic: &str, partition: i32, lists: &[&[Vec<u8>]]) {
+    let producer: FutureProducer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("transactional.id", format!("fills-{topic}"))
+        .create()
+        .unwrap();
+    producer.init_transactions(DEADLINE).unwrap();
+    for values in lists {
+        producer.begin_transaction().unwrap();
+        let sent = values.iter().map(|value| {
+            producer.send(FutureRecord::to(topic).partition(partition).key(value).payload(value), DEADLINE)
+        });
+        for delivered in futures::future::join_all(sent).await {
+            delivered.unwrap();
+        }
+        producer.commit_transaction(DEADLINE).unwrap();
     }
 }
 

@@ -52,8 +52,8 @@ pub(in crate::kafka) enum Admission<'a, T> {
     Doubtful(i64),
     /// The log has a different record at the position of a consumed one.
     WentBack,
-    /// The expected record does not exist: it was compacted, or the log went back.
-    Missing,
+    /// This expected record does not exist: it was compacted, or the log went back.
+    Missing(Consumed),
 }
 
 impl<T> Lane<T> {
@@ -88,7 +88,8 @@ impl<T> Lane<T> {
                 self.last = Some(expected);
                 return Admission::Known;
             }
-            return if record.offset > expected.offset { Admission::Missing } else { Admission::WentBack };
+            let is_later = record.offset > expected.offset;
+            return if is_later { Admission::Missing(expected) } else { Admission::WentBack };
         }
         if let Some(last) = self.last {
             // A record that comes again after the one before it was recognized belongs to the same log, however long it

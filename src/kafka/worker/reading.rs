@@ -12,6 +12,7 @@ use super::{Handler, Session, Worker};
 use crate::kafka::CALL_TIMEOUT;
 use crate::kafka::consumed::{Consumed, Found, Start};
 use crate::kafka::in_flight::Admission;
+use crate::kafka::observer::first_newer;
 use crate::kafka::rebalance::RebalanceEvent;
 use crate::kafka::record::Record;
 use crate::kafka::topic_settings::is_compacted;
@@ -90,15 +91,27 @@ impl<H: Handler> Session<'_, H> {
             Admission::Known => {}
             Admission::Doubtful(offset) => self.seek(partition, Offset::Offset(offset))?,
             Admission::WentBack => self.go_back(partition, record.offset)?,
-            Admission::Missing => {
-                let Worker { kafka, topic, .. } = self.worker;
-                if !self.runtime.block_on(is_compacted(kafka, topic))? {
+            Admission::Missing(last) => {
+                if self.is_other_log(last, &record)? {
                     return self.go_back(partition, record.offset);
                 }
                 return self.receive(record);
             }
         }
         Ok(())
+    }
+
+    /// Returns whether a log from which the record `last` is missing is not the one that it was read from. `next` is the
+    /// first record after its position.
+    fn is_other_log(&self, last: Consumed, next: &Record) -> anyhow::Result<bool> {
+        let Worker { kafka, topic, .. } = self.worker;
+        if !self.runtime.block_on(is_compacted(kafka, topic))? {
+            return Ok(true);
+        }
+        let written = last.written(next.timestamp.unwrap_or_default());
+        let newer = first_newer(&self.consumer, topic, [(next.partition, written)]);
+        let newer = newer.with_context(|| format!("cannot find out whether the log of {topic} went back"))?;
+        Ok(newer.get(&next.partition).is_some_and(|newer| *newer <= last.offset))
     }
 
     /// Starts over with a log that went back. If the committed offset belongs to the log, the session fails and the
