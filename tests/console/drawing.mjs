@@ -97,6 +97,7 @@ function drawn(height) {
 
 /** Returns the page as SVG, down to the end of the element with this selector. */
 export async function drawing(page, selector) {
+  await page.evaluate("scrollTo(0, 0)");
   const { y, height } = await page.locator(selector).boundingBox();
   return page.evaluate(`(${drawn})(${Math.ceil(y + height + 16)})`);
 }

@@ -30,7 +30,10 @@ page.on("request", (request) => {
   if (new URL(request.url()).host !== new URL(url).host) problems.push(`request: ${request.url()}`);
 });
 
-const still = async (name) => writeFileSync(join(directory, `fault-${name}.svg`), await drawing(page, "#pipeline"));
+const still = async (name) => {
+  await page.emulateMedia({ colorScheme: "light" });
+  writeFileSync(join(directory, `fault-${name}.svg`), await drawing(page, "#pipeline"));
+};
 const step = (name) => console.log(`faults: ${name}`);
 const counted = async (name) => Number((await page.locator(`#tile-${name} dd > span`).innerText()).replaceAll(",", ""));
 const eventually = async (what, condition) => {
@@ -90,6 +93,7 @@ assert.equal(await page.locator(".fault-mark").count(), 0);
 assert.equal(await counted("onTheirWay"), 0);
 assert.equal(await counted("lost"), 0);
 assert.equal(await counted("doubled"), 0);
+await page.locator("#pipeline", { hasText: /lag of estimate\s*0[^]*lag of ads\s*0/ }).waitFor();
 await still("after");
 await page.screenshot({ path: join(directory, "fault-over.png"), fullPage: true });
 
