@@ -178,9 +178,12 @@ impl Console {
 
         let mut role = Role::new(&args.shutdown, shutdown.clone());
         role.check("kafka", Need::Background, async || {
-            let error = console.lock().kafka_error.clone();
-            error
-                .map_or(Ok(()), |error| Err(anyhow!("{error}").context("the consumer groups cannot be read")))
+            let state = console.lock();
+            match (&state.kafka_error, &state.estimators) {
+                (Some(error), _) => Err(anyhow!("{error}").context("the consumer groups cannot be read")),
+                (None, None) => Err(anyhow!("the consumer groups were not read yet")),
+                (None, Some(_)) => Ok(()),
+            }
         });
         let metrics = Registry::with_prefix("console");
         let (routes, panel) = (api.routes(), faults.clone());

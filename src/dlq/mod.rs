@@ -147,8 +147,8 @@ fn run_plan(kafka: &KafkaArgs, plan: &Plan) -> anyhow::Result<()> {
     })?;
     if skipped > 0 {
         bail!(
-            "{all}{how} {resolved} dead letters; {skipped} were skipped for the reasons above and are still waiting: \
-             raise max.message.bytes where the brokers refuse a record, or resolve it with `dlq discard`"
+            "{all}{how} {resolved} dead letters; {skipped} were skipped for the reasons above. For those that are still \
+             waiting, raise max.message.bytes where the brokers refuse a record, or resolve them with `dlq discard`"
         );
     }
     if resolved == 0 {

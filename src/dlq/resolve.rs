@@ -45,7 +45,7 @@ pub struct Unresolvable(Vec<String>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     Resolved(LetterId),
-    /// It is still unresolved, for this reason.
+    /// It was not resolved by this call, for this reason.
     Skipped(LetterId, String),
 }
 

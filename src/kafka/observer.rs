@@ -107,8 +107,8 @@ pub(super) fn observer_config(kafka: &KafkaArgs, group: Option<&str>, isolation:
 }
 
 /// Returns the offset of the first record of each partition that is newer than a time in milliseconds since the Unix
-/// epoch, if there is one. When the brokers set the times, a record before the last one that was read is not newer than it
-/// unless the partition has another log. This call blocks.
+/// epoch, if there is one. When the brokers set the times, a record before the last one that was read is not newer than it,
+/// unless the partition has another log or was led by brokers whose clocks differ. This call blocks.
 ///
 /// # Errors
 /// Fails when the brokers do not respond.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
@@ -114,8 +115,15 @@ async fn while_a_loss_would_appear(page: &str, check: impl Fn(&Value)) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_console_that_starts_before_everything_else_catches_up() {
     let mut watched = Watched::start().await;
+    let is_ready = async || {
+        let ready = http_client().get(format!("{}/readyz", watched.page)).send().await.unwrap();
+        ready.status() == StatusCode::OK
+    };
+    assert!(!is_ready().await, "Kafka is unavailable");
     watched.await_silence().await;
+    assert!(!is_ready().await, "Kafka is unavailable");
     let mut platform = watched.start_platform();
+    eventually("the console to be ready", async || is_ready().await.then_some(())).await;
     await_counting(&watched.page).await;
     watched.post("late").await;
     watched.await_ads(1).await;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 
-use crate::kafka::{KafkaArgs, OutgoingRecord, TopicReader, TransactionalProducer};
+use crate::kafka::{CommitError, KafkaArgs, OutgoingRecord, TopicReader, TransactionalProducer};
 
 /// The transactional ids. Faults of different kinds may run at the same time.
 const POISON_ID: &str = "dev-faults-poison";
@@ -78,6 +78,13 @@ async fn newest(kafka: &KafkaArgs, topic: &str, count: usize) -> anyhow::Result<
 
 async fn append(kafka: &KafkaArgs, id: &str, records: &[OutgoingRecord]) -> anyhow::Result<usize> {
     let mut producer = TransactionalProducer::of_tool(kafka, id).await?;
-    producer.publish(records).await?;
-    Ok(records.len())
+    loop {
+        match producer.publish(records).await {
+            Err(CommitError::RefusedSome(_)) => {}
+            published => {
+                published?;
+                return Ok(records.len());
+            }
+        }
+    }
 }

@@ -86,16 +86,21 @@ impl KafkaCluster {
     ) -> anyhow::Result<Result<Vec<u8>, String>> {
         let mut backoff = Backoff::new();
         let until = Instant::now() + PATIENCE;
+        let refusal = || self.codec.refusal(&self.topic, event);
+        if *is_unavailable && let Some(reason) = refusal() {
+            return Ok(Err(reason));
+        }
         loop {
-            if *is_unavailable && let Some(reason) = self.codec.refusal(&self.topic, event) {
-                return Ok(Err(reason));
-            }
             let reason = match self.codec.encode(VEHICLE_CREATED, &self.topic, event).await {
                 Ok(value) => return Ok(Ok(value)),
                 Err(CodecError::Rejected(reason)) => return Ok(Err(reason)),
                 Err(error @ (CodecError::UnknownSchema(_) | CodecError::Unavailable(_))) => error.to_string(),
             };
             *is_unavailable = true;
+            // Comes before the deadline: one call may take as long.
+            if let Some(reason) = refusal() {
+                return Ok(Err(reason));
+            }
             if Instant::now() > until || self.shutdown.is_cancelled() {
                 bail!("{reason}");
             }

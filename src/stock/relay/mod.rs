@@ -142,6 +142,9 @@ impl Relay {
             () = too_late => Err(anyhow!("the brokers did not complete the last transaction in time").into()),
         };
         self.metrics.leader.set(0);
+        if matches!(result, Err(SessionError::Parted)) {
+            self.metrics.histories_parted.inc();
+        }
         if result.is_err() {
             self.give_back(&lease).await;
         }

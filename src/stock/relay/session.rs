@@ -92,7 +92,7 @@ pub enum PublishError {
 pub enum SessionError {
     #[error("another relay acquired the lease")]
     LeaseLost,
-    #[error("the log does not contain the last published event: its history has diverged")]
+    #[error("the log lacks the last published event or the record of a failure: its history has diverged")]
     Parted,
     #[error("inserts do not acquire the lock that keeps ids in commit order")]
     Unordered,
@@ -223,10 +223,7 @@ impl<C: Cluster> Session<'_, C> {
                 LogRead::LeaseLost => return Err(SessionError::LeaseLost),
                 LogRead::Recovering => return Err(SessionError::Recovering),
                 LogRead::Unordered => return Err(SessionError::Unordered),
-                LogRead::Parted => {
-                    self.metrics.histories_parted.inc();
-                    return Err(SessionError::Parted);
-                }
+                LogRead::Parted => return Err(SessionError::Parted),
             };
             let idle = entries.is_empty();
             let began = Instant::now();

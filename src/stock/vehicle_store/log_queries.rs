@@ -53,6 +53,9 @@ struct PositionRow {
 }
 
 pub(super) async fn position(connection: &mut Connection, key: &PositionKey) -> QueryResult<LastPublished> {
+    // Read first: when a failover comes in between, the token of a later server could not refute a position of the
+    // earlier one.
+    let failure = last_failure(connection, key).await?;
     let rows: Vec<PositionRow> =
         sql("SELECT last_id AS id, event_id FROM relay_position LEFT JOIN event_log ON id = last_id
          WHERE cluster = $1 AND topic = $2")
@@ -60,7 +63,6 @@ pub(super) async fn position(connection: &mut Connection, key: &PositionKey) -> 
         .bind::<Text, _>(&key.topic)
         .load(connection)
         .await?;
-    let failure = last_failure(connection, key).await?;
     let (id, event_id) = rows.into_iter().next().map(|row| (row.id, row.event_id)).unwrap_or_default();
     Ok(LastPublished { id, event_id, failure })
 }
