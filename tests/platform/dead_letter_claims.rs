@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use vehicle_platform::dlq::{Outcome, Plan, Selection, Step, Which, resolve};
 use vehicle_platform::kafka::{KafkaArgs, Resolution};
 
-use crate::support::kafka::{produce_record, read_all};
+use crate::support::kafka::{produce_all, produce_record, read_all};
 use crate::support::{BINARY, Platform, eventually};
 
 const CREATED: &str = "stock.vehicle-created";
@@ -78,10 +78,9 @@ fn large() -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_that_was_replaced_resolves_nothing_more_after_a_refusal() {
     let platform = broker().await;
-    write(platform.kafka(), &large(), "0").await;
-    for number in 0..600 {
-        write(platform.kafka(), format!("garbage {number}").as_bytes(), "0").await;
-    }
+    let values = [large()].into_iter().chain((0..600).map(|number| format!("garbage {number}").into_bytes()));
+    let letters: Vec<_> = values.map(|value| ("key".to_owned(), value)).collect();
+    produce_all(platform.kafka(), LETTERS, &letters, "none").await;
     let mut other = Command::new(BINARY);
     other.args(["dlq", "replay", "--all"]).env("KAFKA_BOOTSTRAP_SERVERS", platform.kafka());
     let mut other = Some(other);
