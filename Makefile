@@ -32,7 +32,7 @@ up: ## Start the cluster of 17 containers, or of 14 without ZooKeeper with KRAFT
 
 .PHONY: down
 down: ## Stop the cluster and retain its data; DATA=1 also removes its data, of both modes, and its passwords
-ifdef DATA
+ifeq ($(DATA),1)
 	@set -e; for mode in zookeeper kraft; do \
 	(export COMPOSE_FILE=compose.yaml:$$mode.yaml; $(COMPOSE) down --volumes --remove-orphans); done
 	rm -rf compose/secrets
@@ -109,7 +109,7 @@ cluster-up: ## Start the production topology as plain processes; installs missin
 
 .PHONY: cluster-down
 cluster-down: ## Stop these processes; DATA=1 also removes their data
-	tests/cluster/cluster down $(if $(DATA),--data)
+	tests/cluster/cluster down $(if $(filter 1,$(DATA)),--data)
 
 .PHONY: test-cluster
 test-cluster: ## Run the tests of the real engines on these processes
