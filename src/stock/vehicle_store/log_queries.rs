@@ -53,8 +53,8 @@ struct PositionRow {
 }
 
 pub(super) async fn position(connection: &mut Connection, key: &PositionKey) -> QueryResult<LastPublished> {
-    // Read first: when a failover comes in between, the token of a later server could not refute a position of the
-    // earlier one.
+    // The token comes first: a failover in between then changes the position, or leaves a token that the next read of the
+    // log refutes.
     let failure = last_failure(connection, key).await?;
     let rows: Vec<PositionRow> =
         sql("SELECT last_id AS id, event_id FROM relay_position LEFT JOIN event_log ON id = last_id
