@@ -63,8 +63,8 @@ fn describe(refusals: &[Refusal]) -> String {
 
 /// A producer with a transactional id.
 ///
-/// After a transaction that was aborted, and after one with [`Batching::Alone`], it takes the id over again, even from an
-/// instance that took it over in the meantime. [`TransactionalProducer::takeovers`] reveals this. Unless the
+/// After a transaction that was aborted, and after one that sent each record alone, it takes the id over again, even from
+/// an instance that took it over in the meantime. [`TransactionalProducer::takeovers`] reveals this. Unless the
 /// generation of a group protects a transaction, its caller must therefore find out after a takeover whether the
 /// transaction is still due.
 pub struct TransactionalProducer {
