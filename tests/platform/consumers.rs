@@ -271,8 +271,8 @@ async fn records_that_are_deleted_while_they_are_estimated_are_not_lost() {
     let platform = Platform::start(&["--roles", "stock,ads"]).await;
     let estimator = Role::join(&platform, "estimate", &["--processing-time", "8s"]);
     platform.accept("frame").await;
-    let values = Values::like(&platform, CREATED).await;
     platform.await_ads(1).await;
+    let values = Values::like(&platform, CREATED).await;
     let in_flight = async |count| {
         eventually("records in flight", async || {
             estimator.metric("estimate_records_in_flight").await.filter(|found| *found == count)
