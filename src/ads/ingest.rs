@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{mpsc, oneshot};
 
-use super::ad::{Ad, Offer};
+use super::ad::{Ad, AdIds, Offer};
 use super::ad_store::{AdStore, Insertion};
+use crate::database::DatabaseError;
 use crate::event::VehicleProcessed;
 use crate::kafka::{Failure, Handler, OutgoingRecord, Record};
 use crate::registry::Codec;
@@ -85,20 +86,26 @@ impl Doubts {
 }
 
 /// Writes all waiting offers in one batch, and one batch after another. Ids are therefore drawn in the order in which
-/// ads become visible, which clients that follow `GET /ads?after=` rely on.
+/// ads become visible, which clients that follow `GET /ads?after=` rely on. They continue after the newest ad, which an
+/// instance with another clock may have written.
 async fn write(store: Arc<dyn AdStore>, mut queue: mpsc::Receiver<Weak<Pending>>, published: Counter) {
-    let mut doubts = Doubts::default();
+    let (mut doubts, mut ids) = (Doubts::default(), None);
     let mut waiting = Vec::with_capacity(BATCH_LIMIT);
     while queue.recv_many(&mut waiting, BATCH_LIMIT).await > 0 {
         let offers = waiting.drain(..).filter_map(|pending: Weak<Pending>| {
             pending.upgrade()?.lock().unwrap_or_else(PoisonError::into_inner).take()
         });
-        let (ads, answers): (Vec<_>, Vec<_>) =
-            offers.map(|(offer, answer)| (Ad::publish(offer), answer)).unzip();
-        if ads.is_empty() {
+        let (offers, answers): (Vec<_>, Vec<_>) = offers.unzip();
+        if offers.is_empty() {
             continue;
         }
-        let insertions = doubts.weigh(store.insert(&ads).await, Instant::now());
+        let insertions = match begin(&*store, &mut ids).await {
+            Ok(ids) => {
+                let ads: Vec<_> = offers.into_iter().map(|offer| Ad::publish(ids.next(), offer)).collect();
+                doubts.weigh(store.insert(&ads).await, Instant::now())
+            }
+            Err(error) => vec![Insertion::Unavailable(error.to_string()); answers.len()],
+        };
         for (answer, insertion) in answers.into_iter().zip(insertions) {
             if insertion == Insertion::Kept {
                 published.inc();
@@ -107,6 +114,18 @@ async fn write(store: Arc<dyn AdStore>, mut queue: mpsc::Receiver<Weak<Pending>>
             let _ = answer.send(insertion);
         }
     }
+}
+
+/// Returns the ids to draw from, which continue after the newest ad.
+async fn begin<'a>(store: &dyn AdStore, ids: &'a mut Option<AdIds>) -> Result<&'a mut AdIds, DatabaseError> {
+    if ids.is_none() {
+        let mut begun = AdIds::new();
+        if let Some(newest) = store.newest().await? {
+            begun.continue_after(newest);
+        }
+        *ids = Some(begun);
+    }
+    Ok(ids.get_or_insert_with(AdIds::new))
 }
 
 #[cfg(test)]

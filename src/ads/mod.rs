@@ -138,11 +138,8 @@ impl Ads {
         let routes = api::routes(Arc::clone(&store), Arc::clone(&skipped));
         let serving = server.serve(role.health(), metrics, routes, shutdown.clone(), args.shutdown.grace());
         role.run_part(Part::new("requests", 0.9), serving);
-        // The writer ends after the worker, which sends it the ads.
-        let working = async {
-            let (worked, wrote) = tokio::join!(worker.run(), on_its_own("writer", writer));
-            worked.and(wrote)
-        };
+        // The writer ends after the worker, which sends it the ads. If it fails, the worker would wait for it forever.
+        let working = async { tokio::try_join!(worker.run(), on_its_own("writer", writer)).map(drop) };
         role.run_part(Part::new("worker", 0.9).or_abandon(), working);
         role.run_part(Part::new("lag", 0.9), async {
             lag.watch(&shutdown).await;

@@ -176,8 +176,8 @@ struct Session<'a, H> {
     polled: Instant,
     /// The last time at which no fetched record was waiting.
     drained: Instant,
-    /// A partition that this client no longer reads. The session ends when no record is in flight.
-    silent: Option<i32>,
+    /// Why this client cannot read all partitions any more. The session reads nothing, and ends when no record is in flight.
+    ending: Option<String>,
     repeats: Repeats,
 }
 
@@ -220,7 +220,7 @@ impl<'a, H: Handler> Session<'a, H> {
             full_since: None,
             polled: Instant::now(),
             drained: Instant::now(),
-            silent: None,
+            ending: None,
             repeats: Repeats::default(),
         })
     }
@@ -256,7 +256,7 @@ impl<'a, H: Handler> Session<'a, H> {
                 };
                 commit_at = began + pause;
             }
-            self.end_when_silent()?;
+            self.end_when_empty()?;
             self.pause_or_resume()?;
             self.observe();
         }
@@ -341,14 +341,16 @@ impl<'a, H: Handler> Session<'a, H> {
         }
     }
 
-    /// Ends the session when a partition is silent and no record is in flight. The client of the next session reads it.
-    fn end_when_silent(&mut self) -> anyhow::Result<()> {
+    /// Ends the session when its client cannot read a partition and no record is in flight. The client of the next session
+    /// reads it.
+    fn end_when_empty(&mut self) -> anyhow::Result<()> {
         let Worker { topic, status, .. } = self.worker;
-        self.silent = self.silent.or_else(|| status.take_silent());
-        match self.silent {
-            Some(partition) if self.in_flight.len() == 0 => {
-                bail!("records wait in {topic}/{partition}, and the client does not read them")
-            }
+        if let (None, Some(partition)) = (&self.ending, status.take_silent()) {
+            self.ending =
+                Some(format!("records wait in {topic}/{partition}, and the client does not read them"));
+        }
+        match &self.ending {
+            Some(reason) if self.in_flight.len() == 0 => bail!("{reason}"),
             _ => Ok(()),
         }
     }
@@ -364,7 +366,7 @@ impl<'a, H: Handler> Session<'a, H> {
                 .context("cannot pause the partitions")?;
             self.paused = true;
         }
-        if drained && self.paused && self.silent.is_none() {
+        if drained && self.paused && self.ending.is_none() {
             self.consumer
                 .resume(&self.list_of(&self.in_flight.partitions()))
                 .context("cannot resume the partitions")?;
@@ -374,7 +376,7 @@ impl<'a, H: Handler> Session<'a, H> {
     }
 
     fn is_full(&self) -> bool {
-        self.silent.is_some()
+        self.ending.is_some()
             || self.in_flight.len() >= self.worker.max_in_flight
             || self.in_flight.bytes() >= self.worker.max_in_flight_bytes
     }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::support::engines::offer;
 use crate::support::{assert_same, engines};
+use uuid::Uuid;
 use vehicle_platform::ads::ad_store::{AdStore, Insertion, MongoAds, SqliteAds};
 use vehicle_platform::ads::{Ad, Offer};
 use vehicle_platform::database::Access;
@@ -375,6 +376,7 @@ macro_rules! ad_contract {
             are_read_back_as_they_were_written,
             only_the_first_ad_of_a_vin_is_stored,
             pages_start_with_the_oldest,
+            the_newest_is_found_by_its_id,
             a_page_ends_at_a_size,
             are_found_by_their_vin,
             are_stored_once_when_written_concurrently,

@@ -9,16 +9,18 @@ use crate::support::kafka::{header, read_all};
 use crate::support::{Platform, RoleProcess, eventually};
 use diesel::connection::SimpleConnection as _;
 use diesel::{Connection as _, SqliteConnection};
+use futures::TryStreamExt as _;
 use mongodb::Database;
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{DateTime, Document, doc};
+use uuid::Uuid;
 use vehicle_platform::ads::Ad;
 use vehicle_platform::ads::ad_store::{AdStore, Insertion, MongoAds, SqliteAds};
 use vehicle_platform::database::{Access, DatabaseError};
 use vehicle_platform::page::PageRequest;
 
 fn ad(vin: &str) -> Ad {
-    Ad::publish(offer(vin))
+    Ad::publish(Uuid::now_v7(), offer(vin))
 }
 
 async fn vins_of(store: &dyn AdStore) -> Vec<String> {
@@ -116,12 +118,50 @@ async fn foreign_documents_in_mongodb_are_skipped_and_identified() {
     let (vins, unreadable) = walk(&store).await;
     assert_eq!(vins, ["first", "last"]);
     assert_eq!(unreadable, [spoiled, "zebra".to_owned()]);
+    assert_eq!(store.newest().await.unwrap(), Some(ads[2].id));
     let strays = store.strays(10).await.unwrap();
     assert_eq!(strays.len(), 2, "{strays:?}");
     assert!(strays.iter().any(|stray| stray.to_string().contains("foreign")), "{strays:?}");
     assert_eq!(store.strays(1).await.unwrap().len(), 1);
     assert!(matches!(store.get(ads[1].id).await, Err(DatabaseError::Unreadable(_))));
     assert!(store.find("spoiled").await.unwrap()[0].is_err());
+    engine.clear().await;
+}
+
+#[tokio::test]
+async fn a_collection_that_another_program_drops_is_unique_again_before_the_next_insert() {
+    let Some((store, database, engine)) = mongodb().await else { return };
+    assert_eq!(store.insert(&[ad("before")]).await, [Insertion::Kept]);
+    database.collection::<Document>("ads").drop().await.unwrap();
+    assert_eq!(store.insert(&[ad("after")]).await, [Insertion::Kept]);
+    assert_eq!(store.insert(&[ad("after")]).await, [Insertion::Known]);
+    assert_eq!(vins_of(&store).await, ["after"]);
+    engine.clear().await;
+}
+
+/// A replica set can undo only what is not on a majority of its members.
+#[tokio::test]
+async fn clients_see_only_what_no_failover_can_undo_and_the_writer_sees_all() {
+    let Some((store, database, engine)) = mongodb().await else { return };
+    let ad = ad("known");
+    assert_eq!(store.insert(std::slice::from_ref(&ad)).await, [Insertion::Kept]);
+    database.run_command(doc! { "profile": 2 }).await.unwrap();
+    assert_eq!(vins_of(&store).await, ["known"]);
+    assert_eq!(store.get(ad.id).await.unwrap().as_ref(), Some(&ad));
+    assert_eq!(store.find("known").await.unwrap().len(), 1);
+    assert_eq!(store.newest().await.unwrap(), Some(ad.id));
+    assert_eq!(store.insert(&[ad]).await, [Insertion::Known]);
+    database.run_command(doc! { "profile": 0 }).await.unwrap();
+    let finds = doc! { "op": "query", "command.find": "ads" };
+    let profile = database.collection::<Document>("system.profile");
+    let profile = profile.find(finds).sort(doc! { "ts": 1 }).await.unwrap();
+    let profile: Vec<_> = profile.try_collect().await.unwrap();
+    let level = |find: &Document| {
+        let concern = find.get_document("command").unwrap().get_document("readConcern").unwrap();
+        concern.get_str("level").unwrap().to_owned()
+    };
+    let levels: Vec<_> = profile.iter().map(level).collect();
+    assert_eq!(levels, ["majority", "majority", "majority", "local", "local"]);
     engine.clear().await;
 }
 
@@ -169,6 +209,50 @@ async fn an_ad_that_sqlite_refuses_does_not_fail_others() {
     assert_eq!(vins_of(&store).await.len(), 8);
 }
 
+/// SQLite rolls a transaction back by itself after some errors.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_after_which_sqlite_rolls_back_is_the_one_that_is_reported() {
+    let (store, mut connection, _directory) = sqlite().await;
+    let trigger = "CREATE TRIGGER of_another_program BEFORE INSERT ON ads WHEN NEW.vin = 'last' BEGIN
+        SELECT RAISE(ROLLBACK, 'disk I/O error'); END;";
+    connection.batch_execute(trigger).unwrap();
+    let insertions = store.insert(&["first", "last"].map(ad)).await;
+    let Insertion::Unavailable(reason) = &insertions[1] else { panic!("{insertions:?}") };
+    assert!(reason.contains("disk I/O error"), "{reason}");
+    connection.batch_execute("DROP TRIGGER of_another_program").unwrap();
+    let insertions = store.insert(&["first", "last"].map(ad)).await;
+    assert!(
+        insertions.iter().all(|insertion| matches!(insertion, Insertion::Kept | Insertion::Known)),
+        "{insertions:?}"
+    );
+    assert_eq!(vins_of(&store).await.len(), 2);
+}
+
+/// The ad of an instance whose clock was ahead does not hide later ads from a client that follows the list.
+#[tokio::test(flavor = "multi_thread")]
+async fn ads_are_listed_after_those_of_an_instance_whose_clock_was_ahead() {
+    let platform = Platform::start(&["--processing-time", "0s"]).await;
+    let path = platform.data_dir().join("ads.db");
+    let mut connection = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    connection
+        .batch_execute(
+            "PRAGMA busy_timeout = 5000;
+             INSERT INTO ads (id, published_at, vin, model, manufacturer, year, odometer, odometer_unit, price, price_unit)
+             VALUES ('03a352ce-9800-7fff-bfff-ffffffffffff', '2096-10-02T07:06:40+00:00', 'ahead', 'm', 'm', 2022, 1, 'km', 1000, 'USD');",
+        )
+        .unwrap();
+    for vin in ["first", "second"] {
+        platform.accept(vin).await;
+        eventually("its ad", async || {
+            let last = platform.ads().await.pop()?;
+            (last["vin"] == vin).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(platform.ads().await.len(), 3);
+    platform.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn foreign_rows_in_sqlite_are_skipped_and_identified() {
     let (store, mut connection, _directory) = sqlite().await;
@@ -186,6 +270,7 @@ async fn foreign_rows_in_sqlite_are_skipped_and_identified() {
     let (vins, unreadable) = walk(&store).await;
     assert_eq!(vins, ["first", "last"]);
     assert_eq!(unreadable, [ads[1].id.to_string(), ads[2].id.to_string()]);
+    assert_eq!(store.newest().await.unwrap(), Some(ads[3].id));
     assert_eq!(store.page(&PageRequest::new(10, None)).await.unwrap().rows.len(), 4);
     assert_eq!(store.strays(10).await.unwrap().len(), 1);
     for unreadable in &ads[1..3] {

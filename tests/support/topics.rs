@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::{DEADLINE, eventually};
 
@@ -27,6 +27,14 @@ pub async fn create_topic(bootstrap: &str, topic: &str, settings: &[(&str, &str)
 pub async fn delete_topic(bootstrap: &str, topic: &str) {
     let deleted = admin(bootstrap).delete_topics(&[topic], &AdminOptions::new()).await.unwrap();
     deleted.into_iter().next().unwrap().unwrap();
+}
+
+/// Deletes all records of a partition, as the end of their retention does.
+pub async fn delete_records(bootstrap: &str, topic: &str, partition: i32) {
+    let mut until = TopicPartitionList::new();
+    until.add_partition_offset(topic, partition, Offset::End).unwrap();
+    let deleted = admin(bootstrap).delete_records(&until, &AdminOptions::new()).await.unwrap();
+    deleted.elements()[0].error().unwrap();
 }
 
 /// Returns a setting of a topic.

@@ -20,11 +20,18 @@ use uuid::Uuid;
 /// The key of an ad. This program writes only UUIDs, but other programs may write other texts.
 pub type AdKey = String;
 
+/// A text that sorts after all UUIDs.
+const AFTER_IDS: &str = "g";
+
 /// The published ads.
 #[async_trait]
 pub trait AdStore: Send + Sync {
     /// Creates the schema if it is missing, then checks that the store responds.
     async fn check(&self) -> Result<(), DatabaseError>;
+
+    /// Returns the id of the newest ad. Returns `None` when there is no ad, or when the last key before [`AFTER_IDS`] is not
+    /// a UUID.
+    async fn newest(&self) -> Result<Option<Uuid>, DatabaseError>;
 
     /// Inserts the ads whose vin has none yet. Returns the outcome of each ad, in order. No ad affects the outcome of
     /// another.

@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use uuid::Uuid;
 
 use super::insertion::insert_each;
-use super::{AdKey, AdStore, Insertion, unreadable};
+use super::{AFTER_IDS, AdKey, AdStore, Insertion, unreadable};
 use crate::ads::ad::{Ad, Offer};
 use crate::canonical::canonical;
 use crate::database::sqlite::{Finisher, SqliteFile, open};
@@ -138,6 +138,13 @@ impl AdStore for SqliteAds {
         Ok(())
     }
 
+    async fn newest(&self) -> Result<Option<Uuid>, DatabaseError> {
+        let mut file = self.lock().await?;
+        let ids = ads::table.filter(ads::id.lt(AFTER_IDS)).order(ads::id.desc()).select(ads::id);
+        let newest: Option<String> = ids.first(&mut file.connection).await.optional()?;
+        Ok(newest.and_then(|id| canonical(&id)))
+    }
+
     async fn insert(&self, ads: &[Ad]) -> Vec<Insertion> {
         let insert = |part: Range<usize>| {
             let rows = ads.get(part).unwrap_or_default().iter().map(AdRow::from).collect();
@@ -238,20 +245,32 @@ async fn page(
 }
 
 /// Inserts rows in one transaction, whose errors do not identify a row.
+///
+/// # Errors
+/// Returns the error of the insert rather than that of the rollback, as [`transaction`](crate::database::sqlite::transaction)
+/// does.
 async fn insert_together(
     file: Arc<Mutex<SqliteFile>>,
     rows: Vec<AdRow>,
 ) -> Result<Vec<Insertion>, DatabaseError> {
     let mut file = in_time(async { Ok(file.lock().await) }).await?;
+    let mut cause = None;
     let insert_all = async |connection: &mut _| {
         let mut insertions = Vec::with_capacity(rows.len());
         // diesel-async cannot insert several rows into SQLite in one statement.
         for row in rows {
             let insert = diesel::insert_into(ads::table).values(row).on_conflict(ads::vin).do_nothing();
-            let inserted = insert.execute(connection).await?;
-            insertions.push(if inserted == 1 { Insertion::Kept } else { Insertion::Known });
+            match insert.execute(connection).await {
+                Ok(1) => insertions.push(Insertion::Kept),
+                Ok(_) => insertions.push(Insertion::Known),
+                Err(error) => {
+                    cause = Some(error);
+                    return Err(Error::RollbackTransaction);
+                }
+            }
         }
-        Ok::<_, DatabaseError>(insertions)
+        Ok(insertions)
     };
-    file.connection.immediate_transaction(insert_all).await
+    let done = file.connection.immediate_transaction(insert_all).await;
+    done.map_err(|error| cause.unwrap_or(error).into())
 }

@@ -129,19 +129,20 @@ impl<H: Handler> Session<'_, H> {
         self.seek(partition, Offset::Beginning)
     }
 
-    /// Reports the partitions whose log ends before the last record that was read.
-    fn note_shorter_logs(&mut self) {
+    /// Reports the partitions whose log ends before the last record that was read. Returns whether there are any.
+    fn note_shorter_logs(&mut self) -> bool {
         let Worker { topic, group, status, .. } = self.worker;
+        let mut found = false;
         for (partition, last) in self.in_flight.last_offsets() {
             let bounds = self.consumer.fetch_watermarks(topic, partition, CALL_TIMEOUT);
-            if let Ok((_, end)) = bounds
-                && last >= end
-                && self.changes.notes_went_back(partition)
-            {
+            let Some(end) = bounds.ok().map(|(_, end)| end).filter(|end| last >= *end) else { continue };
+            found = true;
+            if self.changes.notes_went_back(partition) {
                 status.metrics.log_went_back.inc();
                 tracing::warn!(topic, partition, group, last, end, "the log went back, reading it again");
             }
         }
+        found
     }
 
     fn seek(&self, partition: i32, offset: Offset) -> anyhow::Result<()> {
@@ -152,14 +153,20 @@ impl<H: Handler> Session<'_, H> {
 
     /// Handles an error of the consumer. Only a fatal error and a position outside the log end the session. librdkafka
     /// recovers from other errors by itself.
+    ///
+    /// A log that begins after the position still contained the records in flight when they were read. The next session
+    /// could not read them again, so they are completed first.
     pub(super) fn tolerate(&mut self, error: KafkaError) -> anyhow::Result<()> {
         if let Some((code, reason)) = self.consumer.client().fatal_error() {
             return Err(error).with_context(|| format!("the consumer failed: {code}: {reason}"));
         }
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AutoOffsetReset) => {
-                self.note_shorter_logs();
-                return Err(error).context("the log does not contain the next offset");
+                let reason = "the log does not contain the next offset";
+                if self.note_shorter_logs() {
+                    return Err(error).context(reason);
+                }
+                self.ending.get_or_insert_with(|| format!("{reason}: {error}"));
             }
             // The check of the cluster reports these errors.
             Some(

@@ -13,14 +13,17 @@ use async_trait::async_trait;
 use futures::TryStreamExt as _;
 use mongodb::bson::{Document, RawDocumentBuf, doc};
 use mongodb::error::{ErrorKind, InsertManyError};
-use mongodb::options::{IndexOptions, WriteConcern};
+use mongodb::options::{
+    CollectionOptions, IndexOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
+};
 use mongodb::{Client, Collection, Cursor, IndexModel};
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::insertion::insert_each;
-use super::{AdKey, AdStore, Insertion, unreadable};
+use super::{AFTER_IDS, AdKey, AdStore, Insertion, unreadable};
 use crate::ads::ad::Ad;
+use crate::canonical::canonical;
 use crate::database::{DatabaseError, DatabaseUrl, Readable, Unreadable, in_time};
 use crate::page::{MAX_PAGE_BYTES, PageRequest, Rows};
 pub use address::parse_url;
@@ -41,7 +44,8 @@ const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(3);
 pub struct MongoAds {
     /// Returns raw documents, as each of them is deserialized separately.
     collection: Collection<RawDocumentBuf>,
-    indexed: OnceCell<()>,
+    /// The same collection as the writer sees it: on the primary, with what is not on a majority yet.
+    written: Collection<RawDocumentBuf>,
     /// Limits the pages that are read at a time, because the driver receives up to 16 MiB before the first row.
     pages: Semaphore,
 }
@@ -59,19 +63,26 @@ impl MongoAds {
         // journal, a standalone server responds up to 100 ms before the write is on disk.
         options.write_concern =
             Some(WriteConcern::builder().w(Some("majority".into())).journal(true).build());
+        // A client must not see an ad that a failover may undo: its vehicle would appear again under another id.
+        options.read_concern = Some(ReadConcern::majority());
         let client = Client::with_options(options).map_err(|error| anyhow!(address::reason(url, &error)))?;
         let database = client.default_database().unwrap_or_else(|| client.database(DEFAULT_DATABASE));
+        let written = CollectionOptions::builder()
+            .read_concern(ReadConcern::local())
+            .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
+            .build();
         Ok(Self {
             collection: database.collection(COLLECTION),
-            indexed: OnceCell::new(),
+            written: database.collection_with_options(COLLECTION, written),
             pages: Semaphore::new(PAGES),
         })
     }
 
+    /// Creates the unique index if it is missing.
     async fn create_index(&self) -> Result<(), DatabaseError> {
         let options = IndexOptions::builder().unique(true).build();
         let index = IndexModel::builder().keys(doc! { "vin": 1 }).options(options).build();
-        self.collection.create_index(index).await.map(drop).map_err(database_error)
+        self.written.create_index(index).await.map(drop).map_err(database_error)
     }
 
     /// Inserts ads in a single call.
@@ -79,11 +90,10 @@ impl MongoAds {
     /// # Errors
     /// Returns errors that do not identify an ad.
     async fn insert_together(&self, ads: &[Ad]) -> Result<Vec<Insertion>, DatabaseError> {
-        // Without the index, nothing would prevent a second ad for a vehicle. A failure to create it is not caused by
-        // an ad.
-        let indexed = self.indexed.get_or_try_init(|| self.create_index()).await;
-        indexed.map_err(|error| DatabaseError::unavailable(anyhow!("{error}")))?;
-        let documents = self.collection.clone_with_type::<AdDocument<'_>>();
+        // Without the index, nothing would prevent a second ad for a vehicle. Another program may have dropped the
+        // collection since the last insert, as a restore does. A failure to create the index is not caused by an ad.
+        self.create_index().await.map_err(|error| DatabaseError::unavailable(anyhow!("{error}")))?;
+        let documents = self.written.clone_with_type::<AdDocument<'_>>();
         let inserted = documents.insert_many(ads.iter().map(AdDocument::from)).ordered(false).await;
         let Err(error) = inserted else { return Ok(vec![Insertion::Kept; ads.len()]) };
         match *error.kind {
@@ -133,7 +143,7 @@ impl MongoAds {
 
     /// Returns those of `vins` that have an ad. The error code does not identify the index of a duplicate key.
     async fn known_vins(&self, vins: Vec<&str>) -> Result<HashSet<String>, DatabaseError> {
-        let find = self.collection.find(doc! { "vin": { "$in": vins } }).projection(doc! { "vin": 1 });
+        let find = self.written.find(doc! { "vin": { "$in": vins } }).projection(doc! { "vin": 1 });
         let found = find.await.map_err(database_error)?;
         found
             .map_err(database_error)
@@ -160,8 +170,14 @@ impl MongoAds {
 #[async_trait]
 impl AdStore for MongoAds {
     async fn check(&self) -> Result<(), DatabaseError> {
-        self.indexed.get_or_try_init(|| in_time(self.create_index())).await?;
+        in_time(self.create_index()).await?;
         self.documents(doc! { "_id": "" }, 1).await.map(drop)
+    }
+
+    async fn newest(&self) -> Result<Option<Uuid>, DatabaseError> {
+        let newest = self.written.find_one(doc! { "_id": { "$lt": AFTER_IDS } }).sort(doc! { "_id": -1 });
+        let newest = in_time(async { newest.await.map_err(database_error) }).await?;
+        Ok(newest.and_then(|document| canonical(document.get_str("_id").ok()?)))
     }
 
     async fn insert(&self, ads: &[Ad]) -> Vec<Insertion> {
