@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::vehicle_key::VehicleKey;
 use crate::dlq::LetterId;
 use crate::event::EventType;
 use crate::excerpt::excerpt;
@@ -37,12 +38,12 @@ pub struct LetterView {
     /// The parts that the brokers refused. Such a dead letter cannot be replayed.
     left_out: Option<String>,
     #[serde(skip)]
-    vehicle: Option<i64>,
+    vehicle: Option<VehicleKey>,
 }
 
 impl LetterView {
-    /// Describes a dead letter of the vehicle with this id, if its record names one.
-    fn new(id: LetterId, letter: &DeadLetter, vehicle: Option<i64>) -> Self {
+    /// Describes a dead letter of a vehicle, if its record names one.
+    fn new(id: LetterId, letter: &DeadLetter, vehicle: Option<VehicleKey>) -> Self {
         let text = |text: String| excerpt(&text, MAX_TEXT_CHARS);
         let record = letter.record();
         Self {
@@ -65,7 +66,7 @@ impl LetterView {
 pub struct Letters {
     letters: BTreeMap<LetterId, LetterView>,
     /// The vehicles of older ones.
-    dropped: BTreeMap<LetterId, Option<i64>>,
+    dropped: BTreeMap<LetterId, Option<VehicleKey>>,
     /// The number of further ones.
     uncounted: u64,
     /// The next offset to be read in each partition.
@@ -83,8 +84,8 @@ pub struct LettersView<'a> {
 }
 
 impl Letters {
-    /// Adds a dead letter of the vehicle with this id, if its record names one. Returns whether it is unresolved.
-    pub fn add(&mut self, id: LetterId, letter: &DeadLetter, vehicle: Option<i64>) -> bool {
+    /// Adds a dead letter of a vehicle, if its record names one. Returns whether it is unresolved.
+    pub fn add(&mut self, id: LetterId, letter: &DeadLetter, vehicle: Option<VehicleKey>) -> bool {
         self.advance(id.event, id.position);
         if self.early.remove(&id) {
             return false;
@@ -104,8 +105,8 @@ impl Letters {
         true
     }
 
-    /// Records that the record at `position` resolves a dead letter. Returns the id of its vehicle, if it is known.
-    pub fn resolve(&mut self, position: Position, resolved: LetterId) -> Option<i64> {
+    /// Records that the record at `position` resolves a dead letter. Returns its vehicle, if it is known.
+    pub fn resolve(&mut self, position: Position, resolved: LetterId) -> Option<VehicleKey> {
         self.advance(resolved.event, position);
         if let Some(letter) = self.letters.remove(&resolved) {
             return letter.vehicle;
@@ -127,9 +128,9 @@ impl Letters {
         self.read.insert((event, partition), offset + 1);
     }
 
-    /// Forgets the dead letters of `event`, because their topic was created again. Returns the ids of their vehicles, as
-    /// far as they are known.
-    pub fn clear(&mut self, event: EventType) -> Vec<i64> {
+    /// Forgets the dead letters of `event`, because their topic was created again. Returns their vehicles, as far as
+    /// they are known.
+    pub fn clear(&mut self, event: EventType) -> Vec<VehicleKey> {
         let cleared = self.letters.extract_if(.., |id, _| id.event == event);
         let mut vehicles: Vec<_> = cleared.filter_map(|(_, letter)| letter.vehicle).collect();
         vehicles.extend(
@@ -141,10 +142,10 @@ impl Letters {
         vehicles
     }
 
-    /// Returns whether a record of the vehicle with this id is an unresolved dead letter, as far as it is known.
-    pub fn holds(&self, vehicle: i64) -> bool {
-        let vehicles = self.letters.values().map(|letter| letter.vehicle);
-        vehicles.chain(self.dropped.values().copied()).any(|held| held == Some(vehicle))
+    /// Returns whether a record of the vehicle is an unresolved dead letter, as far as it is known.
+    pub fn holds(&self, vehicle: &VehicleKey) -> bool {
+        let vehicles = self.letters.values().map(|letter| &letter.vehicle);
+        vehicles.chain(self.dropped.values()).any(|held| held.as_ref() == Some(vehicle))
     }
 
     pub fn view(&self) -> LettersView<'_> {
@@ -166,12 +167,16 @@ mod tests {
         LetterId { event: VEHICLE_CREATED, position: (0, offset) }
     }
 
+    fn vehicle(id: i64) -> VehicleKey {
+        VehicleKey::new(id, "v")
+    }
+
     /// Adds the dead letter at `offset`, about the vehicle with this id.
-    fn add(letters: &mut Letters, offset: i64, vehicle: i64) {
+    fn add(letters: &mut Letters, offset: i64, of: i64) {
         let written =
             OutgoingRecord { topic: "t.dlq".to_owned(), key: None, value: None, headers: Vec::new() };
         let letter = DeadLetter::read(Record::of(&written, 0, offset, Some(offset))).unwrap();
-        assert!(letters.add(id(offset), &letter, Some(vehicle)));
+        assert!(letters.add(id(offset), &letter, Some(vehicle(of))));
     }
 
     #[test]
@@ -179,10 +184,11 @@ mod tests {
         let mut letters = Letters::default();
         add(&mut letters, 0, 7);
         add(&mut letters, 1, 7);
-        assert_eq!(letters.resolve((0, 2), id(0)), Some(7));
-        assert!(letters.holds(7));
-        assert_eq!(letters.resolve((0, 3), id(1)), Some(7));
-        assert!(!letters.holds(7));
+        assert_eq!(letters.resolve((0, 2), id(0)), Some(vehicle(7)));
+        assert!(letters.holds(&vehicle(7)));
+        assert!(!letters.holds(&VehicleKey::new(7, "other")));
+        assert_eq!(letters.resolve((0, 3), id(1)), Some(vehicle(7)));
+        assert!(!letters.holds(&vehicle(7)));
         assert_eq!(letters.view().waiting, 0);
     }
 
@@ -194,9 +200,9 @@ mod tests {
             add(&mut letters, offset, offset);
         }
         assert_eq!(letters.view().waiting, 2 * MAX_LETTERS as u64);
-        assert!(letters.holds(0));
-        assert_eq!(letters.resolve((0, count), id(0)), Some(0));
-        assert!(!letters.holds(0));
+        assert!(letters.holds(&vehicle(0)));
+        assert_eq!(letters.resolve((0, count), id(0)), Some(vehicle(0)));
+        assert!(!letters.holds(&vehicle(0)));
         assert_eq!(letters.clear(VEHICLE_CREATED).len(), 2 * MAX_LETTERS - 1);
         assert_eq!(letters.view().waiting, 0);
     }

@@ -1,6 +1,6 @@
 //! Follows the list of ads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,9 +10,11 @@ use serde::Deserialize;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use super::PAGES;
-use crate::console::ledger::{AdOutcome, Passed};
+use crate::console::ledger::AdOutcome;
 use crate::console::role_client::RoleClient;
 use crate::console::state::{AdView, Console};
+use crate::console::traces::Passed;
+use crate::console::vehicle_key::VehicleKey;
 use crate::excerpt::excerpt;
 use crate::vehicle::Vin;
 
@@ -68,13 +70,13 @@ pub(super) struct AdList {
     recent: BTreeMap<String, Instant>,
     /// The last ad that was seen.
     newest: Option<String>,
-    /// The ids and vins of the vehicles that may have a second ad.
-    doubtful: BTreeMap<i64, String>,
+    /// The vehicles that may have a second ad.
+    doubtful: BTreeSet<VehicleKey>,
 }
 
 impl AdList {
     pub(super) fn new(console: Arc<Console>, ads: RoleClient) -> Self {
-        Self { console, ads, settled: None, recent: BTreeMap::new(), newest: None, doubtful: BTreeMap::new() }
+        Self { console, ads, settled: None, recent: BTreeMap::new(), newest: None, doubtful: BTreeSet::new() }
     }
 
     /// Reads the ads that were added to the list.
@@ -124,14 +126,13 @@ impl AdList {
             self.recent.insert(ad.id.clone(), Instant::now());
             self.newest = self.newest.take().max(Some(ad.id.clone()));
             let published = ad.published_at.timestamp_millis();
-            if let Some(id) = ad.vehicle_id {
-                match state.ledger.ad(id, &ad.id, published) {
+            // Stock does not accept another vin, and ads cannot be asked for it.
+            let vehicle = ad.vehicle_id.filter(|_| Vin::parse(&ad.vin).is_ok());
+            if let Some(vehicle) = vehicle.map(|id| VehicleKey::new(id, &ad.vin)) {
+                match state.ledger.ad(&vehicle, &ad.id, published) {
                     AdOutcome::First(millis) => state.history.path(now, millis),
-                    // Ads cannot be asked for a vin that stock would not accept.
-                    AdOutcome::Doubtful
-                        if self.doubtful.len() < MAX_DOUBTFUL && Vin::parse(&ad.vin).is_ok() =>
-                    {
-                        self.doubtful.insert(id, ad.vin.clone());
+                    AdOutcome::Doubtful if self.doubtful.len() < MAX_DOUBTFUL => {
+                        self.doubtful.insert(vehicle);
                     }
                     AdOutcome::Doubtful | AdOutcome::Known => {}
                 }
@@ -180,17 +181,17 @@ impl AdList {
     /// Asks ads for the vehicles that seem to have a second ad.
     async fn look_up_doubtful(&mut self) -> anyhow::Result<()> {
         for _ in 0..LOOK_UPS {
-            let Some((id, vin)) = self.doubtful.pop_first() else { break };
-            let ads = match self.ads_of(&vin).await {
+            let Some(vehicle) = self.doubtful.pop_first() else { break };
+            let ads = match self.ads_of(&vehicle.vin).await {
                 Ok(ads) => ads,
                 Err(error) => {
-                    self.doubtful.insert(id, vin);
+                    self.doubtful.insert(vehicle);
                     return Err(error);
                 }
             };
             // Other vehicles may have had the same vin before stock refused that.
-            if ads.iter().filter(|ad| ad.vehicle_id.is_none_or(|of| of == id)).count() > 1 {
-                self.console.lock().ledger.doubled(id);
+            if ads.iter().filter(|ad| ad.vehicle_id.is_none_or(|of| of == vehicle.id)).count() > 1 {
+                self.console.lock().ledger.doubled(vehicle.id);
             }
         }
         Ok(())
@@ -204,18 +205,18 @@ impl AdList {
             let allowed = self.console.settings.processing + MARGIN;
             state.ledger.suspects(Utc::now().timestamp_millis(), allowed, &passed, LOOK_UPS)
         };
-        for (id, vin) in suspects {
-            let ads = self.ads_of(&vin).await?;
+        for vehicle in suspects {
+            let ads = self.ads_of(&vehicle.vin).await?;
             let mut state = self.console.lock();
             // Ads makes one ad of a vin, also when stock gives it a second id.
             match ads.first() {
                 Some(ad) => {
                     let published = ad.published_at.timestamp_millis();
-                    let _ = state.ledger.ad(id, &ad.id, published);
+                    let _ = state.ledger.ad(&vehicle, &ad.id, published);
                 }
                 // Its record and the dead letter may have been read in any order.
-                None if state.letters.holds(id) => state.ledger.dead(id, true),
-                None => state.ledger.lost(id),
+                None if state.letters.holds(&vehicle) => state.ledger.dead(&vehicle, true),
+                None => state.ledger.lost(&vehicle),
             }
         }
         Ok(())

@@ -9,9 +9,10 @@ use tokio::net::TcpListener;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use super::*;
-use crate::console::ledger::Passed;
 use crate::console::role_client::new_client;
 use crate::console::state::Settings;
+use crate::console::traces::Passed;
+use crate::console::vehicle_key::VehicleKey;
 
 /// The lists of both roles, in the order of their ids.
 #[derive(Default)]
@@ -114,8 +115,8 @@ async fn a_vehicle_with_a_new_id_is_not_lost_when_its_vin_has_an_ad() {
     lists.stock.read().await.unwrap();
     {
         let mut state = console.lock();
-        for id in 1..=3 {
-            state.ledger.created(id, (0, id));
+        for (id, vin) in [(1, "restored"), (2, "unadvertised"), (3, "latest")] {
+            state.ledger.created(&VehicleKey::new(id, vin), (0, id));
         }
         // They are suspected once the estimators have been past them for a while.
         state.passed = Passed { estimated: [(0, 3)].into(), ..Passed::default() };
@@ -191,6 +192,19 @@ async fn another_database_of_stock_is_noticed_when_it_has_the_id_that_was_read_l
     roles.stock_vehicle(7, "new-7", ago(0));
     lists.stock.read().await.unwrap();
     assert_eq!(console.lock().ledger.summary().accepted, 1);
+}
+
+#[tokio::test]
+async fn an_ad_of_another_database_of_stock_does_not_count_for_the_vehicle_with_its_id() {
+    let roles = web::Data::new(Roles::default());
+    let (console, mut lists) = lists(&roles, None).await;
+    lists.stock.read().await.unwrap();
+    roles.publish_ad(1, "old", ago(600));
+    lists.ads.read().await.unwrap();
+    roles.stock_vehicle(1, "new", ago(0));
+    lists.stock.read().await.unwrap();
+    let counts = console.lock().ledger.summary();
+    assert_eq!((counts.accepted, counts.ads, counts.on_their_way), (1, 0, 1));
 }
 
 #[tokio::test]
