@@ -14,8 +14,18 @@ pub const MAX_EARLY: usize = 10_000;
 #[derive(Clone, Debug, Default)]
 pub struct Early {
     pub traces: Traces,
-    /// The id of the ad, and when it was published.
+    /// The id of the first ad, and when it was published.
     pub ad: Option<(Box<str>, i64)>,
+    /// Whether ads has more than one ad for the vehicle.
+    pub is_doubled: bool,
+}
+
+impl Early {
+    /// Records an ad, and returns whether it is another one than the first.
+    pub fn ad(&mut self, ad: &str, at: i64) -> bool {
+        let (first, _) = self.ad.get_or_insert_with(|| (ad.into(), at));
+        **first != *ad
+    }
 }
 
 /// The vehicles that stock's list has not shown.
@@ -30,6 +40,11 @@ impl EarlyVehicles {
             self.0.last_entry().filter(|last| last.key() > vehicle)?.remove();
         }
         Some(self.0.entry(vehicle.clone()).or_default())
+    }
+
+    /// Returns what is known of a vehicle, if anything is.
+    pub fn get_mut(&mut self, vehicle: &VehicleKey) -> Option<&mut Early> {
+        self.0.get_mut(vehicle)
     }
 
     /// Removes what is known of a vehicle that the list shows now. Other vehicles with its id or a lower one are of

@@ -126,12 +126,15 @@ impl Ledger {
         }
         self.listed = id;
         self.accepted += 1;
-        let Early { traces, ad } = self.early.take(vehicle);
+        let Early { traces, ad, is_doubled } = self.early.take(vehicle);
         if traces.created.is_some() {
             self.published = id;
         }
         if let Some((ad, at)) = ad {
             self.finish(vehicle, &ad);
+            if is_doubled {
+                self.doubled(vehicle);
+            }
             return Some(AdOutcome::First((at - accepted_at).max(0)));
         }
         if self.open.len() >= MAX_OPEN {
@@ -232,10 +235,8 @@ impl Ledger {
             return AdOutcome::Known;
         }
         if id > self.listed {
-            if let Some(early) = self.early(vehicle) {
-                early.ad = Some((ad.into(), at));
-            }
-            return AdOutcome::Known;
+            let is_other = self.early(vehicle).is_some_and(|early| early.ad(ad, at));
+            return if is_other { AdOutcome::Doubtful } else { AdOutcome::Known };
         }
         if let Some(accepted_at) = self.open(vehicle).map(|open| open.accepted_at) {
             self.open.remove(&id);
@@ -268,10 +269,14 @@ impl Ledger {
         }
     }
 
-    /// Records that ads has more than one ad for a vehicle.
-    pub fn doubled(&mut self, id: i64) {
-        if self.doubled.len() < MAX_DONE {
-            self.doubled.insert(id);
+    /// Records that ads has more than one ad for a vehicle. Counting may have begun again since that was in doubt.
+    pub fn doubled(&mut self, vehicle: &VehicleKey) {
+        if vehicle.id > self.listed {
+            if let Some(early) = self.early.get_mut(vehicle) {
+                early.is_doubled = true;
+            }
+        } else if self.counts(vehicle.id) && self.doubled.len() < MAX_DONE {
+            self.doubled.insert(vehicle.id);
         }
     }
 

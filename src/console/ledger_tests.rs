@@ -59,9 +59,25 @@ fn a_second_ad_is_doubtful_and_counts_once_when_it_is_verified() {
     ledger.list(&vehicle(11), 0);
     ledger.ad(&vehicle(11), "first", 1);
     assert_eq!(ledger.ad(&vehicle(11), "second", 2), AdOutcome::Doubtful);
-    ledger.doubled(11);
-    ledger.doubled(11);
+    ledger.doubled(&vehicle(11));
+    ledger.doubled(&vehicle(11));
     assert_eq!(ledger.summary().doubled, 1);
+}
+
+#[test]
+fn a_second_ad_counts_when_both_are_read_before_stocks_list_shows_the_vehicle() {
+    let mut ledger = ledger();
+    assert_eq!(ledger.ad(&vehicle(11), "a", 1), AdOutcome::Known);
+    assert_eq!(ledger.ad(&vehicle(11), "a", 1), AdOutcome::Known);
+    assert_eq!(ledger.ad(&vehicle(11), "b", 2), AdOutcome::Doubtful);
+    ledger.doubled(&vehicle(11));
+    assert_eq!(ledger.summary().doubled, 0, "stock has not accepted it");
+    assert_eq!(ledger.list(&vehicle(11), 0), Some(AdOutcome::First(1)));
+    assert_eq!(ledger.summary().doubled, 1);
+    // The answer of ads arrives after counting has begun again.
+    ledger.begin(11, 0);
+    ledger.doubled(&vehicle(11));
+    assert_eq!(ledger.summary().doubled, 0);
 }
 
 #[test]

@@ -191,7 +191,7 @@ impl AdList {
             };
             // Other vehicles may have had the same vin before stock refused that.
             if ads.iter().filter(|ad| ad.vehicle_id.is_none_or(|of| of == vehicle.id)).count() > 1 {
-                self.console.lock().ledger.doubled(vehicle.id);
+                self.console.lock().ledger.doubled(&vehicle);
             }
         }
         Ok(())

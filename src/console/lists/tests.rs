@@ -208,6 +208,21 @@ async fn an_ad_of_another_database_of_stock_does_not_count_for_the_vehicle_with_
 }
 
 #[tokio::test]
+async fn two_ads_that_are_listed_before_their_vehicle_are_doubled() {
+    let roles = web::Data::new(Roles::default());
+    let (console, mut lists) = lists(&roles, None).await;
+    lists.stock.read().await.unwrap();
+    roles.publish_ad(1, "a", ago(1));
+    roles.publish_ad(1, "a", ago(0));
+    lists.ads.read().await.unwrap();
+    lists.ads.look_up().await.unwrap();
+    roles.stock_vehicle(1, "a", ago(2));
+    lists.stock.read().await.unwrap();
+    let counts = console.lock().ledger.summary();
+    assert_eq!((counts.ads, counts.doubled), (1, 1));
+}
+
+#[tokio::test]
 async fn stock_is_read_every_second_while_ads_does_not_answer() {
     let roles = web::Data::new(Roles::default());
     // It accepts connections and answers nothing.
