@@ -1,6 +1,6 @@
 //! Follows the list of ads.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,8 +18,15 @@ use crate::console::vehicle_key::VehicleKey;
 use crate::excerpt::excerpt;
 use crate::vehicle::Vin;
 
-/// The time for which an ad that sorts before a known one may still appear: several inserts are in progress at a time.
+/// The time for which ads that sort before a known one are looked for at each reading: several inserts are in progress
+/// at a time.
 const SETTLED: Duration = Duration::from_secs(3);
+/// How often the latest part of the list is read again, and how far back it reaches: an ad gets its id before it is
+/// written, so one of an instance that was suspended, or whose clock is behind, appears there late.
+const LOOK_BACK_EVERY: Duration = Duration::from_secs(15);
+const LOOK_BACK: Duration = Duration::from_secs(60);
+/// The maximum number of ads in that part, beyond which it is shorter.
+const MAX_SEEN: usize = 200_000;
 /// The number of suspects that are looked up at a time.
 const LOOK_UPS: usize = 20;
 /// The maximum number of vehicles that wait for a look at whether they have a second ad.
@@ -64,10 +71,13 @@ impl From<&Ad> for AdView {
 pub(super) struct AdList {
     console: Arc<Console>,
     ads: RoleClient,
-    /// The cursor behind which no further ad appears.
-    settled: Option<String>,
-    /// The ads after it, and when each was seen first.
-    recent: BTreeMap<String, Instant>,
+    /// The positions in the list up to which it was read, and when. The first one is where looking back begins.
+    reached: VecDeque<(Instant, String)>,
+    /// The ads after the first position.
+    seen: BTreeSet<String>,
+    looked_back: Instant,
+    /// The next page to be read again.
+    looking_back: Option<String>,
     /// The last ad that was seen.
     newest: Option<String>,
     /// The vehicles that may have a second ad.
@@ -76,11 +86,24 @@ pub(super) struct AdList {
 
 impl AdList {
     pub(super) fn new(console: Arc<Console>, ads: RoleClient) -> Self {
-        Self { console, ads, settled: None, recent: BTreeMap::new(), newest: None, doubtful: BTreeSet::new() }
+        Self {
+            console,
+            ads,
+            reached: VecDeque::new(),
+            seen: BTreeSet::new(),
+            looked_back: Instant::now(),
+            looking_back: None,
+            newest: None,
+            doubtful: BTreeSet::new(),
+        }
     }
 
     /// Reads the ads that were added to the list.
     pub(super) async fn read(&mut self) -> anyhow::Result<()> {
+        self.read_at(Instant::now()).await
+    }
+
+    pub(super) async fn read_at(&mut self, now: Instant) -> anyhow::Result<()> {
         if let Some(newest) = &self.newest
             && self.ads.get(&format!("/ads/{newest}")).await?.0 == StatusCode::NOT_FOUND
         {
@@ -94,24 +117,59 @@ impl AdList {
                 state.ledger.begin(listed, Utc::now().timestamp_millis());
             }
         }
-        let mut settled = match &self.settled {
-            Some(settled) => settled.clone(),
-            None => self.first_cursor().await?,
-        };
-        self.settled = Some(settled.clone());
-        let mut path = Some(format!("/ads?limit=1000&after={settled}"));
+        if self.reached.is_empty() {
+            self.reached.push_back((now, self.first_cursor().await?));
+            self.looked_back = now;
+        }
+        let settled = self.reached.iter().rfind(|(at, _)| now.saturating_duration_since(*at) > SETTLED);
+        let Some((_, from)) = settled.or(self.reached.front()).cloned() else { return Ok(()) };
+        let mut end = from.clone();
+        let mut path = Some(page_after(&from));
         for _ in 0..PAGES {
             let Some(page) = path.take() else { break };
             let (ads, next) = self.ads.page::<Ad>(&page).await?;
             path = next;
             self.see(&ads);
+            end = ads.into_iter().next_back().map_or(end, |last| last.id);
         }
-        let is_settled = |seen: &Instant| seen.elapsed() > SETTLED;
-        while let Some(first) = self.recent.first_entry().filter(|first| is_settled(first.get())) {
-            settled = first.remove_entry().0;
+        self.reached.push_back((now, end));
+        self.look_back(now, &from).await
+    }
+
+    /// Reads the latest part of the list again up to `until`, from time to time. A long part takes several calls.
+    async fn look_back(&mut self, now: Instant, until: &str) -> anyhow::Result<()> {
+        if self.looking_back.is_none() {
+            self.forget(now);
+            if now.saturating_duration_since(self.looked_back) < LOOK_BACK_EVERY {
+                return Ok(());
+            }
+            self.looked_back = now;
+            self.looking_back = self.reached.front().map(|(_, cursor)| page_after(cursor));
         }
-        self.settled = Some(settled);
+        for _ in 0..PAGES {
+            let Some(page) = &self.looking_back else { break };
+            let (ads, next) = self.ads.page::<Ad>(page).await?;
+            self.see(&ads);
+            let is_over = ads.last().is_some_and(|last| *last.id >= *until);
+            self.looking_back = next.filter(|_| !is_over);
+        }
         Ok(())
+    }
+
+    /// Forgets the ads before the part of the list that is read again.
+    fn forget(&mut self, now: Instant) {
+        let is_old = |at: &Instant| now.saturating_duration_since(*at) > LOOK_BACK;
+        while let Some((_, cursor)) = self.reached.front()
+            && let Some((next, _)) = self.reached.get(1)
+        {
+            while self.seen.first().is_some_and(|first| first <= cursor) {
+                self.seen.pop_first();
+            }
+            if !is_old(next) && self.seen.len() <= MAX_SEEN {
+                return;
+            }
+            self.reached.pop_front();
+        }
     }
 
     /// Records the ads that were not seen before.
@@ -120,10 +178,9 @@ impl AdList {
         let now = Utc::now().timestamp_millis();
         let since = state.ledger.since();
         for ad in ads {
-            if self.recent.contains_key(&ad.id) {
+            if !self.seen.insert(ad.id.clone()) {
                 continue;
             }
-            self.recent.insert(ad.id.clone(), Instant::now());
             self.newest = self.newest.take().max(Some(ad.id.clone()));
             let published = ad.published_at.timestamp_millis();
             // Stock does not accept another vin, and ads cannot be asked for it.
@@ -165,6 +222,11 @@ impl AdList {
         let since = self.console.lock().ledger.since();
         let since = since.and_then(|millis| u64::try_from(millis / 1_000).ok());
         Ok(cursor_at(since.map_or(low, |since| since.min(low))))
+    }
+
+    #[cfg(test)]
+    pub(super) fn retained(&self) -> usize {
+        self.seen.len()
     }
 
     async fn ads_of(&self, vin: &str) -> anyhow::Result<Vec<Ad>> {
@@ -213,6 +275,10 @@ impl AdList {
                 Some(ad) => {
                     let published = ad.published_at.timestamp_millis();
                     let _ = state.ledger.ad(&vehicle, &ad.id, published);
+                    state.ways.step(&vehicle.vin, |way| {
+                        way.ad = Some(ad.id.clone());
+                        way.published = Some(published);
+                    });
                 }
                 // Its record and the dead letter may have been read in any order.
                 None if state.letters.holds(&vehicle) => state.ledger.dead(&vehicle, true),
@@ -221,6 +287,10 @@ impl AdList {
         }
         Ok(())
     }
+}
+
+fn page_after(cursor: &str) -> String {
+    format!("/ads?limit=1000&after={cursor}")
 }
 
 /// Returns the smallest id of an ad that is published at this time, in seconds since the Unix epoch.

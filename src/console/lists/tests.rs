@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
+use std::time::Instant;
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 use chrono::{DateTime, Utc};
@@ -13,6 +14,7 @@ use crate::console::role_client::new_client;
 use crate::console::state::Settings;
 use crate::console::traces::Passed;
 use crate::console::vehicle_key::VehicleKey;
+use crate::console::ways::Way;
 
 /// The lists of both roles, in the order of their ids.
 #[derive(Default)]
@@ -112,6 +114,7 @@ async fn a_vehicle_with_a_new_id_is_not_lost_when_its_vin_has_an_ad() {
     roles.stock_vehicle(1, "restored", ago(500));
     roles.stock_vehicle(2, "unadvertised", ago(500));
     roles.stock_vehicle(3, "latest", ago(0));
+    console.lock().ways.follow(Way { vin: "restored".to_owned(), ..Way::default() });
     lists.stock.read().await.unwrap();
     {
         let mut state = console.lock();
@@ -124,8 +127,10 @@ async fn a_vehicle_with_a_new_id_is_not_lost_when_its_vin_has_an_ad() {
         assert!(state.ledger.suspects(earlier, 0, &passed, 10).is_empty());
     }
     lists.ads.look_up().await.unwrap();
-    let counts = console.lock().ledger.summary();
+    let state = console.lock();
+    let counts = state.ledger.summary();
     assert_eq!((counts.ads, counts.lost, counts.on_their_way), (1, 1, 1));
+    assert!(state.ways.all()[0].ad.is_some(), "the page shows the ad");
 }
 
 #[tokio::test]
@@ -220,6 +225,44 @@ async fn two_ads_that_are_listed_before_their_vehicle_are_doubled() {
     lists.stock.read().await.unwrap();
     let counts = console.lock().ledger.summary();
     assert_eq!((counts.ads, counts.doubled), (1, 1));
+}
+
+#[tokio::test]
+async fn a_second_ad_that_appears_late_with_an_earlier_id_is_seen() {
+    let roles = web::Data::new(Roles::default());
+    let (console, mut lists) = lists(&roles, None).await;
+    console.lock().ledger.begin(0, ago(600).timestamp_millis());
+    roles.stock_vehicle(1, "a", ago(20));
+    lists.stock.read().await.unwrap();
+    roles.publish_ad(1, "a", ago(0));
+    let began = Instant::now();
+    // The ad is known for longer than others need to appear.
+    for seconds in [0, 4, 8] {
+        lists.ads.read_at(began + Duration::from_secs(seconds)).await.unwrap();
+    }
+    roles.publish_ad(1, "a", ago(10));
+    for seconds in 9..30 {
+        lists.ads.read_at(began + Duration::from_secs(seconds)).await.unwrap();
+    }
+    lists.ads.look_up().await.unwrap();
+    let counts = console.lock().ledger.summary();
+    assert_eq!((counts.ads, counts.doubled), (1, 1));
+    assert_eq!(console.lock().totals.ads, 2, "each ad counts once, however often it is read");
+}
+
+#[tokio::test]
+async fn ads_that_were_seen_long_ago_are_forgotten() {
+    let roles = web::Data::new(Roles::default());
+    let (console, mut lists) = lists(&roles, None).await;
+    lists.stock.read().await.unwrap();
+    let began = Instant::now();
+    for second in 0..200 {
+        roles.publish_ad(1_000 + second, "a", ago(200 - second));
+        lists.ads.read_at(began + Duration::from_secs(second.unsigned_abs())).await.unwrap();
+        assert!(lists.ads.retained() < 70, "{}", lists.ads.retained());
+    }
+    assert!(lists.ads.retained() > 50);
+    assert_eq!(console.lock().ledger.summary().accepted, 0);
 }
 
 #[tokio::test]
