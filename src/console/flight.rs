@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::ledger::Spot;
+use super::traces::Spot;
+use super::vehicle_key::VehicleKey;
 
 /// The maximum number of vehicles whose times are retained.
 const MAX_VEHICLES: usize = 50_000;
@@ -14,27 +15,27 @@ const DESCRIBED: usize = 12;
 pub struct Flight {
     /// When each vehicle was written, in milliseconds since the Unix epoch.
     written: BTreeMap<Spot, i64>,
-    spots: HashMap<i64, Spot>,
+    spots: HashMap<VehicleKey, Spot>,
     /// The committed offsets of the estimators.
     committed: BTreeMap<i32, i64>,
 }
 
 impl Flight {
-    /// Adds the vehicle with this id, if its record has one.
-    pub fn begin(&mut self, id: Option<i64>, spot: Spot, written: i64) {
+    /// Adds a vehicle, which is known if its record has an id.
+    pub fn begin(&mut self, vehicle: Option<&VehicleKey>, spot: Spot, written: i64) {
         let is_done = self.committed.get(&spot.0).is_some_and(|next| spot.1 < *next);
         if is_done || self.written.len() >= MAX_VEHICLES {
             return;
         }
         self.written.insert(spot, written);
-        if let Some(id) = id {
-            self.spots.insert(id, spot);
+        if let Some(vehicle) = vehicle {
+            self.spots.insert(vehicle.clone(), spot);
         }
     }
 
-    /// Removes the vehicle with this id.
-    pub fn end(&mut self, id: i64) {
-        if let Some(spot) = self.spots.remove(&id) {
+    /// Removes a vehicle.
+    pub fn end(&mut self, vehicle: &VehicleKey) {
+        if let Some(spot) = self.spots.remove(vehicle) {
             self.written.remove(&spot);
         }
     }
@@ -74,15 +75,16 @@ mod tests {
     fn a_vehicle_is_in_flight_until_it_is_done_or_its_offset_is_committed() {
         let mut flight = Flight::default();
         for (id, spot) in [(1, (0, 0)), (2, (0, 1)), (3, (1, 0)), (4, (2, 0))] {
-            flight.begin(Some(id), spot, 100 + id);
+            flight.begin(Some(&VehicleKey::new(id, "v")), spot, 100 + id);
         }
         flight.begin(None, (0, 2), 105);
         assert_eq!(flight.in_partitions(&[0, 1]), (4, vec![101, 102, 103, 105]));
-        flight.end(2);
+        flight.end(&VehicleKey::new(2, "other"));
+        flight.end(&VehicleKey::new(2, "v"));
         assert_eq!(flight.in_partitions(&[0]), (2, vec![101, 105]));
         flight.committed(&[(0, 3), (1, 0)].into());
         assert_eq!(flight.in_partitions(&[0, 1, 2]), (2, vec![103, 104]));
-        flight.begin(Some(2), (0, 1), 102);
+        flight.begin(Some(&VehicleKey::new(2, "v")), (0, 1), 102);
         assert_eq!(flight.in_partitions(&[0]), (0, vec![]));
     }
 }

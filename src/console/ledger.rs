@@ -5,55 +5,29 @@
 //! when the platform has moved past it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 
 use super::counts::Counts;
+use super::early::{Early, EarlyVehicles};
 use super::sweep::Sweeper;
+use super::traces::{Passed, Spot, Traces};
+use super::vehicle_key::VehicleKey;
 
 /// The maximum number of vehicles whose details are retained while they are on their way, and after.
 const MAX_OPEN: usize = 50_000;
 const MAX_DONE: usize = 50_000;
 /// The maximum number of vehicles without details whose first ad is recognized.
 const MAX_UNFOLLOWED: usize = 1_000_000;
-/// The maximum number of vehicles that are known before stock's list shows them.
-const MAX_EARLY: usize = 10_000;
 /// The maximum length of a vin that stock accepts.
 pub const MAX_VIN_CHARS: usize = 64;
 /// The time that the last part of a transaction may take to become visible, in milliseconds.
 pub const SETTLED: i64 = 10_000;
 
-/// A position in a topic: partition and offset.
-pub type Spot = (i32, i64);
-
-/// The records about a vehicle. Those of several topics are read in any order.
-#[derive(Clone, Copy, Debug, Default)]
-struct Traces {
-    created: Option<Spot>,
-    processed: Option<Spot>,
-    /// Whether its record is an unresolved dead letter.
-    is_dead: bool,
-}
-
-impl Traces {
-    /// Records an event about the created vehicle. One that is published or put back once more begins again.
-    fn created(&mut self, spot: Spot) {
-        if self.created.replace(spot).is_some_and(|known| known != spot) {
-            self.processed = None;
-            self.is_dead = false;
-        }
-    }
-
-    /// Records an event about the priced vehicle, and returns whether it was priced before.
-    fn processed(&mut self, spot: Spot) -> bool {
-        let is_repeated = self.processed.replace(spot).is_some_and(|known| known != spot);
-        self.is_dead &= !is_repeated;
-        is_repeated
-    }
-}
-
 /// A vehicle without an ad.
 #[derive(Clone, Debug)]
 struct OpenVehicle {
-    vin: Box<str>,
+    vin: Arc<str>,
     accepted_at: i64,
     traces: Traces,
     /// Since when a later vehicle has been published although no record of this one was read.
@@ -72,35 +46,12 @@ impl OpenVehicle {
     }
 }
 
-/// What is known of a vehicle before stock's list shows it.
-#[derive(Clone, Debug, Default)]
-struct Early {
-    traces: Traces,
-    /// The id of the ad, and when it was published.
-    ad: Option<(Box<str>, i64)>,
-}
-
-/// What the platform has finished.
-#[derive(Clone, Debug, Default)]
-pub struct Passed {
-    /// The committed offsets of the estimators.
-    pub estimated: BTreeMap<i32, i64>,
-    /// The committed offsets of ads.
-    pub advertised: BTreeMap<i32, i64>,
-}
-
-impl Passed {
-    /// Returns whether the platform has passed the last known record of a vehicle, or `None` when none is known.
-    fn is_past(&self, traces: &Traces) -> Option<bool> {
-        let is_past = |committed: &BTreeMap<i32, i64>, (partition, offset): Spot| {
-            committed.get(&partition).is_some_and(|next| *next > offset)
-        };
-        match (traces.processed, traces.created) {
-            (Some(spot), _) => Some(is_past(&self.advertised, spot)),
-            (None, Some(spot)) => Some(is_past(&self.estimated, spot)),
-            (None, None) => None,
-        }
-    }
+/// A vehicle with an ad.
+#[derive(Debug)]
+struct DoneVehicle {
+    vin: Arc<str>,
+    /// The id of its first ad.
+    ad: Box<str>,
 }
 
 /// What happened to an ad.
@@ -108,7 +59,7 @@ impl Passed {
 pub enum AdOutcome {
     /// It is the first ad of the vehicle, which took this number of milliseconds since stock accepted it.
     First(i64),
-    /// There is no ad, it is known already, or its vehicle does not count yet.
+    /// There is no ad, it is known already, or its vehicle does not count, or not yet.
     Known,
     /// The vehicle may have another ad: ask ads for the vin.
     Doubtful,
@@ -126,9 +77,9 @@ pub struct Ledger {
     sweeper: Sweeper,
     open: BTreeMap<i64, OpenVehicle>,
     /// The vehicles after `listed`.
-    early: BTreeMap<i64, Early>,
-    /// The ids of the ads of the latest vehicles with an ad, by the id of the vehicle.
-    done: HashMap<i64, Box<str>>,
+    early: EarlyVehicles,
+    /// The latest vehicles with an ad.
+    done: HashMap<i64, DoneVehicle>,
     done_order: VecDeque<i64>,
     accepted: u64,
     ads: u64,
@@ -136,8 +87,8 @@ pub struct Ledger {
     doubled: BTreeSet<i64>,
     repeated: u64,
     unfollowed: u64,
-    /// The vehicles that are not followed and have no ad.
-    unadvertised: BTreeSet<i64>,
+    /// The vehicles that are not followed and have no ad, with the hashes of their vins, which take less memory.
+    unadvertised: BTreeMap<i64, u64>,
     late: u64,
 }
 
@@ -168,30 +119,33 @@ impl Ledger {
 
     /// Records a vehicle in stock's list, which contains every vehicle once, in the order of the ids. Returns `None`
     /// when the vehicle does not count.
-    pub fn list(&mut self, id: i64, vin: &str, accepted_at: i64) -> Option<AdOutcome> {
+    pub fn list(&mut self, vehicle: &VehicleKey, accepted_at: i64) -> Option<AdOutcome> {
+        let id = vehicle.id;
         if !self.counts(id) || id <= self.listed {
             return None;
         }
         self.listed = id;
         self.accepted += 1;
-        let Early { traces, ad } = self.early.remove(&id).unwrap_or_default();
+        let Early { traces, ad, is_doubled } = self.early.take(vehicle);
         if traces.created.is_some() {
             self.published = id;
         }
         if let Some((ad, at)) = ad {
-            self.ads += 1;
-            self.finish(id, &ad);
+            self.finish(vehicle, &ad);
+            if is_doubled {
+                self.doubled(vehicle);
+            }
             return Some(AdOutcome::First((at - accepted_at).max(0)));
         }
         if self.open.len() >= MAX_OPEN {
             self.unfollowed += 1;
             if self.unadvertised.len() < MAX_UNFOLLOWED {
-                self.unadvertised.insert(id);
+                self.unadvertised.insert(id, hash(vehicle));
             }
             return Some(AdOutcome::Known);
         }
         let vehicle = OpenVehicle {
-            vin: vin.into(),
+            vin: Arc::clone(&vehicle.vin),
             accepted_at,
             traces,
             missed_since: None,
@@ -202,49 +156,51 @@ impl Ledger {
         Some(AdOutcome::Known)
     }
 
-    /// Returns what is known of a vehicle that stock's list has not shown yet. Anyone can write an event about a
-    /// vehicle, but only the list proves that stock accepted it. The list shows the lowest ids first.
-    fn early(&mut self, id: i64) -> Option<&mut Early> {
-        if id <= self.listed {
-            return None;
-        }
-        if self.early.len() >= MAX_EARLY && !self.early.contains_key(&id) {
-            self.early.last_entry().filter(|last| *last.key() > id)?.remove();
-        }
-        Some(self.early.entry(id).or_default())
+    /// Returns what is known of a vehicle that counts and that stock's list has not shown yet.
+    fn early(&mut self, vehicle: &VehicleKey) -> Option<&mut Early> {
+        if self.counts(vehicle.id) && vehicle.id > self.listed { self.early.entry(vehicle) } else { None }
+    }
+
+    fn open(&mut self, vehicle: &VehicleKey) -> Option<&mut OpenVehicle> {
+        self.open.get_mut(&vehicle.id).filter(|open| open.vin == vehicle.vin)
+    }
+
+    fn is_done(&self, vehicle: &VehicleKey) -> bool {
+        self.done.get(&vehicle.id).is_some_and(|done| done.vin == vehicle.vin)
+    }
+
+    fn is_unadvertised(&self, vehicle: &VehicleKey) -> bool {
+        self.unadvertised.get(&vehicle.id) == Some(&hash(vehicle))
     }
 
     /// Records an event about a created vehicle.
-    pub fn created(&mut self, id: i64, spot: Spot) {
+    pub fn created(&mut self, vehicle: &VehicleKey, spot: Spot) {
         self.sweeper.created(spot);
-        if !self.counts(id) {
+        if let Some(early) = self.early(vehicle) {
+            early.traces.created(spot);
             return;
         }
-        if id <= self.listed {
-            self.published = self.published.max(id);
-        }
-        if let Some(vehicle) = self.open.get_mut(&id) {
-            if vehicle.traces.created != Some(spot) {
-                vehicle.begin_again();
+        if let Some(open) = self.open(vehicle) {
+            if open.traces.created != Some(spot) {
+                open.begin_again();
             }
-            vehicle.traces.created(spot);
-        } else if let Some(early) = self.early(id) {
-            early.traces.created(spot);
+            open.traces.created(spot);
+        } else if !self.is_done(vehicle) && !self.is_unadvertised(vehicle) {
+            return;
         }
+        self.published = self.published.max(vehicle.id);
     }
 
     /// Records an event about a priced vehicle.
-    pub fn processed(&mut self, id: i64, spot: Spot) {
+    pub fn processed(&mut self, vehicle: &VehicleKey, spot: Spot) {
         self.sweeper.processed(spot);
-        if !self.counts(id) {
-            return;
-        }
-        if let Some(vehicle) = self.open.get_mut(&id) {
-            self.repeated += u64::from(vehicle.traces.processed(spot));
-            vehicle.begin_again();
-        } else if self.done.contains_key(&id) {
+        if let Some(open) = self.open(vehicle) {
+            let is_repeated = open.traces.processed(spot);
+            open.begin_again();
+            self.repeated += u64::from(is_repeated);
+        } else if self.is_done(vehicle) {
             self.repeated += 1;
-        } else if let Some(early) = self.early(id) {
+        } else if let Some(early) = self.early(vehicle) {
             early.traces.processed(spot);
         }
     }
@@ -263,49 +219,49 @@ impl Ledger {
     }
 
     /// Records that the record of a vehicle is, or is no longer, an unresolved dead letter.
-    pub fn dead(&mut self, id: i64, is_dead: bool) {
-        if !self.counts(id) {
-            return;
-        }
-        if let Some(vehicle) = self.open.get_mut(&id) {
-            vehicle.traces.is_dead = is_dead;
-            vehicle.begin_again();
-        } else if let Some(early) = self.early(id) {
+    pub fn dead(&mut self, vehicle: &VehicleKey, is_dead: bool) {
+        if let Some(open) = self.open(vehicle) {
+            open.traces.is_dead = is_dead;
+            open.begin_again();
+        } else if let Some(early) = self.early(vehicle) {
             early.traces.is_dead = is_dead;
         }
     }
 
-    /// Records an ad of the vehicle with this id.
-    pub fn ad(&mut self, id: i64, ad: &str, at: i64) -> AdOutcome {
+    /// Records an ad of a vehicle.
+    pub fn ad(&mut self, vehicle: &VehicleKey, ad: &str, at: i64) -> AdOutcome {
+        let id = vehicle.id;
         if !self.counts(id) {
             return AdOutcome::Known;
         }
-        if let Some(vehicle) = self.open.remove(&id) {
-            self.ads += 1;
-            self.finish(id, ad);
-            return AdOutcome::First((at - vehicle.accepted_at).max(0));
+        if id > self.listed {
+            let is_other = self.early(vehicle).is_some_and(|early| early.ad(ad, at));
+            return if is_other { AdOutcome::Doubtful } else { AdOutcome::Known };
         }
+        if let Some(accepted_at) = self.open(vehicle).map(|open| open.accepted_at) {
+            self.open.remove(&id);
+            self.finish(vehicle, ad);
+            return AdOutcome::First((at - accepted_at).max(0));
+        }
+        if self.is_unadvertised(vehicle) {
+            self.unadvertised.remove(&id);
+            self.finish(vehicle, ad);
+            return AdOutcome::Known;
+        }
+        // The ad of another vehicle with the same id does not count.
+        let is_other = self.open.contains_key(&id) || self.unadvertised.contains_key(&id);
         match self.done.get(&id) {
-            Some(known) if **known == *ad => AdOutcome::Known,
-            Some(_) => AdOutcome::Doubtful,
-            None if id > self.listed => {
-                if let Some(early) = self.early(id) {
-                    early.ad = Some((ad.into(), at));
-                }
-                AdOutcome::Known
-            }
-            None if self.unadvertised.remove(&id) => {
-                self.ads += 1;
-                self.finish(id, ad);
-                AdOutcome::Known
-            }
-            None => AdOutcome::Doubtful,
+            Some(done) if done.vin != vehicle.vin || *done.ad == *ad => AdOutcome::Known,
+            None if is_other => AdOutcome::Known,
+            Some(_) | None => AdOutcome::Doubtful,
         }
     }
 
-    fn finish(&mut self, id: i64, ad: &str) {
-        self.done.insert(id, ad.into());
-        self.done_order.push_back(id);
+    /// Records the first ad of a vehicle.
+    fn finish(&mut self, vehicle: &VehicleKey, ad: &str) {
+        self.ads += 1;
+        self.done.insert(vehicle.id, DoneVehicle { vin: Arc::clone(&vehicle.vin), ad: ad.into() });
+        self.done_order.push_back(vehicle.id);
         if self.done_order.len() > MAX_DONE
             && let Some(oldest) = self.done_order.pop_front()
         {
@@ -313,21 +269,19 @@ impl Ledger {
         }
     }
 
-    /// Records that ads has more than one ad for a vehicle.
-    pub fn doubled(&mut self, id: i64) {
-        if self.doubled.len() < MAX_DONE {
-            self.doubled.insert(id);
+    /// Records that ads has more than one ad for a vehicle. Counting may have begun again since that was in doubt.
+    pub fn doubled(&mut self, vehicle: &VehicleKey) {
+        if vehicle.id > self.listed {
+            if let Some(early) = self.early.get_mut(vehicle) {
+                early.is_doubled = true;
+            }
+        } else if self.counts(vehicle.id) && self.doubled.len() < MAX_DONE {
+            self.doubled.insert(vehicle.id);
         }
     }
 
     /// Returns at most `limit` vehicles that are past their time and that the platform has passed, to ask ads for.
-    pub fn suspects(
-        &mut self,
-        now: i64,
-        allowed: i64,
-        passed: &Passed,
-        limit: usize,
-    ) -> Vec<(i64, Box<str>)> {
+    pub fn suspects(&mut self, now: i64, allowed: i64, passed: &Passed, limit: usize) -> Vec<VehicleKey> {
         let mut suspects = Vec::new();
         self.late = 0;
         self.sweeper.advance(now, passed);
@@ -345,16 +299,16 @@ impl Ledger {
             }
             let since = *vehicle.passed_since.get_or_insert(now);
             if now - since >= SETTLED && suspects.len() < limit {
-                suspects.push((*id, vehicle.vin.clone()));
+                suspects.push(VehicleKey { id: *id, vin: Arc::clone(&vehicle.vin) });
             }
         }
         suspects
     }
 
     /// Records that ads has no ad for a suspect.
-    pub fn lost(&mut self, id: i64) {
-        if let Some(vehicle) = self.open.get_mut(&id) {
-            vehicle.is_lost = true;
+    pub fn lost(&mut self, vehicle: &VehicleKey) {
+        if let Some(open) = self.open(vehicle) {
+            open.is_lost = true;
         }
     }
 
@@ -375,6 +329,12 @@ impl Ledger {
             unfollowed: self.unfollowed,
         }
     }
+}
+
+fn hash(vehicle: &VehicleKey) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    vehicle.vin.hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]

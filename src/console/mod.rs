@@ -10,6 +10,7 @@
 
 mod api;
 mod counts;
+mod early;
 mod event_log;
 mod fault_panel;
 mod flight;
@@ -26,6 +27,8 @@ mod state;
 mod stream;
 mod sweep;
 mod tail;
+mod traces;
+mod vehicle_key;
 mod ways;
 
 use std::net::SocketAddr;

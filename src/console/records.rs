@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ledger::MAX_VIN_CHARS;
 use super::state::{Console, State};
+use super::vehicle_key::VehicleKey;
 use super::ways::{spot, trace_of};
 use crate::dlq::LetterId;
 use crate::event::{EventType, VEHICLE_CREATED, VEHICLE_PROCESSED};
@@ -34,6 +35,10 @@ impl Brief {
         let json = unframed(record.value()?)?;
         let brief: Self = serde_json::from_slice(json).ok()?;
         (brief.vin.chars().count() <= MAX_VIN_CHARS).then_some(brief)
+    }
+
+    fn vehicle(&self) -> Option<VehicleKey> {
+        Some(VehicleKey::new(self.id?, &self.vin))
     }
 }
 
@@ -90,7 +95,7 @@ impl Records {
                 Sight::Recreated(topic) => match kind_of(&topic) {
                     Some((event, Kind::DeadLetter)) => {
                         for vehicle in state.letters.clear(event) {
-                            state.ledger.dead(vehicle, false);
+                            state.ledger.dead(&vehicle, false);
                         }
                     }
                     Some((event, Kind::Event)) => {
@@ -125,11 +130,11 @@ fn created(state: &mut State, record: &Record) {
     let view = state.ways.describe(0, record);
     let written = record.timestamp.unwrap_or_else(|| Utc::now().timestamp_millis());
     let brief = Brief::of(record);
-    let id = brief.as_ref().and_then(|brief| brief.id);
-    state.flight.begin(id, spot, written);
+    let vehicle = brief.as_ref().and_then(Brief::vehicle);
+    state.flight.begin(vehicle.as_ref(), spot, written);
     let Some(brief) = brief else { return };
-    if let Some(id) = brief.id {
-        state.ledger.created(id, spot);
+    if let Some(vehicle) = vehicle {
+        state.ledger.created(&vehicle, spot);
     }
     let estimator = state.estimator_of(record.partition);
     let trace = trace_of(record);
@@ -144,9 +149,9 @@ fn created(state: &mut State, record: &Record) {
 fn processed(state: &mut State, record: &Record) {
     let view = state.ways.describe(1, record);
     let Some(brief) = Brief::of(record) else { return };
-    if let Some(id) = brief.id {
-        state.flight.end(id);
-        state.ledger.processed(id, spot(record));
+    if let Some(vehicle) = brief.vehicle() {
+        state.flight.end(&vehicle);
+        state.ledger.processed(&vehicle, spot(record));
     }
     state.ways.step(&brief.vin, |way| {
         way.processed = Some(view);
@@ -160,11 +165,11 @@ fn dead(state: &mut State, event: EventType, record: Record) {
         Ok(letter) => {
             let id = LetterId { event, position };
             let brief = Brief::of(letter.record());
-            let vehicle = brief.as_ref().and_then(|brief| brief.id);
-            if state.letters.add(id, &letter, vehicle) {
+            let vehicle = brief.as_ref().and_then(Brief::vehicle);
+            if state.letters.add(id, &letter, vehicle.clone()) {
                 if let Some(vehicle) = vehicle {
-                    state.ledger.dead(vehicle, true);
-                    state.flight.end(vehicle);
+                    state.ledger.dead(&vehicle, true);
+                    state.flight.end(&vehicle);
                 }
                 if let Some(brief) = brief {
                     state.ways.step(&brief.vin, |way| way.letter = Some(id.to_string()));
@@ -175,8 +180,8 @@ fn dead(state: &mut State, event: EventType, record: Record) {
             let resolved = LetterId { event, position: resolved };
             if let Some(vehicle) = state.letters.resolve(position, resolved) {
                 // It may have another one.
-                let is_dead = state.letters.holds(vehicle);
-                state.ledger.dead(vehicle, is_dead);
+                let is_dead = state.letters.holds(&vehicle);
+                state.ledger.dead(&vehicle, is_dead);
             }
         }
     }

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use super::ledger::{Passed, SETTLED, Spot};
+use super::ledger::SETTLED;
+use super::traces::{Passed, Spot};
 
 /// The ends of a topic: by partition, the offset after the last record.
 type Ends = BTreeMap<i32, i64>;

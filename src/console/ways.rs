@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use serde::Serialize;
 
-use super::ledger::Spot;
+use super::traces::Spot;
 use crate::kafka::Record;
 use crate::trace::TraceHeaders;
 

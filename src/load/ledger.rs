@@ -24,18 +24,42 @@ pub enum Outcome {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Entry {
-    /// When the vehicle was to be sent, in units of 100 µs since the start.
-    due: u32,
-    offered: bool,
-    accepted: bool,
+    due: Due,
+    stage: Stage,
     /// Whether an ad was seen while the list was followed.
     seen: bool,
     /// How often the last complete reading of the list contained it.
     listed: u8,
 }
 
-/// The unit of [`Entry::due`], with which a load may take almost five days.
-const TICK: Duration = Duration::from_micros(100);
+/// How far a vehicle has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Unknown,
+    Offered,
+    Accepted,
+}
+
+/// When a vehicle was to be sent: the number of ticks since the start. Five bytes suffice for more than three years.
+#[derive(Clone, Copy, Debug, Default)]
+struct Due([u8; 5]);
+
+const TICK_MICROS: u64 = 100;
+
+impl Due {
+    fn new(after: Duration) -> Self {
+        let ticks = u64::try_from(after.as_micros()).unwrap_or(u64::MAX) / TICK_MICROS;
+        let [first, second, third, fourth, fifth, ..] = ticks.min((1 << 40) - 1).to_le_bytes();
+        Self([first, second, third, fourth, fifth])
+    }
+
+    fn after(self) -> Duration {
+        let [first, second, third, fourth, fifth] = self.0;
+        let ticks = u64::from_le_bytes([first, second, third, fourth, fifth, 0, 0, 0]);
+        Duration::from_micros(ticks * TICK_MICROS)
+    }
+}
 
 /// What is known about the vehicles of a load.
 #[derive(Debug)]
@@ -96,10 +120,10 @@ impl Ledger {
 
     /// Records that a vehicle is to be sent at `due`.
     pub fn offer(&mut self, number: u32, due: Instant) {
-        let ticks = due.saturating_duration_since(self.started).as_micros() / TICK.as_micros();
+        let due = Due::new(due.saturating_duration_since(self.started));
         if let Some(entry) = self.entry(number) {
-            entry.due = u32::try_from(ticks).unwrap_or(u32::MAX);
-            entry.offered = true;
+            entry.due = due;
+            entry.stage = Stage::Offered;
             self.offered += 1;
         }
     }
@@ -121,12 +145,12 @@ impl Ledger {
         match outcome {
             Outcome::Accepted => {
                 let Some(entry) = self.entries.get_mut(number as usize) else { return };
-                entry.accepted = true;
+                entry.stage = Stage::Accepted;
                 let Entry { due, seen, .. } = *entry;
                 self.accepted += 1;
                 self.advertised += u64::from(seen);
                 self.last_accepted = Some(now);
-                self.post.record(now.saturating_duration_since(self.started + due * TICK));
+                self.post.record(now.saturating_duration_since(self.started + due.after()));
             }
             Outcome::Refused(kind) => self.refused.add(&kind),
             Outcome::GaveUp(kind) => self.gave_up.add(&kind),
@@ -139,11 +163,11 @@ impl Ledger {
     pub fn see(&mut self, number: u32, now: Instant) {
         let Some(entry) = self.entry(number).filter(|entry| !entry.seen) else { return };
         entry.seen = true;
-        let Entry { due, offered, accepted, .. } = *entry;
-        self.advertised += u64::from(accepted);
+        let Entry { due, stage, .. } = *entry;
+        self.advertised += u64::from(stage == Stage::Accepted);
         self.last_seen = Some(now);
-        if offered {
-            let path = now.saturating_duration_since(self.started + due * TICK);
+        if stage != Stage::Unknown {
+            let path = now.saturating_duration_since(self.started + due.after());
             self.path.record(path.saturating_sub(self.processing_time));
         }
     }
@@ -173,7 +197,7 @@ impl Ledger {
 
     /// Returns the accepted vehicles that the count did not contain.
     pub fn uncounted(&self) -> impl Iterator<Item = u32> {
-        self.numbers(|entry| entry.accepted && entry.listed == 0)
+        self.numbers(|entry| entry.stage == Stage::Accepted && entry.listed == 0)
     }
 
     /// Returns the vehicles that the count contained more than once.
@@ -252,6 +276,20 @@ mod tests {
         assert!(around(ledger.path(), [100 * MS, 400 * MS]), "{:?}", ledger.path().quantiles());
         assert_eq!(ledger.accepting_for(), 1_400 * MS);
         assert_eq!(ledger.last_news(), started + 2_400 * MS);
+    }
+
+    #[test]
+    fn a_load_may_take_years() {
+        let started = Instant::now();
+        let mut ledger = Ledger::new(started, Duration::ZERO).unwrap();
+        for (number, days) in [(0, 5), (1, 1_000)] {
+            let due = started + Duration::from_hours(24 * days);
+            ledger.offer(number, due);
+            ledger.settle(number, Outcome::Accepted, due + 20 * MS);
+            ledger.see(number, due + 30 * MS);
+        }
+        assert!(ledger.post().at(1.0).abs_diff(20 * MS) <= MS, "{:?}", ledger.post().quantiles());
+        assert!(ledger.path().at(1.0).abs_diff(30 * MS) <= MS, "{:?}", ledger.path().quantiles());
     }
 
     #[test]

@@ -139,6 +139,19 @@ async fn estimators_that_are_killed_paused_or_slow_lose_no_vehicle() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_estimator_that_is_killed_while_it_is_paused_is_no_longer_paused() {
+    let mut disturbed = Disturbed::start("1s").await;
+    let paused = disturbed.inject("pause-estimator", json!({ "target": "1", "for": "5m" })).await;
+    assert_eq!(paused.status(), StatusCode::OK);
+    disturbed.post(20).await;
+    disturbed.inject_until_end("kill-estimator", json!({ "target": "1", "for": "1s" })).await;
+    disturbed.await_end("pause-estimator").await;
+    disturbed.reconcile().await;
+    disturbed.inject_until_end("pause-estimator", json!({ "target": "1", "for": "1s" })).await;
+    disturbed.platform.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_unavailable_registry_broker_or_database_loses_no_vehicle() {
     let mut disturbed = Disturbed::start("1s").await;
     for (name, body) in [

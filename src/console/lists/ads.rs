@@ -1,6 +1,6 @@
 //! Follows the list of ads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,14 +10,23 @@ use serde::Deserialize;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use super::PAGES;
-use crate::console::ledger::{AdOutcome, Passed};
+use crate::console::ledger::AdOutcome;
 use crate::console::role_client::RoleClient;
 use crate::console::state::{AdView, Console};
+use crate::console::traces::Passed;
+use crate::console::vehicle_key::VehicleKey;
 use crate::excerpt::excerpt;
 use crate::vehicle::Vin;
 
-/// The time for which an ad that sorts before a known one may still appear: several inserts are in progress at a time.
+/// The time for which ads that sort before a known one are looked for at each reading: several inserts are in progress
+/// at a time.
 const SETTLED: Duration = Duration::from_secs(3);
+/// How often the latest part of the list is read again, and how far back it reaches: an ad gets its id before it is
+/// written, so one of an instance that was suspended, or whose clock is behind, appears there late.
+const LOOK_BACK_EVERY: Duration = Duration::from_secs(15);
+const LOOK_BACK: Duration = Duration::from_secs(60);
+/// The maximum number of ads in that part, beyond which it is shorter.
+const MAX_SEEN: usize = 200_000;
 /// The number of suspects that are looked up at a time.
 const LOOK_UPS: usize = 20;
 /// The maximum number of vehicles that wait for a look at whether they have a second ad.
@@ -62,23 +71,39 @@ impl From<&Ad> for AdView {
 pub(super) struct AdList {
     console: Arc<Console>,
     ads: RoleClient,
-    /// The cursor behind which no further ad appears.
-    settled: Option<String>,
-    /// The ads after it, and when each was seen first.
-    recent: BTreeMap<String, Instant>,
+    /// The positions in the list up to which it was read, and when. The first one is where looking back begins.
+    reached: VecDeque<(Instant, String)>,
+    /// The ads after the first position.
+    seen: BTreeSet<String>,
+    looked_back: Instant,
+    /// The next page to be read again.
+    looking_back: Option<String>,
     /// The last ad that was seen.
     newest: Option<String>,
-    /// The ids and vins of the vehicles that may have a second ad.
-    doubtful: BTreeMap<i64, String>,
+    /// The vehicles that may have a second ad.
+    doubtful: BTreeSet<VehicleKey>,
 }
 
 impl AdList {
     pub(super) fn new(console: Arc<Console>, ads: RoleClient) -> Self {
-        Self { console, ads, settled: None, recent: BTreeMap::new(), newest: None, doubtful: BTreeMap::new() }
+        Self {
+            console,
+            ads,
+            reached: VecDeque::new(),
+            seen: BTreeSet::new(),
+            looked_back: Instant::now(),
+            looking_back: None,
+            newest: None,
+            doubtful: BTreeSet::new(),
+        }
     }
 
     /// Reads the ads that were added to the list.
     pub(super) async fn read(&mut self) -> anyhow::Result<()> {
+        self.read_at(Instant::now()).await
+    }
+
+    pub(super) async fn read_at(&mut self, now: Instant) -> anyhow::Result<()> {
         if let Some(newest) = &self.newest
             && self.ads.get(&format!("/ads/{newest}")).await?.0 == StatusCode::NOT_FOUND
         {
@@ -92,24 +117,59 @@ impl AdList {
                 state.ledger.begin(listed, Utc::now().timestamp_millis());
             }
         }
-        let mut settled = match &self.settled {
-            Some(settled) => settled.clone(),
-            None => self.first_cursor().await?,
-        };
-        self.settled = Some(settled.clone());
-        let mut path = Some(format!("/ads?limit=1000&after={settled}"));
+        if self.reached.is_empty() {
+            self.reached.push_back((now, self.first_cursor().await?));
+            self.looked_back = now;
+        }
+        let settled = self.reached.iter().rfind(|(at, _)| now.saturating_duration_since(*at) > SETTLED);
+        let Some((_, from)) = settled.or(self.reached.front()).cloned() else { return Ok(()) };
+        let mut end = from.clone();
+        let mut path = Some(page_after(&from));
         for _ in 0..PAGES {
             let Some(page) = path.take() else { break };
             let (ads, next) = self.ads.page::<Ad>(&page).await?;
             path = next;
             self.see(&ads);
+            end = ads.into_iter().next_back().map_or(end, |last| last.id);
         }
-        let is_settled = |seen: &Instant| seen.elapsed() > SETTLED;
-        while let Some(first) = self.recent.first_entry().filter(|first| is_settled(first.get())) {
-            settled = first.remove_entry().0;
+        self.reached.push_back((now, end));
+        self.look_back(now, &from).await
+    }
+
+    /// Reads the latest part of the list again up to `until`, from time to time. A long part takes several calls.
+    async fn look_back(&mut self, now: Instant, until: &str) -> anyhow::Result<()> {
+        if self.looking_back.is_none() {
+            self.forget(now);
+            if now.saturating_duration_since(self.looked_back) < LOOK_BACK_EVERY {
+                return Ok(());
+            }
+            self.looked_back = now;
+            self.looking_back = self.reached.front().map(|(_, cursor)| page_after(cursor));
         }
-        self.settled = Some(settled);
+        for _ in 0..PAGES {
+            let Some(page) = &self.looking_back else { break };
+            let (ads, next) = self.ads.page::<Ad>(page).await?;
+            self.see(&ads);
+            let is_over = ads.last().is_some_and(|last| *last.id >= *until);
+            self.looking_back = next.filter(|_| !is_over);
+        }
         Ok(())
+    }
+
+    /// Forgets the ads before the part of the list that is read again.
+    fn forget(&mut self, now: Instant) {
+        let is_old = |at: &Instant| now.saturating_duration_since(*at) > LOOK_BACK;
+        while let Some((_, cursor)) = self.reached.front()
+            && let Some((next, _)) = self.reached.get(1)
+        {
+            while self.seen.first().is_some_and(|first| first <= cursor) {
+                self.seen.pop_first();
+            }
+            if !is_old(next) && self.seen.len() <= MAX_SEEN {
+                return;
+            }
+            self.reached.pop_front();
+        }
     }
 
     /// Records the ads that were not seen before.
@@ -118,20 +178,18 @@ impl AdList {
         let now = Utc::now().timestamp_millis();
         let since = state.ledger.since();
         for ad in ads {
-            if self.recent.contains_key(&ad.id) {
+            if !self.seen.insert(ad.id.clone()) {
                 continue;
             }
-            self.recent.insert(ad.id.clone(), Instant::now());
             self.newest = self.newest.take().max(Some(ad.id.clone()));
             let published = ad.published_at.timestamp_millis();
-            if let Some(id) = ad.vehicle_id {
-                match state.ledger.ad(id, &ad.id, published) {
+            // Stock does not accept another vin, and ads cannot be asked for it.
+            let vehicle = ad.vehicle_id.filter(|_| Vin::parse(&ad.vin).is_ok());
+            if let Some(vehicle) = vehicle.map(|id| VehicleKey::new(id, &ad.vin)) {
+                match state.ledger.ad(&vehicle, &ad.id, published) {
                     AdOutcome::First(millis) => state.history.path(now, millis),
-                    // Ads cannot be asked for a vin that stock would not accept.
-                    AdOutcome::Doubtful
-                        if self.doubtful.len() < MAX_DOUBTFUL && Vin::parse(&ad.vin).is_ok() =>
-                    {
-                        self.doubtful.insert(id, ad.vin.clone());
+                    AdOutcome::Doubtful if self.doubtful.len() < MAX_DOUBTFUL => {
+                        self.doubtful.insert(vehicle);
                     }
                     AdOutcome::Doubtful | AdOutcome::Known => {}
                 }
@@ -166,6 +224,11 @@ impl AdList {
         Ok(cursor_at(since.map_or(low, |since| since.min(low))))
     }
 
+    #[cfg(test)]
+    pub(super) fn retained(&self) -> usize {
+        self.seen.len()
+    }
+
     async fn ads_of(&self, vin: &str) -> anyhow::Result<Vec<Ad>> {
         let vin = percent_encoding::utf8_percent_encode(vin, percent_encoding::NON_ALPHANUMERIC);
         Ok(self.ads.page::<Ad>(&format!("/ads?limit=10&vin={vin}")).await?.0)
@@ -180,17 +243,17 @@ impl AdList {
     /// Asks ads for the vehicles that seem to have a second ad.
     async fn look_up_doubtful(&mut self) -> anyhow::Result<()> {
         for _ in 0..LOOK_UPS {
-            let Some((id, vin)) = self.doubtful.pop_first() else { break };
-            let ads = match self.ads_of(&vin).await {
+            let Some(vehicle) = self.doubtful.pop_first() else { break };
+            let ads = match self.ads_of(&vehicle.vin).await {
                 Ok(ads) => ads,
                 Err(error) => {
-                    self.doubtful.insert(id, vin);
+                    self.doubtful.insert(vehicle);
                     return Err(error);
                 }
             };
             // Other vehicles may have had the same vin before stock refused that.
-            if ads.iter().filter(|ad| ad.vehicle_id.is_none_or(|of| of == id)).count() > 1 {
-                self.console.lock().ledger.doubled(id);
+            if ads.iter().filter(|ad| ad.vehicle_id.is_none_or(|of| of == vehicle.id)).count() > 1 {
+                self.console.lock().ledger.doubled(&vehicle);
             }
         }
         Ok(())
@@ -204,22 +267,30 @@ impl AdList {
             let allowed = self.console.settings.processing + MARGIN;
             state.ledger.suspects(Utc::now().timestamp_millis(), allowed, &passed, LOOK_UPS)
         };
-        for (id, vin) in suspects {
-            let ads = self.ads_of(&vin).await?;
+        for vehicle in suspects {
+            let ads = self.ads_of(&vehicle.vin).await?;
             let mut state = self.console.lock();
             // Ads makes one ad of a vin, also when stock gives it a second id.
             match ads.first() {
                 Some(ad) => {
                     let published = ad.published_at.timestamp_millis();
-                    let _ = state.ledger.ad(id, &ad.id, published);
+                    let _ = state.ledger.ad(&vehicle, &ad.id, published);
+                    state.ways.step(&vehicle.vin, |way| {
+                        way.ad = Some(ad.id.clone());
+                        way.published = Some(published);
+                    });
                 }
                 // Its record and the dead letter may have been read in any order.
-                None if state.letters.holds(id) => state.ledger.dead(id, true),
-                None => state.ledger.lost(id),
+                None if state.letters.holds(&vehicle) => state.ledger.dead(&vehicle, true),
+                None => state.ledger.lost(&vehicle),
             }
         }
         Ok(())
     }
+}
+
+fn page_after(cursor: &str) -> String {
+    format!("/ads?limit=1000&after={cursor}")
 }
 
 /// Returns the smallest id of an ad that is published at this time, in seconds since the Unix epoch.

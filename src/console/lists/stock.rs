@@ -9,6 +9,7 @@ use super::PAGES;
 use crate::console::ledger::AdOutcome;
 use crate::console::role_client::RoleClient;
 use crate::console::state::Console;
+use crate::console::vehicle_key::VehicleKey;
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -64,7 +65,7 @@ impl StockList {
         for vehicle in vehicles {
             let (id, vin) = (vehicle.id, &vehicle.vin);
             let accepted = vehicle.created_at.timestamp_millis();
-            let Some(outcome) = state.ledger.list(id, vin, accepted) else { continue };
+            let Some(outcome) = state.ledger.list(&VehicleKey::new(id, vin), accepted) else { continue };
             state.totals.accepted += 1;
             if let AdOutcome::First(millis) = outcome {
                 state.history.path(now, millis);

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
+use std::time::Instant;
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 use chrono::{DateTime, Utc};
@@ -9,9 +10,11 @@ use tokio::net::TcpListener;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use super::*;
-use crate::console::ledger::Passed;
 use crate::console::role_client::new_client;
 use crate::console::state::Settings;
+use crate::console::traces::Passed;
+use crate::console::vehicle_key::VehicleKey;
+use crate::console::ways::Way;
 
 /// The lists of both roles, in the order of their ids.
 #[derive(Default)]
@@ -111,11 +114,12 @@ async fn a_vehicle_with_a_new_id_is_not_lost_when_its_vin_has_an_ad() {
     roles.stock_vehicle(1, "restored", ago(500));
     roles.stock_vehicle(2, "unadvertised", ago(500));
     roles.stock_vehicle(3, "latest", ago(0));
+    console.lock().ways.follow(Way { vin: "restored".to_owned(), ..Way::default() });
     lists.stock.read().await.unwrap();
     {
         let mut state = console.lock();
-        for id in 1..=3 {
-            state.ledger.created(id, (0, id));
+        for (id, vin) in [(1, "restored"), (2, "unadvertised"), (3, "latest")] {
+            state.ledger.created(&VehicleKey::new(id, vin), (0, id));
         }
         // They are suspected once the estimators have been past them for a while.
         state.passed = Passed { estimated: [(0, 3)].into(), ..Passed::default() };
@@ -123,8 +127,10 @@ async fn a_vehicle_with_a_new_id_is_not_lost_when_its_vin_has_an_ad() {
         assert!(state.ledger.suspects(earlier, 0, &passed, 10).is_empty());
     }
     lists.ads.look_up().await.unwrap();
-    let counts = console.lock().ledger.summary();
+    let state = console.lock();
+    let counts = state.ledger.summary();
     assert_eq!((counts.ads, counts.lost, counts.on_their_way), (1, 1, 1));
+    assert!(state.ways.all()[0].ad.is_some(), "the page shows the ad");
 }
 
 #[tokio::test]
@@ -191,6 +197,72 @@ async fn another_database_of_stock_is_noticed_when_it_has_the_id_that_was_read_l
     roles.stock_vehicle(7, "new-7", ago(0));
     lists.stock.read().await.unwrap();
     assert_eq!(console.lock().ledger.summary().accepted, 1);
+}
+
+#[tokio::test]
+async fn an_ad_of_another_database_of_stock_does_not_count_for_the_vehicle_with_its_id() {
+    let roles = web::Data::new(Roles::default());
+    let (console, mut lists) = lists(&roles, None).await;
+    lists.stock.read().await.unwrap();
+    roles.publish_ad(1, "old", ago(600));
+    lists.ads.read().await.unwrap();
+    roles.stock_vehicle(1, "new", ago(0));
+    lists.stock.read().await.unwrap();
+    let counts = console.lock().ledger.summary();
+    assert_eq!((counts.accepted, counts.ads, counts.on_their_way), (1, 0, 1));
+}
+
+#[tokio::test]
+async fn two_ads_that_are_listed_before_their_vehicle_are_doubled() {
+    let roles = web::Data::new(Roles::default());
+    let (console, mut lists) = lists(&roles, None).await;
+    lists.stock.read().await.unwrap();
+    roles.publish_ad(1, "a", ago(1));
+    roles.publish_ad(1, "a", ago(0));
+    lists.ads.read().await.unwrap();
+    lists.ads.look_up().await.unwrap();
+    roles.stock_vehicle(1, "a", ago(2));
+    lists.stock.read().await.unwrap();
+    let counts = console.lock().ledger.summary();
+    assert_eq!((counts.ads, counts.doubled), (1, 1));
+}
+
+#[tokio::test]
+async fn a_second_ad_that_appears_late_with_an_earlier_id_is_seen() {
+    let roles = web::Data::new(Roles::default());
+    let (console, mut lists) = lists(&roles, None).await;
+    console.lock().ledger.begin(0, ago(600).timestamp_millis());
+    roles.stock_vehicle(1, "a", ago(20));
+    lists.stock.read().await.unwrap();
+    roles.publish_ad(1, "a", ago(0));
+    let began = Instant::now();
+    // The ad is known for longer than others need to appear.
+    for seconds in [0, 4, 8] {
+        lists.ads.read_at(began + Duration::from_secs(seconds)).await.unwrap();
+    }
+    roles.publish_ad(1, "a", ago(10));
+    for seconds in 9..30 {
+        lists.ads.read_at(began + Duration::from_secs(seconds)).await.unwrap();
+    }
+    lists.ads.look_up().await.unwrap();
+    let counts = console.lock().ledger.summary();
+    assert_eq!((counts.ads, counts.doubled), (1, 1));
+    assert_eq!(console.lock().totals.ads, 2, "each ad counts once, however often it is read");
+}
+
+#[tokio::test]
+async fn ads_that_were_seen_long_ago_are_forgotten() {
+    let roles = web::Data::new(Roles::default());
+    let (console, mut lists) = lists(&roles, None).await;
+    lists.stock.read().await.unwrap();
+    let began = Instant::now();
+    for second in 0..200 {
+        roles.publish_ad(1_000 + second, "a", ago(200 - second));
+        lists.ads.read_at(began + Duration::from_secs(second.unsigned_abs())).await.unwrap();
+        assert!(lists.ads.retained() < 70, "{}", lists.ads.retained());
+    }
+    assert!(lists.ads.retained() > 50);
+    assert_eq!(console.lock().ledger.summary().accepted, 0);
 }
 
 #[tokio::test]

@@ -35,6 +35,8 @@ struct Slot {
     assignment: Assignment,
     /// None while the estimator is killed.
     process: Option<Child>,
+    /// Is cancelled when the process is killed.
+    killed: CancellationToken,
     /// The time by which estimates are to take longer.
     delay: Duration,
 }
@@ -50,7 +52,8 @@ impl Estimators {
             let taken: Vec<u16> = slots.iter().map(|slot| slot.assignment.port).collect();
             let port = free_port(&taken).context("no port is free for the health of an estimator")?;
             let assignment = Assignment { number, port, kafka, registry };
-            slots.push(Slot { assignment, process: None, delay: Duration::ZERO });
+            let killed = CancellationToken::new();
+            slots.push(Slot { assignment, process: None, killed, delay: Duration::ZERO });
         }
         Ok(Self {
             executable: std::env::current_exe().context("cannot find the own executable")?,
@@ -141,6 +144,7 @@ impl Estimators {
                 .spawn()
                 .with_context(|| format!("cannot start estimator {number}"))?;
             slot.process = Some(child);
+            slot.killed = CancellationToken::new();
             slot.send_delay();
             Ok(())
         })
@@ -154,21 +158,29 @@ impl Estimators {
         self.with(number, |slot| {
             let mut child =
                 slot.process.take().with_context(|| format!("estimator {number} is not running"))?;
+            slot.killed.cancel();
             child.kill().and_then(|()| child.wait()).context("cannot kill the process")?;
             Ok(())
         })
     }
 
-    /// Sends a signal to an estimator.
+    /// Stops an estimator, and returns a token that is cancelled when it is killed.
     ///
     /// # Errors
     /// Fails when it is not running.
-    pub fn signal(&self, number: usize, signal: Signal) -> anyhow::Result<()> {
+    pub fn pause(&self, number: usize) -> anyhow::Result<CancellationToken> {
         self.with(number, |slot| {
-            let child =
-                slot.process.as_ref().with_context(|| format!("estimator {number} is not running"))?;
-            kill_process(Pid::from_child(child), signal).context("cannot signal the process")
+            slot.signal(Signal::STOP)?;
+            Ok(slot.killed.clone())
         })
+    }
+
+    /// Continues an estimator that was stopped.
+    ///
+    /// # Errors
+    /// Fails when it is not running.
+    pub fn resume(&self, number: usize) -> anyhow::Result<()> {
+        self.with(number, |slot| slot.signal(Signal::CONT))
     }
 
     /// Makes estimates take longer in all estimators, and in those that are started later.
@@ -187,6 +199,12 @@ impl Estimators {
 }
 
 impl Slot {
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let number = self.assignment.number;
+        let child = self.process.as_ref().with_context(|| format!("estimator {number} is not running"))?;
+        kill_process(Pid::from_child(child), signal).context("cannot signal the process")
+    }
+
     /// Passes the delay to the process, if it is running. The pipe has room for thousands of lines.
     fn send_delay(&self) {
         if let Some(mut pipe) = self.process.as_ref().and_then(|child| child.stdin.as_ref()) {

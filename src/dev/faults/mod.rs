@@ -26,7 +26,6 @@ use clap::Args;
 use clap::builder::BoolishValueParser;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use rustix::process::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -246,10 +245,15 @@ impl Injector {
             }
             Kind::PauseEstimator => {
                 let number = target.parse()?;
-                self.estimators.signal(number, Signal::STOP)?;
-                effect.last().await;
-                // It may have been killed in the meantime.
-                let _ = self.estimators.signal(number, Signal::CONT);
+                let killed = self.estimators.pause(number)?;
+                tokio::select! {
+                    () = effect.last() => {
+                        // It may have ended in the meantime.
+                        let _ = self.estimators.resume(number);
+                    }
+                    // Another process takes its place, which runs.
+                    () = killed.cancelled() => {}
+                }
             }
             Kind::SlowEstimates => {
                 self.estimators.delay(DELAY);

@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 
-use crate::kafka::{CommitError, KafkaArgs, OutgoingRecord, TopicReader, TransactionalProducer};
+use crate::kafka::{CommitError, KafkaArgs, OutgoingRecord, Record, TopicReader, TransactionalProducer};
 
 /// The transactional ids. Faults of different kinds may run at the same time.
 const POISON_ID: &str = "dev-faults-poison";
 const DUPLICATES_ID: &str = "dev-faults-duplicates";
 /// The number of records that are looked at, or appended again.
 const NEWEST: usize = 20;
+/// The number of offsets that a record is expected to take: its own and that of a transaction marker.
+const OFFSETS_PER_RECORD: i64 = 2;
+/// How many times as far back it reads when it found too few records.
+const FURTHER: i64 = 8;
 /// The length of the frame before the JSON of a value.
 const FRAME_BYTES: usize = 5;
 /// An id that a registry assigns to no schema for a long time.
@@ -62,18 +66,47 @@ pub async fn duplicate(kafka: &KafkaArgs, topic: &str) -> anyhow::Result<usize> 
 async fn newest(kafka: &KafkaArgs, topic: &str, count: usize) -> anyhow::Result<Vec<OutgoingRecord>> {
     let (kafka, topic) = (kafka.clone(), topic.to_owned());
     let read = move || -> anyhow::Result<Vec<OutgoingRecord>> {
-        let mut newest = BTreeMap::new();
-        TopicReader::open(&kafka, &topic)?.for_each(|record| {
-            let position = (record.timestamp, record.partition, record.offset);
-            newest.insert(position, record.to_outgoing(topic.clone()));
+        let ends = TopicReader::open(&kafka, &topic)?.ends().clone();
+        let newest = newest_of(&ends, count, |from, each| {
+            TopicReader::open_from(&kafka, &topic, from)?.for_each(|record| {
+                each(record);
+                Ok(())
+            })
+        })?;
+        Ok(newest.iter().map(|record| record.to_outgoing(topic.clone())).collect())
+    };
+    tokio::task::spawn_blocking(read).await.context("reading the topic panicked")?
+}
+
+/// Returns the `count` newest records of a topic with these ends, oldest first. Calls `read` with offsets to read from.
+///
+/// Some offsets are those of transaction markers and of aborted records, so it reads further back, and all of that part
+/// again, until each partition has enough records or was read from its first one.
+fn newest_of(
+    ends: &BTreeMap<i32, i64>,
+    count: usize,
+    mut read: impl FnMut(&BTreeMap<i32, i64>, &mut dyn FnMut(Record)) -> anyhow::Result<()>,
+) -> anyhow::Result<Vec<Record>> {
+    let mut reach = i64::try_from(count)?.saturating_mul(OFFSETS_PER_RECORD);
+    loop {
+        let from: BTreeMap<_, _> =
+            ends.iter().map(|(partition, end)| (*partition, (end - reach).max(0))).collect();
+        let (mut newest, mut found) = (BTreeMap::new(), BTreeMap::<_, usize>::new());
+        read(&from, &mut |record| {
+            *found.entry(record.partition).or_default() += 1;
+            newest.insert((record.timestamp, record.partition, record.offset), record);
             if newest.len() > count {
                 newest.pop_first();
             }
-            Ok(())
         })?;
-        Ok(newest.into_values().collect())
-    };
-    tokio::task::spawn_blocking(read).await.context("reading the topic panicked")?
+        let is_enough = |(partition, from): (&i32, &i64)| {
+            *from == 0 || found.get(partition).is_some_and(|found| *found >= count)
+        };
+        if from.iter().all(is_enough) {
+            return Ok(newest.into_values().collect());
+        }
+        reach = reach.saturating_mul(FURTHER);
+    }
 }
 
 async fn append(kafka: &KafkaArgs, id: &str, records: &[OutgoingRecord]) -> anyhow::Result<usize> {
@@ -86,5 +119,44 @@ async fn append(kafka: &KafkaArgs, id: &str, records: &[OutgoingRecord]) -> anyh
                 return Ok(records.len());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the offsets of the newest records of a partition, and the number of records that were read.
+    fn newest(offsets: &[i64], first: i64, end: i64) -> (Vec<i64>, usize) {
+        let mut read = 0;
+        let newest = newest_of(&[(0, end), (1, 0)].into(), 20, |from, each| {
+            for offset in offsets.iter().filter(|offset| **offset >= from[&0].max(first)) {
+                read += 1;
+                let written =
+                    OutgoingRecord { topic: "t".to_owned(), key: None, value: None, headers: Vec::new() };
+                each(Record::of(&written, 0, *offset, Some(*offset)));
+            }
+            Ok(())
+        });
+        (newest.unwrap().iter().map(|record| record.offset).collect(), read)
+    }
+
+    #[test]
+    fn only_the_end_of_a_long_topic_is_read() {
+        let all: Vec<_> = (0..100_000).collect();
+        assert_eq!(newest(&all, 0, 100_000), ((99_980..100_000).collect(), 40));
+        // Each record is followed by a transaction marker.
+        let committed: Vec<_> = (0..100_000).step_by(2).collect();
+        assert_eq!(newest(&committed, 0, 100_000), ((99_960..100_000).step_by(2).collect(), 20));
+    }
+
+    #[test]
+    fn more_is_read_when_the_end_has_few_records() {
+        let old: Vec<_> = (0..1_000).collect();
+        let (found, read) = newest(&old, 0, 3_000);
+        assert_eq!(found, (980..1_000).collect::<Vec<_>>());
+        assert!(read <= 1_000, "{read}");
+        assert_eq!(newest(&old, 990, 1_000_000).0, (990..1_000).collect::<Vec<_>>());
+        assert_eq!(newest(&[], 5, 5).0, [0; 0]);
     }
 }
