@@ -21,6 +21,7 @@ mod page;
 mod paging;
 mod problem;
 mod problem_type;
+mod resource_json;
 mod room;
 mod routes;
 mod server;
