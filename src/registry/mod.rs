@@ -21,7 +21,7 @@ use serde_json::Value;
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
 pub use args::{RegistryArgs, WriterArgs};
-pub use client::{Reference, RegisteredSchema, RegistryClient, SchemaText};
+pub use client::{ProvenSchema, Reference, RegisteredSchema, RegistryClient, SchemaText};
 pub use error::CodecError;
 
 use crate::event::EventType;
@@ -280,7 +280,7 @@ impl Codec {
             self.written.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         for written in written {
             let text = self.registry.by_id(written.id).await?;
-            let is_known = text.is_some_and(|text| *written.text.get_or_init(|| text.clone()) == text);
+            let is_known = text.as_ref() == Some(&written.text);
             self.check_same(written.id, is_known)?;
         }
         Ok(proofs.len())
