@@ -26,6 +26,7 @@ mod room;
 mod routes;
 mod server;
 mod skipped_rows;
+mod upgrade;
 
 pub use api_key::{ApiKeys, Authorized};
 pub use args::{HttpArgs, Port};
