@@ -6,7 +6,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use actix_web::web::Bytes;
 use chrono::Utc;
 use serde::Serialize;
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::event_log::EventLog;
@@ -193,10 +192,10 @@ impl State {
     }
 
     fn delta(&mut self) -> Option<String> {
-        let mut changed: BTreeMap<&'static str, Box<RawValue>> = BTreeMap::new();
+        let mut changed = BTreeMap::new();
         for (name, text) in self.sections() {
             if self.sent.get(name) != Some(&text) {
-                changed.extend(raw(&text).map(|raw| (name, raw)));
+                changed.insert(name, text.clone());
                 self.sent.insert(name, text);
             }
         }
@@ -208,30 +207,29 @@ impl State {
             ("samples", samples.is_empty(), serde_json::to_string(&samples)),
             ("vehicles", ways.is_empty(), serde_json::to_string(&ways)),
         ] {
-            if !is_empty && let Some(raw) = text.ok().as_deref().and_then(raw) {
-                changed.insert(name, raw);
+            if !is_empty && let Ok(text) = text {
+                changed.insert(name, text);
             }
         }
-        if changed.is_empty() { None } else { serde_json::to_string(&changed).ok() }
+        if changed.is_empty() { None } else { Some(object(&changed)) }
     }
 
     fn whole(&self, settings: &Settings) -> String {
-        let mut all: BTreeMap<&'static str, Box<RawValue>> = BTreeMap::new();
-        for (name, text) in self.sections() {
-            all.extend(raw(&text).map(|raw| (name, raw)));
-        }
+        let mut all: BTreeMap<_, _> = self.sections().into_iter().collect();
         for (name, text) in [
             ("settings", serde_json::to_string(settings)),
             ("ads", serde_json::to_string(&self.newest_ads)),
             ("samples", serde_json::to_string(self.history.samples())),
             ("vehicles", serde_json::to_string(&self.ways.all())),
         ] {
-            all.extend(text.ok().as_deref().and_then(raw).map(|raw| (name, raw)));
+            all.extend(text.ok().map(|text| (name, text)));
         }
-        serde_json::to_string(&all).unwrap_or_default()
+        object(&all)
     }
 }
 
-fn raw(text: &str) -> Option<Box<RawValue>> {
-    RawValue::from_string(text.to_owned()).ok()
+/// Returns the object with these names, which need no escapes, and these values, which are JSON.
+fn object(members: &BTreeMap<&'static str, String>) -> String {
+    let members: Vec<_> = members.iter().map(|(name, json)| format!("\"{name}\":{json}")).collect();
+    format!("{{{}}}", members.join(","))
 }

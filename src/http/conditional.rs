@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::problem::Problem;
 use super::problem_type::ProblemType;
+use super::resource_json::to_json;
 use super::room::outgoing_body;
 
 /// Responds with `body` as JSON and a strong `ETag`, the hash of exactly these bytes, or with 304 when `If-None-Match`
@@ -16,7 +17,7 @@ use super::room::outgoing_body;
 /// Returns a 500 problem when `body` cannot be serialized, and a 503 problem while clients that read too slowly hold too
 /// many responses.
 pub fn respond_unless_known(request: &HttpRequest, body: &impl Serialize) -> Result<HttpResponse, Problem> {
-    let body = serde_json::to_vec(body).map_err(|error| {
+    let body = to_json(body).map_err(|error| {
         tracing::error!(%error, "cannot serialize a resource, responding with 500");
         Problem::new(&ProblemType::INTERNAL, "")
     })?;

@@ -21,10 +21,12 @@ mod page;
 mod paging;
 mod problem;
 mod problem_type;
+mod resource_json;
 mod room;
 mod routes;
 mod server;
 mod skipped_rows;
+mod upgrade;
 
 pub use api_key::{ApiKeys, Authorized};
 pub use args::{HttpArgs, Port};

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
 use super::problem::Problem;
+use super::resource_json::to_json;
 use super::room::outgoing_body;
 use super::skipped_rows::SkippedRows;
 use crate::canonical::canonical;
@@ -119,7 +120,7 @@ impl<T> Page<T> {
             response.insert_header((header::LINK, format!("<{path}?{next}>; rel=\"next\"")));
         }
         let items: Vec<_> = self.items.into_iter().map(body).collect();
-        let json = serde_json::to_vec(&items).map_err(DatabaseError::internal)?;
+        let json = to_json(&items).map_err(DatabaseError::internal)?;
         Ok(response.content_type(ContentType::json()).body(outgoing_body(request, json)?))
     }
 }

@@ -30,6 +30,7 @@ use super::problem::Problem;
 use super::problem_type::ProblemType;
 use super::room::Rooms;
 use super::routes::readable;
+use super::upgrade::refuse_upgrade;
 
 /// The number of worker threads; each serves many connections.
 const SERVING_THREADS: usize = 2;
@@ -175,6 +176,7 @@ impl Site {
                 }
             };
             App::new()
+                .wrap(from_fn(refuse_upgrade))
                 .wrap(Condition::new(origins.exist(), origins.middleware()))
                 .wrap(Condition::new(origins.exist(), from_fn(explain_refusal)))
                 .wrap(from_fn(measure))

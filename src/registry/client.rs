@@ -2,7 +2,7 @@
 //! <https://docs.confluent.io/platform/current/schema-registry/develop/api.html>.
 //!
 //! The client accepts only responses that a schema registry would send. After an error page, HTML, JSON of another
-//! shape or the status of a gateway, it tries the next address.
+//! shape, a redirection or the status of a gateway, it tries the next address.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,13 +10,16 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::{Client, Method, StatusCode, header};
-use serde::de::DeserializeOwned;
+use reqwest::header::{self, HeaderMap};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Method, StatusCode};
+use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::args::{RegistryArgs, decoded, without_credentials};
 use super::error::CodecError;
+use crate::excerpt::excerpt;
 use crate::https;
 
 /// The timeout of a request: long enough for a follower to forward it to the leader, short enough to try the next
@@ -24,6 +27,10 @@ use crate::https;
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The maximum size of a response.
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+/// The maximum number of characters shown of the address that a response redirects to.
+const MAX_LOCATION_CHARS: usize = 200;
+/// The highest id of a schema. Confluent's clients read ids as signed numbers.
+const MAX_ID: u32 = i32::MAX.unsigned_abs();
 /// The characters of a subject to encode in a path: all but the unreserved ones (RFC 3986).
 const IN_PATH: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
@@ -61,6 +68,12 @@ impl SchemaText {
         }
         serde_json::from_str(&self.schema).map_err(|error| format!("it is not JSON: {error}"))
     }
+
+    /// Returns whether this is the schema `other`, whose text a registry may have formatted.
+    fn is_same(&self, other: &Self) -> bool {
+        let is_same_json = || matches!((self.parse(), other.parse()), (Ok(one), Ok(other)) if one == other);
+        self.schema_type == other.schema_type && (self.schema == other.schema || is_same_json())
+    }
 }
 
 /// A version of a subject.
@@ -69,6 +82,13 @@ pub struct RegisteredSchema {
     pub id: u32,
     pub version: u32,
     #[serde(flatten)]
+    pub text: SchemaText,
+}
+
+/// A schema that the registry returns for its id.
+pub struct ProvenSchema {
+    pub id: u32,
+    /// The schema as the registry stores it.
     pub text: SchemaText,
 }
 
@@ -97,6 +117,16 @@ struct CompatibilityLevel {
     name: String,
 }
 
+/// A response that must be a JSON object: serde reads a struct from a list, too, such as one of version numbers.
+struct Object<T>(T);
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let object = Map::deserialize(deserializer)?;
+        T::deserialize(Value::Object(object)).map(Self).map_err(D::Error::custom)
+    }
+}
+
 /// The error response of a registry.
 #[derive(Deserialize)]
 struct Refusal {
@@ -120,9 +150,11 @@ impl RegistryClient {
     /// Fails when the addresses have different credentials, or the HTTP client cannot be built.
     pub fn new(args: &RegistryArgs) -> anyhow::Result<Self> {
         args.check()?;
+        // A POST that is redirected can become a GET, which another resource answers.
+        let http = https::client().timeout(TIMEOUT).redirect(Policy::none()).build();
         let user = args.urls.first().filter(|url| !url.username().is_empty());
         Ok(Self {
-            http: https::client().timeout(TIMEOUT).build().context("cannot set up an HTTP client")?,
+            http: http.context("cannot set up an HTTP client")?,
             addresses: args.urls.iter().map(without_credentials).collect(),
             credentials: user.map(|url| (decoded(url.username()), url.password().map(decoded))),
             first: AtomicUsize::new(0),
@@ -159,7 +191,7 @@ impl RegistryClient {
     /// # Errors
     /// Fails when no registry responds.
     pub async fn subjects(&self) -> Result<Vec<String>, CodecError> {
-        let subjects = self.call(Method::GET, "/subjects", None).await?;
+        let subjects = self.request(Method::GET, "/subjects", None).await?;
         subjects.ok_or_else(|| CodecError::Unavailable(format!("{} does not list its subjects", self.name())))
     }
 
@@ -168,7 +200,7 @@ impl RegistryClient {
     /// # Errors
     /// Fails when no registry responds.
     pub async fn versions(&self, subject: &str) -> Result<Vec<u32>, CodecError> {
-        let versions = self.call(Method::GET, &format!("{}/versions", path_of(subject)), None).await?;
+        let versions = self.request(Method::GET, &format!("{}/versions", path_of(subject)), None).await?;
         Ok(versions.unwrap_or_default())
     }
 
@@ -210,17 +242,44 @@ impl RegistryClient {
     /// Registers `schema` under `subject`, unless it is registered already, and returns its id.
     ///
     /// # Errors
-    /// Fails when no registry responds, or the registry refuses the schema.
-    pub async fn register(&self, subject: &str, schema: &SchemaText) -> Result<u32, CodecError> {
+    /// Fails when no registry responds, the registry refuses the schema, or it does not return the schema for its id.
+    pub async fn register(&self, subject: &str, schema: &SchemaText) -> Result<ProvenSchema, CodecError> {
         let path = format!("{}/versions", path_of(subject));
         let registered: Option<SchemaId> = self.call(Method::POST, &path, Some(schema)).await?;
         let not_found = || CodecError::Unavailable(format!("{} has no subject {subject}", self.name()));
-        Ok(registered.ok_or_else(not_found)?.id)
+        self.prove(registered.ok_or_else(not_found)?.id, schema).await
+    }
+
+    /// Checks that the registry returns `schema` for the `id` that it named: a value under a wrong id cannot be read.
+    pub(super) async fn prove(&self, id: u32, schema: &SchemaText) -> Result<ProvenSchema, CodecError> {
+        let wrong = |reason: &str| {
+            let name = self.name();
+            CodecError::Unavailable(format!("{name} answered with the id of schema {id}, {reason}"))
+        };
+        if !(1..=MAX_ID).contains(&id) {
+            return Err(wrong("which is no id"));
+        }
+        let text = self.by_id(id).await?.ok_or_else(|| wrong("which it does not have"))?;
+        if text.is_same(schema) {
+            Ok(ProvenSchema { id, text })
+        } else {
+            Err(wrong("which is another schema"))
+        }
+    }
+
+    /// Sends a request, as [`Self::request`] does, for a resource that is an object.
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&SchemaText>,
+    ) -> Result<Option<T>, CodecError> {
+        Ok(self.request(method, path, body).await?.map(|Object(resource)| resource))
     }
 
     /// Sends a request to one address after the other until one returns the resource. Returns `None` when no address
     /// has it and at least one reports that it does not exist: a follower may receive it later than the leader.
-    async fn call<T: DeserializeOwned>(
+    async fn request<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
@@ -259,12 +318,15 @@ impl RegistryClient {
         }
         let response = request.send().await.map_err(describe)?;
         let status = response.status();
+        if status.is_redirection() {
+            return Err(redirection(status, response.headers()));
+        }
         let answer = read(response).await?;
         if status.is_success() {
             let read = serde_json::from_slice(&answer).map(Some);
             return read.map_err(|_| format!("responded {status} with an unexpected body"));
         }
-        let Ok(Refusal { error_code, message }) = serde_json::from_slice(&answer) else {
+        let Ok(Object(Refusal { error_code, message })) = serde_json::from_slice(&answer) else {
             return Err(format!("responded {status} without a schema registry's error code"));
         };
         match error_code {
@@ -273,6 +335,17 @@ impl RegistryClient {
             _ => Err(format!("responded {status}: error {error_code}: {message}")),
         }
     }
+}
+
+fn redirection(status: StatusCode, headers: &HeaderMap) -> String {
+    let location = headers.get(header::LOCATION).and_then(|location| location.to_str().ok()).unwrap_or("?");
+    // The query may contain a secret.
+    let location = location.split(['?', '#']).next().unwrap_or_default();
+    format!(
+        "responded {status}, which redirects to {}: give the final address as --schema-registry-url \
+         (SCHEMA_REGISTRY_URL)",
+        excerpt(location, MAX_LOCATION_CHARS)
+    )
 }
 
 fn path_of(subject: &str) -> String {

@@ -10,9 +10,10 @@ mod misfit;
 mod missing;
 mod reason;
 mod schema;
+mod schema_cache;
 mod written;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::Context as _;
@@ -21,12 +22,13 @@ use serde_json::Value;
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
 pub use args::{RegistryArgs, WriterArgs};
-pub use client::{Reference, RegisteredSchema, RegistryClient, SchemaText};
+pub use client::{ProvenSchema, Reference, RegisteredSchema, RegistryClient, SchemaText};
 pub use error::CodecError;
 
 use crate::event::EventType;
 use missing::MissingSchemas;
 use schema::Schema;
+use schema_cache::SchemaCache;
 use written::Written;
 
 /// A framed value begins with this byte and the schema's id, as Confluent's serialisers write it:
@@ -63,15 +65,14 @@ pub fn subject_of(topic: &str) -> String {
 /// Encodes and decodes record values against the schemas of a registry.
 pub struct Codec {
     registry: RegistryClient,
-    /// The fetched schemas by id. They never expire, because a schema never changes.
-    schemas: RwLock<HashMap<u32, Arc<Schema>>>,
+    schemas: SchemaCache<Schema>,
     /// Whether events are written with the latest schema of their subject, which other programs may have registered,
     /// instead of the product's own.
     uses_latest: bool,
     /// The schemas that events are written with, by topic.
     written: RwLock<HashMap<String, Arc<Written>>>,
-    /// Some ids under which values were read. The right registry has them.
-    proofs: RwLock<BTreeSet<u32>>,
+    /// Some schemas with which values were read, by id. The right registry has them.
+    proofs: RwLock<BTreeMap<u32, SchemaText>>,
     missing: MissingSchemas,
     /// Bounds the lookups on behalf of records. Decoding with a cached schema needs no permit.
     lookups: Semaphore,
@@ -87,7 +88,7 @@ impl Codec {
     pub fn new(args: &RegistryArgs) -> anyhow::Result<Self> {
         Ok(Self {
             registry: RegistryClient::new(args)?,
-            schemas: RwLock::default(),
+            schemas: SchemaCache::default(),
             uses_latest: false,
             written: RwLock::default(),
             proofs: RwLock::default(),
@@ -112,11 +113,11 @@ impl Codec {
         let (id, json) = split(value).ok_or_else(|| {
             CodecError::rejected("the value is not framed: it must begin with a zero byte and a schema id")
         })?;
-        if let Some(schema) = known(&self.schemas, &id)
+        if let Some(schema) = self.schemas.get(id)
             && let Ok(value) = serde_json::from_slice(json)
             && let Ok(event) = read(&schema, value)
         {
-            self.prove(id);
+            self.prove(id, &schema);
             return Ok(event);
         }
         // Boxed, because few records need this future, and every record in flight would reserve its size.
@@ -139,7 +140,7 @@ impl Codec {
         };
         match read(&schema, value) {
             Ok(event) => {
-                self.prove(id);
+                self.prove(id, &schema);
                 Ok(event)
             }
             Err(reason) => Err(self.judge(id, &schema, topic, reason).await),
@@ -164,7 +165,7 @@ impl Codec {
     }
 
     async fn schema(&self, id: u32, topic: &str) -> Result<Arc<Schema>, CodecError> {
-        match known(&self.schemas, &id) {
+        match self.schemas.get(id) {
             Some(schema) => Ok(schema),
             None => self.fetch(id, topic).await,
         }
@@ -173,7 +174,7 @@ impl Codec {
     /// Fetches and compiles a schema. Concurrent calls may fetch the same schema more than once, which is harmless.
     async fn fetch(&self, id: u32, topic: &str) -> Result<Arc<Schema>, CodecError> {
         let _lookup = self.lookup().await?;
-        if let Some(schema) = known(&self.schemas, &id) {
+        if let Some(schema) = self.schemas.get(id) {
             return Ok(schema);
         }
         if let Some(reason) = self.missing.reason(id, topic) {
@@ -199,8 +200,7 @@ impl Codec {
             }
             Err(error) => return Err(error),
         };
-        let mut schemas = self.schemas.write().unwrap_or_else(PoisonError::into_inner);
-        schemas.insert(id, Arc::clone(&schema));
+        self.schemas.insert(id, Arc::clone(&schema), schema.bytes);
         Ok(schema)
     }
 
@@ -258,10 +258,13 @@ impl Codec {
         }
     }
 
-    fn prove(&self, id: u32) {
-        let is_proof = |proofs: &BTreeSet<u32>| proofs.len() >= MAX_PROOFS || proofs.contains(&id);
-        if !is_proof(&self.proofs.read().unwrap_or_else(PoisonError::into_inner)) {
-            self.proofs.write().unwrap_or_else(PoisonError::into_inner).insert(id);
+    fn prove(&self, id: u32, schema: &Schema) {
+        let is_needed = |proofs: &BTreeMap<u32, _>| proofs.len() < MAX_PROOFS && !proofs.contains_key(&id);
+        if is_needed(&self.proofs.read().unwrap_or_else(PoisonError::into_inner)) {
+            let mut proofs = self.proofs.write().unwrap_or_else(PoisonError::into_inner);
+            if is_needed(&proofs) {
+                proofs.insert(id, schema.text.clone());
+            }
         }
     }
 
@@ -271,16 +274,15 @@ impl Codec {
     /// Compares the schemas, since another registry may have other schemas under the same ids.
     async fn check_proofs(&self) -> Result<usize, CodecError> {
         let proofs = self.proofs.read().unwrap_or_else(PoisonError::into_inner).clone();
-        for id in &proofs {
+        for (id, known) in &proofs {
             let text = self.registry.by_id(*id).await?;
-            let is_known = known(&self.schemas, id).is_none_or(|schema| text.as_ref() == Some(&schema.text));
-            self.check_same(*id, is_known)?;
+            self.check_same(*id, text.as_ref() == Some(known))?;
         }
         let written: Vec<_> =
             self.written.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         for written in written {
             let text = self.registry.by_id(written.id).await?;
-            let is_known = text.is_some_and(|text| *written.text.get_or_init(|| text.clone()) == text);
+            let is_known = text.as_ref() == Some(&written.text);
             self.check_same(written.id, is_known)?;
         }
         Ok(proofs.len())

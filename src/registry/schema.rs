@@ -1,13 +1,13 @@
 //! Compiles a schema of the registry and validates values with it.
 
 use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use jsonschema::{Draft, Registry, Resource, Validator};
 use reqwest::Url;
 use serde_json::Value;
 
-use super::client::{RegistryClient, SchemaText};
+use super::client::{Reference, RegistryClient, SchemaText};
 use super::error::CodecError;
 use super::reason;
 
@@ -15,12 +15,20 @@ use super::reason;
 const DEFAULT_DRAFT: Draft = Draft::Draft7;
 /// The maximum number of schemas that a schema refers to, directly or indirectly.
 const MAX_REFERENCES: usize = 100;
+/// The maximum size of a schema together with all those that it refers to.
+const MAX_BYTES: usize = 2 * 1024 * 1024;
+/// The size of a reference in memory, apart from its texts.
+const REFERENCE_BYTES: usize = 128;
+/// The maximum length of an address that a reference resolves to.
+const MAX_ADDRESS_BYTES: usize = 4096;
 
 /// A compiled schema.
 pub(super) struct Schema {
     pub(super) text: SchemaText,
     /// The topic whose subject contains this schema, once it is known.
     pub(super) belongs_to: OnceLock<String>,
+    /// The size of the schema together with all those that it refers to.
+    pub(super) bytes: usize,
     validator: Validator,
 }
 
@@ -28,7 +36,8 @@ impl Schema {
     /// Compiles `text` together with the schemas that it refers to.
     ///
     /// # Errors
-    /// Returns [`CodecError::UnknownSchema`] when `text` is not a JSON Schema, or a referenced schema is missing.
+    /// Returns [`CodecError::UnknownSchema`] when `text` is not a JSON Schema, a referenced schema is missing, or all of
+    /// them have more than 2 MiB.
     pub(super) async fn compile(
         text: SchemaText,
         id: u32,
@@ -36,11 +45,13 @@ impl Schema {
     ) -> Result<Self, CodecError> {
         let unusable =
             |reason: String| CodecError::UnknownSchema(format!("schema {id} cannot be used: {reason}"));
+        let mut size = Size::default();
+        size.add(&text).map_err(|reason| unusable(format!("it {reason}")))?;
         let schema = text.parse().map_err(unusable)?;
         // Each schema gets its own address, because versions may share an `$id`.
         let address = format!("vehicle-platform://schemas/ids/{id}");
         let base = Url::parse(&address).map_err(|error| unusable(error.to_string()))?;
-        let resources = collect(&text, &schema, &base, registry).await?;
+        let resources = collect(&text, &schema, &base, registry, &mut size).await?;
         let resources = Registry::new().extend(resources).and_then(|registry| registry.prepare());
         let resources = resources.map_err(|error| unusable(error.to_string()))?;
         let validator = jsonschema::options()
@@ -49,7 +60,7 @@ impl Schema {
             .with_registry(&resources)
             .build(&schema)
             .map_err(|error| unusable(error.to_string()))?;
-        Ok(Self { text, belongs_to: OnceLock::new(), validator })
+        Ok(Self { text, belongs_to: OnceLock::new(), bytes: size.0, validator })
     }
 
     pub(super) fn into_validator(self) -> Validator {
@@ -65,6 +76,26 @@ impl Schema {
     }
 }
 
+/// The size of what was loaded for a schema, in bytes.
+#[derive(Default)]
+struct Size(usize);
+
+impl Size {
+    /// Adds a schema.
+    ///
+    /// # Errors
+    /// Returns the reason when all together are too large.
+    fn add(&mut self, text: &SchemaText) -> Result<(), String> {
+        let of_reference =
+            |reference: &Reference| REFERENCE_BYTES + reference.name.len() + reference.subject.len();
+        self.0 += text.schema.len() + text.references.iter().map(of_reference).sum::<usize>();
+        if self.0 > MAX_BYTES {
+            return Err(format!("has more than {MAX_BYTES} bytes, together with all that it refers to"));
+        }
+        Ok(())
+    }
+}
+
 pub(super) fn validate(validator: &Validator, value: &Value) -> Result<(), String> {
     if validator.is_valid(value) { Ok(()) } else { Err(reason::of_errors(validator.iter_errors(value))) }
 }
@@ -75,17 +106,23 @@ async fn collect(
     schema: &Value,
     address: &Url,
     registry: &RegistryClient,
+    size: &mut Size,
 ) -> Result<HashMap<String, Resource>, CodecError> {
-    let root = base_of(schema, address);
+    let root = Arc::new(base_of(schema, address));
     let mut resources = HashMap::new();
     let mut pending: Vec<_> =
-        text.references.iter().map(|reference| (root.clone(), reference.clone())).collect();
+        text.references.iter().map(|reference| (Arc::clone(&root), reference.clone())).collect();
     while let Some((base, reference)) = pending.pop() {
         let unusable = |reason: &str| {
             CodecError::UnknownSchema(format!("the referenced schema {:?} {reason}", reference.name))
         };
-        let address_in =
-            |base: &Url| base.join(&reference.name).map_err(|error| unusable(&error.to_string()));
+        let address_in = |base: &Url| {
+            let address = base.join(&reference.name).map_err(|error| unusable(&error.to_string()))?;
+            if address.as_str().len() > MAX_ADDRESS_BYTES {
+                return Err(unusable("resolves to an address that is too long"));
+            }
+            Ok(address)
+        };
         let address = address_in(&base)?;
         if resources.contains_key(address.as_str()) {
             continue;
@@ -94,13 +131,14 @@ async fn collect(
             return Err(unusable("exceeds the maximum number of references"));
         }
         let text = registry.by_reference(&reference).await?.ok_or_else(|| unusable("does not exist"))?;
+        size.add(&text).map_err(|error| unusable(&error))?;
         let schema = text.parse().map_err(|error| unusable(&error))?;
         let resource = draft_of(&schema).create_resource(schema.clone());
         // Confluent's clients resolve all names against the first schema, others against the one that refers.
         resources.entry(address_in(&root)?.to_string()).or_insert_with(|| resource.clone());
-        let base = base_of(&schema, &address);
+        let base = Arc::new(base_of(&schema, &address));
         resources.insert(address.to_string(), resource);
-        pending.extend(text.references.into_iter().map(|reference| (base.clone(), reference)));
+        pending.extend(text.references.into_iter().map(|reference| (Arc::clone(&base), reference)));
     }
     Ok(resources)
 }

@@ -1,14 +1,14 @@
 //! Encodes events with the schemas that they are written with: the product's own, which are registered automatically, or
 //! the latest ones of their subjects.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jsonschema::Validator;
 use serde::Serialize;
 
 use super::args::{RegistryArgs, WriterArgs};
-use super::client::SchemaText;
+use super::client::{ProvenSchema, SchemaText};
 use super::misfit::misfit;
 use super::schema::{Schema, validate};
 use super::{Codec, CodecError, MAGIC, known, subject_of};
@@ -21,8 +21,8 @@ const REFRESH_PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Written {
     validator: Validator,
     pub(super) id: u32,
-    /// The schema as the registry first returned it.
-    pub(super) text: OnceLock<SchemaText>,
+    /// The schema as the registry stores it.
+    pub(super) text: SchemaText,
     latest: Mutex<Latest>,
 }
 
@@ -34,13 +34,8 @@ struct Latest {
 }
 
 impl Written {
-    fn new(validator: Validator, id: u32) -> Self {
-        Self {
-            validator,
-            id,
-            text: OnceLock::new(),
-            latest: Mutex::new(Latest { fetched: Instant::now(), unusable: None }),
-        }
+    fn new(validator: Validator, ProvenSchema { id, text }: ProvenSchema) -> Self {
+        Self { validator, id, text, latest: Mutex::new(Latest { fetched: Instant::now(), unusable: None }) }
     }
 
     fn is_fresh(&self) -> bool {
@@ -175,8 +170,8 @@ impl Codec {
         let schema = serde_json::from_str(event_type.schema).map_err(CodecError::rejected)?;
         let validator = jsonschema::validator_for(&schema).map_err(CodecError::rejected)?;
         let text = SchemaText::of_json(event_type.schema.to_owned());
-        let id = self.registry.register(&subject_of(topic), &text).await?;
-        Ok(Arc::new(Written::new(validator, id)))
+        let registered = self.registry.register(&subject_of(topic), &text).await?;
+        Ok(Arc::new(Written::new(validator, registered)))
     }
 
     async fn fetch_latest(
@@ -197,6 +192,7 @@ impl Codec {
             known.note(None);
             return Ok(Arc::clone(known));
         }
+        let proven = self.registry.prove(latest.id, &latest.text).await?;
         let (id, version) = (latest.id, latest.version);
         let usable = Schema::compile(latest.text, id, &self.registry).await.and_then(|schema| {
             let validator = schema.into_validator();
@@ -217,6 +213,6 @@ impl Codec {
             }
         };
         tracing::info!(subject, version, id, "writing events with the latest schema");
-        Ok(Arc::new(Written::new(validator, id)))
+        Ok(Arc::new(Written::new(validator, proven)))
     }
 }

@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use json_schema_compatibility::Level;
 
 use crate::output::Output;
-use crate::registry::{RegistryArgs, RegistryClient, SchemaText};
+use crate::registry::{ProvenSchema, RegistryArgs, RegistryClient, SchemaText};
 use local::{LocalArgs, LocalSchema};
 use serde_json::json;
 
@@ -107,8 +107,10 @@ async fn register(args: &SourceArgs) -> anyhow::Result<()> {
     let mut refused = Vec::new();
     for LocalSchema { subject, text, .. } in args.local.read()? {
         match registry.register(&subject, &SchemaText::of_json(text)).await {
-            Ok(id) if args.json => output.json(&json!({ "subject": subject, "id": id })),
-            Ok(id) => output.line(format_args!("{subject}  id {id}")),
+            Ok(ProvenSchema { id, .. }) if args.json => {
+                output.json(&json!({ "subject": subject, "id": id }));
+            }
+            Ok(ProvenSchema { id, .. }) => output.line(format_args!("{subject}  id {id}")),
             Err(error) => {
                 let error = error.to_string();
                 if args.json {

@@ -193,8 +193,12 @@ async fn take(
     let vehicle = parse_vehicle(&document, Utc::now().year()).map_err(Problem::invalid_fields)?;
     let vin = vehicle.vin.clone();
     if let Err(problem) = api.check_event(&vehicle) {
-        // A vehicle that is in stock is not stored again: a repeated request gets its answer.
-        api.store.find(vin.as_str()).await?.ok_or(problem)?;
+        match api.store.find(vin.as_str()).await {
+            Ok(None) => return Err(problem),
+            // A vehicle that is in stock is not stored again, readable or not: a repeated request gets its answer.
+            Ok(Some(_)) | Err(DatabaseError::Unreadable(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     let new = NewVehicle::new(vehicle, trace).map_err(DatabaseError::internal)?;
     let new = NewVehicle { idempotency_key, ..new };

@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
-use serde_json::value::RawValue;
 
 /// A price in US dollars, stored in cents so that it always has two decimals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,10 +54,10 @@ impl fmt::Display for Price {
     }
 }
 
-/// Serializes a price as a JSON number that shows both decimals, such as `1234.50`. Works only with serde_json.
+/// Serializes a price as a number of dollars. How many decimals it shows is decided by what writes it.
 impl Serialize for Price {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        RawValue::from_string(self.to_string()).map_err(S::Error::custom)?.serialize(serializer)
+        serializer.serialize_f64(self.amount())
     }
 }
 
@@ -92,9 +90,9 @@ mod tests {
     }
 
     #[test]
-    fn a_price_is_written_as_a_number_with_two_decimals() {
+    fn a_price_is_shown_with_two_decimals() {
         for (cents, written) in [(123_405, "1234.05"), (1_236_010, "12360.10"), (500_000, "5000.00")] {
-            assert_eq!(serde_json::to_string(&Price::from_cents(cents)).unwrap(), written);
+            assert_eq!(Price::from_cents(cents).to_string(), written);
         }
     }
 }

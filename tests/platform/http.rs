@@ -97,6 +97,34 @@ async fn unreadable_bodies_are_distinguished() {
     platform.finish().await;
 }
 
+/// Some features of `serde_json` give meaning to names of fields: an object becomes the value that a text in it describes.
+#[tokio::test]
+async fn no_name_of_a_field_changes_how_a_body_is_read() {
+    let platform = platform().await;
+    for feature in ["RawValue", "Number"] {
+        let name = format!("$serde_json::private::{feature}");
+        let disguised = platform.post(&json!({ &name: vehicle("disguised").to_string() })).await;
+        let problem = problem(disguised, StatusCode::BAD_REQUEST).await;
+        assert_eq!(problem["errors"].as_array().unwrap().len(), 6, "{problem}");
+
+        let mut ignored = vehicle(feature);
+        ignored["x"] = json!({ &name: "not a value" });
+        assert_eq!(platform.post(&ignored).await.status(), StatusCode::CREATED, "{name}");
+
+        // Deeper than the limit of recursion if each text becomes a value.
+        let (open, close) = ("[".repeat(120), "]".repeat(120));
+        let nested =
+            (0..12).fold("1".to_owned(), |text, _| format!("{open}{{\"{name}\":{}}}{close}", json!(text)));
+        let deep =
+            vehicle(&format!("deep-{feature}")).to_string().replacen('{', &format!("{{\"x\":{nested},"), 1);
+        let request = http_client().post(format!("{}/stock", platform.stock()));
+        let request = request.header(CONTENT_TYPE, "application/json").body(deep);
+        assert_eq!(request.send().await.unwrap().status(), StatusCode::CREATED, "{name}");
+    }
+    assert_eq!(platform.list(platform.stock(), "/stock").await.len(), 4);
+    platform.finish().await;
+}
+
 #[tokio::test]
 async fn pages_are_linked_and_sorted_oldest_first() {
     let platform = platform().await;

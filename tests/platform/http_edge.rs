@@ -183,6 +183,40 @@ async fn a_request_that_cannot_be_read_is_answered_with_a_problem() {
     platform.finish().await;
 }
 
+#[tokio::test]
+async fn a_request_for_another_protocol_is_refused_before_its_body_and_ends_the_connection() {
+    let platform = platform().await;
+    let body = vehicle("upgraded").to_string();
+    let post = |connection: &str, protocol: &str| {
+        format!(
+            "POST /stock HTTP/1.1\r\nHost: stock\r\nConnection: {connection}\r\nUpgrade: {protocol}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let get = |path: &str, headers: &str| format!("GET {path} HTTP/1.1\r\nHost: stock\r\n{headers}\r\n");
+    let websocket = "Connection: Upgrade\r\nUpgrade: WebSocket\r\n";
+    for (base, request) in [
+        (platform.stock(), post("upgrade", "websocket")),
+        (platform.stock(), post("keep-alive", "websocket")),
+        (platform.stock(), get("/stock", websocket)),
+        (platform.stock(), get("/healthz", websocket)),
+        (platform.ads_url(), get("/ads", websocket)),
+        (platform.registry(), get("/subjects", websocket)),
+    ] {
+        let answers = exchange(base, (request.clone() + &get("/healthz", "")).as_bytes()).await;
+        assert!(answers.starts_with("HTTP/1.1 400 "), "{request}: {answers}");
+        assert!(answers.contains("\r\nconnection: close\r\n"), "{request}: {answers}");
+        assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{request}: {answers}");
+        assert!(answers.contains("/problems/malformed-request"), "{request}: {answers}");
+    }
+    // Others are ignored (RFC 9110, section 7.8): some clients offer HTTP/2 with each request.
+    let answer = exchange(platform.stock(), post("Upgrade, HTTP2-Settings, close", "h2c").as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    assert_eq!(platform.list(platform.stock(), "/stock").await.len(), 1);
+    platform.finish().await;
+}
+
 /// Starts a stock without engines.
 pub fn lonely_stock(directory: &std::path::Path, arguments: &[&str]) -> (RoleProcess, String) {
     let (port, nowhere) = (free_port().to_string(), free_port());

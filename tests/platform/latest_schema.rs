@@ -1,5 +1,7 @@
 //! Tests `--auto-register-schemas=false`: events are written with the latest schema that others registered.
 
+use diesel::connection::SimpleConnection as _;
+use diesel::{Connection as _, SqliteConnection};
 use rdkafka::Message as _;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -20,7 +22,7 @@ const PRICED: &str = "stock.vehicle-processed-value";
 struct Stock {
     _process: RoleProcess,
     url: String,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Stock {
@@ -38,7 +40,7 @@ impl Stock {
             &["--topic-replication-factor", "1", "--topic-min-insync-replicas", "1"],
         ];
         let process = RoleProcess::spawn(&arguments.concat());
-        Self { _process: process, url: format!("http://127.0.0.1:{port}"), _directory: directory }
+        Self { _process: process, url: format!("http://127.0.0.1:{port}"), directory }
     }
 
     /// Posts a vehicle. Returns `None` while stock does not listen.
@@ -145,6 +147,22 @@ async fn a_newer_version_is_used_without_a_restart() {
     })
     .await;
     assert_eq!(published(&platform, 1).await, [(id, "far".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_refused_vehicle_whose_row_in_stock_cannot_be_read_exists_all_the_same() {
+    let platform = Platform::start(&["--roles", "none"]).await;
+    Api::new(platform.registry()).register(SUBJECT, &original()).await;
+    let stock = Stock::start(&platform, platform.registry());
+    stock.await_ready().await;
+    assert_eq!(stock.post(&in_unit("spoiled", "km")).await.unwrap().0, StatusCode::CREATED);
+    assert_eq!(published(&platform, 1).await.len(), 1);
+    let path = stock.directory.path().join("stock.db");
+    let mut database = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    database.batch_execute("PRAGMA busy_timeout = 5000; UPDATE vehicles SET odometer = -1").unwrap();
+    assert_eq!(get(format!("{}/stock/1", stock.url)).await.unwrap().status(), StatusCode::NOT_FOUND);
+    let (status, problem) = stock.post(&in_unit("spoiled", "parsec")).await.unwrap();
+    assert_eq!((status, &problem["conflict"]), (StatusCode::CONFLICT, &json!("/stock/1")), "{problem}");
 }
 
 #[tokio::test]

@@ -28,6 +28,7 @@ mod operations;
 mod pipeline;
 mod refusals;
 mod registry;
+mod registry_answers;
 mod registry_api;
 mod registry_compatibility;
 mod resources;

@@ -340,3 +340,44 @@ async fn a_schema_is_compiled_with_its_references() {
     let Err(CodecError::Rejected(reason)) = decode(&codec, 7, &good()).await else { panic!("accepted") };
     assert!(reason.contains("2000"), "{reason}");
 }
+
+#[tokio::test]
+async fn a_schema_that_is_too_large_together_with_its_references_is_not_loaded() {
+    let root = json!({ "type": "object", "properties": { "year": { "$ref": "year.json" } } }).to_string();
+    let year = json!({ "maximum": 3000, "description": "x".repeat(3 << 20) }).to_string();
+    let fake = Fake::start(Content::of(&[
+        (7, "stock.vehicle-created-value", root.as_str()),
+        (8, "year", year.as_str()),
+    ]));
+    let codec = codec_of(&fake);
+    for id in [7, 8] {
+        let Err(CodecError::UnknownSchema(reason)) = decode(&codec, id, &json!({})).await else {
+            panic!("{id} was loaded")
+        };
+        assert!(reason.contains("has more than 2097152 bytes"), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn the_cache_of_schemas_is_bounded_and_those_that_proved_the_registry_are_compared_all_the_same() {
+    let schemas = |title: &str| {
+        let large = json!({ "title": title, "$comment": "x".repeat(1_500_000) }).to_string();
+        let schemas = (10..20).map(|id| (id, ("stock.vehicle-created-value".to_owned(), large.clone())));
+        Content { schemas: schemas.collect(), ..Content::default() }
+    };
+    let fake = Fake::start(schemas("one"));
+    let codec = codec_of(&fake);
+    let asked = || std::mem::take(&mut fake.content.lock().unwrap().asked);
+    for id in 10..20 {
+        assert!(decode(&codec, id, &good()).await.is_ok(), "{id}");
+    }
+    assert_eq!(asked(), (10..20).collect::<Vec<_>>());
+    assert!(decode(&codec, 19, &good()).await.is_ok());
+    assert_eq!(asked(), [], "the newest is cached");
+    assert!(decode(&codec, 10, &good()).await.is_ok());
+    assert_eq!(asked(), [10], "the oldest is not");
+    assert!(codec.check(&[]).await.is_ok());
+    fake.becomes(schemas("another"));
+    let reason = format!("{:#}", codec.check(&[]).await.unwrap_err());
+    assert!(reason.contains("no longer has schema"), "{reason}");
+}

@@ -45,7 +45,7 @@ impl PostgresAddress {
     /// everything.
     ///
     /// # Errors
-    /// Returns [`DatabaseError::Unavailable`] when no server can be reached, accepts the credentials and presents a
+    /// Returns [`DatabaseError::Unavailable`] when no server can be reached, accepts the connection and presents a
     /// valid certificate. Returns [`DatabaseError::ReadOnly`] when `target_session_attrs` requires a server that
     /// accepts writes and none does.
     pub async fn connect(&self) -> Result<PostgresConnection, DatabaseError> {
@@ -147,7 +147,7 @@ pub(super) async fn adopt(
     match timeout(limit, AsyncPgConnection::try_from(client)).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(ConnectionError::CouldntSetupConfiguration(error))) => {
-            Err(PostgresError::from_diesel(&error, reports, driver.end()).into())
+            Err(PostgresError::from_diesel(&error, reports, driver.end()).while_connecting().into())
         }
         Ok(Err(error)) => Err(DatabaseError::unavailable(error)),
         Err(_) => Err(no_answer(limit)),

@@ -83,7 +83,7 @@ async fn open_one(
         };
         match timeout(share, attempt).await {
             Ok(Ok(session)) => return Ok(session),
-            Ok(Err(error)) => failures.push(error),
+            Ok(Err(error)) => failures.push(error.while_connecting()),
             Err(_) => failures.push(PostgresError::unavailable(format!("no answer within {share:.1?}"))),
         }
     }

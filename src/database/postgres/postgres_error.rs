@@ -88,6 +88,17 @@ impl PostgresError {
         Self::reported(code, information.message(), information.details(), information.hint())
     }
 
+    /// Converts an error that occurred before a session could be used. What the server refuses then, an operator can
+    /// permit while the process waits, whatever its code.
+    pub(super) fn while_connecting(self) -> Self {
+        match self.verdict {
+            Verdict::Unavailable | Verdict::ReadOnly => self,
+            Verdict::Conflict | Verdict::Refused | Verdict::Internal => {
+                Self { verdict: Verdict::Unavailable, ..self }
+            }
+        }
+    }
+
     /// Prepends `context` to the text.
     pub(super) fn context(mut self, context: &str) -> Self {
         self.text = format!("{context}: {}", self.text);
@@ -166,4 +177,22 @@ pub(super) fn chain(error: &dyn Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_refuses_to_a_new_connection_is_unavailable_unless_it_is_read_only() {
+        for code in ["55000", "42501", "0A000", "22023", "40001", "42704", "XX000", "28P01", "3D000", "57P03"]
+        {
+            let code = SqlState::parse(code.as_bytes()).unwrap();
+            let error = PostgresError::reported(code, "refused", None, None).while_connecting();
+            assert!(matches!(DatabaseError::from(error), DatabaseError::Unavailable(_)), "{code}");
+        }
+        let read_only = PostgresError::reported(SqlState::READ_ONLY_TRANSACTION, "", None, None);
+        let read_only = DatabaseError::from(read_only.while_connecting());
+        assert!(matches!(read_only, DatabaseError::ReadOnly(_)));
+    }
 }

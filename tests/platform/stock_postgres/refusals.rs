@@ -10,7 +10,7 @@ use reqwest::StatusCode;
 use tempfile::TempDir;
 
 use super::load;
-use super::world::{World, vehicle_of};
+use super::world::{Sql, World, vehicle_of};
 use crate::support::vehicle;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -30,6 +30,39 @@ async fn a_server_without_free_connections_is_reported_and_retried() {
     sql.run(&format!("ALTER ROLE {user} CONNECTION LIMIT -1")).await;
     world.accept_eventually(&stock, "after").await;
     stock.await_ready().await;
+    world.audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_refuses_connections_is_unavailable_until_it_accepts_them() {
+    let Some(world) = World::shared().await else { return };
+    let sql = Sql::connect(&world.server.url("127.0.0.1", "postgres")).await;
+    let stock = world.stock().await;
+    stock.await_ready().await;
+    let name = &world.database;
+    for (code, refuse, accept) in [
+        (
+            "55000",
+            format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"),
+            format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true"),
+        ),
+        (
+            "42501",
+            format!("REVOKE CONNECT ON DATABASE {name} FROM PUBLIC, {name}"),
+            format!("GRANT CONNECT ON DATABASE {name} TO {name}"),
+        ),
+    ] {
+        world.accept_eventually(&stock, &format!("before-{code}")).await;
+        sql.run(&refuse).await;
+        sql.run(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{name}'"))
+            .await;
+        world.await_refusal(&stock, &format!("until-{code}")).await;
+        stock.await_unready("database", &[code]).await;
+        world.post(&stock, &format!("refused-{code}")).await.assert_unavailable();
+        sql.run(&accept).await;
+        world.accept_eventually(&stock, &format!("after-{code}")).await;
+        stock.await_ready().await;
+    }
     world.audit().await;
 }
 
