@@ -104,9 +104,9 @@ async fn check(auto_register: bool, accepted_meanwhile: StatusCode) {
     let target = format!("redirects to {}/", platform.registry());
     for (answers, words) in [
         (Answers::Redirect(301), &*target),
-        (Answers::Redirect(302), "302"),
-        (Answers::Redirect(303), "SCHEMA_REGISTRY_URL"),
-        (Answers::Redirect(307), "307"),
+        (Answers::Redirect(302), "responded 302"),
+        (Answers::Redirect(303), "responded 303"),
+        (Answers::Redirect(307), "responded 307"),
         (Answers::List, "unexpected body"),
         (Answers::Id(1), "schema 1, which is another schema"),
         (Answers::Id(4_000_000), "schema 4000000, which it does not have"),
