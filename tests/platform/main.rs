@@ -32,6 +32,7 @@ mod registry_answers;
 mod registry_api;
 mod registry_compatibility;
 mod resources;
+mod retention;
 mod role_settings;
 mod schemas;
 mod settings;
