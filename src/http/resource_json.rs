@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 use serde_json::Serializer;
-use serde_json::ser::Formatter;
+use serde_json::ser::{CharEscape, CompactFormatter, Formatter};
 
 /// The name of the fields that contain a price.
 const PRICE: &str = "price";
@@ -25,20 +25,31 @@ pub(super) fn to_json(resource: &impl Serialize) -> serde_json::Result<Vec<u8>> 
 #[derive(Default)]
 struct WithPrices {
     is_in_name: bool,
+    /// The number of texts and escaped characters of the name so far.
+    parts: usize,
     is_price: bool,
 }
 
 impl Formatter for WithPrices {
     fn begin_object_key<W: Write + ?Sized>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        self.is_in_name = true;
+        (self.is_in_name, self.parts) = (true, 0);
         if first { Ok(()) } else { writer.write_all(b",") }
     }
 
     fn write_string_fragment<W: Write + ?Sized>(&mut self, writer: &mut W, text: &str) -> io::Result<()> {
         if self.is_in_name {
-            self.is_price = text == PRICE;
+            self.parts += 1;
+            self.is_price = self.parts == 1 && text == PRICE;
         }
         writer.write_all(text.as_bytes())
+    }
+
+    fn write_char_escape<W: Write + ?Sized>(&mut self, writer: &mut W, escape: CharEscape) -> io::Result<()> {
+        if self.is_in_name {
+            self.parts += 1;
+            self.is_price = false;
+        }
+        CompactFormatter.write_char_escape(writer, escape)
     }
 
     fn end_object_key<W: Write + ?Sized>(&mut self, _: &mut W) -> io::Result<()> {
@@ -91,10 +102,10 @@ mod tests {
 
         #[test]
         fn everything_else_is_written_as_serde_json_does(
-            name in "\\PC{0,8}|price\"?", text in any::<String>(), number in any::<f64>(), whole in any::<i64>(),
+            name in "\\PC{0,8}|\"?price\"|\"price|price ", text in any::<String>(), number in any::<f64>(), whole in any::<i64>(),
         ) {
             let resource = json!({
-                "a": [number, text, null, true], name: [whole, { "x": text }], "z": { "y": number, "price": text },
+                "a": [number, text, null, true], name: [number, whole, { "x": text }], "z": { "y": number, "price": text },
             });
             prop_assert_eq!(written(&resource), serde_json::to_string(&resource).unwrap());
         }

@@ -154,7 +154,7 @@ async fn clients_see_only_what_no_failover_can_undo_and_the_writer_sees_all() {
     database.run_command(doc! { "profile": 0 }).await.unwrap();
     let finds = doc! { "op": "query", "command.find": "ads" };
     let profile = database.collection::<Document>("system.profile");
-    let profile = profile.find(finds).sort(doc! { "ts": 1 }).await.unwrap();
+    let profile = profile.find(finds).sort(doc! { "$natural": 1 }).await.unwrap();
     let profile: Vec<_> = profile.try_collect().await.unwrap();
     let level = |find: &Document| {
         let concern = find.get_document("command").unwrap().get_document("readConcern").unwrap();

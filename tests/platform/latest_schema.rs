@@ -150,7 +150,7 @@ async fn a_newer_version_is_used_without_a_restart() {
 }
 
 #[tokio::test]
-async fn a_refused_vehicle_whose_row_in_stock_cannot_be_read_exists_all_the_same() {
+async fn a_refused_vehicle_whose_row_in_stock_cannot_be_read_still_exists() {
     let platform = Platform::start(&["--roles", "none"]).await;
     Api::new(platform.registry()).register(SUBJECT, &original()).await;
     let stock = Stock::start(&platform, platform.registry());

@@ -359,7 +359,7 @@ async fn a_schema_that_is_too_large_together_with_its_references_is_not_loaded()
 }
 
 #[tokio::test]
-async fn the_cache_of_schemas_is_bounded_and_those_that_proved_the_registry_are_compared_all_the_same() {
+async fn the_cache_of_schemas_is_bounded_and_those_that_proved_the_registry_are_still_compared() {
     let schemas = |title: &str| {
         let large = json!({ "title": title, "$comment": "x".repeat(1_500_000) }).to_string();
         let schemas = (10..20).map(|id| (id, ("stock.vehicle-created-value".to_owned(), large.clone())));

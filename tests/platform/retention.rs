@@ -1,6 +1,6 @@
 //! Tests what the brokers delete while consumers work.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::consumers::{CREATED, PROCESSED, Values, vins};
 use crate::support::kafka::read_all;
@@ -11,7 +11,7 @@ use crate::support::{Platform, eventually};
 #[tokio::test]
 async fn records_that_are_deleted_while_they_are_estimated_are_not_lost() {
     let platform = Platform::start(&["--roles", "stock,ads"]).await;
-    let estimator = Role::join(&platform, "estimate", &["--processing-time", "8s"]);
+    let estimator = Role::join(&platform, "estimate", &["--processing-time", "15s"]);
     platform.accept("frame").await;
     platform.await_ads(1).await;
     let values = Values::like(&platform, CREATED).await;
@@ -30,8 +30,7 @@ async fn records_that_are_deleted_while_they_are_estimated_are_not_lost() {
         delete_records(platform.kafka(), CREATED, partition).await;
     }
     // After a silence, the estimator compares the log with what it has read.
-    let deleted = Instant::now();
-    eventually("a silence", async || (deleted.elapsed() > Duration::from_millis(500)).then_some(())).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
     for partition in 0..3 {
         fill(platform.kafka(), CREATED, partition, &values.of(&vins(&format!("next-{partition}"), 1))).await;
     }

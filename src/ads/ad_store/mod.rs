@@ -29,7 +29,7 @@ pub trait AdStore: Send + Sync {
     /// Creates the schema if it is missing, then checks that the store responds.
     async fn check(&self) -> Result<(), DatabaseError>;
 
-    /// Returns the id of the newest ad. Returns `None` when there is no ad, or when the last key before [`AFTER_IDS`] is not
+    /// Returns the id of the newest ad. Returns `None` when there is no ad, or when the last key before the text `g` is not
     /// a UUID.
     async fn newest(&self) -> Result<Option<Uuid>, DatabaseError>;
 

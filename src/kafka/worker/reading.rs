@@ -166,7 +166,12 @@ impl<H: Handler> Session<'_, H> {
                 if self.note_shorter_logs() {
                     return Err(error).context(reason);
                 }
-                self.ending.get_or_insert_with(|| format!("{reason}: {error}"));
+                if self.ending.is_none() {
+                    let Worker { topic, group, .. } = self.worker;
+                    let records = self.in_flight.len();
+                    tracing::warn!(topic, group, records, "{reason}, completing the records in flight first");
+                    self.ending = Some(format!("{reason}: {error}"));
+                }
             }
             // The check of the cluster reports these errors.
             Some(

@@ -14,10 +14,11 @@ use futures::TryStreamExt as _;
 use mongodb::bson::{Document, RawDocumentBuf, doc};
 use mongodb::error::{ErrorKind, InsertManyError};
 use mongodb::options::{
-    CollectionOptions, IndexOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
+    Acknowledgment, CollectionOptions, IndexOptions, ReadConcern, ReadPreference, SelectionCriteria,
+    WriteConcern,
 };
 use mongodb::{Client, Collection, Cursor, IndexModel};
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 use uuid::Uuid;
 
 use super::insertion::insert_each;
@@ -46,6 +47,8 @@ pub struct MongoAds {
     collection: Collection<RawDocumentBuf>,
     /// The same collection as the writer sees it: on the primary, with what is not on a majority yet.
     written: Collection<RawDocumentBuf>,
+    /// Whether the index existed at a check. Later checks only read, so that lists are served without a primary.
+    indexed: OnceCell<()>,
     /// Limits the pages that are read at a time, because the driver receives up to 16 MiB before the first row.
     pages: Semaphore,
 }
@@ -74,15 +77,17 @@ impl MongoAds {
         Ok(Self {
             collection: database.collection(COLLECTION),
             written: database.collection_with_options(COLLECTION, written),
+            indexed: OnceCell::new(),
             pages: Semaphore::new(PAGES),
         })
     }
 
-    /// Creates the unique index if it is missing.
+    /// Creates the unique index if it is missing. A write that follows and reaches a majority covers it.
     async fn create_index(&self) -> Result<(), DatabaseError> {
         let options = IndexOptions::builder().unique(true).build();
         let index = IndexModel::builder().keys(doc! { "vin": 1 }).options(options).build();
-        self.written.create_index(index).await.map(drop).map_err(database_error)
+        let on_primary = WriteConcern::builder().w(Acknowledgment::Nodes(1)).build();
+        self.written.create_index(index).write_concern(on_primary).await.map(drop).map_err(database_error)
     }
 
     /// Inserts ads in a single call.
@@ -170,7 +175,7 @@ impl MongoAds {
 #[async_trait]
 impl AdStore for MongoAds {
     async fn check(&self) -> Result<(), DatabaseError> {
-        in_time(self.create_index()).await?;
+        self.indexed.get_or_try_init(|| in_time(self.create_index())).await?;
         self.documents(doc! { "_id": "" }, 1).await.map(drop)
     }
 
