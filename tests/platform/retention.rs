@@ -1,12 +1,17 @@
 //! Tests what the brokers delete while consumers work.
 
-use std::time::Duration;
-
 use crate::consumers::{CREATED, PROCESSED, Values, vins};
 use crate::support::kafka::read_all;
 use crate::support::role::Role;
 use crate::support::topics::{delete_records, fill};
-use crate::support::{Platform, eventually};
+use crate::support::{Platform, eventually, get};
+
+/// Returns the age in seconds of the oldest record in flight.
+async fn age(estimator: &Role) -> Option<f64> {
+    let metrics = get(estimator.url("/metrics")).await.ok()?.text().await.ok()?;
+    let line = metrics.lines().find(|line| line.starts_with("estimate_oldest_in_flight_seconds "))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
 
 #[tokio::test]
 async fn records_that_are_deleted_while_they_are_estimated_are_not_lost() {
@@ -30,7 +35,9 @@ async fn records_that_are_deleted_while_they_are_estimated_are_not_lost() {
         delete_records(platform.kafka(), CREATED, partition).await;
     }
     // After a silence, the estimator compares the log with what it has read.
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let begun = age(&estimator).await.unwrap();
+    eventually("a silence of a second", async || age(&estimator).await.filter(|age| *age >= begun + 1.0))
+        .await;
     for partition in 0..3 {
         fill(platform.kafka(), CREATED, partition, &values.of(&vins(&format!("next-{partition}"), 1))).await;
     }
