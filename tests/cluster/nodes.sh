@@ -106,6 +106,7 @@ start_kafka() {
         protocols+=,CONTROLLER:PLAINTEXT
     fi
     mkdir -p "$data"
+    # Retention is checked often, so that a test whose old records it deletes fails each time.
     cat >"$data/server.properties" <<PROPERTIES
 $(metadata_settings "$node")
 listeners=$listeners
@@ -123,6 +124,8 @@ transaction.state.log.replication.factor=3
 transaction.state.log.min.isr=2
 transaction.state.log.num.partitions=6
 log.cleaner.dedupe.buffer.size=16777216
+log.initial.task.delay.ms=1000
+log.retention.check.interval.ms=1000
 num.network.threads=2
 num.io.threads=4
 PROPERTIES

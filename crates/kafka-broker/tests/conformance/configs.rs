@@ -10,7 +10,7 @@ use kafka_protocol::messages::{
     alter_configs_request, incremental_alter_configs_request,
 };
 
-use crate::harness::{bootstrap, configured_topic, eventually, is_kafka_4, topic, unique};
+use crate::harness::{bootstrap, configured_topic, eventually, is_kafka_4, unique};
 use crate::raw::{Raw, text};
 
 const TOPIC: i8 = 2;
@@ -133,7 +133,7 @@ fn a_config_is_set_and_deleted_and_the_others_remain() {
 
 #[test]
 fn elements_are_appended_to_lists_and_subtracted() {
-    let topic = topic(1);
+    let topic = configured_topic(&[]);
     let mut raw = connect_for(&topic);
     for (operation, element, policy) in [
         (APPEND, "compact", "delete,compact"),
@@ -165,7 +165,7 @@ fn altering_without_increments_replaces_all_configs_at_each_version() {
 
 #[test]
 fn changes_that_are_refused_or_only_validated_change_nothing() {
-    let topic = topic(1);
+    let topic = configured_topic(&[]);
     let mut raw = connect_for(&topic);
     let valid: &[_] = &[(SET, "retention.ms", Some("1000"))];
     for version in 0..=1 {
@@ -189,7 +189,7 @@ fn changes_that_are_refused_or_only_validated_change_nothing() {
 
 #[test]
 fn all_topic_configs_are_described() {
-    let topic = topic(1);
+    let topic = configured_topic(&[]);
     let mut raw = connect_for(&topic);
     let names: Vec<String> = values(&mut raw, &topic).into_keys().collect();
     assert_eq!(names.len(), config_count(), "{names:?}");
@@ -232,7 +232,7 @@ fn values_are_accepted_and_described_in_their_normal_form() {
 
 #[test]
 fn the_configs_that_kafka_4_removed_are_accepted_before_it() {
-    let topic = topic(1);
+    let topic = configured_topic(&[]);
     let mut raw = connect_for(&topic);
     for (name, value) in
         [("message.downconversion.enable", "false"), ("message.timestamp.difference.max.ms", "0")]
@@ -248,7 +248,7 @@ fn the_configs_that_kafka_4_removed_are_accepted_before_it() {
 
 #[test]
 fn values_of_the_wrong_type_or_out_of_range_are_refused() {
-    let topic = topic(1);
+    let topic = configured_topic(&[]);
     let mut raw = connect_for(&topic);
     for (name, value) in [
         ("cleanup.policy", "foo"),
@@ -322,7 +322,7 @@ fn brokers_and_their_loggers_are_described() {
 
 #[test]
 fn only_the_named_configs_are_described() {
-    let topic = topic(1);
+    let topic = configured_topic(&[]);
     let mut raw = connect_for(&topic);
     for (keys, count) in
         [(Some(vec![text("retention.ms"), text("no.such.config")]), 1), (Some(vec![]), config_count())]

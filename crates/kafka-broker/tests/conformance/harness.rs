@@ -21,6 +21,8 @@ use crate::raw::Raw;
 /// Long enough for the first transaction of a cluster that has just started.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+pub const KEEP_RECORDS: (&str, &str) = ("retention.ms", "-1");
+
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 
 static BOOTSTRAP: LazyLock<String> = LazyLock::new(|| {
@@ -95,16 +97,17 @@ pub fn options() -> AdminOptions {
     AdminOptions::new().operation_timeout(Some(PATIENCE))
 }
 
-/// Creates a topic and waits until each broker knows the leaders of all its partitions.
+/// Creates a topic and waits until each broker knows the leaders of all its partitions. It keeps all records: those of
+/// many tests have old timestamps, which the brokers would delete from time to time.
 pub fn topic(partitions: i32) -> String {
     topic_at(bootstrap(), partitions)
 }
 
 pub fn topic_at(bootstrap: &str, partitions: i32) -> String {
-    topic_with(bootstrap, partitions, &[])
+    topic_with(bootstrap, partitions, &[KEEP_RECORDS])
 }
 
-/// Creates a topic of one partition with these configs, and waits until each broker knows its leader.
+/// Creates a topic of one partition with only these configs, and waits until each broker knows its leader.
 pub fn configured_topic(configs: &[(&str, &str)]) -> String {
     topic_with(bootstrap(), 1, configs)
 }

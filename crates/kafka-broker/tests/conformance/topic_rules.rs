@@ -119,7 +119,7 @@ fn timestamps_too_far_from_the_clock_of_the_broker_are_refused() {
     }
     for (configs, accepted, refused) in cases {
         let config = configs[0].0;
-        let topic = configured_topic(&configs);
+        let topic = configured_topic(&[configs.as_slice(), &[KEEP_RECORDS]].concat());
         let mut raw = Raw::to_leader_of(&topic, 0);
         assert_eq!(produce(&mut raw, &topic, None, at(&accepted)).error_code, 0, "{config}");
         // A record without a timestamp is not checked.
@@ -173,7 +173,7 @@ fn batches_are_stored_with_the_codec_of_the_topic() {
         ("lz4", "snappy", 3),
         ("zstd", "none", 4),
     ] {
-        let topic = configured_topic(&[("compression.type", of_topic)]);
+        let topic = configured_topic(&[("compression.type", of_topic), KEEP_RECORDS]);
         let settings = [("compression.type", of_producer), ("linger.ms", "100")];
         let producer = producer(&settings);
         let sent = (0..20).map(|_| {

@@ -22,7 +22,7 @@ fn altered_configs_survive_and_apply() {
     assert_eq!(alter(&mut raw, 2, &topic, &[(0, "max.message.bytes", Some("1000"))]), 0);
     broker.crash();
     let mut raw = Raw::connect_to(&broker.address());
-    assert_eq!(own(&mut raw, &topic), [("max.message.bytes".to_owned(), "1000".to_owned())]);
+    assert!(own(&mut raw, &topic).contains(&("max.message.bytes".to_owned(), "1000".to_owned())));
     let too_large = send(&broker.producer(&[]), &topic, 0, &"x".repeat(2000));
     assert!(too_large.is_err());
 }
