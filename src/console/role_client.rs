@@ -48,7 +48,6 @@ pub fn new_client() -> anyhow::Result<Client> {
         .timeout(TIMEOUT)
         .connect_timeout(CONNECT_TIMEOUT)
         .pool_idle_timeout(IDLE_TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none())
         .build()
         .context("cannot set up the HTTP client")
 }

@@ -1,6 +1,7 @@
 //! Reads a topic from its first record to the record that is the last one when reading begins.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,7 @@ pub struct TopicReader {
     topic: String,
     /// The partitions that were not read to their end yet.
     left: BTreeMap<i32, Left>,
-    ends: BTreeMap<i32, i64>,
+    offsets: BTreeMap<i32, Range<i64>>,
 }
 
 /// The remaining offsets of a partition.
@@ -55,13 +56,13 @@ impl TopicReader {
         let unreadable = || format!("cannot read {topic}");
         let everything = consumer(kafka, "read_uncommitted").with_context(unreadable)?;
         let committed = consumer(kafka, "read_committed").with_context(unreadable)?;
-        let (mut left, mut ends) = (BTreeMap::new(), BTreeMap::new());
+        let (mut left, mut offsets) = (BTreeMap::new(), BTreeMap::new());
         let mut list = TopicPartitionList::new();
         for partition in partitions(&everything, topic).with_context(unreadable)? {
             let (first, end) =
                 everything.fetch_watermarks(topic, partition, CALL_TIMEOUT).with_context(unreadable)?;
             let next = from.get(&partition).copied().unwrap_or(first).max(first);
-            ends.insert(partition, end);
+            offsets.insert(partition, first..end);
             if next >= end {
                 continue;
             }
@@ -71,12 +72,17 @@ impl TopicReader {
             left.insert(partition, Left { next, end, doubted: false });
         }
         committed.assign(&list).with_context(unreadable)?;
-        Ok(Self { consumer: committed, topic: topic.to_owned(), left, ends })
+        Ok(Self { consumer: committed, topic: topic.to_owned(), left, offsets })
     }
 
     /// Returns the offset in each partition up to which the reader reads.
-    pub fn ends(&self) -> &BTreeMap<i32, i64> {
-        &self.ends
+    pub fn ends(&self) -> BTreeMap<i32, i64> {
+        self.offsets.iter().map(|(partition, offsets)| (*partition, offsets.end)).collect()
+    }
+
+    /// Returns the offsets that each partition has, whichever the reader reads.
+    pub fn offsets(&self) -> &BTreeMap<i32, Range<i64>> {
+        &self.offsets
     }
 
     /// Calls `each` for every record, in order within a partition.

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode};
 use serde::Deserialize;
 
@@ -25,7 +24,7 @@ const MAX_TYPE_BYTES: usize = 40;
 /// # Errors
 /// Fails when the certificates of this machine cannot be read.
 pub fn http_client(timeout: Duration) -> anyhow::Result<Client> {
-    let builder = https::client().timeout(timeout).redirect(Policy::none()).pool_idle_timeout(IDLE_TIMEOUT);
+    let builder = https::client().timeout(timeout).pool_idle_timeout(IDLE_TIMEOUT);
     builder.build().context("cannot set up an HTTP client")
 }
 

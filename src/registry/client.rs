@@ -11,7 +11,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{self, HeaderMap};
-use reqwest::redirect::Policy;
 use reqwest::{Client, Method, StatusCode};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -72,7 +71,9 @@ impl SchemaText {
     /// Returns whether this is the schema `other`, whose text a registry may have formatted.
     fn is_same(&self, other: &Self) -> bool {
         let is_same_json = || matches!((self.parse(), other.parse()), (Ok(one), Ok(other)) if one == other);
-        self.schema_type == other.schema_type && (self.schema == other.schema || is_same_json())
+        self.schema_type == other.schema_type
+            && self.references == other.references
+            && (self.schema == other.schema || is_same_json())
     }
 }
 
@@ -151,7 +152,7 @@ impl RegistryClient {
     pub fn new(args: &RegistryArgs) -> anyhow::Result<Self> {
         args.check()?;
         // A POST that is redirected can become a GET, which another resource answers.
-        let http = https::client().timeout(TIMEOUT).redirect(Policy::none()).build();
+        let http = https::client().timeout(TIMEOUT).build();
         let user = args.urls.first().filter(|url| !url.username().is_empty());
         Ok(Self {
             http: http.context("cannot set up an HTTP client")?,

@@ -11,6 +11,7 @@ mod missing;
 mod reason;
 mod schema;
 mod schema_cache;
+mod schema_size;
 mod written;
 
 use std::collections::{BTreeMap, HashMap};
@@ -24,6 +25,7 @@ use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 pub use args::{RegistryArgs, WriterArgs};
 pub use client::{ProvenSchema, Reference, RegisteredSchema, RegistryClient, SchemaText};
 pub use error::CodecError;
+pub use schema_size::SchemaSize;
 
 use crate::event::EventType;
 use missing::MissingSchemas;

@@ -7,18 +7,13 @@ use jsonschema::{Draft, Registry, Resource, Validator};
 use reqwest::Url;
 use serde_json::Value;
 
-use super::client::{Reference, RegistryClient, SchemaText};
+use super::client::{RegistryClient, SchemaText};
 use super::error::CodecError;
 use super::reason;
+use super::schema_size::SchemaSize;
 
 /// The draft of a schema without a known `$schema`.
 const DEFAULT_DRAFT: Draft = Draft::Draft7;
-/// The maximum number of schemas that a schema refers to, directly or indirectly.
-const MAX_REFERENCES: usize = 100;
-/// The maximum size of a schema together with all those that it refers to.
-const MAX_BYTES: usize = 2 * 1024 * 1024;
-/// The size of a reference in memory, apart from its texts.
-const REFERENCE_BYTES: usize = 128;
 /// The maximum length of an address that a reference resolves to.
 const MAX_ADDRESS_BYTES: usize = 4096;
 
@@ -45,7 +40,7 @@ impl Schema {
     ) -> Result<Self, CodecError> {
         let unusable =
             |reason: String| CodecError::UnknownSchema(format!("schema {id} cannot be used: {reason}"));
-        let mut size = Size::default();
+        let mut size = SchemaSize::default();
         size.add(&text).map_err(|reason| unusable(format!("it {reason}")))?;
         let schema = text.parse().map_err(unusable)?;
         // Each schema gets its own address, because versions may share an `$id`.
@@ -60,7 +55,7 @@ impl Schema {
             .with_registry(&resources)
             .build(&schema)
             .map_err(|error| unusable(error.to_string()))?;
-        Ok(Self { text, belongs_to: OnceLock::new(), bytes: size.0, validator })
+        Ok(Self { text, belongs_to: OnceLock::new(), bytes: size.bytes(), validator })
     }
 
     pub(super) fn into_validator(self) -> Validator {
@@ -76,26 +71,6 @@ impl Schema {
     }
 }
 
-/// The size of what was loaded for a schema, in bytes.
-#[derive(Default)]
-struct Size(usize);
-
-impl Size {
-    /// Adds a schema.
-    ///
-    /// # Errors
-    /// Returns the reason when all together are too large.
-    fn add(&mut self, text: &SchemaText) -> Result<(), String> {
-        let of_reference =
-            |reference: &Reference| REFERENCE_BYTES + reference.name.len() + reference.subject.len();
-        self.0 += text.schema.len() + text.references.iter().map(of_reference).sum::<usize>();
-        if self.0 > MAX_BYTES {
-            return Err(format!("has more than {MAX_BYTES} bytes, together with all that it refers to"));
-        }
-        Ok(())
-    }
-}
-
 pub(super) fn validate(validator: &Validator, value: &Value) -> Result<(), String> {
     if validator.is_valid(value) { Ok(()) } else { Err(reason::of_errors(validator.iter_errors(value))) }
 }
@@ -106,7 +81,7 @@ async fn collect(
     schema: &Value,
     address: &Url,
     registry: &RegistryClient,
-    size: &mut Size,
+    size: &mut SchemaSize,
 ) -> Result<HashMap<String, Resource>, CodecError> {
     let root = Arc::new(base_of(schema, address));
     let mut resources = HashMap::new();
@@ -127,11 +102,11 @@ async fn collect(
         if resources.contains_key(address.as_str()) {
             continue;
         }
-        if resources.len() >= MAX_REFERENCES {
-            return Err(unusable("exceeds the maximum number of references"));
-        }
         let text = registry.by_reference(&reference).await?.ok_or_else(|| unusable("does not exist"))?;
-        size.add(&text).map_err(|error| unusable(&error))?;
+        size.add(&text).map_err(|reason| {
+            let name = &reference.name;
+            CodecError::UnknownSchema(format!("the schema that refers to {name:?} {reason}"))
+        })?;
         let schema = text.parse().map_err(|error| unusable(&error))?;
         let resource = draft_of(&schema).create_resource(schema.clone());
         // Confluent's clients resolve all names against the first schema, others against the one that refers.

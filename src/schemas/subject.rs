@@ -2,14 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, Error};
 use json_schema_compatibility::{Level, Schema};
 use serde_json::Value;
 
-use crate::registry::{RegisteredSchema, RegistryClient, SchemaText};
-
-/// The maximum number of documents that a schema refers to, directly or indirectly.
-const MAX_REFERENCES: usize = 100;
+use crate::registry::{RegisteredSchema, RegistryClient, SchemaSize, SchemaText};
 
 /// Returns the compatibility level that applies to a subject.
 ///
@@ -46,25 +43,25 @@ pub(super) async fn parse(
 ) -> anyhow::Result<Schema> {
     let RegisteredSchema { id, text, .. } = registered;
     let documents = referred(registry, text).await.with_context(|| format!("schema {id} cannot be used"))?;
-    let parsed = text.parse().map_err(anyhow::Error::msg);
+    let parsed = text.parse().map_err(Error::msg);
     let parsed = parsed.and_then(|document| Ok(Schema::parse(&document, &documents)?));
     parsed.with_context(|| format!("schema {id} cannot be used"))
 }
 
 async fn referred(registry: &RegistryClient, text: &SchemaText) -> anyhow::Result<BTreeMap<String, Value>> {
-    let mut documents = BTreeMap::new();
+    let too_much = |reason| Error::msg(format!("it {reason}"));
+    let (mut documents, mut size) = (BTreeMap::new(), SchemaSize::default());
+    size.add(text).map_err(too_much)?;
     let mut pending = text.references.clone();
     while let Some(reference) = pending.pop() {
         if documents.contains_key(&reference.name) {
             continue;
         }
-        if documents.len() >= MAX_REFERENCES {
-            bail!("it has more than {MAX_REFERENCES} references");
-        }
         let target = registry.by_reference(&reference).await?;
         let target =
             target.with_context(|| format!("the referenced schema {:?} does not exist", reference.name))?;
-        let document = target.parse().map_err(anyhow::Error::msg);
+        size.add(&target).map_err(too_much)?;
+        let document = target.parse().map_err(Error::msg);
         documents.insert(reference.name, document?);
         pending.extend(target.references);
     }

@@ -7,7 +7,6 @@ use async_trait::async_trait;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use percent_encoding::percent_decode_str;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
-use reqwest::redirect::Policy;
 use tokio::runtime::Handle;
 
 use crate::https;
@@ -40,7 +39,7 @@ pub(super) struct CollectorClient {
 impl CollectorClient {
     pub(super) fn new(headers: HeaderMap) -> anyhow::Result<Self> {
         // It follows no redirect, to which it would send the headers.
-        let http = https::client().timeout(TIMEOUT).redirect(Policy::none()).build();
+        let http = https::client().timeout(TIMEOUT).build();
         Ok(Self {
             http: http.context("cannot set up an HTTP client")?,
             headers,

@@ -245,3 +245,22 @@ async fn schemas_with_references_are_compared() {
     assert_eq!(world.check(&changed("number"), &[]).0, 0);
     assert_eq!(world.check(&changed("string"), &[]).0, 1);
 }
+
+#[tokio::test]
+async fn a_schema_that_is_too_large_together_with_its_references_is_not_compared() {
+    let world = World::start().await;
+    let api = Api::new(world.platform.registry());
+    let names = ["a", "b", "c"];
+    for name in names {
+        api.register(name, &json!({ "$comment": "x".repeat(800_000), "title": name })).await;
+    }
+    let properties = names.map(|name| (name.to_owned(), json!({ "$ref": name })));
+    let schema = json!({ "type": "object", "properties": serde_json::Map::from_iter(properties) });
+    let references = names.map(|name| json!({ "name": name, "subject": name, "version": 1 }));
+    let request = json!({ "schemaType": "JSON", "schema": schema.to_string(), "references": references });
+    let path = format!("/subjects/{SUBJECT}/versions");
+    let (status, answer) = api.call(reqwest::Method::POST, &path, Some(&request)).await;
+    assert_eq!(status, 200, "{answer}");
+    let (code, _, stderr) = world.run(&["check"]);
+    assert!(code == 1 && stderr.contains("has more than 2097152 bytes"), "{stderr}");
+}

@@ -1,6 +1,7 @@
 //! Appends records to a topic: some that no schema can read, and copies of its newest ones.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use anyhow::Context as _;
 
@@ -66,8 +67,8 @@ pub async fn duplicate(kafka: &KafkaArgs, topic: &str) -> anyhow::Result<usize> 
 async fn newest(kafka: &KafkaArgs, topic: &str, count: usize) -> anyhow::Result<Vec<OutgoingRecord>> {
     let (kafka, topic) = (kafka.clone(), topic.to_owned());
     let read = move || -> anyhow::Result<Vec<OutgoingRecord>> {
-        let ends = TopicReader::open(&kafka, &topic)?.ends().clone();
-        let newest = newest_of(&ends, count, |from, each| {
+        let offsets = TopicReader::open(&kafka, &topic)?.offsets().clone();
+        let newest = newest_of(&offsets, count, |from, each| {
             TopicReader::open_from(&kafka, &topic, from)?.for_each(|record| {
                 each(record);
                 Ok(())
@@ -78,19 +79,20 @@ async fn newest(kafka: &KafkaArgs, topic: &str, count: usize) -> anyhow::Result<
     tokio::task::spawn_blocking(read).await.context("reading the topic panicked")?
 }
 
-/// Returns the `count` newest records of a topic with these ends, oldest first. Calls `read` with offsets to read from.
+/// Returns the `count` newest records of a topic with these offsets, oldest first. Calls `read` with offsets to read from.
 ///
 /// Some offsets are those of transaction markers and of aborted records, so it reads further back, and all of that part
 /// again, until each partition has enough records or was read from its first one.
 fn newest_of(
-    ends: &BTreeMap<i32, i64>,
+    offsets: &BTreeMap<i32, Range<i64>>,
     count: usize,
     mut read: impl FnMut(&BTreeMap<i32, i64>, &mut dyn FnMut(Record)) -> anyhow::Result<()>,
 ) -> anyhow::Result<Vec<Record>> {
     let mut reach = i64::try_from(count)?.saturating_mul(OFFSETS_PER_RECORD);
     loop {
+        let start = |offsets: &Range<i64>| (offsets.end - reach).max(offsets.start);
         let from: BTreeMap<_, _> =
-            ends.iter().map(|(partition, end)| (*partition, (end - reach).max(0))).collect();
+            offsets.iter().map(|(partition, offsets)| (*partition, start(offsets))).collect();
         let (mut newest, mut found) = (BTreeMap::new(), BTreeMap::<_, usize>::new());
         read(&from, &mut |record| {
             *found.entry(record.partition).or_default() += 1;
@@ -100,7 +102,7 @@ fn newest_of(
             }
         })?;
         let is_enough = |(partition, from): (&i32, &i64)| {
-            *from == 0 || found.get(partition).is_some_and(|found| *found >= count)
+            *from == offsets[partition].start || found.get(partition).is_some_and(|found| *found >= count)
         };
         if from.iter().all(is_enough) {
             return Ok(newest.into_values().collect());
@@ -126,11 +128,13 @@ async fn append(kafka: &KafkaArgs, id: &str, records: &[OutgoingRecord]) -> anyh
 mod tests {
     use super::*;
 
-    /// Returns the offsets of the newest records of a partition, and the number of records that were read.
+    /// Returns the offsets of the newest records of a topic with a partition that has these records and one from which all
+    /// were deleted, and the number of records that were read.
     fn newest(offsets: &[i64], first: i64, end: i64) -> (Vec<i64>, usize) {
         let mut read = 0;
-        let newest = newest_of(&[(0, end), (1, 0)].into(), 20, |from, each| {
-            for offset in offsets.iter().filter(|offset| **offset >= from[&0].max(first)) {
+        let emptied = 1_000_000..1_000_000;
+        let newest = newest_of(&[(0, first..end), (1, emptied)].into(), 20, |from, each| {
+            for offset in offsets.iter().filter(|offset| **offset >= from[&0]) {
                 read += 1;
                 let written =
                     OutgoingRecord { topic: "t".to_owned(), key: None, value: None, headers: Vec::new() };

@@ -26,7 +26,7 @@ impl Resolutions {
     pub fn from_now(kafka: &KafkaArgs, topic: &str) -> anyhow::Result<Self> {
         let mut resolutions = Self::from_the_beginning(kafka, topic);
         let reader = TopicReader::open(kafka, &resolutions.dead_letter_topic)?;
-        resolutions.read = reader.ends().clone();
+        resolutions.read = reader.ends();
         Ok(resolutions)
     }
 
@@ -45,7 +45,7 @@ impl Resolutions {
     /// Fails when the brokers do not respond.
     pub fn update(&mut self) -> anyhow::Result<()> {
         let reader = TopicReader::open_from(&self.kafka, &self.dead_letter_topic, &self.read)?;
-        let ends = reader.ends().clone();
+        let ends = reader.ends();
         reader.for_each(|record| {
             self.resolved.extend(resolved(&record));
             Ok(())
