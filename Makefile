@@ -186,8 +186,9 @@ image: ## Build the image of the roles; IMAGE=<name>:<tag>, VERSION=<version>
 	docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) --tag $(IMAGE) .
 
 .PHONY: clean
-clean: ## Remove build output, the data of make dev, and the cluster with its data and passwords
-	@if docker info >/dev/null 2>&1; then $(MAKE) --no-print-directory down DATA=1; \
-	elif [ -d compose/secrets ]; then echo 'Docker does not answer, so the cluster and its data remain' >&2; fi
+clean: ## Remove build output, the data of make dev, and the cluster of this folder with its data and passwords
+	@if ! [ -d compose/secrets ]; then :; \
+	elif docker info >/dev/null 2>&1; then $(MAKE) --no-print-directory down DATA=1; \
+	else echo 'Docker does not answer, so the cluster and its data remain' >&2; fi
 	rm -rf data
 	@if command -v cargo >/dev/null; then cargo clean; else rm -rf target; fi

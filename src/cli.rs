@@ -19,7 +19,7 @@ use crate::load::{self, LoadArgs};
 use crate::open_files::{self, ROLE_FILES};
 use crate::output::Output;
 use crate::schemas::{self, SchemasArgs};
-use crate::shutdown::run_until_signal;
+use crate::shutdown::{end_on_signal, run_until_signal};
 use crate::stock::{Stock, StockArgs};
 use crate::telemetry::LogArgs;
 use crate::trace::{self, TraceArgs};
@@ -73,7 +73,7 @@ pub enum Command {
     },
     /// Write a man page for each command
     Man {
-        /// Existing directory to write them to
+        /// Directory to write them to; it is created if it does not exist
         directory: PathBuf,
     },
 }
@@ -131,12 +131,12 @@ impl Command {
                 let timeout = args.shutdown.shutdown_timeout;
                 run_until_signal(timeout, async |shutdown| Console::bind(args)?.run(shutdown).await).await
             }
-            // A signal may end these at any point because they write only in transactions.
-            Self::Audit(args) => audit::run(args).await,
             Self::Load(args) => load::run(args).await,
-            Self::Dlq(args) => dlq::run(args).await,
-            Self::Schemas(args) => schemas::run(args).await,
-            Self::Healthcheck(args) => healthcheck::run(args).await,
+            // A signal may end these at any point because they write only in transactions.
+            Self::Audit(args) => end_on_signal(audit::run(args)).await,
+            Self::Dlq(args) => end_on_signal(dlq::run(args)).await,
+            Self::Schemas(args) => end_on_signal(schemas::run(args)).await,
+            Self::Healthcheck(args) => end_on_signal(healthcheck::run(args)).await,
             Self::Completions { shell } => {
                 let mut completions = Vec::new();
                 clap_complete::generate(shell, &mut command_of::<Cli>(), NAME, &mut completions);
@@ -144,7 +144,8 @@ impl Command {
                 output.raw(&completions);
                 Ok(output.finish()?)
             }
-            Self::Man { directory } => clap_mangen::generate_to(command_of::<Cli>(), &directory)
+            Self::Man { directory } => std::fs::create_dir_all(&directory)
+                .and_then(|()| clap_mangen::generate_to(command_of::<Cli>(), &directory))
                 .with_context(|| format!("cannot write man pages to {}", directory.display())),
         }
     }

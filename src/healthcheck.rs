@@ -16,6 +16,9 @@ use crate::output::Output;
 /// Shorter than the image's 5 s for a health check, so that the command can still report the reason.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Far more than a role answers. The port may belong to another program.
+const MAX_BODY_BYTES: usize = 64 * 1024;
+
 #[derive(Args, Clone, Debug)]
 pub struct HealthcheckArgs {
     /// Address that the role listens on
@@ -64,7 +67,8 @@ pub async fn run(args: HealthcheckArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     if status == StatusCode::SERVICE_UNAVAILABLE
-        && let Ok(Waiting { missing }) = response.json().await
+        && let Ok(body) = https::read_body(response, MAX_BODY_BYTES).await
+        && let Ok(Waiting { missing }) = serde_json::from_slice(&body)
     {
         let missing: Vec<_> = missing.iter().map(|(name, reason)| format!("{name} ({reason})")).collect();
         bail!("not ready, waiting for {}", missing.join(", "));

@@ -1,7 +1,8 @@
-//! Creates HTTP clients.
+//! Creates HTTP clients and reads their responses.
 
+use anyhow::ensure;
 use reqwest::redirect::Policy;
-use reqwest::{Client, ClientBuilder};
+use reqwest::{Client, ClientBuilder, Response};
 use rustls::crypto::ring;
 
 /// Returns the builder of a client. Every client of the process must be built with it: `reqwest` panics when the process
@@ -12,4 +13,17 @@ pub fn client() -> ClientBuilder {
     // Fails when an earlier call has installed it.
     let _ = ring::default_provider().install_default();
     Client::builder().redirect(Policy::none())
+}
+
+/// Reads a body of at most `max_bytes`.
+///
+/// # Errors
+/// Fails when the body is longer, or does not arrive.
+pub async fn read_body(mut response: Response, max_bytes: usize) -> anyhow::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        ensure!(body.len() + chunk.len() <= max_bytes, "the answer has more than {max_bytes} bytes");
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
 }

@@ -1,5 +1,6 @@
 //! Starts and ends an executable of the platform.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::time::Duration;
 use std::{io, process};
 
@@ -27,7 +28,9 @@ pub fn run(log: &LogArgs, work: impl Future<Output = anyhow::Result<()>>) -> ! {
             end(log, Err(anyhow::Error::msg(reason)));
         }
     };
-    end(log, runtime.block_on(work));
+    // The hook has logged the panic.
+    let result = panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(work)));
+    end(log, result.unwrap_or_else(|_| Err(anyhow::Error::msg("panicked"))));
 }
 
 /// Reports the error, if any, and ends the process. Returning from `main` instead would wait for threads that are

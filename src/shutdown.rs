@@ -25,6 +25,21 @@ impl ShutdownArgs {
     }
 }
 
+/// Runs a tool, which may be dropped at any point, until it ends or a signal arrives. Without a handler, process 1 of a
+/// container would ignore the signals (pid_namespaces(7)).
+///
+/// # Errors
+/// Returns the errors of `work`. Fails when a signal ended it.
+pub async fn end_on_signal(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    tokio::select! {
+        result = work => result,
+        _ = terminate.recv() => bail!("ended by SIGTERM"),
+        _ = interrupt.recv() => bail!("ended by SIGINT"),
+    }
+}
+
 /// Runs `work` until it ends. Cancels its token on SIGTERM or SIGINT.
 ///
 /// # Errors

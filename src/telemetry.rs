@@ -6,7 +6,6 @@ use std::{fmt, panic};
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::RecordFields;
-use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{DefaultFields, Writer};
 
@@ -36,8 +35,11 @@ pub enum LogFormat {
     Json,
 }
 
-fn parse_filter(text: &str) -> Result<String, ParseError> {
-    text.parse::<EnvFilter>().map(|_| text.to_owned())
+fn parse_filter(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("must be a level, or directives; off disables the log".to_owned());
+    }
+    text.parse::<EnvFilter>().map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 /// Sends the log of the whole process, including panics, to standard error. Returns the queue that the lines pass

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::console;
 use crate::estimate::{ModelArgs, WorkArgs};
 use crate::event::EventType;
-use crate::http::{ApiKeys, CorsOrigins, HttpArgs, HttpServer, Port};
+use crate::http::{AllowedHosts, ApiKeys, CorsOrigins, HttpArgs, HttpServer, Port};
 use crate::kafka::{ClusterCheck, KafkaArgs};
 use crate::open_files::ROLE_FILES;
 use crate::output::Output;
@@ -84,6 +84,9 @@ pub struct DevArgs {
 
     #[command(flatten)]
     pub origins: CorsOrigins,
+
+    #[command(flatten)]
+    pub hosts: AllowedHosts,
 
     #[command(flatten)]
     pub work: WorkArgs,

@@ -15,7 +15,7 @@ use crate::console::{Console, ConsoleArgs};
 use crate::database::DatabaseUrl;
 use crate::estimate::{Estimate, EstimateArgs, ModelArgs};
 use crate::event::EventType;
-use crate::http::{AllowedHosts, HttpArgs, Port};
+use crate::http::{HttpArgs, Port};
 use crate::kafka::KafkaArgs;
 use crate::registry::{RegistryArgs, WriterArgs};
 use crate::role::{Part, Role, RoleArgs};
@@ -152,7 +152,7 @@ impl Roles {
             processing_time: args.model.processing_time,
             read_only: false,
             keys: args.keys.clone(),
-            hosts: AllowedHosts::default(),
+            hosts: args.hosts.clone(),
             http: role.http.clone(),
             kafka: role.kafka.clone(),
             shutdown: role.shutdown.clone(),

@@ -39,7 +39,7 @@ fn print_letters(args: &ListArgs) -> anyhow::Result<()> {
     }
     if !args.json {
         if listed == 0 {
-            output.line(format_args!("no dead letters are waiting"));
+            output.line(format_args!("{}", args.selection.none_found(args.all)));
         }
         if more {
             output.line(format_args!("there are more than {listed} (--max)"));
@@ -68,7 +68,7 @@ fn print_summary(args: &ListArgs) -> anyhow::Result<()> {
         return Ok(output.finish()?);
     }
     if counts.is_empty() {
-        output.line(format_args!("no dead letters are waiting"));
+        output.line(format_args!("{}", args.selection.none_found(args.all)));
     } else {
         let (count, example, last) = ("COUNT", "FOR EXAMPLE", "LAST");
         output.line(format_args!("{count:>8}  {example:<36}  {last:<24}  REASON"));

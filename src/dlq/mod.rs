@@ -152,7 +152,11 @@ fn run_plan(kafka: &KafkaArgs, plan: &Plan) -> anyhow::Result<()> {
         );
     }
     if resolved == 0 {
-        output.line(format_args!("no dead letters are waiting"));
+        let none = match &plan.which {
+            Which::All(selection) => selection.none_found(false),
+            Which::These(_) => "no dead letters are waiting",
+        };
+        output.line(format_args!("{none}"));
     }
     Ok(output.finish()?)
 }

@@ -45,6 +45,16 @@ impl Selection {
         self.reason.as_ref().is_none_or(has_reason) && self.since.as_ref().is_none_or(is_recent)
     }
 
+    /// Returns what to print when no dead letter was found among those that wait or, with `all`, among all.
+    pub fn none_found(&self, all: bool) -> &'static str {
+        match (self.reason.is_some() || self.since.is_some(), all) {
+            (false, false) => "no dead letters are waiting",
+            (false, true) => "there are no dead letters",
+            (true, false) => "no waiting dead letter matches",
+            (true, true) => "no dead letter matches",
+        }
+    }
+
     /// Returns whether `count` dead letters are all that may be selected.
     pub fn is_exhausted_by(&self, count: usize) -> bool {
         self.max.is_some_and(|max| count as u64 >= max)

@@ -174,8 +174,9 @@ impl DeadLetter {
     /// Returns the headers that the record had in its own topic.
     pub fn own_headers(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
         let first_added = self.first_added().unwrap_or(usize::MAX);
+        // A record that was replayed has the number of its replays among its own.
         let is_own = move |index: usize, name: &str| {
-            !name.starts_with(HEADERS) && (index < first_added || !SPRING.contains(&name))
+            name != REPLAYS && (index < first_added || !(name.starts_with(HEADERS) || SPRING.contains(&name)))
         };
         let headers = self.record.headers().enumerate();
         headers.filter(move |(index, (name, _))| is_own(*index, name)).map(|(_, header)| header)
@@ -291,6 +292,17 @@ mod tests {
         assert_eq!(put_back, &original);
         assert_eq!(resolution.topic, "t.dlq");
         assert_eq!(resolved(&read(resolution).record), Some((0, 7)));
+    }
+
+    #[test]
+    fn a_replay_keeps_headers_of_the_record_that_are_named_like_those_of_dead_letters() {
+        let own: Vec<_> =
+            ["dlq.note", REASON, PARTITION].map(|name| (name.to_owned(), Some(b"own".to_vec()))).into();
+        let record = Record::of(&outgoing(None, Some(b"x"), own.clone()), 2, 41, None);
+        let letter = read(&DeadLetter::of(&record, "group", "reason"));
+        assert_eq!((letter.reason().as_str(), letter.origin()), ("reason", Some((2, 41))));
+        let put_back = letter.resolve("t", Resolution::Replayed).remove(0);
+        assert_eq!(put_back.headers, [own, vec![(REPLAYS.to_owned(), Some(b"1".to_vec()))]].concat());
     }
 
     #[test]

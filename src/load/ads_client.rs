@@ -7,9 +7,9 @@ use reqwest::header::LINK;
 use reqwest::{Client, Response, StatusCode};
 use serde::Deserialize;
 
-use super::bounded_body::read_body;
 use super::service_url::ServiceUrl;
 use super::stock_client::http_client;
+use crate::https::read_body;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// A page ends at about 1 MiB. Its last ad may be larger than the rest of it.

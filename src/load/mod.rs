@@ -4,7 +4,6 @@
 //! other vehicle, and the clocks of the services do not matter.
 
 mod ads_client;
-mod bounded_body;
 mod catalogue;
 mod counts;
 mod fleet;

@@ -7,9 +7,8 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, StatusCode};
 use serde::Deserialize;
 
-use super::bounded_body::read_body;
 use super::service_url::ServiceUrl;
-use crate::https;
+use crate::https::{self, read_body};
 use crate::vehicle::PlainVehicle;
 
 /// The time for one attempt. Stock itself answers within 10 s.

@@ -118,6 +118,11 @@ struct CompatibilityLevel {
     name: String,
 }
 
+#[derive(Deserialize)]
+struct Mode {
+    mode: String,
+}
+
 /// A response that must be a JSON object: serde reads a struct from a list, too, such as one of version numbers.
 struct Object<T>(T);
 
@@ -230,6 +235,15 @@ impl RegistryClient {
         }
         let missing = || CodecError::Unavailable(format!("{} has no compatibility level", self.name()));
         Ok(level.ok_or_else(missing)?.name)
+    }
+
+    /// Returns the mode of `subject`, such as READWRITE, unless the registry has no modes.
+    ///
+    /// # Errors
+    /// Fails when no registry responds.
+    pub async fn mode(&self, subject: &str) -> Result<Option<String>, CodecError> {
+        let path = format!("/mode/{}?defaultToGlobal=true", utf8_percent_encode(subject, &IN_PATH));
+        Ok(self.call::<Mode>(Method::GET, &path, None).await?.map(|Mode { mode }| mode))
     }
 
     /// Returns whether `schema` is registered under `subject`.

@@ -9,6 +9,9 @@ use super::{CheckArgs, subject};
 use crate::output::Output;
 use crate::registry::{RegistryClient, SchemaText};
 
+/// The mode in which a registry accepts new versions.
+const READ_WRITE: &str = "READWRITE";
+
 /// What a registry would do with a schema.
 enum Verdict {
     /// The subject does not exist.
@@ -18,6 +21,8 @@ enum Verdict {
     /// The schema is compatible with these versions.
     Compatible(Vec<u32>),
     Incompatible(u32, Vec<Incompatibility>),
+    /// The mode of the subject does not allow a new version.
+    Refused(String),
 }
 
 /// Prints what the registry would do with each schema.
@@ -40,7 +45,7 @@ pub(super) async fn check(args: &CheckArgs) -> anyhow::Result<()> {
         } else {
             print(&mut output, &schema.subject, level, &verdict);
         }
-        if matches!(verdict, Verdict::Incompatible(..)) {
+        if matches!(verdict, Verdict::Incompatible(..) | Verdict::Refused(_)) {
             refused.push(schema.subject);
         }
     }
@@ -49,7 +54,7 @@ pub(super) async fn check(args: &CheckArgs) -> anyhow::Result<()> {
     }
     output.finish()?;
     if !refused.is_empty() {
-        bail!("incompatible: {}", refused.join(", "));
+        bail!("the registry would refuse {}", refused.join(", "));
     }
     Ok(())
 }
@@ -57,11 +62,14 @@ pub(super) async fn check(args: &CheckArgs) -> anyhow::Result<()> {
 async fn judge(registry: &RegistryClient, schema: &LocalSchema, level: Level) -> anyhow::Result<Verdict> {
     let LocalSchema { subject, text, parsed } = schema;
     let numbers = registry.versions(subject).await?;
+    if !numbers.is_empty() && registry.is_under(subject, &SchemaText::of_json(text.clone())).await? {
+        return Ok(Verdict::Registered);
+    }
+    if let Some(mode) = registry.mode(subject).await?.filter(|mode| mode != READ_WRITE) {
+        return Ok(Verdict::Refused(mode));
+    }
     if numbers.is_empty() {
         return Ok(Verdict::New);
-    }
-    if registry.is_under(subject, &SchemaText::of_json(text.clone())).await? {
-        return Ok(Verdict::Registered);
     }
     let count = match level {
         Level::None => 0,
@@ -93,6 +101,9 @@ fn print(output: &mut Output, subject: &str, level: Level, verdict: &Verdict) {
             };
             output.line(format_args!("{subject}: compatible with {with} ({level})"));
         }
+        Verdict::Refused(mode) => {
+            output.line(format_args!("{subject}: REFUSED, the registry is in mode {mode} for it"));
+        }
         Verdict::Incompatible(version, found) => {
             output.line(format_args!("{subject}: INCOMPATIBLE with version {version} ({level})"));
             for incompatibility in found {
@@ -114,6 +125,7 @@ fn as_json(subject: &str, level: Level, verdict: &Verdict) -> Value {
         Verdict::New => ("new", Vec::new(), &[][..]),
         Verdict::Registered => ("registered", Vec::new(), &[][..]),
         Verdict::Compatible(versions) => ("compatible", versions.clone(), &[][..]),
+        Verdict::Refused(_) => ("refused", Vec::new(), &[][..]),
         Verdict::Incompatible(version, found) => ("incompatible", vec![*version], found.as_slice()),
     };
     let found: Vec<_> = found.iter().map(describe).collect();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -106,11 +107,14 @@ fn files_in(directory: &Path) -> anyhow::Result<Vec<TopicFile>> {
 
 fn read_file(path: &Path) -> anyhow::Result<String> {
     let unreadable = || format!("cannot read {}", path.display());
-    let size = fs::metadata(path).with_context(unreadable)?.len();
-    if size > MAX_FILE_BYTES {
+    let mut text = Vec::new();
+    // The size of a device or a pipe is not known before it is read.
+    let file = fs::File::open(path).with_context(unreadable)?;
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut text).with_context(unreadable)?;
+    if text.len() as u64 > MAX_FILE_BYTES {
         bail!("{} has more than {MAX_FILE_BYTES} bytes", path.display());
     }
-    fs::read_to_string(path).with_context(unreadable)
+    String::from_utf8(text).with_context(unreadable)
 }
 
 fn parse(topic: &str, text: String) -> anyhow::Result<LocalSchema> {

@@ -13,6 +13,8 @@ use crate::https;
 
 /// The timeout of a request, which is OpenTelemetry's default.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// A collector answers with a short message at most.
+const MAX_BODY_BYTES: usize = 64 * 1024;
 /// The headers that the exporter sets itself.
 const OF_EXPORTER: [HeaderName; 3] = [CONTENT_TYPE, CONTENT_ENCODING, USER_AGENT];
 
@@ -57,9 +59,18 @@ impl HttpClient for CollectorClient {
             request.headers_mut().extend(given.get(&name).map(|value| (name, value.clone())));
         }
         request.headers_mut().extend(self.headers.clone());
-        let http = self.http.clone();
-        self.runtime.spawn(async move { http.send_bytes(request).await }).await?
+        let (http, request) = (self.http.clone(), request.try_into()?);
+        self.runtime.spawn(send(http, request)).await?
     }
+}
+
+async fn send(http: reqwest::Client, request: reqwest::Request) -> Result<Response<Bytes>, HttpError> {
+    let response = http.execute(request).await?.error_for_status()?;
+    let (status, headers) = (response.status(), response.headers().clone());
+    let mut received = Response::new(https::read_body(response, MAX_BODY_BYTES).await?.into());
+    *received.status_mut() = status;
+    *received.headers_mut() = headers;
+    Ok(received)
 }
 
 #[cfg(test)]

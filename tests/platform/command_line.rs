@@ -1,8 +1,7 @@
 //! Tests the messages and exit codes of the command line.
 
 use crate::support;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::io::Read;
 use std::process::{Command, Output, Stdio};
 use vehicle_platform::https;
 
@@ -13,10 +12,6 @@ const PIPE_BYTES: usize = 65_536;
 
 fn run(arguments: &[&str]) -> Output {
     Command::new(BINARY).args(arguments).output().unwrap()
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
 }
 
 fn stderr(output: &Output) -> String {
@@ -63,6 +58,7 @@ fn wrong_usage_exits_with_2_and_names_the_flag() {
         (vec!["estimate", "--kafka-property", "no.such.setting=1"], "--kafka-property"),
         (vec!["dev", "--roles", "stok"], "--roles"),
         (vec!["healthcheck"], "--port"),
+        (vec!["stock", "--log", " "], "--log"),
         (vec!["nothing"], "nothing"),
     ] {
         let output = run(&arguments);
@@ -123,64 +119,6 @@ fn a_wrong_setting_exits_with_1_and_names_the_flag() {
     }
 }
 
-#[tokio::test]
-async fn a_health_check_succeeds_when_the_role_is_ready() {
-    let platform = Platform::start(&[]).await;
-    for url in [platform.stock(), platform.ads_url()] {
-        let (_, port) = url.rsplit_once(':').unwrap();
-        let output = run(&["healthcheck", "--port", port]);
-        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-        assert_eq!(stdout(&output), "ready\n");
-    }
-    platform.finish().await;
-}
-
-#[tokio::test]
-async fn a_health_check_names_the_missing_dependencies() {
-    let (port, nowhere) = (free_port().to_string(), free_port().to_string());
-    let kafka = format!("127.0.0.1:{nowhere}");
-    let registry = format!("http://127.0.0.1:{nowhere}");
-    let arguments = ["--kafka-bootstrap-servers", &kafka, "--schema-registry-url", &registry];
-    let _estimate = RoleProcess::spawn(&[&["estimate", "--port", &port], &arguments[..]].concat());
-    let output = eventually("an answer of the role", async || {
-        // Sets the role's port by the variable, and a proxy that must not be used.
-        let mut command = Command::new(BINARY);
-        command.arg("healthcheck").env("PORT", &port).env("http_proxy", &registry);
-        let output = command.output().unwrap();
-        (!stderr(&output).contains("no role answers")).then_some(output)
-    })
-    .await;
-    assert_eq!(output.status.code(), Some(1));
-    for dependency in ["kafka (", "schema-registry ("] {
-        assert!(stderr(&output).contains(dependency), "{}", stderr(&output));
-    }
-}
-
-#[test]
-fn a_health_check_without_a_role_names_the_address() {
-    let port = free_port().to_string();
-    let output = run(&["healthcheck", "--port", &port]);
-    assert_eq!(output.status.code(), Some(1));
-    let named = format!("http://127.0.0.1:{port}/readyz");
-    assert!(stderr(&output).contains(&named), "{}", stderr(&output));
-}
-
-#[test]
-fn a_health_check_of_another_program_reports_it() {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let port = listener.local_addr().unwrap().port().to_string();
-    let other = std::thread::spawn(move || {
-        let (connection, _) = listener.accept().unwrap();
-        let mut request = BufReader::new(&connection).lines();
-        assert!(request.any(|line| line.unwrap().is_empty()), "the request has no end");
-        (&connection).write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").unwrap();
-    });
-    let output = run(&["healthcheck", "--port", &port]);
-    other.join().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("another program"), "{}", stderr(&output));
-}
-
 #[test]
 fn a_wrong_value_that_may_be_a_secret_is_not_repeated() {
     for (variable, value) in [
@@ -217,13 +155,16 @@ fn shells_complete_the_commands_and_each_command_has_a_man_page() {
         assert!(String::from_utf8(output.stdout).unwrap().contains("outbox-retention"), "{shell}");
     }
     let directory = tempfile::tempdir().unwrap();
-    let output = run(&["man", directory.path().to_str().unwrap()]);
+    let pages = directory.path().join("man/man1");
+    let output = run(&["man", pages.to_str().unwrap()]);
     assert!(output.status.success(), "{}", stderr(&output));
-    let page = std::fs::read_to_string(directory.path().join("vehicle-platform-stock.1")).unwrap();
-    assert!(page.contains("retention"), "{page}");
-    let output = run(&["man", "/does/not/exist"]);
+    let page = pages.join("vehicle-platform-stock.1");
+    let text = std::fs::read_to_string(&page).unwrap();
+    assert!(text.contains("retention"), "{text}");
+    let below_a_file = page.join("man1");
+    let output = run(&["man", below_a_file.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("/does/not/exist"), "{}", stderr(&output));
+    assert!(stderr(&output).contains(below_a_file.to_str().unwrap()), "{}", stderr(&output));
 }
 
 /// Runs a shell script in which `$BINARY` is the executable.

@@ -116,6 +116,18 @@ async fn a_browser_loads_the_page_from_one_origin_under_a_strict_policy() {
 }
 
 #[tokio::test]
+async fn the_console_of_dev_may_be_used_under_the_name_of_a_proxy() {
+    let arguments = ["--roles", "stock", "--console-port", "0", "--allowed-host", "console.example"];
+    let platform = Platform::start(&arguments).await;
+    let under = async |host: &str| {
+        let request = http_client().get(platform.console()).header("host", host);
+        request.send().await.unwrap().status()
+    };
+    assert_eq!(under("console.example").await, StatusCode::OK);
+    assert_eq!(under("rebound.example").await, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
 async fn the_number_of_open_pages_is_bounded() {
     let (mut console, page) = lonely_console(&[]).await;
     let mut open = Vec::new();

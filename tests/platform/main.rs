@@ -39,5 +39,6 @@ mod settings;
 mod stock_postgres;
 #[path = "../support/mod.rs"]
 mod support;
+mod tools;
 mod traces;
 mod wire;

@@ -214,6 +214,11 @@ async fn a_replayed_record_that_is_readable_becomes_an_ad() {
     platform.await_ads(2).await;
     let nothing = platform.tool(&["dlq", "replay", "--all"]);
     assert_eq!(stdout(&nothing).trim(), "no dead letters are waiting");
+    produce(platform.kafka(), &format!("{CREATED}.dlq"), Some("second"), b"waits").await;
+    for arguments in [&["list"][..], &["list", "--summary"], &["replay", "--all"], &["discard", "--all"]] {
+        let none = platform.tool(&[&["dlq"], arguments, &["--reason", "of another"]].concat());
+        assert_eq!(stdout(&none).trim(), "no waiting dead letter matches", "{arguments:?}");
+    }
     platform.finish().await;
 }
 

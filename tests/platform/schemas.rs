@@ -231,6 +231,19 @@ async fn failures_and_usage_have_their_exit_codes() {
 }
 
 #[tokio::test]
+async fn a_registry_that_accepts_no_new_versions_refuses_all_that_are_not_registered() {
+    let world = World::start().await;
+    let api = Api::new(world.platform.registry());
+    assert_eq!(world.run(&["register"]).0, 0);
+    api.put("/mode", json!({ "mode": "READONLY" })).await;
+    assert_eq!(world.run(&["check"]).0, 0, "registered");
+    let (code, stdout, stderr) = world.run(&["check", "--kafka-prefix", "new."]);
+    assert!(code == 1 && stderr.contains("would refuse new.stock.vehicle-created-value"), "{stderr}");
+    let refused = "new.stock.vehicle-processed-value: REFUSED, the registry is in mode READONLY";
+    assert!(stdout.contains(refused), "{stdout}");
+}
+
+#[tokio::test]
 async fn schemas_with_references_are_compared() {
     let world = World::start().await;
     let api = Api::new(world.platform.registry());

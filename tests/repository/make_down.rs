@@ -81,6 +81,13 @@ fn make_clean_removes_everything_with_a_toolchain_or_without() {
 }
 
 #[test]
+fn make_clean_leaves_the_cluster_of_another_folder() {
+    let checkout = Checkout::with_docker("");
+    assert!(checkout.make(&["clean"]).status.success());
+    assert_eq!(checkout.calls(), "");
+}
+
+#[test]
 fn every_target_of_the_cluster_includes_the_containers_of_all_profiles() {
     let services = Mode::ZooKeeper.all_services();
     let profiles: BTreeSet<_> = services.values().flat_map(|service| strings(&service["profiles"])).collect();
