@@ -88,7 +88,8 @@ impl Checkout {
 
     /// Returns what `docker` was called with.
     pub fn calls(&self) -> String {
-        fs::read_to_string(self.path("calls")).unwrap()
+        // It does not exist before the first call.
+        fs::read_to_string(self.path("calls")).unwrap_or_default()
     }
 }
 

@@ -57,22 +57,26 @@ fn the_passwords_remain_when_the_data_cannot_be_removed() {
     assert!(checkout.compose().join("secrets").exists());
 }
 
+/// Runs `make clean` with the programs of the fake `docker` only, so that a toolchain of this machine is not found.
+fn clean(checkout: &Checkout, toolchain: bool) {
+    let programs = checkout.path("programs");
+    fs::create_dir(&programs).unwrap();
+    for name in ["make", "rm", "sh"] {
+        symlink(program(name), programs.join(name)).unwrap();
+    }
+    symlink(checkout.path("bin/docker"), programs.join("docker")).unwrap();
+    if toolchain {
+        write_program(&programs.join("cargo"), "#!/bin/sh\n[ \"$*\" = clean ] && rm -r target\n");
+    }
+    let output = checkout.command("make").arg("clean").env("PATH", programs).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
 #[test]
 fn make_clean_removes_everything_with_a_toolchain_or_without() {
     for toolchain in [true, false] {
         let checkout = started();
-        // Programs that exist in the PATH of the fake `docker` only, so that a toolchain of this machine is not found.
-        let programs = checkout.path("programs");
-        fs::create_dir(&programs).unwrap();
-        for name in ["make", "rm", "sh"] {
-            symlink(program(name), programs.join(name)).unwrap();
-        }
-        symlink(checkout.path("bin/docker"), programs.join("docker")).unwrap();
-        if toolchain {
-            write_program(&programs.join("cargo"), "#!/bin/sh\n[ \"$*\" = clean ] && rm -r target\n");
-        }
-        let output = checkout.command("make").arg("clean").env("PATH", programs).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
+        clean(&checkout, toolchain);
         assert_removes_both_modes(&checkout);
         for folder in ["compose/secrets", "data", "target"] {
             assert!(!checkout.path(folder).exists(), "{folder}");
@@ -83,7 +87,7 @@ fn make_clean_removes_everything_with_a_toolchain_or_without() {
 #[test]
 fn make_clean_leaves_the_cluster_of_another_folder() {
     let checkout = Checkout::with_docker("");
-    assert!(checkout.make(&["clean"]).status.success());
+    clean(&checkout, false);
     assert_eq!(checkout.calls(), "");
 }
 
