@@ -3,6 +3,19 @@ use proptest::prelude::*;
 
 const LARGE_SEGMENT: u64 = 1 << 20;
 
+impl Journal {
+    /// Makes each later write fail, as on a full device.
+    pub fn refuse_writes(&mut self) {
+        let path = self.directory.path(&Kind::Segment.name(self.active_start));
+        self.active = Arc::new(File::open(path).unwrap());
+    }
+
+    /// Returns the number of segments.
+    pub fn segments(&self) -> usize {
+        self.segments.len()
+    }
+}
+
 fn replay(path: &Path) -> Result<(Journal, Vec<Bytes>), JournalError> {
     let mut payloads = Vec::new();
     let mut journal = Journal::open(path, LARGE_SEGMENT)?;
