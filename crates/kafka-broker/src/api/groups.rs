@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use anyhow::Result;
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
@@ -19,6 +20,7 @@ use tokio::time::{Duration, Instant};
 use super::wire::{GROUP_OPERATIONS, code};
 use crate::call::{Call, HandlerResult};
 use crate::core::Core;
+use crate::guard;
 use crate::groups::{Caller, Group, Join, JoinRefused, JoinReply, Joined};
 use crate::shared::Shared;
 
@@ -30,6 +32,7 @@ const CLASSIC: &str = "classic";
 
 pub async fn handle_join_group(shared: &Shared, call: &Call) -> HandlerResult {
     let request: JoinGroupRequest = call.request()?;
+    check_texts(&request)?;
     let member_id = request.member_id.to_string();
     let refused = |error| Err(JoinRefused { error, member_id });
     let reply = if request.group_id.is_empty() {
@@ -46,6 +49,13 @@ pub async fn handle_join_group(shared: &Shared, call: &Call) -> HandlerResult {
         answer.await.unwrap_or_else(|_| refused(ResponseError::RebalanceInProgress))
     };
     call.respond(&join_response(reply, call.version))
+}
+
+/// Checks the texts that the group keeps and names to others.
+fn check_texts(request: &JoinGroupRequest) -> Result<()> {
+    let instance_id = request.group_instance_id.as_deref().unwrap_or_default();
+    let own = [&*request.group_id, &*request.member_id, instance_id, &*request.protocol_type];
+    guard::check_texts(own.into_iter().chain(request.protocols.iter().map(|protocol| &*protocol.name)))
 }
 
 fn to_join(request: JoinGroupRequest, call: &Call) -> Join {
@@ -102,6 +112,7 @@ fn join_response(reply: JoinReply, version: i16) -> JoinGroupResponse {
 
 pub async fn handle_sync_group(shared: &Shared, call: &Call) -> HandlerResult {
     let request: SyncGroupRequest = call.request()?;
+    guard::check_texts([request.group_id.as_str(), &request.member_id])?;
     let caller = Caller {
         member_id: &request.member_id,
         instance_id: request.group_instance_id.as_deref(),
