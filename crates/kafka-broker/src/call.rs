@@ -63,7 +63,8 @@ impl Call {
     /// Decodes the body.
     pub fn request<R: Request>(&self) -> Result<R> {
         let body = self.body.lock().unwrap_or_else(PoisonError::into_inner);
-        let decoded = guard::decode_request(&body.as_ref().context("the body was released")?.bytes, self.version);
+        let decoded =
+            guard::decode_request(&body.as_ref().context("the body was released")?.bytes, self.version);
         decoded.inspect_err(|error| {
             if error.is::<TooManyFields>() {
                 let (client, client_id) = (self.client.address, shortened(&self.client_id));

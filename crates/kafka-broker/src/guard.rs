@@ -194,7 +194,11 @@ impl ByteBuf for Guarded {
             Some(_) => return Err(NotEnoughBytesError),
             None => size,
         };
-        if length > self.longest.min(self.remaining()) { Err(NotEnoughBytesError) } else { Ok(self.bytes.split_to(length)) }
+        if length > self.longest.min(self.remaining()) {
+            Err(NotEnoughBytesError)
+        } else {
+            Ok(self.bytes.split_to(length))
+        }
     }
 }
 

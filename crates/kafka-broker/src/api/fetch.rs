@@ -83,11 +83,11 @@ pub async fn handle_fetch(shared: &Shared, call: &Call) -> HandlerResult {
             Attempt::TooFew => {
                 // The records that it was for may have been deleted meanwhile.
                 drop(std::mem::take(&mut room));
-                let _ = tokio::time::timeout_at(deadline, appended.notified()).await;
+                let _ = call.client.wait(tokio::time::timeout_at(deadline, appended.notified())).await?;
             }
             Attempt::NoRoom(bytes) => {
                 drop(std::mem::take(&mut room));
-                room = shared.fetches.room_for(bytes, "responses").await?;
+                room = call.client.wait(shared.fetches.room_for(bytes, "responses")).await??;
             }
         }
     };

@@ -20,8 +20,8 @@ use tokio::time::{Duration, Instant};
 use super::wire::{GROUP_OPERATIONS, code};
 use crate::call::{Call, HandlerResult};
 use crate::core::Core;
-use crate::guard;
 use crate::groups::{Caller, Group, Join, JoinRefused, JoinReply, Joined};
+use crate::guard;
 use crate::shared::Shared;
 
 /// `group.min.session.timeout.ms` and `group.max.session.timeout.ms`
@@ -46,7 +46,7 @@ pub async fn handle_join_group(shared: &Shared, call: &Call) -> HandlerResult {
         let answer = shared.lock().coordinate(|groups| groups.join(&group_id, join, Instant::now()));
         shared.deadlines.notify_one();
         // The sender is dropped when the same member joins again in the meantime.
-        answer.await.unwrap_or_else(|_| refused(ResponseError::RebalanceInProgress))
+        call.client.wait(answer).await?.unwrap_or_else(|_| refused(ResponseError::RebalanceInProgress))
     };
     call.respond(&join_response(reply, call.version))
 }
@@ -140,7 +140,7 @@ pub async fn handle_sync_group(shared: &Shared, call: &Call) -> HandlerResult {
     drop(request);
     call.release();
     let assignment = match waiting {
-        Ok(answer) => answer.await.unwrap_or(Err(ResponseError::RebalanceInProgress)),
+        Ok(answer) => call.client.wait(answer).await?.unwrap_or(Err(ResponseError::RebalanceInProgress)),
         Err(error) => Err(error),
     };
     let response = SyncGroupResponse::default().with_error_code(code(&assignment));
