@@ -11,6 +11,9 @@ use super::group::{Caller, Group, INITIAL_REBALANCE_DELAY, Phase, Preparing};
 use super::member::{Join, JoinRefused, JoinReply, Joined, Member, SyncReply};
 use crate::ids;
 
+/// Shortest time between two attempts to begin a generation when all members are absent.
+const ABSENT_MEMBERS_DELAY: Duration = Duration::from_secs(1);
+
 impl Group {
     pub(super) fn join(&mut self, join: Join, reply: oneshot::Sender<JoinReply>, now: Instant) {
         let refuse = |reply: oneshot::Sender<JoinReply>, error, member_id| {
@@ -301,7 +304,8 @@ impl Group {
             self.leader = joined.next().map(|member| member.id.clone());
         }
         if self.leader.is_none() && !self.members.is_empty() {
-            let deadline = now + self.rebalance_timeout();
+            // Without a wait, this would repeat without a pause until the session of the absent member ends.
+            let deadline = now + self.rebalance_timeout().max(ABSENT_MEMBERS_DELAY);
             self.phase =
                 Phase::PreparingRebalance(Preparing { deadline, initial_limit: None, member_added: false });
             return;
