@@ -269,7 +269,7 @@ impl Journal {
     }
 
     /// Makes the next start begin with these payloads, and replay from the active segment, which must be empty. The index
-    /// file of that segment must be complete. Flushes all of it to the device.
+    /// file of that segment must be complete and flushed. Flushes the rest of it to the device.
     pub fn write_checkpoint(&mut self, payloads: impl Iterator<Item = Bytes>) -> io::Result<()> {
         if self.directory.is_named() {
             let mut content = BytesMut::from(CHECKPOINT_MAGIC);
@@ -278,7 +278,6 @@ impl Journal {
             }
             // After a power cut, a start must find all that the checkpoint refers to.
             self.sync_replayed()?;
-            self.directory.open_file(Kind::Index, self.active_start)?.sync_data()?;
             self.directory.replace(CHECKPOINT, &content)?;
         }
         self.replayed_from = self.active_start;
