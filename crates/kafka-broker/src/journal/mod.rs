@@ -94,7 +94,7 @@ impl Journal {
             replayed_from: 0,
             dirty: false,
             segment_bytes,
-            full_at: active_start + segment_bytes,
+            full_at: active_start.saturating_add(segment_bytes),
         })
     }
 
@@ -231,7 +231,7 @@ impl Journal {
 
     /// Begins the next segment. When that fails, it is tried again after some more entries.
     pub fn begin_segment(&mut self) -> io::Result<()> {
-        self.full_at = self.end + self.segment_bytes / 8;
+        self.full_at = self.end.saturating_add(self.segment_bytes / 8);
         self.clean()?;
         self.dirty = true;
         let file = self.directory.create(Kind::Segment, self.end)?;
@@ -242,7 +242,7 @@ impl Journal {
         Arc::make_mut(&mut self.segments).insert(self.end, self.active.clone());
         let before = self.size();
         self.end += MAGIC_LENGTH;
-        self.full_at = self.active_start + self.segment_bytes;
+        self.full_at = self.active_start.saturating_add(self.segment_bytes);
         if before / LARGE > before.saturating_sub(self.segment_bytes) / LARGE {
             tracing::warn!(
                 bytes = before,

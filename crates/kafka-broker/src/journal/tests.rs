@@ -130,6 +130,19 @@ fn frames_of_all_segments_are_replayed_and_read_by_position() {
 }
 
 #[test]
+fn segments_without_a_limit_are_never_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(dir.path(), u64::MAX).unwrap();
+    journal.replay(0, |_, _| Ok(())).unwrap();
+    journal.append(b"entry").unwrap();
+    assert!(!journal.is_full());
+    journal.begin_segment().unwrap();
+    assert!(!journal.is_full());
+    drop(journal);
+    assert!(!Journal::open(dir.path(), u64::MAX).unwrap().is_full());
+}
+
+#[test]
 fn a_missing_or_shortened_segment_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let (mut journal, _) = replay(dir.path()).unwrap();
