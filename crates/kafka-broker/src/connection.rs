@@ -30,7 +30,7 @@ use crate::shared::Shared;
 use crate::unserved::Request;
 
 /// `socket.request.max.bytes`
-const MAX_REQUEST: usize = 100 * 1024 * 1024;
+pub const MAX_REQUEST: usize = 100 * 1024 * 1024;
 /// Bytes of the large requests that are read or handled at the same time (`queued.max.request.bytes`).
 pub const REQUEST_MEMORY: usize = MAX_REQUEST;
 const READ_BUFFER: usize = 8 * 1024;

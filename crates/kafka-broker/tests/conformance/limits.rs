@@ -14,10 +14,11 @@ use kafka_protocol::messages::{
     BrokerId, CreateTopicsRequest, DescribeGroupsRequest, FetchRequest, FetchResponse, JoinGroupRequest,
     MetadataRequest, MetadataResponse, OffsetFetchRequest, SyncGroupRequest,
 };
-
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::producer::FutureProducer;
 use tokio::net::TcpListener;
 
-use crate::harness::{eventually, topic_at, wait};
+use crate::harness::{config_for, error_code, eventually, send, topic_at, topic_with, wait};
 use crate::protocol::produce;
 use crate::raw::{Raw, batch, text};
 
@@ -135,6 +136,20 @@ fn a_large_request_that_waits_for_other_clients_delays_no_large_request() {
     let value = "x".repeat(900_000);
     assert_eq!(produce(&mut large, &topic, None, batch(-1, -1, -1, &[&value])).error_code, 0);
     wait(broker.shutdown());
+}
+
+#[test]
+fn a_batch_that_is_too_large_without_its_compression_is_refused() {
+    let (_broker, address) = start(Limits::default());
+    let configs = [("compression.type", "uncompressed"), ("max.message.bytes", "2147483647")];
+    let topic = topic_with(&address, 1, &configs);
+    let producer: FutureProducer = config_for(&address, &[("compression.type", "zstd")])
+        .set("message.max.bytes", "1000000000")
+        .create()
+        .unwrap();
+    let refused = send(&producer, &topic, 0, &"x".repeat(110 << 20));
+    assert_eq!(error_code(refused), Some(RDKafkaErrorCode::MessageSizeTooLarge));
+    assert_eq!(send(&producer, &topic, 0, &"x".repeat(90 << 20)), Ok(0));
 }
 
 #[test]
