@@ -27,6 +27,10 @@ use crate::shared::Shared;
 /// `group.min.session.timeout.ms` and `group.max.session.timeout.ms`
 const SESSION_TIMEOUT_MS: std::ops::RangeInclusive<i32> = 6000..=1_800_000;
 
+/// Most bytes of the protocols of a member, and of the assignments of a generation. The record in which Apache Kafka stores
+/// a group has this limit (`max.message.bytes` of the topic of the offsets).
+const MAX_STORED: usize = 1024 * 1024;
+
 /// The only type of groups (KIP-848).
 const CLASSIC: &str = "classic";
 
@@ -39,6 +43,10 @@ pub async fn handle_join_group(shared: &Shared, call: &Call) -> HandlerResult {
         refused(ResponseError::InvalidGroupId)
     } else if !SESSION_TIMEOUT_MS.contains(&request.session_timeout_ms) {
         refused(ResponseError::InvalidSessionTimeout)
+    } else if is_too_large(
+        request.protocols.iter().map(|protocol| protocol.name.len() + protocol.metadata.len()),
+    ) {
+        refused(ResponseError::UnknownServerError)
     } else {
         let group_id = request.group_id.to_string();
         let join = to_join(request, call);
@@ -49,6 +57,10 @@ pub async fn handle_join_group(shared: &Shared, call: &Call) -> HandlerResult {
         call.client.wait(answer).await?.unwrap_or_else(|_| refused(ResponseError::RebalanceInProgress))
     };
     call.respond(&join_response(reply, call.version))
+}
+
+fn is_too_large(lengths: impl Iterator<Item = usize>) -> bool {
+    lengths.sum::<usize>() > MAX_STORED
 }
 
 /// Checks the texts that the group keeps and names to others.
@@ -120,6 +132,9 @@ pub async fn handle_sync_group(shared: &Shared, call: &Call) -> HandlerResult {
     };
     let (protocol_type, protocol) = (request.protocol_type.as_deref(), request.protocol_name.as_deref());
     let protocol = match (protocol_type, protocol) {
+        _ if is_too_large(request.assignments.iter().map(|assigned| assigned.assignment.len())) => {
+            Err(ResponseError::UnknownServerError)
+        }
         (Some(protocol_type), Some(protocol)) => Ok(Some((protocol_type, protocol))),
         // Both are required since version 5 (KIP-559).
         _ if call.version >= 5 => Err(ResponseError::InconsistentGroupProtocol),

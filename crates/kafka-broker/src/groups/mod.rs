@@ -264,4 +264,21 @@ mod tests {
         expire(&mut groups, now);
         assert!(groups.next_deadline().unwrap() > now);
     }
+
+    #[test]
+    fn member_ids_that_wait_for_their_clients_are_limited() {
+        let (mut groups, start) = (Groups::default(), Instant::now());
+        let join = |groups: &mut Groups, now| {
+            let mut answer =
+                groups.join("group", Join { requires_known_member_id: true, ..request("") }, now);
+            answer.try_recv().unwrap().unwrap_err().error
+        };
+        for _ in 0..1000 {
+            assert_eq!(join(&mut groups, start), ResponseError::MemberIdRequired);
+        }
+        assert_eq!(join(&mut groups, start), ResponseError::GroupMaxSizeReached);
+        let later = start + LIMIT;
+        expire(&mut groups, later);
+        assert_eq!(join(&mut groups, later), ResponseError::MemberIdRequired);
+    }
 }

@@ -14,6 +14,9 @@ use crate::ids;
 /// Shortest time between two attempts to begin a generation when all members are absent.
 const ABSENT_MEMBERS_DELAY: Duration = Duration::from_secs(1);
 
+/// Most member ids that are assigned to clients that have not joined with them. Apache Kafka has no limit by default.
+const MAX_PENDING: usize = 1000;
+
 impl Group {
     pub(super) fn join(&mut self, join: Join, reply: oneshot::Sender<JoinReply>, now: Instant) {
         let refuse = |reply: oneshot::Sender<JoinReply>, error, member_id| {
@@ -29,6 +32,9 @@ impl Group {
             if let Some(current) = instance.and_then(|id| self.static_members.get(id)) {
                 let current = current.clone();
                 self.replace_static_member(&current, id, join, reply, now);
+            } else if join.requires_known_member_id && instance.is_none() && self.pending.len() >= MAX_PENDING
+            {
+                refuse(reply, ResponseError::GroupMaxSizeReached, String::new());
             } else if join.requires_known_member_id && instance.is_none() {
                 self.pending.insert(id.clone(), now + join.session_timeout);
                 refuse(reply, ResponseError::MemberIdRequired, id);

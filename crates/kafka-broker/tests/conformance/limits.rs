@@ -4,12 +4,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use embedded_kafka_broker::{Broker, Limits};
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
+use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
     BrokerId, CreateTopicsRequest, DescribeGroupsRequest, FetchRequest, FetchResponse, JoinGroupRequest,
     MetadataRequest, MetadataResponse, OffsetFetchRequest, SyncGroupRequest,
@@ -131,7 +133,9 @@ fn a_large_request_that_waits_for_other_clients_delays_no_large_request() {
     assert_eq!(leader.call(3, &join(Vec::new())).error_code, 0);
     // This member waits until the first one joins again. No other large request fits next to its request.
     let mut follower = Raw::connect_to(&address);
-    follower.send(3, &join(vec![0; (100 << 20) - 1000]));
+    let large = Bytes::from(vec![0; (100 << 20) - 1000]);
+    let request = join(Vec::new()).with_group_instance_id(Some(text("follower")));
+    follower.send(6, &request.with_unknown_tagged_field(7, large));
     let mut large = Raw::connect_to(&address);
     let value = "x".repeat(900_000);
     assert_eq!(produce(&mut large, &topic, None, batch(-1, -1, -1, &[&value])).error_code, 0);
@@ -150,6 +154,29 @@ fn a_batch_that_is_too_large_without_its_compression_is_refused() {
     let refused = send(&producer, &topic, 0, &"x".repeat(110 << 20));
     assert_eq!(error_code(refused), Some(RDKafkaErrorCode::MessageSizeTooLarge));
     assert_eq!(send(&producer, &topic, 0, &"x".repeat(90 << 20)), Ok(0));
+}
+
+#[test]
+fn a_member_keeps_at_most_a_mebibyte_of_metadata_and_of_assignments() {
+    let (_broker, address) = start(Limits::default());
+    let mut raw = Raw::connect_to(&address);
+    let too_large = ResponseError::UnknownServerError.code();
+    assert_eq!(raw.call(3, &join(vec![0; 1 << 20])).error_code, too_large);
+    let joined = raw.call(3, &join(vec![0; (1 << 20) - "range".len()]));
+    assert_eq!(joined.error_code, 0);
+    let mut sync = |size: usize| {
+        let assigned = SyncGroupRequestAssignment::default()
+            .with_member_id(joined.member_id.clone())
+            .with_assignment(Bytes::from(vec![0; size]));
+        let request = SyncGroupRequest::default()
+            .with_group_id(text("g").into())
+            .with_generation_id(joined.generation_id)
+            .with_member_id(joined.member_id.clone())
+            .with_assignments(vec![assigned]);
+        raw.call(2, &request).error_code
+    };
+    assert_eq!(sync((1 << 20) + 1), too_large);
+    assert_eq!(sync(1 << 20), 0);
 }
 
 #[test]
