@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{RequestHeader, ResponseHeader};
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
+use kafka_protocol::protocol::{Encodable, HeaderVersion, Request};
 
 use crate::client::{Client, shortened};
 use crate::guard::{self, TooManyFields};
@@ -61,9 +61,10 @@ impl Call {
     }
 
     /// Decodes the body.
-    pub fn request<R: Decodable>(&self) -> Result<R> {
+    pub fn request<R: Request>(&self) -> Result<R> {
         let body = self.body.lock().unwrap_or_else(PoisonError::into_inner);
-        let decoded = guard::decode(&body.as_ref().context("the body was released")?.bytes, self.version);
+        let decoded =
+            guard::decode_request(&body.as_ref().context("the body was released")?.bytes, self.version);
         decoded.inspect_err(|error| {
             if error.is::<TooManyFields>() {
                 let (client, client_id) = (self.client.address, shortened(&self.client_id));

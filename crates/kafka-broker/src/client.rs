@@ -3,6 +3,9 @@
 use std::net::IpAddr;
 use std::sync::OnceLock;
 
+use anyhow::{Context, Result};
+use tokio_util::sync::CancellationToken;
+
 /// Longest text that is kept of what a client says about itself, in characters.
 const MAX_TEXT: usize = 100;
 
@@ -10,6 +13,8 @@ const MAX_TEXT: usize = 100;
 #[derive(Debug)]
 pub struct Client {
     pub address: IpAddr,
+    /// Cancelled when the client closes the connection while a request is handled.
+    pub closed: CancellationToken,
     software: OnceLock<Software>,
 }
 
@@ -22,7 +27,16 @@ pub struct Software {
 
 impl Client {
     pub fn new(address: IpAddr) -> Self {
-        Self { address, software: OnceLock::new() }
+        Self { address, closed: CancellationToken::new(), software: OnceLock::new() }
+    }
+
+    /// Waits for what only delays the response, so that a client that is gone does not keep its connection meanwhile.
+    ///
+    /// # Errors
+    /// When the client closes the connection before.
+    pub async fn wait<T>(&self, waited: impl Future<Output = T>) -> Result<T> {
+        let waited = self.closed.run_until_cancelled(waited).await;
+        waited.context("the client closed the connection before its response")
     }
 
     /// Remembers the library that the client names first.

@@ -9,6 +9,7 @@
 //! at most one response that is not written.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -29,7 +30,7 @@ use crate::shared::Shared;
 use crate::unserved::Request;
 
 /// `socket.request.max.bytes`
-const MAX_REQUEST: usize = 100 * 1024 * 1024;
+pub const MAX_REQUEST: usize = 100 * 1024 * 1024;
 /// Bytes of the large requests that are read or handled at the same time (`queued.max.request.bytes`).
 pub const REQUEST_MEMORY: usize = MAX_REQUEST;
 const READ_BUFFER: usize = 8 * 1024;
@@ -50,12 +51,34 @@ async fn converse(shared: &Shared, mut stream: TcpStream, peer: SocketAddr) -> R
     let (reader, mut writer) = stream.split();
     let mut reader = BufReader::with_capacity(READ_BUFFER, reader);
     while let Some((frame, room)) = read_frame(shared, &mut reader).await? {
-        let response = handle(shared, frame, room, &client).await?;
+        let handling = handle(shared, frame, room, &client);
+        let response = watch(handling, &mut reader, &client).await?;
         if let Some(response) = response {
             write(shared, &mut writer, response).await?;
         }
     }
     Ok(())
+}
+
+/// Runs the handler, and lets it know when the client closes the connection. Only the handler can decide what must be
+/// completed nevertheless: a client may close the connection after a Produce without acks.
+async fn watch(
+    handling: impl Future<Output = HandlerResult>,
+    reader: &mut BufReader<ReadHalf<'_>>,
+    client: &Client,
+) -> HandlerResult {
+    let mut handling = pin!(handling);
+    tokio::select! {
+        biased;
+        handled = &mut handling => return handled,
+        // The next request stays in the buffer.
+        next = reader.fill_buf() => {
+            if next.map_or(true, <[u8]>::is_empty) {
+                client.closed.cancel();
+            }
+        }
+    }
+    handling.await
 }
 
 /// Reads the next request, without its length. Returns `None` when the client has closed the connection between two

@@ -10,8 +10,9 @@
 
 use anyhow::{Result, ensure};
 use bytes::{Buf, Bytes, TryGetError};
-use kafka_protocol::protocol::Decodable;
+use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::buf::{ByteBuf, NotEnoughBytesError};
+use kafka_protocol::protocol::{Decodable, Request};
 use thiserror::Error;
 
 /// Limits the numbers and lengths in a request, each of which takes at most about 100 bytes when decoded. A fetch of
@@ -20,19 +21,47 @@ const MAX_FIELDS: usize = 200_000;
 /// Four bytes hold lengths up to 256 MiB, more than the largest request.
 const LONGEST_VARINT: usize = 4;
 
+/// Longest text in bytes. Versions that are not flexible cannot express longer ones, so a response of such a version could
+/// not name a group with a longer id. Apache Kafka reads no longer text in any version.
+pub const MAX_TEXT: usize = i16::MAX as usize;
+/// Requests with bytes that may be longer than a text. When they are decoded, bytes and texts look the same.
+const WITH_BYTES: [ApiKey; 3] = [ApiKey::Produce, ApiKey::JoinGroup, ApiKey::SyncGroup];
+
 /// Reports a request that would take too much memory.
 #[derive(Debug, Error)]
 #[error("the request has more than {MAX_FIELDS} fields")]
 pub struct TooManyFields;
 
-/// Decodes a request body of this version.
+/// Decodes a request body of this version. The handlers of requests with bytes must check their texts with
+/// [`check_texts`].
 ///
 /// # Errors
-/// [`TooManyFields`], or another error when the body is not such a request.
+/// [`TooManyFields`], or another error when the body is not such a request, or has a text above [`MAX_TEXT`].
+pub fn decode_request<R: Request>(body: &Bytes, version: i16) -> Result<R> {
+    let has_bytes = WITH_BYTES.iter().any(|key| *key as i16 == R::KEY);
+    decode_within(body, version, if has_bytes { usize::MAX } else { MAX_TEXT })
+}
+
+/// Refuses texts above [`MAX_TEXT`].
+pub fn check_texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<()> {
+    ensure!(texts.into_iter().all(|text| text.len() <= MAX_TEXT), "a text is longer than {MAX_TEXT} bytes");
+    Ok(())
+}
+
+/// Decodes bytes of this version that a client chose.
+///
+/// # Errors
+/// [`TooManyFields`], or another error when the bytes do not have this type.
 pub fn decode<R: Decodable>(body: &Bytes, version: i16) -> Result<R> {
+    decode_within(body, version, usize::MAX)
+}
+
+/// Decodes a body whose texts and bytes have at most this length.
+fn decode_within<R: Decodable>(body: &Bytes, version: i16, longest: usize) -> Result<R> {
     let mut guarded = Guarded {
         bytes: body.clone(),
         left: MAX_FIELDS,
+        longest,
         varint: 0,
         unread: 0,
         hidden: None,
@@ -49,6 +78,8 @@ struct Guarded {
     bytes: Bytes,
     /// Number of fields that may still be read.
     left: usize,
+    /// Length of the longest text or bytes.
+    longest: usize,
     /// What the decoder has yet to see of a varint.
     varint: usize,
     /// Number of bytes of that varint.
@@ -163,7 +194,11 @@ impl ByteBuf for Guarded {
             Some(_) => return Err(NotEnoughBytesError),
             None => size,
         };
-        if length > self.remaining() { Err(NotEnoughBytesError) } else { Ok(self.bytes.split_to(length)) }
+        if length > self.longest.min(self.remaining()) {
+            Err(NotEnoughBytesError)
+        } else {
+            Ok(self.bytes.split_to(length))
+        }
     }
 }
 
@@ -176,7 +211,7 @@ mod tests {
     use kafka_protocol::messages::{
         DescribeGroupsRequest, FetchRequest, MetadataRequest, ProduceRequest, WriteTxnMarkersRequest,
     };
-    use kafka_protocol::protocol::Encodable;
+    use kafka_protocol::protocol::{Encodable, StrBytes};
     use proptest::prelude::*;
 
     #[test]
@@ -257,6 +292,19 @@ mod tests {
         let mut body = BytesMut::new();
         request.encode(&mut body, 9).unwrap();
         assert_eq!(decode::<ProduceRequest>(&body.freeze(), 9).unwrap(), request);
+    }
+
+    #[test]
+    fn a_text_is_at_most_as_long_as_versions_that_are_not_flexible_allow() {
+        let of = |length: usize| {
+            let id = StrBytes::from_string("x".repeat(length));
+            let request = DescribeGroupsRequest::default().with_groups(vec![id.into()]);
+            let mut body = BytesMut::new();
+            request.encode(&mut body, 5).unwrap();
+            decode_request::<DescribeGroupsRequest>(&body.freeze(), 5)
+        };
+        assert!(of(MAX_TEXT).is_ok());
+        assert!(of(MAX_TEXT + 1).is_err());
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::hash::{BuildHasher, RandomState};
 
 use uuid::{Builder, Uuid};
 
+use crate::guard::MAX_TEXT;
+
 /// Returns a cluster id of 22 characters, as Kafka's are.
 pub fn cluster_id() -> String {
     let mut id = unique();
@@ -11,9 +13,13 @@ pub fn cluster_id() -> String {
     id
 }
 
-/// Returns a member id that begins with the client's own name, so that logs are readable.
+/// Returns a member id that begins with the client's own name, so that logs are readable. A
+/// long name is cut, as the id is a text of the protocol too.
 pub fn member_id(prefix: &str) -> String {
-    format!("{prefix}-{}", unique())
+    let unique = unique();
+    let end = prefix.floor_char_boundary(MAX_TEXT - unique.len() - 1);
+    let prefix = prefix.get(..end).unwrap_or_default();
+    format!("{prefix}-{unique}")
 }
 
 /// Returns a random topic id (KIP-516).
@@ -40,4 +46,15 @@ fn unique() -> String {
 fn halves() -> (u64, u64) {
     let half = || RandomState::new().hash_one(());
     (half(), half())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_id_is_not_longer_than_a_text_of_the_protocol() {
+        assert_eq!(member_id("client").len(), "client-".len() + 32);
+        assert!(member_id(&"\u{e9}".repeat(MAX_TEXT / 2)).len() <= MAX_TEXT);
+    }
 }

@@ -252,8 +252,10 @@ impl IndexWriter {
         })
     }
 
+    /// Completes the file on the device. If the checkpoint of this segment fails, a later one refers to the file too.
     pub fn finish(mut self) -> io::Result<()> {
-        self.out.flush()
+        self.out.flush()?;
+        self.index.file.sync_data()
     }
 }
 
@@ -284,6 +286,18 @@ mod tests {
         assert!(index.from(0).next().unwrap().is_err());
         index.blocks[0].index.file.set_len(3).unwrap();
         assert!(index.at_or_after(0, 0).next().unwrap().is_err());
+    }
+
+    #[test]
+    fn an_index_file_that_cannot_be_flushed_to_the_device_is_an_error() {
+        // A pipe has no device.
+        let (_reader, writer) = io::pipe().unwrap();
+        let file = IndexFile { position: 0, file: std::os::fd::OwnedFd::from(writer).into() };
+        let mut index = PartitionIndex::default();
+        index.push(indexed(0, 0));
+        let mut writer = IndexWriter::new(file).unwrap();
+        index.write_recent(&mut writer).unwrap();
+        assert!(writer.finish().is_err());
     }
 
     proptest! {

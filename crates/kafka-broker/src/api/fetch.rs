@@ -36,8 +36,8 @@ struct Plan {
     topics: Vec<(FetchableTopicResponse, Vec<Planned>)>,
     bytes: usize,
     ready: usize,
-    /// Whether a partition has an error or a diverging epoch, which ends the wait.
-    failed: bool,
+    /// Whether there is nothing to wait for: a partition has an error or a diverging epoch, or there is no partition.
+    ended: bool,
 }
 
 impl Plan {
@@ -83,11 +83,11 @@ pub async fn handle_fetch(shared: &Shared, call: &Call) -> HandlerResult {
             Attempt::TooFew => {
                 // The records that it was for may have been deleted meanwhile.
                 drop(std::mem::take(&mut room));
-                let _ = tokio::time::timeout_at(deadline, appended.notified()).await;
+                let _ = call.client.wait(tokio::time::timeout_at(deadline, appended.notified())).await?;
             }
             Attempt::NoRoom(bytes) => {
                 drop(std::mem::take(&mut room));
-                room = shared.fetches.room_for(bytes, "responses").await?;
+                room = call.client.wait(shared.fetches.room_for(bytes, "responses")).await??;
             }
         }
     };
@@ -113,7 +113,7 @@ fn attempt(
     let min_bytes = usize::try_from(request.min_bytes).unwrap_or_default().min(max_bytes(request));
     let mut core = shared.lock();
     let plan = plan(core.state(), request, version);
-    if plan.ready >= min_bytes || plan.failed || Instant::now() >= deadline {
+    if plan.ready >= min_bytes || plan.ended || Instant::now() >= deadline {
         let bytes = plan.memory();
         return match shared.fetches.extend(room, bytes) {
             true => Attempt::Ready(plan, core.reader()),
@@ -146,8 +146,9 @@ fn max_bytes(request: &FetchRequest) -> usize {
 fn plan(state: &State, request: &FetchRequest, version: i16) -> Plan {
     let isolation = Isolation::from(request.isolation_level);
     let mut left = max_bytes(request);
+    let is_empty = request.topics.iter().all(|topic| topic.partitions.is_empty());
     let mut plan =
-        Plan { topics: Vec::with_capacity(request.topics.len()), bytes: 0, ready: 0, failed: false };
+        Plan { topics: Vec::with_capacity(request.topics.len()), bytes: 0, ready: 0, ended: is_empty };
     for topic in &request.topics {
         let name = topic_name(state, topic, version);
         let mut planned = Vec::with_capacity(topic.partitions.len());
@@ -165,7 +166,7 @@ fn plan(state: &State, request: &FetchRequest, version: i16) -> Plan {
                     .with_log_start_offset(-1);
                 Planned { response, batches: Vec::new(), ready: 0 }
             });
-            plan.failed |= part.response.error_code != 0 || part.response.diverging_epoch.epoch >= 0;
+            plan.ended |= part.response.error_code != 0 || part.response.diverging_epoch.epoch >= 0;
             let bytes: usize = part.batches.iter().map(|batch| batch.length as usize).sum();
             plan.bytes += bytes;
             plan.ready += part.ready;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use anyhow::Result;
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
@@ -20,22 +21,32 @@ use super::wire::{GROUP_OPERATIONS, code};
 use crate::call::{Call, HandlerResult};
 use crate::core::Core;
 use crate::groups::{Caller, Group, Join, JoinRefused, JoinReply, Joined};
+use crate::guard;
 use crate::shared::Shared;
 
 /// `group.min.session.timeout.ms` and `group.max.session.timeout.ms`
 const SESSION_TIMEOUT_MS: std::ops::RangeInclusive<i32> = 6000..=1_800_000;
+
+/// Most bytes of the protocols of a member, and of the assignments of a generation. The record in which Apache Kafka stores
+/// a group has this limit (`max.message.bytes` of the topic of the offsets).
+const MAX_STORED: usize = 1024 * 1024;
 
 /// The only type of groups (KIP-848).
 const CLASSIC: &str = "classic";
 
 pub async fn handle_join_group(shared: &Shared, call: &Call) -> HandlerResult {
     let request: JoinGroupRequest = call.request()?;
+    check_texts(&request)?;
     let member_id = request.member_id.to_string();
     let refused = |error| Err(JoinRefused { error, member_id });
     let reply = if request.group_id.is_empty() {
         refused(ResponseError::InvalidGroupId)
     } else if !SESSION_TIMEOUT_MS.contains(&request.session_timeout_ms) {
         refused(ResponseError::InvalidSessionTimeout)
+    } else if is_too_large(
+        request.protocols.iter().map(|protocol| protocol.name.len() + protocol.metadata.len()),
+    ) {
+        refused(ResponseError::UnknownServerError)
     } else {
         let group_id = request.group_id.to_string();
         let join = to_join(request, call);
@@ -43,9 +54,20 @@ pub async fn handle_join_group(shared: &Shared, call: &Call) -> HandlerResult {
         let answer = shared.lock().coordinate(|groups| groups.join(&group_id, join, Instant::now()));
         shared.deadlines.notify_one();
         // The sender is dropped when the same member joins again in the meantime.
-        answer.await.unwrap_or_else(|_| refused(ResponseError::RebalanceInProgress))
+        call.client.wait(answer).await?.unwrap_or_else(|_| refused(ResponseError::RebalanceInProgress))
     };
     call.respond(&join_response(reply, call.version))
+}
+
+fn is_too_large(lengths: impl Iterator<Item = usize>) -> bool {
+    lengths.sum::<usize>() > MAX_STORED
+}
+
+/// Checks the texts that the group keeps and names to others.
+fn check_texts(request: &JoinGroupRequest) -> Result<()> {
+    let instance_id = request.group_instance_id.as_deref().unwrap_or_default();
+    let own = [&*request.group_id, &*request.member_id, instance_id, &*request.protocol_type];
+    guard::check_texts(own.into_iter().chain(request.protocols.iter().map(|protocol| &*protocol.name)))
 }
 
 fn to_join(request: JoinGroupRequest, call: &Call) -> Join {
@@ -102,6 +124,7 @@ fn join_response(reply: JoinReply, version: i16) -> JoinGroupResponse {
 
 pub async fn handle_sync_group(shared: &Shared, call: &Call) -> HandlerResult {
     let request: SyncGroupRequest = call.request()?;
+    guard::check_texts([request.group_id.as_str(), &request.member_id])?;
     let caller = Caller {
         member_id: &request.member_id,
         instance_id: request.group_instance_id.as_deref(),
@@ -109,6 +132,9 @@ pub async fn handle_sync_group(shared: &Shared, call: &Call) -> HandlerResult {
     };
     let (protocol_type, protocol) = (request.protocol_type.as_deref(), request.protocol_name.as_deref());
     let protocol = match (protocol_type, protocol) {
+        _ if is_too_large(request.assignments.iter().map(|assigned| assigned.assignment.len())) => {
+            Err(ResponseError::UnknownServerError)
+        }
         (Some(protocol_type), Some(protocol)) => Ok(Some((protocol_type, protocol))),
         // Both are required since version 5 (KIP-559).
         _ if call.version >= 5 => Err(ResponseError::InconsistentGroupProtocol),
@@ -129,7 +155,7 @@ pub async fn handle_sync_group(shared: &Shared, call: &Call) -> HandlerResult {
     drop(request);
     call.release();
     let assignment = match waiting {
-        Ok(answer) => answer.await.unwrap_or(Err(ResponseError::RebalanceInProgress)),
+        Ok(answer) => call.client.wait(answer).await?.unwrap_or(Err(ResponseError::RebalanceInProgress)),
         Err(error) => Err(error),
     };
     let response = SyncGroupResponse::default().with_error_code(code(&assignment));

@@ -62,13 +62,17 @@ impl Core {
                 }
             }
         }
-        for entry in &expired {
-            self.commit(entry)?;
-        }
+        // The entries cannot be written to a full device, unless earlier ones have left segments to remove.
+        self.remove_unused_segments();
+        let written = expired.iter().try_for_each(|entry| self.commit(entry));
+        self.remove_unused_segments();
+        written
+    }
+
+    fn remove_unused_segments(&mut self) {
         if let Err(error) = self.journal.remove_unused_segments(&used(&self.state)) {
             tracing::warn!(%error, "cannot remove a segment of the journal, will retry");
         }
-        Ok(())
     }
 
     /// Forgets producers that have not written for a day, or each producer that ever wrote would stay in memory.
@@ -91,4 +95,24 @@ pub fn used(state: &State) -> Used {
     let partitions = state.topics.values().flat_map(|topic| &topic.partitions);
     partitions.for_each(|partition: &Partition| partition.add_used(&mut used));
     used
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Change, filled};
+
+    #[test]
+    fn segments_without_records_are_removed_even_if_retention_cannot_be_written() {
+        let mut run = filled();
+        run.core().roll();
+        for topic in [0, 1] {
+            run.apply(&Change::DeleteRecords { topic, before: 40 });
+        }
+        run.apply(&Change::Append { topic: 1, timestamp: 0 });
+        let core = run.core();
+        core.journal.refuse_writes();
+        let before = core.journal.segments();
+        assert!(core.delete_expired(10_000).is_err());
+        assert!(core.journal.segments() < before);
+    }
 }

@@ -82,7 +82,7 @@ fn summary(core: &Core) -> String {
 }
 
 #[derive(Debug, Clone)]
-enum Change {
+pub enum Change {
     Create(u8),
     Delete(u8),
     Append { topic: u8, timestamp: i64 },
@@ -113,7 +113,7 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 /// Runs a broker's state in a directory.
-struct Run {
+pub struct Run {
     dir: TempDir,
     segment_bytes: u64,
     core: Option<Core>,
@@ -128,7 +128,7 @@ impl Run {
         run
     }
 
-    fn core(&mut self) -> &mut Core {
+    pub fn core(&mut self) -> &mut Core {
         self.core.as_mut().unwrap()
     }
 
@@ -146,7 +146,7 @@ impl Run {
         core.commit(&Entry::BatchAppended(append)).unwrap();
     }
 
-    fn apply(&mut self, change: &Change) {
+    pub fn apply(&mut self, change: &Change) {
         let name = |topic: u8| format!("topic{topic}");
         let core = self.core();
         match change {
@@ -239,7 +239,7 @@ impl Run {
 }
 
 /// Returns a state with all kinds of content in several segments.
-fn filled() -> Run {
+pub fn filled() -> Run {
     let mut run = Run::new(SMALL_SEGMENT);
     for change in [Change::Create(0), Change::Create(1), Change::Group(3)] {
         run.apply(&change);

@@ -169,7 +169,11 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(60);
 
     fn join(groups: &mut Groups, member_id: &str, now: Instant) -> oneshot::Receiver<JoinReply> {
-        let join = Join {
+        groups.join("group", request(member_id), now)
+    }
+
+    fn request(member_id: &str) -> Join {
+        Join {
             member_id: member_id.to_owned(),
             instance_id: None,
             client_id: "client".to_owned(),
@@ -180,8 +184,7 @@ mod tests {
             protocols: vec![("range".to_owned(), Bytes::new())],
             requires_known_member_id: false,
             may_skip_assignment: false,
-        };
-        groups.join("group", join, now)
+        }
     }
 
     fn expire(groups: &mut Groups, now: Instant) {
@@ -237,5 +240,45 @@ mod tests {
         caller.generation = 2;
         let refused = Err(ResponseError::UnknownMemberId);
         assert_eq!(groups.heartbeat("group", caller, at), refused);
+    }
+
+    #[test]
+    fn an_absent_static_member_without_a_rebalance_timeout_does_not_make_the_group_due_at_once() {
+        let (mut groups, start) = (Groups::default(), Instant::now());
+        let absent = Join {
+            instance_id: Some("instance".to_owned()),
+            rebalance_timeout: Duration::ZERO,
+            ..request("")
+        };
+        let absent = groups.join("group", absent, start);
+        expire(&mut groups, start);
+        let absent = joined(absent);
+        let caller = Caller { member_id: &absent.member_id, instance_id: Some("instance"), generation: 1 };
+        groups.sync("group", caller, None, Vec::new(), start).unwrap();
+        let other =
+            groups.join("group", Join { instance_id: Some("other".to_owned()), ..request("") }, start);
+        groups.leave("group", "", Some("other"), start).unwrap();
+        drop(other);
+        let now = start + LIMIT;
+        groups.heartbeat("group", caller, now).unwrap_err();
+        expire(&mut groups, now);
+        assert!(groups.next_deadline().unwrap() > now);
+    }
+
+    #[test]
+    fn member_ids_that_wait_for_their_clients_are_limited() {
+        let (mut groups, start) = (Groups::default(), Instant::now());
+        let join = |groups: &mut Groups, now| {
+            let mut answer =
+                groups.join("group", Join { requires_known_member_id: true, ..request("") }, now);
+            answer.try_recv().unwrap().unwrap_err().error
+        };
+        for _ in 0..1000 {
+            assert_eq!(join(&mut groups, start), ResponseError::MemberIdRequired);
+        }
+        assert_eq!(join(&mut groups, start), ResponseError::GroupMaxSizeReached);
+        let later = start + LIMIT;
+        expire(&mut groups, later);
+        assert_eq!(join(&mut groups, later), ResponseError::MemberIdRequired);
     }
 }

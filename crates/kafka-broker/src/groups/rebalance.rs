@@ -11,6 +11,12 @@ use super::group::{Caller, Group, INITIAL_REBALANCE_DELAY, Phase, Preparing};
 use super::member::{Join, JoinRefused, JoinReply, Joined, Member, SyncReply};
 use crate::ids;
 
+/// Shortest time between two attempts to begin a generation when all members are absent.
+const ABSENT_MEMBERS_DELAY: Duration = Duration::from_secs(1);
+
+/// Most member ids that are assigned to clients that have not joined with them. Apache Kafka has no limit by default.
+const MAX_PENDING: usize = 1000;
+
 impl Group {
     pub(super) fn join(&mut self, join: Join, reply: oneshot::Sender<JoinReply>, now: Instant) {
         let refuse = |reply: oneshot::Sender<JoinReply>, error, member_id| {
@@ -26,6 +32,9 @@ impl Group {
             if let Some(current) = instance.and_then(|id| self.static_members.get(id)) {
                 let current = current.clone();
                 self.replace_static_member(&current, id, join, reply, now);
+            } else if join.requires_known_member_id && instance.is_none() && self.pending.len() >= MAX_PENDING
+            {
+                refuse(reply, ResponseError::GroupMaxSizeReached, String::new());
             } else if join.requires_known_member_id && instance.is_none() {
                 self.pending.insert(id.clone(), now + join.session_timeout);
                 refuse(reply, ResponseError::MemberIdRequired, id);
@@ -301,7 +310,8 @@ impl Group {
             self.leader = joined.next().map(|member| member.id.clone());
         }
         if self.leader.is_none() && !self.members.is_empty() {
-            let deadline = now + self.rebalance_timeout();
+            // Without a wait, this would repeat without a pause until the session of the absent member ends.
+            let deadline = now + self.rebalance_timeout().max(ABSENT_MEMBERS_DELAY);
             self.phase =
                 Phase::PreparingRebalance(Preparing { deadline, initial_limit: None, member_added: false });
             return;

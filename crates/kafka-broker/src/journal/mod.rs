@@ -94,7 +94,7 @@ impl Journal {
             replayed_from: 0,
             dirty: false,
             segment_bytes,
-            full_at: active_start + segment_bytes,
+            full_at: active_start.saturating_add(segment_bytes),
         })
     }
 
@@ -231,7 +231,7 @@ impl Journal {
 
     /// Begins the next segment. When that fails, it is tried again after some more entries.
     pub fn begin_segment(&mut self) -> io::Result<()> {
-        self.full_at = self.end + self.segment_bytes / 8;
+        self.full_at = self.end.saturating_add(self.segment_bytes / 8);
         self.clean()?;
         self.dirty = true;
         let file = self.directory.create(Kind::Segment, self.end)?;
@@ -242,7 +242,7 @@ impl Journal {
         Arc::make_mut(&mut self.segments).insert(self.end, self.active.clone());
         let before = self.size();
         self.end += MAGIC_LENGTH;
-        self.full_at = self.active_start + self.segment_bytes;
+        self.full_at = self.active_start.saturating_add(self.segment_bytes);
         if before / LARGE > before.saturating_sub(self.segment_bytes) / LARGE {
             tracing::warn!(
                 bytes = before,
@@ -269,7 +269,7 @@ impl Journal {
     }
 
     /// Makes the next start begin with these payloads, and replay from the active segment, which must be empty. The index
-    /// file of that segment must be complete. Flushes all of it to the device.
+    /// file of that segment must be complete and flushed. Flushes the rest of it to the device.
     pub fn write_checkpoint(&mut self, payloads: impl Iterator<Item = Bytes>) -> io::Result<()> {
         if self.directory.is_named() {
             let mut content = BytesMut::from(CHECKPOINT_MAGIC);
@@ -278,7 +278,6 @@ impl Journal {
             }
             // After a power cut, a start must find all that the checkpoint refers to.
             self.sync_replayed()?;
-            self.directory.open_file(Kind::Index, self.active_start)?.sync_data()?;
             self.directory.replace(CHECKPOINT, &content)?;
         }
         self.replayed_from = self.active_start;

@@ -3,6 +3,19 @@ use proptest::prelude::*;
 
 const LARGE_SEGMENT: u64 = 1 << 20;
 
+impl Journal {
+    /// Makes each later write fail, as on a full device.
+    pub fn refuse_writes(&mut self) {
+        let path = self.directory.path(&Kind::Segment.name(self.active_start));
+        self.active = Arc::new(File::open(path).unwrap());
+    }
+
+    /// Returns the number of segments.
+    pub fn segments(&self) -> usize {
+        self.segments.len()
+    }
+}
+
 fn replay(path: &Path) -> Result<(Journal, Vec<Bytes>), JournalError> {
     let mut payloads = Vec::new();
     let mut journal = Journal::open(path, LARGE_SEGMENT)?;
@@ -114,6 +127,19 @@ fn frames_of_all_segments_are_replayed_and_read_by_position() {
     drop(journal);
     check(&replay(dir.path()).unwrap().0);
     assert_eq!(replay(dir.path()).unwrap().1, ["first", "second", "third"]);
+}
+
+#[test]
+fn segments_without_a_limit_are_never_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(dir.path(), u64::MAX).unwrap();
+    journal.replay(0, |_, _| Ok(())).unwrap();
+    journal.append(b"entry").unwrap();
+    assert!(!journal.is_full());
+    journal.begin_segment().unwrap();
+    assert!(!journal.is_full());
+    drop(journal);
+    assert!(!Journal::open(dir.path(), u64::MAX).unwrap().is_full());
 }
 
 #[test]

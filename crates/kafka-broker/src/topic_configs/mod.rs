@@ -6,6 +6,7 @@ mod table;
 use std::collections::BTreeMap;
 
 use crate::batch::{Codec, Rules};
+use crate::connection::MAX_REQUEST;
 use crate::partition::Retention;
 pub use config_key::{ConfigKey, Kind};
 pub use table::TOPIC_CONFIGS;
@@ -20,6 +21,8 @@ use table::{
 pub struct TopicConfigs {
     /// Names and values in their normal form, without defaults.
     set: BTreeMap<String, String>,
+    /// At most [`MAX_REQUEST`]: a batch that is stored without its compression must still fit into a response and into
+    /// the journal.
     pub max_message_bytes: usize,
     pub segment_bytes: usize,
     /// Whether each record needs a key, because `cleanup.policy` has `compact`.
@@ -54,7 +57,7 @@ impl TopicConfigs {
             limit => limit,
         };
         Self {
-            max_message_bytes: size(MAX_MESSAGE_BYTES),
+            max_message_bytes: size(MAX_MESSAGE_BYTES).min(MAX_REQUEST),
             segment_bytes: size(SEGMENT_BYTES),
             compact: has_policy("compact"),
             delete: has_policy("delete"),

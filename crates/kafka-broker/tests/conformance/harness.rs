@@ -112,7 +112,7 @@ pub fn configured_topic(configs: &[(&str, &str)]) -> String {
     topic_with(bootstrap(), 1, configs)
 }
 
-fn topic_with(bootstrap: &str, partitions: i32, configs: &[(&str, &str)]) -> String {
+pub fn topic_with(bootstrap: &str, partitions: i32, configs: &[(&str, &str)]) -> String {
     let name = unique("topic");
     let admin: AdminClient<_> = config_for(bootstrap, &[]).create().unwrap();
     let wanted = new_topic(&name, partitions);

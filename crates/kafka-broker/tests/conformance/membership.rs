@@ -331,3 +331,28 @@ fn offset_metadata_is_stored_up_to_its_limit() {
         assert_eq!(partition.metadata.as_deref(), Some("note"));
     }
 }
+
+#[test]
+fn a_text_that_older_versions_cannot_express_closes_the_connection() {
+    let group = Group::new();
+    let long = text(&"x".repeat(40_000));
+    let join = group.request(&StrBytes::new());
+    let protocol = join.protocols[0].clone().with_name(long.clone());
+    for join in [
+        join.clone().with_group_id(long.clone().into()),
+        join.clone().with_member_id(long.clone()),
+        join.clone().with_group_instance_id(Some(long.clone())),
+        join.clone().with_protocol_type(long.clone()),
+        join.clone().with_protocols(vec![protocol]),
+    ] {
+        let mut raw = group.connect();
+        raw.send(6, &join);
+        assert!(raw.is_closed());
+    }
+    let mut raw = group.connect();
+    raw.send(4, &SyncGroupRequest::default().with_group_id(long.clone().into()));
+    assert!(raw.is_closed());
+    let mut raw = group.connect();
+    raw.send(8, &OffsetCommitRequest::default().with_group_id(long.into()));
+    assert!(raw.is_closed());
+}

@@ -313,3 +313,14 @@ fn a_fetch_does_not_wait_for_more_bytes_than_its_response_may_have() {
     let fetched = raw.call(11, &request);
     assert!(!fetched.responses[0].partitions[0].records.as_ref().unwrap().is_empty());
 }
+
+#[test]
+fn a_fetch_without_partitions_does_not_wait() {
+    let request = FetchRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_max_wait_ms(i32::MAX)
+        .with_min_bytes(1)
+        .with_max_bytes(1000)
+        .with_session_epoch(-1);
+    assert_eq!(Raw::connect().call(11, &request).error_code, 0);
+}

@@ -146,13 +146,23 @@ impl Raw {
 
     /// Reads a response. Returns `None` when the broker has closed the connection.
     pub fn receive<R: Decodable>(&mut self, header_version: i16, version: i16) -> Option<R> {
+        self.receive_of(self.correlation_id, header_version, version)
+    }
+
+    /// Reads the response to the request with this number. Requests are numbered from 1 on.
+    pub fn receive_of<R: Decodable>(
+        &mut self,
+        correlation_id: i32,
+        header_version: i16,
+        version: i16,
+    ) -> Option<R> {
         let mut length = [0; 4];
         self.stream.read_exact(&mut length).ok()?;
         let mut frame = vec![0; i32::from_be_bytes(length) as usize];
         self.stream.read_exact(&mut frame).ok()?;
         let mut frame = Bytes::from(frame);
         let header = ResponseHeader::decode(&mut frame, header_version).unwrap();
-        assert_eq!(header.correlation_id, self.correlation_id);
+        assert_eq!(header.correlation_id, correlation_id);
         let response = R::decode(&mut frame, version).unwrap();
         assert!(!frame.has_remaining(), "the response is longer than its version allows");
         Some(response)
