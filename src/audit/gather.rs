@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 
 use super::Sources;
 use super::report::Found;
-use super::scratch::Scratch;
+use super::scratch::{MAX_VIN_BYTES, Scratch};
 use super::trail::Place;
 use crate::ads;
 use crate::estimate;
@@ -80,7 +80,13 @@ impl Gatherer<'_> {
             for row in page {
                 match row {
                     Ok(stocked) => {
-                        let vin = stocked.vehicle.vin.into();
+                        let vin: String = stocked.vehicle.vin.into();
+                        // Its vin is not stored whole, so the vehicle cannot be announced again. It is known only.
+                        let (long, id) = (vin.len() > MAX_VIN_BYTES, stocked.id);
+                        if long {
+                            self.unreadable.add(|| format!("vehicle {id}: vin of {} bytes", vin.len()));
+                        }
+                        let place = if long { Place::NewVehicles } else { place };
                         self.scratch.see(vin, place, stocked.created_at.timestamp_millis(), false)?;
                     }
                     Err(row) => self.unreadable.add(|| format!("vehicle {row}")),

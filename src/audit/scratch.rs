@@ -7,11 +7,18 @@ use anyhow::Context as _;
 use diesel::connection::{DefaultLoadingMode, SimpleConnection as _};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
+use sha2::{Digest as _, Sha256};
 
 use super::trail::{Place, Trail};
+use crate::excerpt::excerpt;
 
-/// The number of rows inserted at a time.
+/// The number of rows inserted at a time. With [`MAX_VIN_BYTES`], those that wait take at most 3 MiB.
 const BATCH: usize = 5_000;
+/// The maximum size of a vin that is stored whole. The vins that stock accepts are shorter: 64 characters take at most
+/// 256 bytes. A record of another producer may have one of a megabyte.
+pub(super) const MAX_VIN_BYTES: usize = 512;
+/// The number of characters that are shown of a longer vin.
+const SHOWN_CHARS: usize = 64;
 
 diesel::table! {
     sighting (vin, place) {
@@ -127,7 +134,7 @@ impl Scratch {
     /// Records that `vin` was found in `place`; `at` is the time of its arrival there in milliseconds since the Unix
     /// epoch.
     pub(super) fn see(&mut self, vin: String, place: Place, at: i64, unread: bool) -> anyhow::Result<()> {
-        self.waiting.push((vin, place as i32, at, i32::from(unread)));
+        self.waiting.push((bounded(vin), place as i32, at, i32::from(unread)));
         if self.waiting.len() < BATCH { Ok(()) } else { self.flush() }
     }
 
@@ -191,9 +198,29 @@ impl Scratch {
     }
 }
 
+/// Replaces a long vin by an excerpt and its hash, which keeps it distinct from similar ones.
+fn bounded(vin: String) -> String {
+    if vin.len() <= MAX_VIN_BYTES {
+        return vin;
+    }
+    let hash: String = Sha256::digest(&vin).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{} ({} bytes, SHA-256 {hash})", excerpt(&vin, SHOWN_CHARS), vin.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vehicle::Vin;
+
+    #[test]
+    fn a_long_vin_is_shortened_and_stays_distinct() {
+        let longest = "\u{1f600}".repeat(Vin::MAX_CHARS);
+        assert_eq!(bounded(longest.clone()), longest);
+        let long = |middle: &str| bounded(["x".repeat(500_000), "x".repeat(500_000)].join(middle));
+        assert!(long("a").len() <= MAX_VIN_BYTES && long("a").starts_with("xxx"), "{}", long("a"));
+        assert_eq!(long("a"), long("a"));
+        assert_ne!(long("a"), long("b"));
+    }
 
     #[test]
     fn the_places_of_a_vin_are_aggregated() {

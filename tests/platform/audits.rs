@@ -1,0 +1,44 @@
+//! Tests how an audit handles records of other producers and what remains of an old log.
+
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::FutureRecord;
+use serde_json::Value;
+
+use crate::support::Platform;
+use crate::support::kafka::{produce, produce_record};
+
+const CREATED: &str = "stock.vehicle-created";
+
+fn audit(platform: &Platform) -> Value {
+    let output = platform.tool(&["audit", "--json", "--processing-time", "1h"]);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_key_of_another_producer_is_shortened_and_stays_distinct() {
+    let platform = Platform::start(&["--roles", "stock,ads"]).await;
+    platform.accept("vin").await;
+    let (doubled, other) = ("x".repeat(900_000), format!("{}y{0}", "x".repeat(400_000)));
+    for key in [&doubled, &doubled, &other] {
+        produce(platform.kafka(), CREATED, Some(key), b"garbage").await;
+    }
+    let report = audit(&platform);
+    let found = &report["findings"]["doubledCreated"];
+    assert_eq!(found["count"], 1, "{found:.1000}");
+    let example = found["examples"][0].as_str().unwrap();
+    assert!(example.len() < 512 && example.starts_with("xxx"), "{example:.1000}");
+    platform.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_path_of_a_vehicle_shows_an_excerpt_of_a_long_header() {
+    let platform = Platform::start(&["--roles", "stock,ads"]).await;
+    let long = "x".repeat(500_000);
+    let headers = OwnedHeaders::new().insert(Header { key: "traceparent", value: Some(&long) });
+    let record = FutureRecord::to(CREATED).key("vin").payload(&b"garbage"[..]).headers(headers);
+    produce_record(platform.kafka(), record, "none").await;
+    let path = platform.tool(&["audit", "--vin", "vin"]);
+    let text = String::from_utf8(path.stdout).unwrap();
+    assert!(text.contains("traceparent xxx") && text.len() < 2_000, "{text:.1000}");
+    platform.finish().await;
+}
