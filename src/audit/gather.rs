@@ -125,8 +125,8 @@ impl Gatherer<'_> {
         let topic = self.sources.naming.topic(event);
         for_each_dead_letter(&self.sources.kafka, &topic, |letter, waits| {
             progress.advance(1);
-            if let Some((partition, offset)) = letter.origin() {
-                self.scratch.see_dead(place, partition, offset)?;
+            if let Some(origin) = letter.origin() {
+                self.scratch.see_dead(place, origin, letter.written())?;
             }
             if waits {
                 self.dead_letters += 1;
@@ -149,7 +149,7 @@ impl Gatherer<'_> {
         let mut progress = Progress::new(event.topic);
         TopicReader::open(&self.sources.kafka, &self.sources.naming.topic(event))?.for_each(|record| {
             progress.advance(1);
-            if self.scratch.is_dead(place, record.partition, record.offset)? {
+            if self.scratch.is_dead(place, (record.partition, record.offset), record.timestamp)? {
                 return Ok(());
             }
             let unread = committed.get(&record.partition).is_none_or(|next| record.offset >= *next);

@@ -1,13 +1,15 @@
 //! Tests how an audit handles records of other producers and what remains of an old log.
 
+use rdkafka::Message as _;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::FutureRecord;
 use serde_json::Value;
 
 use crate::support::Platform;
-use crate::support::kafka::{produce, produce_record};
+use crate::support::kafka::{produce, produce_record, read_all};
 
 const CREATED: &str = "stock.vehicle-created";
+const LETTERS: &str = "stock.vehicle-created.dlq";
 
 fn audit(platform: &Platform) -> Value {
     let output = platform.tool(&["audit", "--json", "--processing-time", "1h"]);
@@ -40,5 +42,30 @@ async fn the_path_of_a_vehicle_shows_an_excerpt_of_a_long_header() {
     let path = platform.tool(&["audit", "--vin", "vin"]);
     let text = String::from_utf8(path.stdout).unwrap();
     assert!(text.contains("traceparent xxx") && text.len() < 2_000, "{text:.1000}");
+    platform.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_of_an_old_log_hides_no_record_of_the_current_one() {
+    let platform = Platform::start(&["--roles", "stock,ads"]).await;
+    platform.accept("vin").await;
+    platform.await_empty_outbox().await;
+    let event = read_all(platform.kafka(), CREATED).await.remove(0);
+    let written = event.timestamp().to_millis().unwrap();
+    // A log that was there a day before had an unreadable record at the position of the event.
+    for (age, without_event) in [(86_400_000, 0), (0, 1)] {
+        let position =
+            [event.partition().to_string(), event.offset().to_string(), (written - age).to_string()];
+        let names = ["dlq.partition", "dlq.offset", "dlq.timestamp"].iter().zip(&position);
+        let reason = OwnedHeaders::new().insert(Header { key: "dlq.reason", value: Some("not framed") });
+        let headers = names.fold(reason, |headers, (key, value)| {
+            headers.insert(Header { key, value: Some(value.as_str()) })
+        });
+        let letter = FutureRecord::to(LETTERS).key("other").payload(&b"garbage"[..]).headers(headers);
+        produce_record(platform.kafka(), letter, "none").await;
+        let report = audit(&platform);
+        assert_eq!(report["findings"]["withoutEvent"]["count"], without_event, "{age}: {report:#}");
+        assert_eq!(report["onTheirWay"], 1 - without_event, "{age}: {report:#}");
+    }
     platform.finish().await;
 }
