@@ -1,8 +1,9 @@
 //! Tests how an audit handles records of other producers and what remains of an old log.
 
-use rdkafka::Message as _;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::FutureRecord;
+use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use serde_json::Value;
 
 use crate::support::Platform;
@@ -66,6 +67,29 @@ async fn a_dead_letter_of_an_old_log_hides_no_record_of_the_current_one() {
         let report = audit(&platform);
         assert_eq!(report["findings"]["withoutEvent"]["count"], without_event, "{age}: {report:#}");
         assert_eq!(report["onTheirWay"], 1 - without_event, "{age}: {report:#}");
+    }
+    platform.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offset_that_was_committed_in_an_old_log_hides_no_record_of_the_current_one() {
+    let platform = Platform::start(&["--roles", "stock,ads"]).await;
+    platform.accept("vin").await;
+    platform.await_empty_outbox().await;
+    let event = read_all(platform.kafka(), CREATED).await.remove(0);
+    let estimators: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", platform.kafka())
+        .set("group.id", "ms-price-estimate")
+        .create()
+        .unwrap();
+    // An old log was longer; the current one ends after its transaction marker.
+    for (offset, without_ad) in [(1_000, 0), (event.offset() + 1, 1)] {
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(CREATED, event.partition(), Offset::Offset(offset)).unwrap();
+        estimators.commit(&offsets, CommitMode::Sync).unwrap();
+        let report = audit(&platform);
+        assert_eq!(report["findings"]["withoutAd"]["count"], without_ad, "{offset}: {report:#}");
+        assert_eq!(report["onTheirWay"], 1 - without_ad, "{offset}: {report:#}");
     }
     platform.finish().await;
 }
