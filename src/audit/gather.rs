@@ -5,6 +5,7 @@
 //! a vehicle.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -12,7 +13,7 @@ use tokio::runtime::Handle;
 
 use super::Sources;
 use super::report::Found;
-use super::scratch::Scratch;
+use super::scratch::{MAX_VIN_BYTES, Scratch};
 use super::trail::Place;
 use crate::ads;
 use crate::estimate;
@@ -80,7 +81,13 @@ impl Gatherer<'_> {
             for row in page {
                 match row {
                     Ok(stocked) => {
-                        let vin = stocked.vehicle.vin.into();
+                        let vin: String = stocked.vehicle.vin.into();
+                        // Its vin is not stored whole, so the vehicle cannot be announced again. It is known only.
+                        let (long, id) = (vin.len() > MAX_VIN_BYTES, stocked.id);
+                        if long {
+                            self.unreadable.add(|| format!("vehicle {id}: vin of {} bytes", vin.len()));
+                        }
+                        let place = if long { Place::NewVehicles } else { place };
                         self.scratch.see(vin, place, stocked.created_at.timestamp_millis(), false)?;
                     }
                     Err(row) => self.unreadable.add(|| format!("vehicle {row}")),
@@ -119,8 +126,8 @@ impl Gatherer<'_> {
         let topic = self.sources.naming.topic(event);
         for_each_dead_letter(&self.sources.kafka, &topic, |letter, waits| {
             progress.advance(1);
-            if let Some((partition, offset)) = letter.origin() {
-                self.scratch.see_dead(place, partition, offset)?;
+            if let Some(origin) = letter.origin() {
+                self.scratch.see_dead(place, origin, letter.written())?;
             }
             if waits {
                 self.dead_letters += 1;
@@ -141,9 +148,11 @@ impl Gatherer<'_> {
         committed: &BTreeMap<i32, i64>,
     ) -> anyhow::Result<()> {
         let mut progress = Progress::new(event.topic);
-        TopicReader::open(&self.sources.kafka, &self.sources.naming.topic(event))?.for_each(|record| {
+        let reader = TopicReader::open(&self.sources.kafka, &self.sources.naming.topic(event))?;
+        let committed = of_this_log(committed, reader.offsets());
+        reader.for_each(|record| {
             progress.advance(1);
-            if self.scratch.is_dead(place, record.partition, record.offset)? {
+            if self.scratch.is_dead(place, (record.partition, record.offset), record.timestamp)? {
                 return Ok(());
             }
             let unread = committed.get(&record.partition).is_none_or(|next| record.offset >= *next);
@@ -184,6 +193,14 @@ impl Gatherer<'_> {
     }
 }
 
+/// Omits the offsets that were committed in a log that is no longer there: they may outlive it. Those of the current log
+/// were committed before `offsets` were read, so they do not exceed its end.
+fn of_this_log(committed: &BTreeMap<i32, i64>, offsets: &BTreeMap<i32, Range<i64>>) -> BTreeMap<i32, i64> {
+    let is_there = |partition, next| offsets.get(&partition).is_some_and(|offsets| next <= offsets.end);
+    let known = committed.iter().map(|(partition, next)| (*partition, *next));
+    known.filter(|(partition, next)| is_there(*partition, *next)).collect()
+}
+
 /// Returns the vin in a record's value, since the original services write no key. Falls back to the key when the
 /// value is unreadable.
 pub(super) fn vin_of(record: &Record) -> Option<String> {
@@ -218,5 +235,17 @@ impl Progress {
 
     fn finish(&self) {
         tracing::debug!(what = self.what, count = self.count, "read");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offset_beyond_the_end_was_committed_in_another_log() {
+        let committed = [(0, 3), (1, 4), (2, 0)].into();
+        let offsets = [(0, 0..3), (1, 0..3)].into();
+        assert_eq!(of_this_log(&committed, &offsets), [(0, 3)].into());
     }
 }

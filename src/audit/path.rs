@@ -11,12 +11,17 @@ use super::Sources;
 use super::gather::vin_of;
 use crate::database::DatabaseError;
 use crate::event::{EventType, REANNOUNCED_HEADER, VEHICLE_CREATED, VEHICLE_PROCESSED};
+use crate::excerpt::excerpt;
 use crate::kafka::{Record, TopicReader, for_each_dead_letter};
 use crate::output::Output;
 use crate::trace::TraceHeaders;
 
 /// The number of events read from the outbox at a time.
 const PAGE: i64 = 5_000;
+/// The maximum number of records of a topic that are shown. A producer may write a vin any number of times.
+const MAX_RECORDS: usize = 1_000;
+/// The maximum length of a header that is shown, which a producer chooses as well.
+const MAX_HEADER_CHARS: usize = 1_000;
 
 /// A place where the vehicle was found.
 #[derive(Debug, Serialize)]
@@ -48,6 +53,34 @@ impl Step {
             offset: Some(record.offset),
             ..Self::at(place, time, detail)
         }
+    }
+}
+
+/// The first records with the vin in a topic.
+struct Records {
+    place: &'static str,
+    steps: Vec<Step>,
+    omitted: u64,
+}
+
+impl Records {
+    fn new(place: &'static str) -> Self {
+        Self { place, steps: Vec::new(), omitted: 0 }
+    }
+
+    fn add(&mut self, record: &Record, detail: impl FnOnce() -> String) {
+        if self.steps.len() < MAX_RECORDS {
+            self.steps.push(Step::of_record(self.place, record, detail()));
+        } else {
+            self.omitted += 1;
+        }
+    }
+
+    fn into_steps(mut self) -> Vec<Step> {
+        if self.omitted > 0 {
+            self.steps.push(Step::at(self.place, None, format!("{} more are not shown", self.omitted)));
+        }
+        self.steps
     }
 }
 
@@ -127,16 +160,18 @@ fn outbox(sources: &Sources, runtime: &Handle, vin: &str) -> anyhow::Result<Opti
 }
 
 fn events(sources: &Sources, event: EventType, place: &'static str, vin: &str) -> anyhow::Result<Vec<Step>> {
-    let mut steps = Vec::new();
+    let mut records = Records::new(place);
     TopicReader::open(&sources.kafka, &sources.naming.topic(event))?.for_each(|record| {
         if vin_of(&record).as_deref() == Some(vin) {
-            let again = record.header(REANNOUNCED_HEADER).map_or("", |_| ", published again by an audit");
-            let trace = record.header(TraceHeaders::PARENT).unwrap_or(b"none").escape_ascii();
-            steps.push(Step::of_record(place, &record, format!("traceparent {trace}{again}")));
+            records.add(&record, || {
+                let again = record.header(REANNOUNCED_HEADER).map_or("", |_| ", published again by an audit");
+                let trace = record.header(TraceHeaders::PARENT).unwrap_or(b"none").escape_ascii().to_string();
+                format!("traceparent {}{again}", excerpt(&trace, MAX_HEADER_CHARS))
+            });
         }
         Ok(())
     })?;
-    Ok(steps)
+    Ok(records.into_steps())
 }
 
 fn dead_letters(
@@ -145,13 +180,34 @@ fn dead_letters(
     place: &'static str,
     vin: &str,
 ) -> anyhow::Result<Vec<Step>> {
-    let mut steps = Vec::new();
+    let mut records = Records::new(place);
     for_each_dead_letter(&sources.kafka, &sources.naming.topic(event), |letter, waits| {
         if vin_of(letter.record()).as_deref() == Some(vin) {
-            let state = if waits { "waiting" } else { "resolved" };
-            steps.push(Step::of_record(place, letter.record(), format!("{state}: {}", letter.reason())));
+            records.add(letter.record(), || {
+                let state = if waits { "waiting" } else { "resolved" };
+                format!("{state}: {}", excerpt(&letter.reason(), MAX_HEADER_CHARS))
+            });
         }
         Ok(())
     })?;
-    Ok(steps)
+    Ok(records.into_steps())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::OutgoingRecord;
+
+    #[test]
+    fn a_vin_in_many_records_is_shown_with_the_first_ones() {
+        let written = OutgoingRecord { topic: "t".to_owned(), key: None, value: None, headers: Vec::new() };
+        let record = Record::of(&written, 0, 7, None);
+        let mut records = Records::new("created event");
+        for _ in 0..MAX_RECORDS + 2 {
+            records.add(&record, String::new);
+        }
+        let steps = records.into_steps();
+        assert_eq!(steps.len(), MAX_RECORDS + 1);
+        assert_eq!(steps.last().unwrap().detail, "2 more are not shown");
+    }
 }

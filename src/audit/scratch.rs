@@ -5,13 +5,22 @@
 
 use anyhow::Context as _;
 use diesel::connection::{DefaultLoadingMode, SimpleConnection as _};
+use diesel::dsl::exists;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
+use sha2::{Digest as _, Sha256};
 
 use super::trail::{Place, Trail};
+use crate::excerpt::excerpt;
+use crate::kafka::Position;
 
-/// The number of rows inserted at a time.
+/// The number of rows inserted at a time. With [`MAX_VIN_BYTES`], those that wait take at most 3 MiB.
 const BATCH: usize = 5_000;
+/// The maximum size of a vin that is stored whole. The vins that stock accepts are shorter: 64 characters take at most
+/// 256 bytes. A record of another producer may have one of a megabyte.
+pub(super) const MAX_VIN_BYTES: usize = 512;
+/// The number of characters that are shown of a longer vin.
+const SHOWN_CHARS: usize = 64;
 
 diesel::table! {
     sighting (vin, place) {
@@ -23,12 +32,16 @@ diesel::table! {
 }
 
 diesel::table! {
-    dead_record (place, partition, position) {
+    dead_record (place, partition, position, written) {
         place -> Integer,
         partition -> Integer,
         position -> BigInt,
+        written -> BigInt,
     }
 }
+
+/// Marks a dead letter that does not state when its record was written.
+const UNKNOWN: i64 = i64::MIN;
 
 type Row = (String, i32, i64, i32);
 
@@ -118,7 +131,8 @@ impl Scratch {
                  CREATE TABLE sighting (vin TEXT NOT NULL, place INTEGER NOT NULL, at INTEGER NOT NULL,
                      unread INTEGER NOT NULL);
                  CREATE TABLE dead_record (place INTEGER NOT NULL, partition INTEGER NOT NULL,
-                     position INTEGER NOT NULL, PRIMARY KEY (place, partition, position)) WITHOUT ROWID;",
+                     position INTEGER NOT NULL, written INTEGER NOT NULL,
+                     PRIMARY KEY (place, partition, position, written)) WITHOUT ROWID;",
             )
             .context("cannot set up a temporary database")?;
         Ok(Self { connection, waiting: Vec::with_capacity(BATCH), has_dead_records: false })
@@ -127,29 +141,55 @@ impl Scratch {
     /// Records that `vin` was found in `place`; `at` is the time of its arrival there in milliseconds since the Unix
     /// epoch.
     pub(super) fn see(&mut self, vin: String, place: Place, at: i64, unread: bool) -> anyhow::Result<()> {
-        self.waiting.push((vin, place as i32, at, i32::from(unread)));
+        self.waiting.push((bounded(vin), place as i32, at, i32::from(unread)));
         if self.waiting.len() < BATCH { Ok(()) } else { self.flush() }
     }
 
-    /// Records that the record at this position of a topic has a dead letter.
-    pub(super) fn see_dead(&mut self, place: Place, partition: i32, position: i64) -> anyhow::Result<()> {
+    /// Records that the record that was written to this position of a topic at the time `written`, in milliseconds since
+    /// the Unix epoch, has a dead letter.
+    pub(super) fn see_dead(
+        &mut self,
+        place: Place,
+        (partition, position): Position,
+        written: Option<i64>,
+    ) -> anyhow::Result<()> {
         self.has_dead_records = true;
         diesel::insert_or_ignore_into(dead_record::table)
             .values((
                 dead_record::place.eq(place as i32),
                 dead_record::partition.eq(partition),
                 dead_record::position.eq(position),
+                dead_record::written.eq(written.unwrap_or(UNKNOWN)),
             ))
             .execute(&mut self.connection)?;
         Ok(())
     }
 
-    pub(super) fn is_dead(&mut self, place: Place, partition: i32, position: i64) -> anyhow::Result<bool> {
+    /// Returns whether the record that was written to this position at the time `written` has a dead letter.
+    ///
+    /// Dead letters are kept for ever, so there may be some of a log that was replaced, which had other records at the
+    /// same positions. Without the time of both, the position alone decides.
+    pub(super) fn is_dead(
+        &mut self,
+        place: Place,
+        (partition, position): Position,
+        written: Option<i64>,
+    ) -> anyhow::Result<bool> {
         if !self.has_dead_records {
             return Ok(false);
         }
-        let found = dead_record::table.find((place as i32, partition, position));
-        Ok(diesel::select(diesel::dsl::exists(found)).get_result(&mut self.connection)?)
+        let here = dead_record::table
+            .filter(dead_record::place.eq(place as i32))
+            .filter(dead_record::partition.eq(partition))
+            .filter(dead_record::position.eq(position));
+        let found = match written {
+            Some(written) => {
+                diesel::select(exists(here.filter(dead_record::written.eq_any([written, UNKNOWN]))))
+                    .get_result(&mut self.connection)
+            }
+            None => diesel::select(exists(here)).get_result(&mut self.connection),
+        };
+        Ok(found?)
     }
 
     fn flush(&mut self) -> anyhow::Result<()> {
@@ -191,9 +231,29 @@ impl Scratch {
     }
 }
 
+/// Replaces a long vin by an excerpt and its hash, which keeps it distinct from similar ones.
+fn bounded(vin: String) -> String {
+    if vin.len() <= MAX_VIN_BYTES {
+        return vin;
+    }
+    let hash: String = Sha256::digest(&vin).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{} ({} bytes, SHA-256 {hash})", excerpt(&vin, SHOWN_CHARS), vin.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vehicle::Vin;
+
+    #[test]
+    fn a_long_vin_is_shortened_and_stays_distinct() {
+        let longest = "\u{1f600}".repeat(Vin::MAX_CHARS);
+        assert_eq!(bounded(longest.clone()), longest);
+        let long = |middle: &str| bounded(["x".repeat(500_000), "x".repeat(500_000)].join(middle));
+        assert!(long("a").len() <= MAX_VIN_BYTES && long("a").starts_with("xxx"), "{}", long("a"));
+        assert_eq!(long("a"), long("a"));
+        assert_ne!(long("a"), long("b"));
+    }
 
     #[test]
     fn the_places_of_a_vin_are_aggregated() {
@@ -232,12 +292,26 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_record_is_identified_by_its_position() {
+    fn a_dead_record_is_identified_by_its_position_and_its_time() {
         let mut scratch = Scratch::new().unwrap();
-        assert!(!scratch.is_dead(Place::Created, 0, 1).unwrap());
-        scratch.see_dead(Place::Created, 0, 1).unwrap();
-        scratch.see_dead(Place::Created, 0, 1).unwrap();
-        assert!(scratch.is_dead(Place::Created, 0, 1).unwrap());
-        assert!(!scratch.is_dead(Place::Processed, 0, 1).unwrap());
+        assert!(!scratch.is_dead(Place::Created, (0, 1), Some(5)).unwrap());
+        for written in [5, 5, 6] {
+            scratch.see_dead(Place::Created, (0, 1), Some(written)).unwrap();
+        }
+        for written in [Some(5), Some(6), None] {
+            assert!(scratch.is_dead(Place::Created, (0, 1), written).unwrap(), "{written:?}");
+        }
+        assert!(!scratch.is_dead(Place::Created, (0, 1), Some(7)).unwrap(), "a record of another log");
+        assert!(!scratch.is_dead(Place::Created, (0, 2), None).unwrap());
+        assert!(!scratch.is_dead(Place::Processed, (0, 1), Some(5)).unwrap());
+    }
+
+    #[test]
+    fn a_dead_record_whose_time_is_unknown_is_identified_by_its_position() {
+        let mut scratch = Scratch::new().unwrap();
+        scratch.see_dead(Place::Created, (0, 1), None).unwrap();
+        for written in [Some(5), None] {
+            assert!(scratch.is_dead(Place::Created, (0, 1), written).unwrap(), "{written:?}");
+        }
     }
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod ad_stores;
+mod audits;
 mod command_line;
 mod commits;
 mod compaction;
