@@ -90,8 +90,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "audit",
         &[
-            "ads", "duration", "estimate", "event", "excerpt", "kafka", "output", "page", "registry", "secret",
-            "stock", "database", "trace", "vehicle",
+            "ads", "duration", "estimate", "event", "excerpt", "kafka", "output", "page", "registry",
+            "secret", "stock", "database", "trace", "vehicle",
         ],
     ),
     (

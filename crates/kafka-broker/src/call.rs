@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{RequestHeader, ResponseHeader};
-use kafka_protocol::protocol::{Encodable, HeaderVersion, Request};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 
 use crate::client::{Client, shortened};
 use crate::guard::{self, TooManyFields};
@@ -35,6 +35,7 @@ pub struct Call {
     /// A slash and the IP address, as DescribeGroups reports it.
     pub client_host: String,
     pub client: Arc<Client>,
+    api_key: i16,
     correlation_id: i32,
     body: Mutex<Option<Body>>,
     responses: Memory,
@@ -54,6 +55,7 @@ impl Call {
             client_id: header.client_id.map(|id| id.to_string()).unwrap_or_default(),
             client_host: format!("/{}", client.address),
             client: Arc::clone(client),
+            api_key: header.request_api_key,
             correlation_id: header.correlation_id,
             body: Mutex::new(Some(body)),
             responses: responses.clone(),
@@ -61,10 +63,10 @@ impl Call {
     }
 
     /// Decodes the body.
-    pub fn request<R: Request>(&self) -> Result<R> {
+    pub fn request<R: Decodable>(&self) -> Result<R> {
         let body = self.body.lock().unwrap_or_else(PoisonError::into_inner);
-        let decoded =
-            guard::decode_request(&body.as_ref().context("the body was released")?.bytes, self.version);
+        let body = &body.as_ref().context("the body was released")?.bytes;
+        let decoded = guard::decode_request(body, self.api_key, self.version);
         decoded.inspect_err(|error| {
             if error.is::<TooManyFields>() {
                 let (client, client_id) = (self.client.address, shortened(&self.client_id));

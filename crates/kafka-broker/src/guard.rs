@@ -11,8 +11,8 @@
 use anyhow::{Result, ensure};
 use bytes::{Buf, Bytes, TryGetError};
 use kafka_protocol::messages::ApiKey;
+use kafka_protocol::protocol::Decodable;
 use kafka_protocol::protocol::buf::{ByteBuf, NotEnoughBytesError};
-use kafka_protocol::protocol::{Decodable, Request};
 use thiserror::Error;
 
 /// Limits the numbers and lengths in a request, each of which takes at most about 100 bytes when decoded. A fetch of
@@ -32,13 +32,13 @@ const WITH_BYTES: [ApiKey; 3] = [ApiKey::Produce, ApiKey::JoinGroup, ApiKey::Syn
 #[error("the request has more than {MAX_FIELDS} fields")]
 pub struct TooManyFields;
 
-/// Decodes a request body of this version. The handlers of requests with bytes must check their texts with
+/// Decodes a request body of this API and version. The handlers of requests with bytes must check their texts with
 /// [`check_texts`].
 ///
 /// # Errors
 /// [`TooManyFields`], or another error when the body is not such a request, or has a text above [`MAX_TEXT`].
-pub fn decode_request<R: Request>(body: &Bytes, version: i16) -> Result<R> {
-    let has_bytes = WITH_BYTES.iter().any(|key| *key as i16 == R::KEY);
+pub fn decode_request<R: Decodable>(body: &Bytes, api_key: i16, version: i16) -> Result<R> {
+    let has_bytes = WITH_BYTES.iter().any(|key| *key as i16 == api_key);
     decode_within(body, version, if has_bytes { usize::MAX } else { MAX_TEXT })
 }
 
@@ -301,7 +301,7 @@ mod tests {
             let request = DescribeGroupsRequest::default().with_groups(vec![id.into()]);
             let mut body = BytesMut::new();
             request.encode(&mut body, 5).unwrap();
-            decode_request::<DescribeGroupsRequest>(&body.freeze(), 5)
+            decode_request::<DescribeGroupsRequest>(&body.freeze(), ApiKey::DescribeGroups as i16, 5)
         };
         assert!(of(MAX_TEXT).is_ok());
         assert!(of(MAX_TEXT + 1).is_err());
