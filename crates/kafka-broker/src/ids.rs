@@ -13,8 +13,8 @@ pub fn cluster_id() -> String {
     id
 }
 
-/// Returns a member id that begins with the client's own name, so that logs are readable. A
-/// long name is cut, as the id is a text of the protocol too.
+/// Returns a member id that begins with the client's own name, so that logs are readable. A long name is cut, as the id is
+/// a text of the protocol too.
 pub fn member_id(prefix: &str) -> String {
     let unique = unique();
     let end = prefix.floor_char_boundary(MAX_TEXT - unique.len() - 1);

@@ -79,7 +79,8 @@ async fn newest(kafka: &KafkaArgs, topic: &str, count: usize) -> anyhow::Result<
     tokio::task::spawn_blocking(read).await.context("reading the topic panicked")?
 }
 
-/// Returns the `count` newest records of a topic with these offsets, oldest first. Calls `read` with offsets to read from.
+/// Returns the `count` newest records of a topic with these offsets, oldest first. Calls `read` with offsets to read
+/// from.
 ///
 /// Some offsets are those of transaction markers and of aborted records, so it reads further back, and all of that part
 /// again, until each partition has enough records or was read from its first one.
