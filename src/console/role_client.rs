@@ -12,8 +12,6 @@ use crate::secret::SecretParser;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// The time after which an unused connection is closed. Servers close it after 5 s.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The maximum number of instances that share a name.
 const MAX_INSTANCES: usize = 16;
 /// The maximum size of a response.
@@ -47,7 +45,6 @@ pub fn new_client() -> anyhow::Result<Client> {
         .no_proxy()
         .timeout(TIMEOUT)
         .connect_timeout(CONNECT_TIMEOUT)
-        .pool_idle_timeout(IDLE_TIMEOUT)
         .build()
         .context("cannot set up the HTTP client")
 }

@@ -1,6 +1,7 @@
 //! Remembers why connections to the brokers fail.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -17,6 +18,8 @@ pub(super) struct ConnectionWatch {
     servers: String,
     /// The latest failure since a broker answered.
     failure: Mutex<Option<ConnectionFailure>>,
+    /// When a broker last answered, or when the client was created.
+    answered: Mutex<Instant>,
 }
 
 #[derive(Debug)]
@@ -28,7 +31,11 @@ struct ConnectionFailure {
 
 impl ConnectionWatch {
     pub(super) fn new(kafka: &KafkaArgs) -> Self {
-        Self { servers: kafka.bootstrap_servers().to_owned(), failure: Mutex::default() }
+        Self {
+            servers: kafka.bootstrap_servers().to_owned(),
+            failure: Mutex::default(),
+            answered: Mutex::new(Instant::now()),
+        }
     }
 
     fn failure(&self) -> MutexGuard<'_, Option<ConnectionFailure>> {
@@ -38,6 +45,12 @@ impl ConnectionWatch {
     /// Forgets the failures before an answer.
     pub(super) fn answered(&self) {
         *self.failure() = None;
+        *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Returns how long ago a broker answered, or the client was created.
+    pub(super) fn unanswered_for(&self) -> Duration {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
     /// Adds the reason to the error of a query. The outermost message contains no text of librdkafka.

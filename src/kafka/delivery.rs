@@ -1,6 +1,7 @@
 //! Tracks the delivery of the records of a transaction: which of them the brokers refused, and whether permanently.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rdkafka::ClientContext;
@@ -42,10 +43,11 @@ pub(super) fn is_final(code: RDKafkaErrorCode) -> bool {
     )
 }
 
-/// A log of the records of a transaction that were not written.
+/// A log of the records of a transaction that were not written, and of lost connections.
 #[derive(Debug, Default)]
 pub(super) struct DeliveryLog {
     failed: Mutex<BTreeMap<usize, RDKafkaErrorCode>>,
+    lost_all_brokers: AtomicBool,
 }
 
 impl DeliveryLog {
@@ -56,6 +58,11 @@ impl DeliveryLog {
 
     pub(super) fn has_failures(&self) -> bool {
         !self.failed.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Returns whether all connections were down since the last call.
+    pub(super) fn take_lost_all_brokers(&self) -> bool {
+        self.lost_all_brokers.swap(false, Ordering::Relaxed)
     }
 
     pub(super) fn note(&self, index: usize, code: RDKafkaErrorCode) {
@@ -69,6 +76,9 @@ impl ClientContext for DeliveryLog {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.lost_all_brokers.store(true, Ordering::Relaxed);
+        }
         LoggingContext.error(error, reason);
     }
 }

@@ -297,7 +297,7 @@ impl Followed {
     fn is_suspicious(&mut self, observer: &Observer, each: &mut impl FnMut(Sight)) -> anyhow::Result<bool> {
         let times = self.places.iter().filter_map(|(partition, place)| Some((*partition, place.written?)));
         let mut suspicious = false;
-        for (partition, newer) in first_newer(observer.consumer()?, &self.topic, times)? {
+        for (partition, newer) in observer.ask(|consumer| first_newer(consumer, &self.topic, times))? {
             suspicious |= self.is_doubtful(partition, newer, Instant::now(), each);
         }
         Ok(suspicious)

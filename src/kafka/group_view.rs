@@ -55,7 +55,8 @@ impl GroupObserver {
         // The group may go on meanwhile: what it has committed is never beyond the ends that are read later.
         let committed = self.observer.committed(&self.topic, CALL_TIMEOUT)?;
         let bounds = self.observer.bounds(&self.topic)?;
-        let groups = self.observer.consumer()?.fetch_group_list(Some(&self.group), CALL_TIMEOUT)?;
+        let groups =
+            self.observer.ask(|consumer| Ok(consumer.fetch_group_list(Some(&self.group), CALL_TIMEOUT)?))?;
         let group = groups.groups().iter().find(|group| group.name() == self.group);
         let mut members: Vec<_> = group
             .map(|group| group.members())

@@ -35,9 +35,10 @@ impl Marker {
     /// Fails when the brokers do not respond, or librdkafka rejects a setting.
     pub fn read(kafka: &KafkaArgs, group: &str, topic: &str) -> anyhow::Result<Self> {
         let observer = Observer::new(kafka, Some(group), Isolation::ReadCommitted)?;
-        let consumer = observer.consumer()?;
-        let cluster_id = consumer.client().fetch_cluster_id(CALL_TIMEOUT);
-        let cluster_id = cluster_id.context("the brokers did not name their cluster in time")?;
+        let cluster_id = observer.ask(|consumer| {
+            let id = consumer.client().fetch_cluster_id(CALL_TIMEOUT);
+            id.context("the brokers did not name their cluster in time")
+        })?;
         let unknown = "the brokers did not return what was published";
         let until = Instant::now() + 2 * TRANSACTION_TIMEOUT;
         let mark = loop {
@@ -51,7 +52,8 @@ impl Marker {
                 }
             }
         };
-        let group = consumer.group_metadata().context("the consumer has no group")?;
+        let group =
+            observer.ask(|consumer| consumer.group_metadata().context("the consumer has no group"))?;
         Ok(Self { topic: topic.to_owned(), group: Arc::new(group), cluster_id, mark })
     }
 
@@ -83,7 +85,7 @@ fn pause() {
 fn read_mark(observer: &Observer, topic: &str) -> anyhow::Result<Option<Mark>> {
     let mut list = TopicPartitionList::new();
     list.add_partition(topic, 0);
-    let offsets = observer.consumer()?.committed_offsets(list, CALL_TIMEOUT)?;
+    let offsets = observer.ask(|consumer| Ok(consumer.committed_offsets(list, CALL_TIMEOUT)?))?;
     let element = offsets.find_partition(topic, 0).context("the response lacks the partition")?;
     element.error()?;
     Ok(Mark::of(&element))

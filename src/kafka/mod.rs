@@ -24,6 +24,7 @@ mod marker;
 mod observer;
 mod producer;
 mod progress;
+mod reach;
 mod reader;
 mod rebalance;
 mod record;

@@ -1,6 +1,7 @@
 //! Queries the brokers about topics and groups without joining a group.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -13,6 +14,7 @@ use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
 use super::client::{ClosedElsewhere, client_config};
 use super::connection_watch::ConnectionWatch;
+use super::reach::CUT_OFF;
 
 /// The records and offsets that are visible to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,30 +24,67 @@ pub(super) enum Isolation {
     ReadUncommitted,
 }
 
-/// A client that queries the brokers. It caches no results, and every call blocks.
+type Client = ClosedElsewhere<BaseConsumer<ConnectionWatch>>;
+
+/// Queries the brokers. It caches no results, and every call blocks.
 pub(super) struct Observer {
-    consumer: ClosedElsewhere<BaseConsumer<ConnectionWatch>>,
+    kafka: KafkaArgs,
+    config: ClientConfig,
+    client: Mutex<Arc<Client>>,
 }
 
 impl Observer {
-    /// Creates a client that can read the committed offsets of `group`, if there is one.
+    /// Creates an observer that can read the committed offsets of `group`, if there is one.
     pub(super) fn new(kafka: &KafkaArgs, group: Option<&str>, isolation: Isolation) -> anyhow::Result<Self> {
-        let consumer = observer_config(kafka, group, isolation)
-            .create_with_context(ConnectionWatch::new(kafka))
-            .context("cannot set up a Kafka consumer; see --kafka-property (KAFKA_PROPERTIES)")?;
-        Ok(Self { consumer: ClosedElsewhere::new(consumer) })
+        let config = observer_config(kafka, group, isolation);
+        let client = Mutex::new(connect(kafka, &config)?);
+        Ok(Self { kafka: kafka.clone(), config, client })
     }
 
-    pub(super) fn consumer(&self) -> anyhow::Result<&BaseConsumer<ConnectionWatch>> {
-        let consumer = self.consumer.get()?;
+    /// Runs a query. Replaces the client when the query fails and no broker has answered for [`CUT_OFF`]: the client may be
+    /// cut off for ever.
+    pub(super) fn ask<T>(
+        &self,
+        query: impl FnOnce(&BaseConsumer<ConnectionWatch>) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let client = self.client();
+        let consumer = client.get()?;
         handle_events(consumer);
-        Ok(consumer)
+        let result = query(consumer);
+        if result.is_err() && consumer.context().unanswered_for() >= CUT_OFF {
+            self.replace(&client);
+        }
+        result
+    }
+
+    fn client(&self) -> Arc<Client> {
+        Arc::clone(&self.client.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces a client, unless another query has done so.
+    fn replace(&self, failed: &Arc<Client>) {
+        let mut current = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&current, failed) {
+            return;
+        }
+        match connect(&self.kafka, &self.config) {
+            Ok(client) => *current = client,
+            Err(error) => {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "cannot replace a Kafka client that gets no answer"
+                );
+            }
+        }
     }
 
     /// Adds the reason to the error of a query that no broker answered.
     pub(super) fn explain(&self, error: impl Into<anyhow::Error>) -> anyhow::Error {
-        match self.consumer() {
-            Ok(consumer) => consumer.context().explain(error),
+        match self.client().get() {
+            Ok(consumer) => {
+                handle_events(consumer);
+                consumer.context().explain(error)
+            }
             Err(closed) => closed,
         }
     }
@@ -55,42 +94,53 @@ impl Observer {
     /// # Errors
     /// Fails with the reason when no broker answers.
     pub(super) fn has_topic(&self, topic: &str) -> anyhow::Result<bool> {
-        let metadata = metadata(self.consumer()?, topic)?;
-        let error = metadata.topics().iter().find_map(|topic| topic.error());
-        match error.map(RDKafkaErrorCode::from) {
-            None => Ok(true),
-            Some(RDKafkaErrorCode::UnknownTopicOrPartition) => Ok(false),
-            Some(code) => Err(self.explain(KafkaError::MetadataFetch(code))),
-        }
+        self.ask(|consumer| {
+            let metadata = metadata(consumer, topic)?;
+            let error = metadata.topics().iter().find_map(|topic| topic.error());
+            match error.map(RDKafkaErrorCode::from) {
+                None => Ok(true),
+                Some(RDKafkaErrorCode::UnknownTopicOrPartition) => Ok(false),
+                Some(code) => Err(consumer.context().explain(KafkaError::MetadataFetch(code))),
+            }
+        })
     }
 
     /// Returns the committed offset of the group in each partition that it ever read: the next offset that it will
     /// read.
     pub(super) fn committed(&self, topic: &str, patience: Duration) -> anyhow::Result<BTreeMap<i32, i64>> {
-        let consumer = self.consumer()?;
-        let mut list = TopicPartitionList::new();
-        for partition in partitions(consumer, topic)? {
-            list.add_partition(topic, partition);
-        }
-        let mut committed = BTreeMap::new();
-        for element in consumer.committed_offsets(list, patience)?.elements() {
-            element.error()?;
-            if let Offset::Offset(next) = element.offset() {
-                committed.insert(element.partition(), next);
+        self.ask(|consumer| {
+            let mut list = TopicPartitionList::new();
+            for partition in partitions(consumer, topic)? {
+                list.add_partition(topic, partition);
             }
-        }
-        Ok(committed)
+            let mut committed = BTreeMap::new();
+            for element in consumer.committed_offsets(list, patience)?.elements() {
+                element.error()?;
+                if let Offset::Offset(next) = element.offset() {
+                    committed.insert(element.partition(), next);
+                }
+            }
+            Ok(committed)
+        })
     }
 
     /// Returns the first offset and the next one to be written of each partition.
     pub(super) fn bounds(&self, topic: &str) -> anyhow::Result<BTreeMap<i32, (i64, i64)>> {
-        let consumer = self.consumer()?;
-        let mut bounds = BTreeMap::new();
-        for partition in partitions(consumer, topic)? {
-            bounds.insert(partition, consumer.fetch_watermarks(topic, partition, CALL_TIMEOUT)?);
-        }
-        Ok(bounds)
+        self.ask(|consumer| {
+            let mut bounds = BTreeMap::new();
+            for partition in partitions(consumer, topic)? {
+                bounds.insert(partition, consumer.fetch_watermarks(topic, partition, CALL_TIMEOUT)?);
+            }
+            Ok(bounds)
+        })
     }
+}
+
+fn connect(kafka: &KafkaArgs, config: &ClientConfig) -> anyhow::Result<Arc<Client>> {
+    let consumer = config
+        .create_with_context(ConnectionWatch::new(kafka))
+        .context("cannot set up a Kafka consumer; see --kafka-property (KAFKA_PROPERTIES)")?;
+    Ok(Arc::new(ClosedElsewhere::new(consumer)))
 }
 
 pub(super) fn observer_config(kafka: &KafkaArgs, group: Option<&str>, isolation: Isolation) -> ClientConfig {

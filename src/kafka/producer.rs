@@ -113,6 +113,22 @@ impl Producer {
         }
     }
 
+    /// Proves that a broker answers, if all connections were down since the last proof: the producer may be cut off for
+    /// ever (see [`Reach`](super::reach::Reach)).
+    ///
+    /// # Errors
+    /// Fails when no broker answers.
+    pub(super) async fn prove_reach(&self, topic: &str) -> Result<(), CallError> {
+        if self.shutdown.is_cancelled() || !self.inner()?.context().take_lost_all_brokers() {
+            return Ok(());
+        }
+        let topic = topic.to_owned();
+        self.call("a query of the metadata", CALL_TIMEOUT, move |producer| {
+            producer.client().fetch_metadata(Some(&topic), CALL_TIMEOUT).map(drop)
+        })
+        .await
+    }
+
     /// Returns the records that caused `error` and that the brokers will never accept. Unless records are sent alone,
     /// the result includes the other records of their batches.
     pub(super) async fn refused(&self, error: &CallError) -> Vec<Refusal> {

@@ -207,6 +207,15 @@ impl TransactionalProducer {
         records: impl IntoIterator<Item = &'a OutgoingRecord>,
         consumed: Option<(&Progress, &Arc<ConsumerGroupMetadata>)>,
     ) -> Result<(), CommitError> {
+        let mut records = records.into_iter().peekable();
+        let topic =
+            records.peek().map(|record| &record.topic).or(consumed.map(|(progress, _)| &progress.topic));
+        if let Some(topic) = topic
+            && let Err(error) = self.producer.prove_reach(topic).await
+        {
+            self.restart().await.map_err(|error| self.outcome_unknown(error))?;
+            return Err(CommitError::Aborted(error));
+        }
         if let Err(error) = self.prepare(records, consumed).await {
             // There is no time to abort during the shutdown. The successor does it when it takes over the id.
             if self.is_lost(&error) || self.shutdown.is_cancelled() {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use tokio::runtime::Handle;
@@ -26,6 +26,7 @@ use super::args::KafkaArgs;
 use super::handler::{Handler, Work};
 use super::in_flight::InFlight;
 use super::log_changes::LogChanges;
+use super::reach::Reach;
 use super::rebalance::RebalanceLog;
 use super::record::Record;
 use super::repeats::Repeats;
@@ -176,6 +177,7 @@ struct Session<'a, H> {
     polled: Instant,
     /// The last time at which no fetched record was waiting.
     drained: Instant,
+    reach: Reach,
     /// Why this client cannot read all partitions any more. The session reads nothing, and ends when no record is in flight.
     ending: Option<String>,
     repeats: Repeats,
@@ -220,6 +222,7 @@ impl<'a, H: Handler> Session<'a, H> {
             full_since: None,
             polled: Instant::now(),
             drained: Instant::now(),
+            reach: Reach::default(),
             ending: None,
             repeats: Repeats::default(),
         })
@@ -338,20 +341,6 @@ impl<'a, H: Handler> Session<'a, H> {
     fn collect(&mut self) {
         for Completion { partition, epoch, offset, output } in self.done.try_iter() {
             self.in_flight.complete(partition, epoch, offset, output);
-        }
-    }
-
-    /// Ends the session when its client cannot read a partition and no record is in flight. The client of the next session
-    /// reads it.
-    fn end_when_empty(&mut self) -> anyhow::Result<()> {
-        let Worker { topic, status, .. } = self.worker;
-        if let (None, Some(partition)) = (&self.ending, status.take_silent()) {
-            self.ending =
-                Some(format!("records wait in {topic}/{partition}, and the client does not read them"));
-        }
-        match &self.ending {
-            Some(reason) if self.in_flight.len() == 0 => bail!("{reason}"),
-            _ => Ok(()),
         }
     }
 

@@ -13,8 +13,6 @@ use crate::vehicle::PlainVehicle;
 
 /// The time for one attempt. Stock itself answers within 10 s.
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// Shorter than the 5 s after which the services close an idle connection, possibly just as a request is sent on it.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 const MAX_BODY_BYTES: usize = 64 * 1024;
 const MAX_TYPE_BYTES: usize = 40;
 
@@ -23,8 +21,7 @@ const MAX_TYPE_BYTES: usize = 40;
 /// # Errors
 /// Fails when the certificates of this machine cannot be read.
 pub fn http_client(timeout: Duration) -> anyhow::Result<Client> {
-    let builder = https::client().timeout(timeout).pool_idle_timeout(IDLE_TIMEOUT);
-    builder.build().context("cannot set up an HTTP client")
+    https::client().timeout(timeout).build().context("cannot set up an HTTP client")
 }
 
 /// A client of `POST /stock`.

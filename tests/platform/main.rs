@@ -16,6 +16,7 @@ mod dead_letter_claims;
 mod dead_letters;
 mod faults;
 mod faults_access;
+mod hidden_brokers;
 mod http;
 mod http_access;
 mod http_edge;

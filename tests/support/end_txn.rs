@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+
+use super::frames::{read_frame, rename_port, write_frame};
 
 /// The API key of EndTxn (<https://kafka.apache.org/protocol#protocol_api_keys>).
 const END_TXN: [u8; 2] = [0, 26];
@@ -66,18 +67,6 @@ impl EndTxnProxy {
     }
 }
 
-async fn read_frame(from: &mut OwnedReadHalf) -> Option<Vec<u8>> {
-    let length = from.read_u32().await.ok()?;
-    let mut frame = vec![0; length as usize];
-    from.read_exact(&mut frame).await.ok()?;
-    Some(frame)
-}
-
-async fn write_frame(to: &mut OwnedWriteHalf, frame: &[u8]) -> Option<()> {
-    to.write_u32(u32::try_from(frame.len()).unwrap()).await.ok()?;
-    to.write_all(frame).await.ok()
-}
-
 async fn forward_requests(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
@@ -116,9 +105,6 @@ async fn forward_answers(
     falsified: Arc<Mutex<HashSet<Vec<u8>>>>,
     (broker, proxy): (u16, u16),
 ) -> Option<()> {
-    // The broker's address as it is encoded in its responses.
-    let address = |port: u16| [b"127.0.0.1".as_slice(), &i32::from(port).to_be_bytes()].concat();
-    let (named, renamed) = (address(broker), address(proxy));
     loop {
         let mut frame = read_frame(&mut from).await?;
         if falsified.lock().unwrap().remove(&frame[..4]) {
@@ -127,11 +113,7 @@ async fn forward_answers(
             }
             frame = denied(&frame[..4]);
         }
-        for at in 0..frame.len().saturating_sub(named.len() - 1) {
-            if frame[at..].starts_with(&named) {
-                frame[at..at + named.len()].copy_from_slice(&renamed);
-            }
-        }
+        rename_port(&mut frame, broker, proxy);
         write_frame(&mut *answers.lock().await, &frame).await?;
     }
 }

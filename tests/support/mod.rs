@@ -3,8 +3,11 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod cluster;
+#[cfg(feature = "embedded")]
+pub mod empty_metadata;
 pub mod end_txn;
 pub mod engines;
+pub mod frames;
 pub mod home;
 pub mod kafka;
 pub mod node;
@@ -103,9 +106,7 @@ impl Platform {
         let data_dir = tempfile::tempdir().unwrap();
         let arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let process = Dev::spawn(data_dir.path(), &arguments);
-        // Servers close a connection that was idle for 5 s, possibly just as a request is sent on it.
-        let client = https::client().pool_idle_timeout(Duration::from_secs(2)).build().unwrap();
-        let platform = Self { data_dir, arguments, process, client };
+        let platform = Self { data_dir, arguments, process, client: http_client() };
         platform.await_ready().await;
         platform
     }

@@ -1,6 +1,6 @@
 //! Handles the events of a session's consumer: rebalances, records and errors.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use rdkafka::Offset;
@@ -16,6 +16,9 @@ use crate::kafka::observer::first_newer;
 use crate::kafka::rebalance::RebalanceEvent;
 use crate::kafka::record::Record;
 use crate::kafka::topic_settings::is_compacted;
+
+/// The time to wait for the answer of a broker. Nothing else happens meanwhile, and without a broker nothing could.
+const PROOF_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl<H: Handler> Session<'_, H> {
     pub(super) fn handle_rebalances(&mut self) -> anyhow::Result<()> {
@@ -175,11 +178,16 @@ impl<H: Handler> Session<'_, H> {
             }
             // The check of the cluster reports these errors.
             Some(
-                RDKafkaErrorCode::BrokerTransportFailure
+                code @ (RDKafkaErrorCode::BrokerTransportFailure
                 | RDKafkaErrorCode::AllBrokersDown
                 | RDKafkaErrorCode::OperationTimedOut
-                | RDKafkaErrorCode::Resolve,
-            ) => tracing::debug!(group = self.worker.group, %error, "reading failed, librdkafka will retry"),
+                | RDKafkaErrorCode::Resolve),
+            ) => {
+                if code == RDKafkaErrorCode::AllBrokersDown {
+                    self.reach.lost(Instant::now());
+                }
+                tracing::debug!(group = self.worker.group, %error, "reading failed, librdkafka will retry");
+            }
             Some(RDKafkaErrorCode::BadCompression | RDKafkaErrorCode::BadMessage) => {
                 self.worker.status.found_unreadable(&error.to_string());
                 self.report(&error, "a batch cannot be read, librdkafka will retry");
@@ -187,6 +195,32 @@ impl<H: Handler> Session<'_, H> {
             _ => self.report(&error, "reading failed, librdkafka will retry"),
         }
         Ok(())
+    }
+
+    /// Ends the session when its client cannot read and no record is in flight. The client of the next session can.
+    pub(super) fn end_when_empty(&mut self) -> anyhow::Result<()> {
+        let Worker { topic, status, .. } = self.worker;
+        if self.ending.is_none() {
+            self.ending = match status.take_silent() {
+                Some(partition) => {
+                    Some(format!("records wait in {topic}/{partition}, and the client does not read them"))
+                }
+                None if self.is_cut_off() => Some("no broker answers this client any more".to_owned()),
+                None => None,
+            };
+        }
+        match &self.ending {
+            Some(reason) if self.in_flight.len() == 0 => bail!("{reason}"),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_cut_off(&mut self) -> bool {
+        if !self.reach.is_in_doubt(Instant::now()) {
+            return false;
+        }
+        let answer = self.consumer.fetch_metadata(Some(&self.worker.topic), PROOF_TIMEOUT);
+        self.reach.asked(answer.is_ok(), Instant::now())
     }
 
     fn report(&mut self, error: &KafkaError, message: &'static str) {
