@@ -1,5 +1,6 @@
 //! Remembers why connections to the brokers fail.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,11 +19,13 @@ pub(super) struct ConnectionWatch {
     servers: String,
     /// The latest failure since a broker answered.
     failure: Mutex<Option<ConnectionFailure>>,
+    /// Whether all connections were down since a broker answered.
+    lost_all_brokers: AtomicBool,
     /// When a broker last answered, or when the client was created.
     answered: Mutex<Instant>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct ConnectionFailure {
     code: Option<RDKafkaErrorCode>,
     /// The description of librdkafka, which names the broker.
@@ -34,6 +37,17 @@ impl ConnectionWatch {
         Self {
             servers: kafka.bootstrap_servers().to_owned(),
             failure: Mutex::default(),
+            lost_all_brokers: AtomicBool::new(false),
+            answered: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// Returns the context of the client that replaces this one. It knows the reason until a broker answers.
+    pub(super) fn successor(&self) -> Self {
+        Self {
+            servers: self.servers.clone(),
+            failure: Mutex::new(self.failure().clone()),
+            lost_all_brokers: AtomicBool::new(false),
             answered: Mutex::new(Instant::now()),
         }
     }
@@ -45,7 +59,13 @@ impl ConnectionWatch {
     /// Forgets the failures before an answer.
     pub(super) fn answered(&self) {
         *self.failure() = None;
+        self.lost_all_brokers.store(false, Ordering::Relaxed);
         *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Returns whether all connections were down since a broker answered.
+    pub(super) fn lost_all_brokers(&self) -> bool {
+        self.lost_all_brokers.load(Ordering::Relaxed)
     }
 
     /// Returns how long ago a broker answered, or the client was created.
@@ -77,7 +97,9 @@ impl ClientContext for ConnectionWatch {
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code();
         // Follows the failures of the individual brokers, which say more.
-        if code != Some(RDKafkaErrorCode::AllBrokersDown) {
+        if code == Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.lost_all_brokers.store(true, Ordering::Relaxed);
+        } else {
             *self.failure() = Some(ConnectionFailure { code, reason: reason.to_owned() });
         }
         LoggingContext.error(error, reason);

@@ -60,7 +60,7 @@ impl DeliveryLog {
         !self.failed.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// Returns whether all connections were down since the last call.
+    /// Returns whether librdkafka reported since the last call that all connections are down.
     pub(super) fn take_lost_all_brokers(&self) -> bool {
         self.lost_all_brokers.swap(false, Ordering::Relaxed)
     }

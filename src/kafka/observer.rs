@@ -14,7 +14,7 @@ use super::CALL_TIMEOUT;
 use super::args::KafkaArgs;
 use super::client::{ClosedElsewhere, client_config};
 use super::connection_watch::ConnectionWatch;
-use super::reach::CUT_OFF;
+use super::reach::{CUT_OFF, names_brokers};
 
 /// The records and offsets that are visible to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,11 +24,14 @@ pub(super) enum Isolation {
     ReadUncommitted,
 }
 
+/// The time without an answer after which a client is replaced in any case. It is longer than librdkafka waits for a
+/// connection (`socket.connection.setup.timeout.ms`).
+const GIVE_UP: Duration = Duration::from_secs(60);
+
 type Client = ClosedElsewhere<BaseConsumer<ConnectionWatch>>;
 
 /// Queries the brokers. It caches no results, and every call blocks.
 pub(super) struct Observer {
-    kafka: KafkaArgs,
     config: ClientConfig,
     client: Mutex<Arc<Client>>,
 }
@@ -37,12 +40,12 @@ impl Observer {
     /// Creates an observer that can read the committed offsets of `group`, if there is one.
     pub(super) fn new(kafka: &KafkaArgs, group: Option<&str>, isolation: Isolation) -> anyhow::Result<Self> {
         let config = observer_config(kafka, group, isolation);
-        let client = Mutex::new(connect(kafka, &config)?);
-        Ok(Self { kafka: kafka.clone(), config, client })
+        let client = Mutex::new(connect(&config, ConnectionWatch::new(kafka))?);
+        Ok(Self { config, client })
     }
 
-    /// Runs a query. Replaces the client when the query fails and no broker has answered for [`CUT_OFF`]: the client may be
-    /// cut off for ever.
+    /// Runs a query. When it fails and no broker has answered for some time, replaces the client, which may be cut off for
+    /// ever (see [`Reach`](super::reach::Reach)).
     pub(super) fn ask<T>(
         &self,
         query: impl FnOnce(&BaseConsumer<ConnectionWatch>) -> anyhow::Result<T>,
@@ -51,8 +54,15 @@ impl Observer {
         let consumer = client.get()?;
         handle_events(consumer);
         let result = query(consumer);
-        if result.is_err() && consumer.context().unanswered_for() >= CUT_OFF {
-            self.replace(&client);
+        let watch = consumer.context();
+        match &result {
+            Ok(_) => watch.answered(),
+            Err(_) => {
+                let limit = if watch.lost_all_brokers() { CUT_OFF } else { GIVE_UP };
+                if watch.unanswered_for() >= limit {
+                    self.replace(&client, watch.successor());
+                }
+            }
         }
         result
     }
@@ -62,12 +72,12 @@ impl Observer {
     }
 
     /// Replaces a client, unless another query has done so.
-    fn replace(&self, failed: &Arc<Client>) {
+    fn replace(&self, failed: &Arc<Client>, watch: ConnectionWatch) {
         let mut current = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         if !Arc::ptr_eq(&current, failed) {
             return;
         }
-        match connect(&self.kafka, &self.config) {
+        match connect(&self.config, watch) {
             Ok(client) => *current = client,
             Err(error) => {
                 tracing::warn!(
@@ -136,9 +146,9 @@ impl Observer {
     }
 }
 
-fn connect(kafka: &KafkaArgs, config: &ClientConfig) -> anyhow::Result<Arc<Client>> {
+fn connect(config: &ClientConfig, watch: ConnectionWatch) -> anyhow::Result<Arc<Client>> {
     let consumer = config
-        .create_with_context(ConnectionWatch::new(kafka))
+        .create_with_context(watch)
         .context("cannot set up a Kafka consumer; see --kafka-property (KAFKA_PROPERTIES)")?;
     Ok(Arc::new(ClosedElsewhere::new(consumer)))
 }
@@ -198,6 +208,9 @@ fn metadata(consumer: &BaseConsumer<ConnectionWatch>, topic: &str) -> anyhow::Re
     handle_events(consumer);
     let watch = consumer.context();
     let metadata = metadata.map_err(|error| watch.explain(error))?;
+    if !names_brokers(&metadata) {
+        return Err(watch.explain(KafkaError::MetadataFetch(RDKafkaErrorCode::BrokerNotAvailable)));
+    }
     watch.answered();
     Ok(metadata)
 }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::CALL_TIMEOUT;
 use super::client::default_to;
 use super::delivery::{DeliveryLog, Refusal, is_final};
+use super::reach::{CUT_OFF, names_brokers};
 use super::record::OutgoingRecord;
 
 /// The time beyond its timeout after which a call counts as stuck.
@@ -113,20 +114,30 @@ impl Producer {
         }
     }
 
-    /// Proves that a broker answers, if all connections were down since the last proof: the producer may be cut off for
-    /// ever (see [`Reach`](super::reach::Reach)).
+    /// Returns whether all connections were down since the last call: the producer may be cut off for ever (see
+    /// [`Reach`](super::reach::Reach)).
+    pub(super) fn take_lost_all_brokers(&self) -> bool {
+        self.inner.as_ref().is_some_and(|producer| producer.context().take_lost_all_brokers())
+    }
+
+    /// Proves that a broker answers, if all connections were down. Proves nothing during the shutdown.
     ///
     /// # Errors
     /// Fails when no broker answers.
     pub(super) async fn prove_reach(&self, topic: &str) -> Result<(), CallError> {
-        if self.shutdown.is_cancelled() || !self.inner()?.context().take_lost_all_brokers() {
+        if self.shutdown.is_cancelled() || !self.take_lost_all_brokers() {
             return Ok(());
         }
         let topic = topic.to_owned();
-        self.call("a query of the metadata", CALL_TIMEOUT, move |producer| {
-            producer.client().fetch_metadata(Some(&topic), CALL_TIMEOUT).map(drop)
-        })
-        .await
+        let proof = self.call("a query of the metadata", CUT_OFF, move |producer| {
+            let metadata = producer.client().fetch_metadata(Some(&topic), CUT_OFF)?;
+            let unknown = KafkaError::MetadataFetch(RDKafkaErrorCode::BrokerNotAvailable);
+            if names_brokers(&metadata) { Ok(()) } else { Err(unknown) }
+        });
+        tokio::select! {
+            () = self.shutdown.cancelled() => Ok(()),
+            proven = proof => proven,
+        }
     }
 
     /// Returns the records that caused `error` and that the brokers will never accept. Unless records are sent alone,

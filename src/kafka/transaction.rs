@@ -17,7 +17,9 @@ use super::client::{client_config, default_to};
 use super::delivery::Refusal;
 use super::producer::{Batching, CallError, LAST_CALL_TIMEOUT, Producer};
 use super::progress::Progress;
+use super::reach::CUT_OFF;
 use super::record::OutgoingRecord;
+use super::repeats::Repeats;
 use crate::backoff::Backoff;
 
 /// The timeout of a transaction, which normally takes milliseconds. A transaction that a killed process left open
@@ -38,7 +40,8 @@ const TOOL_PATIENCE: Duration = Duration::from_secs(60);
 /// The reason why a transaction did not commit.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    /// The transaction was aborted, so none of its records will ever be visible. It can be retried unchanged.
+    /// The transaction was aborted or never began, so none of its records will ever be visible. It can be retried
+    /// unchanged.
     #[error("the transaction was aborted: {0}")]
     Aborted(CallError),
     /// The transaction was aborted, because the brokers refuse some of its records. It can be retried unchanged: the next
@@ -63,7 +66,7 @@ fn describe(refusals: &[Refusal]) -> String {
 
 /// A producer with a transactional id.
 ///
-/// After a transaction that was aborted, and after one that sent each record alone, it takes the id over again, even from
+/// After a transaction that was aborted, after no broker answered it, and after one that sent each record alone, it takes the id over again, even from
 /// an instance that took it over in the meantime. [`TransactionalProducer::takeovers`] reveals this. Unless the
 /// generation of a group protects a transaction, its caller must therefore find out after a takeover whether the
 /// transaction is still due.
@@ -125,7 +128,9 @@ impl TransactionalProducer {
     async fn begin(&mut self) -> Result<(), CallError> {
         self.takeovers += 1;
         let mut backoff = Backoff::new();
+        let mut repeats = Repeats::default();
         let started = Instant::now();
+        let mut connected = started;
         loop {
             let timeout = self.call_timeout();
             let begun = self
@@ -138,9 +143,14 @@ impl TransactionalProducer {
                         && !self.shutdown.is_cancelled()
                         && started.elapsed() < self.patience =>
                 {
-                    tracing::warn!(%error, "initializing transactions failed, will retry");
-                    if matches!(error, CallError::Stuck(..)) {
+                    if repeats.is_due(&error.to_string()) {
+                        tracing::warn!(%error, "initializing transactions failed, will retry");
+                    }
+                    let may_be_cut_off =
+                        connected.elapsed() >= CUT_OFF && self.producer.take_lost_all_brokers();
+                    if may_be_cut_off || matches!(error, CallError::Stuck(..)) {
                         self.replace(self.producer.batching)?;
+                        connected = Instant::now();
                     }
                     tokio::select! {
                         () = self.shutdown.cancelled() => {}
@@ -213,6 +223,7 @@ impl TransactionalProducer {
         if let Some(topic) = topic
             && let Err(error) = self.producer.prove_reach(topic).await
         {
+            tracing::debug!(%error, "no broker answers the producer, replacing it");
             self.restart().await.map_err(|error| self.outcome_unknown(error))?;
             return Err(CommitError::Aborted(error));
         }

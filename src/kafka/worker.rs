@@ -82,8 +82,8 @@ impl<H: Handler> Worker<H> {
             .context("the worker panicked")?
     }
 
-    /// Runs one session after the other. A session ends when the producer is lost or the log went back, and the next
-    /// one begins at the committed offsets.
+    /// Runs one session after the other. A session ends when the producer is lost, the log went back or no broker answers
+    /// the consumer, and the next one begins at the committed offsets.
     fn run_sessions(self, runtime: &Handle) -> anyhow::Result<()> {
         let mut backoff = Backoff::new();
         let mut repeats = Repeats::default();

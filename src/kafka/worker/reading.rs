@@ -13,12 +13,14 @@ use crate::kafka::CALL_TIMEOUT;
 use crate::kafka::consumed::{Consumed, Found, Start};
 use crate::kafka::in_flight::Admission;
 use crate::kafka::observer::first_newer;
+use crate::kafka::reach::names_brokers;
 use crate::kafka::rebalance::RebalanceEvent;
 use crate::kafka::record::Record;
 use crate::kafka::topic_settings::is_compacted;
 
-/// The time to wait for the answer of a broker. Nothing else happens meanwhile, and without a broker nothing could.
-const PROOF_TIMEOUT: Duration = Duration::from_secs(1);
+/// The time to wait for the answer of a broker, during which the session reads and commits nothing. It is longer than
+/// librdkafka takes to reconnect to a broker that has returned.
+const PROOF_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl<H: Handler> Session<'_, H> {
     pub(super) fn handle_rebalances(&mut self) -> anyhow::Result<()> {
@@ -85,6 +87,7 @@ impl<H: Handler> Session<'_, H> {
     }
 
     pub(super) fn receive(&mut self, record: Record) -> anyhow::Result<()> {
+        self.reach.answered();
         let (partition, consumed) = (record.partition, Consumed::of(&record));
         match self.in_flight.admit(partition, consumed, record.bytes(), Instant::now()) {
             Admission::New(epoch, guard) => {
@@ -197,22 +200,23 @@ impl<H: Handler> Session<'_, H> {
         Ok(())
     }
 
-    /// Ends the session when its client cannot read and no record is in flight. The client of the next session can.
+    /// Ends the session when its client cannot read and no record is in flight, so that the next session has a new client.
     pub(super) fn end_when_empty(&mut self) -> anyhow::Result<()> {
         let Worker { topic, status, .. } = self.worker;
-        if self.ending.is_none() {
-            self.ending = match status.take_silent() {
-                Some(partition) => {
-                    Some(format!("records wait in {topic}/{partition}, and the client does not read them"))
-                }
-                None if self.is_cut_off() => Some("no broker answers this client any more".to_owned()),
-                None => None,
-            };
+        if let (None, Some(partition)) = (&self.ending, status.take_silent()) {
+            self.ending =
+                Some(format!("records wait in {topic}/{partition}, and the client does not read them"));
         }
-        match &self.ending {
-            Some(reason) if self.in_flight.len() == 0 => bail!("{reason}"),
-            _ => Ok(()),
+        if self.in_flight.len() > 0 {
+            return Ok(());
         }
+        if let Some(reason) = &self.ending {
+            bail!("{reason}");
+        }
+        if self.is_cut_off() {
+            bail!("no broker answers the client");
+        }
+        Ok(())
     }
 
     fn is_cut_off(&mut self) -> bool {
@@ -220,7 +224,11 @@ impl<H: Handler> Session<'_, H> {
             return false;
         }
         let answer = self.consumer.fetch_metadata(Some(&self.worker.topic), PROOF_TIMEOUT);
-        self.reach.asked(answer.is_ok(), Instant::now())
+        if answer.is_ok_and(|metadata| names_brokers(&metadata)) {
+            self.reach.answered();
+            return false;
+        }
+        self.reach.unanswered(Instant::now())
     }
 
     fn report(&mut self, error: &KafkaError, message: &'static str) {
